@@ -1,0 +1,70 @@
+// Errors: a call checks its arguments, then works without failing. A failed check throws one of the
+// two types below with one sentence that holds the numbers, before anything is written.
+#pragma once
+
+#include "config.hpp"
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+
+namespace pare {
+inline namespace PARE_ISA {
+
+/// Base of what pare throws.
+struct error : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+/// Extents that do not fit together.
+struct shape_error : error {
+    using error::error;
+};
+/// A number that cannot be worked with: NaN, infinity, a negative ridge, an index out of range.
+struct value_error : error {
+    using error::error;
+};
+
+#if !defined(__cpp_exceptions)
+/// With exceptions disabled a failed check calls this and then aborts. Replace it to report
+/// elsewhere.
+inline void (*error_handler)(const char* sentence) = [](const char* sentence) {
+    std::fprintf(stderr, "%s\n", sentence);
+};
+#endif
+
+namespace detail {
+
+/// Throws Error("pare::" function ": " parts...).
+template <class Error, class... Parts>
+[[noreturn]] void fail(const char* function, const Parts&... parts) {
+    std::ostringstream sentence;
+    sentence << "pare::" << function << ": ";
+    (sentence << ... << parts);
+#if defined(__cpp_exceptions)
+    throw Error(sentence.str());
+#else
+    error_handler(sentence.str().c_str());
+    std::abort();
+#endif
+}
+
+// Hosts build with -Ofast, where isfinite(x) is `true`; an exponent of all ones is found by its
+// bits.
+inline bool is_finite(float x) {
+    std::uint32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return (bits & 0x7f800000u) != 0x7f800000u;
+}
+inline bool is_finite(double x) {
+    std::uint64_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return (bits & 0x7ff0000000000000u) != 0x7ff0000000000000u;
+}
+
+} // namespace detail
+} // namespace PARE_ISA
+} // namespace pare

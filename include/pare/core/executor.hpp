@@ -1,0 +1,65 @@
+// Executors: who runs the tasks of a call.
+#pragma once
+
+#include "config.hpp"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace pare {
+inline namespace PARE_ISA {
+
+// An executor has two members:
+//
+//     index_t concurrency() const;                     at most so many tasks run at a time
+//     void run(index_t tasks, const F& f) const;       f(task, slot) for each task, 0 <= slot <
+//     concurrency();
+//                                                    two tasks that run at the same time have
+//                                                    different slots
+//
+// Tasks write to disjoint memory and are the same for any number of threads, and so are the
+// results. A host with its own thread pool passes its own executor: pare::simd.with(my_pool).
+
+/// The calling thread.
+struct serial {
+    index_t concurrency() const { return 1; }
+    template <class F>
+    void run(index_t tasks, const F& f) const {
+        for (index_t i = 0; i < tasks; ++i) f(i, index_t{0});
+    }
+};
+
+#ifdef _OPENMP
+/// OpenMP; threads == 0 takes OpenMP's default number.
+struct openmp {
+    int threads = 0;
+
+    index_t concurrency() const { return threads > 0 ? threads : omp_get_max_threads(); }
+    template <class F>
+    void run(index_t tasks, const F& f) const {
+        const int n = static_cast<int>(concurrency());
+#pragma omp parallel for schedule(dynamic) num_threads(n) if (n > 1 && tasks > 1)
+        for (index_t i = 0; i < tasks; ++i) f(i, index_t{omp_get_thread_num()});
+    }
+};
+using default_executor = openmp;
+#else
+using default_executor = serial;
+#endif
+
+/// The share `ith` of `nth` of a call's tasks, for hosts where every thread makes the same call
+/// (ggml): the call is complete when all parts have returned. Each part needs workspaces of its
+/// own. Accumulators are not shared between parts: keep one a part and merge them.
+struct part {
+    index_t ith = 0, nth = 1;
+
+    index_t concurrency() const { return 1; }
+    template <class F>
+    void run(index_t tasks, const F& f) const {
+        for (index_t i = tasks * ith / nth; i < tasks * (ith + 1) / nth; ++i) f(i, index_t{0});
+    }
+};
+
+} // namespace PARE_ISA
+} // namespace pare

@@ -1,0 +1,153 @@
+// Non-owning strided views, and how a user's own containers become one.
+#pragma once
+
+#include "config.hpp"
+
+#include <array>
+#include <iterator>
+#include <type_traits>
+#include <utility>
+
+namespace pare {
+inline namespace PARE_ISA {
+
+/// Pointer, extents and strides (in elements) of an array of rank Rank; like std::mdspan with
+/// layout_stride. Constness is the element's: view<const float, 2> reads, view<float, 2> writes.
+///
+///     pare::view(p, n)                                vector
+///     pare::view(p, rows, columns)                    row-major matrix
+///     pare::view(p, {rows, columns}, {stride, 1})     any strides
+template <class T, int Rank>
+class view {
+  public:
+    using element_type = T;
+    using value_type = std::remove_const_t<T>;
+
+    view() = default;
+    view(T* data, const std::array<index_t, Rank>& extents,
+         const std::array<index_t, Rank>& strides)
+        : data_(data), extents_(extents), strides_(strides) {}
+    /// Contiguous, last extent fastest.
+    template <class... Extents,
+              std::enable_if_t<sizeof...(Extents) == Rank && (std::is_integral_v<Extents> && ...),
+                               int> = 0>
+    view(T* data, Extents... extents) : data_(data), extents_{static_cast<index_t>(extents)...} {
+        index_t stride = 1;
+        for (int i = Rank; i-- > 0;) {
+            strides_[static_cast<std::size_t>(i)] = stride;
+            stride *= extents_[static_cast<std::size_t>(i)];
+        }
+    }
+    /// A view that writes is a view that reads.
+    template <class U,
+              std::enable_if_t<std::is_same_v<const U, T> && !std::is_same_v<U, T>, int> = 0>
+    view(const view<U, Rank>& other) : data_(other.data_handle()) {
+        for (int i = 0; i < Rank; ++i) {
+            extents_[static_cast<std::size_t>(i)] = other.extent(i);
+            strides_[static_cast<std::size_t>(i)] = other.stride(i);
+        }
+    }
+
+    T* data_handle() const { return data_; }
+    index_t extent(int i) const { return extents_[static_cast<std::size_t>(i)]; }
+    index_t stride(int i) const { return strides_[static_cast<std::size_t>(i)]; }
+    static constexpr int rank() { return Rank; }
+
+    index_t size() const {
+        index_t n = 1;
+        for (index_t e : extents_) n *= e;
+        return n;
+    }
+
+    template <class... Indices>
+    T& operator()(Indices... i) const {
+        static_assert(sizeof...(Indices) == Rank, "pare::view: one index per dimension");
+        index_t offset = 0;
+        std::size_t d = 0;
+        ((offset += static_cast<index_t>(i) * strides_[d++]), ...);
+        return data_[offset];
+    }
+
+  private:
+    T* data_ = nullptr;
+    std::array<index_t, Rank> extents_{};
+    std::array<index_t, Rank> strides_{};
+};
+
+template <class T, class I>
+view(T*, I) -> view<T, 1>;
+template <class T, class I, class J>
+view(T*, I, J) -> view<T, 2>;
+template <class T, std::size_t Rank>
+view(T*, const index_t (&)[Rank], const index_t (&)[Rank]) -> view<T, static_cast<int>(Rank)>;
+
+namespace detail {
+
+template <class...>
+inline constexpr bool always_false = false;
+
+template <template <class> class Has, class X, class = void>
+struct has : std::false_type {};
+template <template <class> class Has, class X>
+struct has<Has, X, std::void_t<Has<X>>> : std::true_type {};
+
+template <class X>
+using mdspan_like = decltype(std::declval<X&>().data_handle(), std::declval<X&>().extent(0),
+                             std::declval<X&>().stride(0));
+template <class X>
+using eigen_like = decltype(std::declval<X&>().data(), std::declval<X&>().rows(),
+                            std::declval<X&>().rowStride(), std::declval<X&>().colStride());
+template <class X>
+using range_like = decltype(*std::data(std::declval<X&>()), std::size(std::declval<X&>()));
+
+template <int Rank, class X>
+auto as_view_impl(X& x) {
+    if constexpr (has<mdspan_like, X>::value) {
+        static_assert(X::rank() == Rank, "pare: this view has another rank than the call expects");
+        std::array<index_t, Rank> extents, strides;
+        for (int i = 0; i < Rank; ++i) {
+            extents[static_cast<std::size_t>(i)] = static_cast<index_t>(x.extent(i));
+            strides[static_cast<std::size_t>(i)] = static_cast<index_t>(x.stride(i));
+        }
+        using element = std::remove_pointer_t<decltype(x.data_handle())>;
+        return view<element, Rank>(x.data_handle(), extents, strides);
+    } else if constexpr (has<eigen_like, X>::value) {
+        static_assert(Rank <= 2, "pare: an Eigen object is a vector or a matrix");
+        using element = std::remove_pointer_t<decltype(x.data())>;
+        if constexpr (Rank == 2) {
+            return view<element, 2>(x.data(), {x.rows(), x.cols()}, {x.rowStride(), x.colStride()});
+        } else {
+            static_assert(X::RowsAtCompileTime == 1 || X::ColsAtCompileTime == 1,
+                          "pare: this call expects a vector, and the Eigen object is a matrix");
+            return view<element, 1>(x.data(), {static_cast<index_t>(x.size())}, {x.innerStride()});
+        }
+    } else if constexpr (has<range_like, X>::value && Rank == 1) {
+        using element = std::remove_pointer_t<decltype(std::data(x))>;
+        return view<element, 1>(std::data(x), static_cast<index_t>(std::size(x)));
+    } else {
+        static_assert(always_false<X>,
+                      "pare: pass a pare::view (pointer, extents), an mdspan, an Eigen object with "
+                      "direct access, or, for vectors, a contiguous range");
+    }
+}
+
+} // namespace detail
+
+/// The view of rank `Rank` of `x`: a view, anything with data_handle/extent/stride, an Eigen object
+/// with direct access, or, for rank 1, a contiguous range. A reader's view is asked for with a
+/// const `x`.
+template <int Rank, class X>
+auto as_view(X&& x) {
+    return detail::as_view_impl<Rank>(x);
+}
+
+/// As as_view, for an input: the elements are const.
+template <int Rank, class X>
+auto as_input(const X& x) {
+    auto v = detail::as_view_impl<Rank>(x);
+    using element = typename decltype(v)::value_type;
+    return view<const element, Rank>(v);
+}
+
+} // namespace PARE_ISA
+} // namespace pare

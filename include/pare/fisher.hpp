@@ -1,0 +1,138 @@
+// Fisher information of head and filter masks, from per-sample mask gradients.
+//
+// A mask m multiplies the outputs of a layer's units (heads before the output projection, filters
+// before the second FFN matrix); m = 1 is the dense model. With g_s = dL_s/dm at m = 1, the loss
+// that a mask adds is about 1/2 (1 - m)' I (1 - m), I = mean_s g_s g_s' (Kwon et al.,
+// arXiv:2204.09656, section 3).
+//
+// L_s is the user's choice: the loss with labels (empirical Fisher); with labels drawn from the
+// model, or a random projection r's of what the model's user consumes, logits or the embedding (no
+// labels needed).
+#pragma once
+
+#include "gram.hpp"
+
+#include <type_traits>
+
+namespace pare {
+inline namespace PARE_ISA {
+
+/// Per-sample mask gradients from two buffers that any model with a backward pass has:
+///
+///     out[s, u] = sum over the rows t of sample s and the columns c of unit u of a[t, c] * da[t,
+///     c]
+///
+/// activation  a [tokens x units * unit], what the mask multiplies (context of the heads, or FFN
+/// activation) gradient    da, same shape: gradient of the summed loss at the product, for a mask
+/// of ones offsets     samples + 1 integers: sample s has the rows offsets[s] <= t < offsets[s + 1]
+/// unit        columns of one unit: head size, or 1 for filters
+/// out         [samples x units], overwritten
+///
+/// One backward pass over a batch yields all samples' gradients, because samples do not interact.
+/// Throws shape_error. NaN goes through to `out`; the accumulator below finds it.
+/// Complexity: tokens * columns; reads both buffers once.
+template <class Policy, class A, class G, class Offsets, class Out>
+void mask_gradients(const Policy& policy, const A& activation, const G& gradient,
+                    const Offsets& offsets, index_t unit, Out&& out) {
+    const auto a = as_input<2>(activation);
+    const auto da = as_input<2>(gradient);
+    const auto o = as_input<1>(offsets);
+    const auto result = as_view<2>(out);
+    static_assert(
+        std::is_same_v<typename decltype(a)::value_type, typename decltype(da)::value_type>,
+        "pare::mask_gradients: activation and gradient have one element type");
+    static_assert(std::is_integral_v<typename decltype(o)::value_type>,
+                  "pare::mask_gradients: offsets are integers");
+    const char* const name = "mask_gradients";
+    if (a.extent(0) != da.extent(0) || a.extent(1) != da.extent(1))
+        detail::fail<shape_error>(name, "activation is ", a.extent(0), " x ", a.extent(1),
+                                  ", gradient ", da.extent(0), " x ", da.extent(1));
+    if (unit < 1 || a.extent(1) % unit != 0)
+        detail::fail<shape_error>(name, a.extent(1), " columns are not units of ", unit);
+    if (o.extent(0) != result.extent(0) + 1 || result.extent(1) != a.extent(1) / unit)
+        detail::fail<shape_error>(name, "out is ", result.extent(0), " x ", result.extent(1), ", ",
+                                  o.extent(0) - 1, " samples have ", a.extent(1) / unit, " units");
+    if (o.stride(0) != 1) detail::fail<shape_error>(name, "offsets have stride ", o.stride(0));
+    for (index_t s = 0; s < o.extent(0); ++s)
+        if (static_cast<index_t>(o(s)) < (s ? static_cast<index_t>(o(s - 1)) : 0) ||
+            static_cast<index_t>(o(s)) > a.extent(0))
+            detail::fail<shape_error>(name, "offset ", s, " is ", o(s),
+                                      ", which does not ascend within ", a.extent(0), " rows");
+    policy.segment_sums(ops::product{}, o.data_handle(), unit, result, a, da);
+}
+
+enum class fisher_kind {
+    diagonal, ///< I_jj only: O(units) memory, one pass over the gradients
+    block ///< all of I for the units given: O(units^2) memory; one object a layer and kind of unit
+};
+
+/// Accumulates the Fisher information of `units` units. Sums are kept in Acc (double); parts of a
+/// few hundred samples are summed in the gradients' own type.
+template <class Acc = double>
+class fisher {
+  public:
+    fisher() = default;
+    explicit fisher(index_t units, fisher_kind kind = fisher_kind::diagonal)
+        : kind_(kind), diagonal_(static_cast<std::size_t>(units), 0.0) {
+        if (kind == fisher_kind::block) block_ = gram<Acc>(units);
+    }
+
+    /// Adds samples; gradients [samples x units], per-sample mask gradients.
+    /// Throws shape_error, and value_error for NaN and infinity; then nothing is added.
+    template <class Policy, class G>
+    void add(const Policy& policy, const G& gradients) {
+        const auto g = as_input<2>(gradients);
+        if (g.extent(1) != units())
+            detail::fail<shape_error>("fisher", "gradients of ", g.extent(1), " units, expected ",
+                                      units());
+        std::vector<double> squares(diagonal_.size());
+        const index_t offsets[2] = {0, g.extent(0)};
+        policy.segment_sums(ops::square{}, offsets, 1, view<double, 2>(squares.data(), 1, units()),
+                            g);
+        for (std::size_t j = 0; j < squares.size(); ++j)
+            if (!detail::is_finite(squares[j]))
+                detail::fail<value_error>("fisher", "the gradients of unit ", j, " in samples ",
+                                          samples_, " to ", samples_ + g.extent(0) - 1,
+                                          " have NaN, infinity or overflowing squares");
+        if (kind_ == fisher_kind::block) block_.add_finite(policy, g, g);
+        for (std::size_t j = 0; j < squares.size(); ++j) diagonal_[j] += squares[j];
+        samples_ += g.extent(0);
+    }
+
+    /// Adds what another accumulator over the same units has seen; exact up to rounding.
+    void merge(const fisher& other) {
+        if (other.units() != units() || other.kind_ != kind_)
+            detail::fail<shape_error>("fisher", "merge: ", other.units(), " units into ", units(),
+                                      ", or a diagonal with a block");
+        if (kind_ == fisher_kind::block) block_.merge(other.block_);
+        for (std::size_t j = 0; j < diagonal_.size(); ++j) diagonal_[j] += other.diagonal_[j];
+        samples_ += other.samples_;
+    }
+
+    index_t units() const { return static_cast<index_t>(diagonal_.size()); }
+    index_t samples() const { return samples_; }
+
+    /// I_jj of every unit: mean squared gradients. All 0 before the first sample.
+    std::vector<double> diagonal() const {
+        std::vector<double> mean(diagonal_);
+        if (samples_ > 0)
+            for (double& x : mean) x /= static_cast<double>(samples_);
+        return mean;
+    }
+    /// samples() * I, [units x units], both triangles valid. Throws shape_error for a diagonal
+    /// accumulator.
+    view<const Acc, 2> block_sums() {
+        if (kind_ != fisher_kind::block)
+            detail::fail<shape_error>("fisher", "a diagonal has no block");
+        return block_.full();
+    }
+
+  private:
+    fisher_kind kind_ = fisher_kind::diagonal;
+    index_t samples_ = 0;
+    std::vector<double> diagonal_;
+    gram<Acc> block_;
+};
+
+} // namespace PARE_ISA
+} // namespace pare

@@ -1,0 +1,127 @@
+// Gram matrices: the sufficient statistics of least squares and of the block Fisher.
+#pragma once
+
+#include "core/error.hpp"
+#include "core/ops.hpp"
+#include "core/view.hpp"
+#include "core/workspace.hpp"
+
+#include <algorithm>
+#include <type_traits>
+#include <vector>
+
+namespace pare {
+inline namespace PARE_ISA {
+
+/// Accumulates G += x' y over rows that come in any number of pieces; one Gram matrix (y = x,
+/// symmetric) or a cross product. Acc is the type that it is kept in; partial sums of a few hundred
+/// rows are made in the type of the rows.
+///
+/// Memory: columns_x * columns_y * sizeof(Acc), and scratch of about 0.4 MB a thread.
+template <class Acc = double>
+class gram {
+    template <class>
+    friend class fisher; // has checked its gradients already
+
+  public:
+    gram() = default;
+    /// A symmetric matrix [columns x columns].
+    explicit gram(index_t columns) : gram(columns, columns, true) {}
+    /// A cross product [columns_x x columns_y].
+    gram(index_t columns_x, index_t columns_y) : gram(columns_x, columns_y, false) {}
+
+    /// G += x' x; x [rows x columns]. Complexity: rows * columns^2 multiply-adds, halved by
+    /// symmetry. Throws shape_error, and value_error if a row is not finite; then nothing is added.
+    template <class Policy, class X>
+    void add(const Policy& policy, const X& x) {
+        check(symmetric_, "a cross product is given x and y");
+        add_checked(policy, as_input<2>(x), as_input<2>(x));
+    }
+    /// G += x' y; x [rows x columns_x], y [rows x columns_y], of one element type.
+    template <class Policy, class X, class Y>
+    void add(const Policy& policy, const X& x, const Y& y) {
+        check(!symmetric_, "a symmetric matrix is given x alone");
+        add_checked(policy, as_input<2>(x), as_input<2>(y));
+    }
+
+    /// Adds what another accumulator of the same shape has seen; exact up to rounding.
+    void merge(const gram& other) {
+        check(other.columns_x_ == columns_x_ && other.columns_y_ == columns_y_ &&
+                  other.symmetric_ == symmetric_,
+              "merge: accumulators of different shapes");
+        for (std::size_t i = 0; i < sums_.size(); ++i) sums_[i] += other.sums_[i];
+        rows_ += other.rows_;
+    }
+
+    /// Rows added so far.
+    index_t rows() const { return rows_; }
+
+    /// The sums [columns_x x columns_y], not divided by rows(). Of a symmetric matrix only the
+    /// lower triangle is valid.
+    view<const Acc, 2> lower() const { return {sums_.data(), columns_x_, columns_y_}; }
+    /// The sums with both triangles valid; mirrors the lower one, O(columns^2).
+    view<const Acc, 2> full() {
+        constexpr index_t block = 32; // columns are read by cache lines
+        if (symmetric_)
+            for (index_t i0 = 0; i0 < columns_x_; i0 += block)
+                for (index_t j0 = 0; j0 <= i0; j0 += block)
+                    for (index_t i = i0; i < std::min(i0 + block, columns_x_); ++i)
+                        for (index_t j = j0; j < std::min(j0 + block, i); ++j)
+                            sums_[static_cast<std::size_t>(j * columns_x_ + i)] =
+                                sums_[static_cast<std::size_t>(i * columns_x_ + j)];
+        return lower();
+    }
+
+  private:
+    gram(index_t columns_x, index_t columns_y, bool symmetric)
+        : columns_x_(columns_x), columns_y_(columns_y), symmetric_(symmetric) {
+        check(columns_x >= 0 && columns_y >= 0, "a negative number of columns");
+        sums_.assign(static_cast<std::size_t>(columns_x) * static_cast<std::size_t>(columns_y),
+                     Acc(0));
+    }
+
+    static void check(bool good, const char* what) {
+        if (!good) detail::fail<shape_error>("gram", what);
+    }
+
+    template <class Policy, class T, class U>
+    void add_checked(const Policy& policy, view<const T, 2> x, view<const U, 2> y) {
+        static_assert(std::is_same_v<T, U>, "pare::gram: x and y have one element type");
+        if (x.extent(1) != columns_x_ || y.extent(1) != columns_y_ || x.extent(0) != y.extent(0))
+            detail::fail<shape_error>("gram", "x is ", x.extent(0), " x ", x.extent(1), " and y ",
+                                      y.extent(0), " x ", y.extent(1), ", the matrix is ",
+                                      columns_x_, " x ", columns_y_);
+        check_finite(policy, x, "x");
+        if (!symmetric_) check_finite(policy, y, "y");
+        add_finite(policy, x, y);
+    }
+
+    template <class Policy, class T>
+    void add_finite(const Policy& policy, view<const T, 2> x, view<const T, 2> y) {
+        policy.gram(1.0, x, y, view<Acc, 2>(sums_.data(), columns_x_, columns_y_), symmetric_,
+                    scratch_);
+        rows_ += x.extent(0);
+    }
+
+    // A column whose squares have a finite sum has neither NaN nor infinity, nor an overflow in G.
+    template <class Policy, class T>
+    void check_finite(const Policy& policy, view<const T, 2> x, const char* name) {
+        std::vector<double> squares(static_cast<std::size_t>(x.extent(1)));
+        const index_t offsets[2] = {0, x.extent(0)};
+        policy.segment_sums(ops::square{}, offsets, 1,
+                            view<double, 2>(squares.data(), 1, x.extent(1)), x);
+        for (std::size_t j = 0; j < squares.size(); ++j)
+            if (!detail::is_finite(squares[j]))
+                detail::fail<value_error>("gram", name,
+                                          " has NaN, infinity or overflowing squares in column ", j,
+                                          " of ", x.extent(0), " rows");
+    }
+
+    index_t columns_x_ = 0, columns_y_ = 0, rows_ = 0;
+    bool symmetric_ = true;
+    std::vector<Acc> sums_;
+    workspace scratch_;
+};
+
+} // namespace PARE_ISA
+} // namespace pare

@@ -1,0 +1,11 @@
+// Everything that needs no other library: with the policy `seq`. Add <pare/policy/simd.hpp> for
+// xsimd, and <pare/tune.hpp> or <pare/ridge.hpp> for what needs Eigen.
+#pragma once
+
+#include "cost.hpp"
+#include "fisher.hpp"
+#include "policy/seq.hpp"
+#include "rearrange.hpp"
+#include "search.hpp"
+#include "shrink.hpp"
+#include "version.hpp"

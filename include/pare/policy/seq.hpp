@@ -1,0 +1,139 @@
+// The reference policy: plain loops, any element type, any strides. It is also the list of
+// primitives that a backend provides; a backend that derives from it replaces those that it does
+// better.
+#pragma once
+
+#include "../core/executor.hpp"
+#include "../core/ops.hpp"
+#include "../core/view.hpp"
+#include "../core/workspace.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+namespace pare {
+inline namespace PARE_ISA {
+
+/// The type that sums over elements of type T are made in. Specialise for a half type of your own,
+/// which must convert by static_cast.
+template <class T>
+struct compute {
+    using type = float;
+};
+template <>
+struct compute<double> {
+    using type = double;
+};
+template <class T>
+using compute_t = typename compute<T>::type;
+
+template <class Executor = serial>
+class sequential {
+  public:
+    constexpr sequential() = default;
+    constexpr explicit sequential(Executor e) : executor_(e) {}
+
+    const Executor& executor() const { return executor_; }
+
+    /// out[s, u] = sum of op(x[t, c], ...) over the rows t of segment s, offsets[s] <= t <
+    /// offsets[s + 1], and the `unit` columns c of unit u. Shapes: x [rows x units * unit], out
+    /// [segments x units]. Partial sums of at most 256 rows in compute_t<T>, their total in double.
+    template <class Op, class Offset, class Out, class T, class... Ts>
+    void segment_sums(Op op, const Offset* offsets, index_t unit, view<Out, 2> out,
+                      view<const T, 2> x, view<const Ts, 2>... others) const {
+        using C = compute_t<T>;
+        const index_t units = out.extent(1);
+        executor_.run(out.extent(0) * units, [=](index_t task, index_t) {
+            const index_t s = task / units, u = task % units;
+            double total = 0;
+            for (index_t t0 = offsets[s]; t0 < static_cast<index_t>(offsets[s + 1]);
+                 t0 += row_block) {
+                const index_t t1 = std::min<index_t>(t0 + row_block, offsets[s + 1]);
+                C sum = 0;
+                for (index_t t = t0; t < t1; ++t)
+                    for (index_t c = u * unit; c < (u + 1) * unit; ++c)
+                        sum += op(static_cast<C>(x(t, c)), static_cast<C>(others(t, c))...);
+                total += static_cast<double>(sum);
+            }
+            out(s, u) = static_cast<Out>(total);
+        });
+    }
+
+    /// g[i, j] += alpha * sum over rows t of x[t, i] * y[t, j]; only j <= i if `lower` (then x and
+    /// y have the same number of columns). Partial sums of at most 256 rows in compute_t<T>, totals
+    /// in Acc.
+    template <class T, class Acc>
+    void gram(double alpha, view<const T, 2> x, view<const T, 2> y, view<Acc, 2> g, bool lower,
+              workspace&) const {
+        using C = compute_t<T>;
+        executor_.run(g.extent(0), [=](index_t i, index_t) {
+            const index_t columns = lower ? i + 1 : g.extent(1);
+            for (index_t j = 0; j < columns; ++j)
+                for (index_t t0 = 0; t0 < x.extent(0); t0 += row_block) {
+                    const index_t t1 = std::min(t0 + row_block, x.extent(0));
+                    C sum = 0;
+                    for (index_t t = t0; t < t1; ++t)
+                        sum += static_cast<C>(x(t, i)) * static_cast<C>(y(t, j));
+                    g(i, j) += static_cast<Acc>(alpha * static_cast<double>(sum));
+                }
+        });
+    }
+
+    /// sums += add - drop (drop may be null), then the first i with the smallest
+    /// diagonal[i] - 2 sums[i] + penalty[i]. All of length n.
+    template <class T>
+    index_t exchange(index_t n, T* sums, const T* add, const T* drop, const T* diagonal,
+                     const T* penalty) const {
+        index_t best = 0;
+        T lowest = std::numeric_limits<T>::max();
+        for (index_t i = 0; i < n; ++i) {
+            sums[i] += drop ? add[i] - drop[i] : add[i];
+            const T score = diagonal[i] - 2 * sums[i] + penalty[i];
+            if (score < lowest) {
+                lowest = score;
+                best = i;
+            }
+        }
+        return best;
+    }
+
+    /// out[i, :] = in[rows[i], :]. `out` may be `in` itself where rows ascend and the executor is
+    /// serial.
+    template <class T, class Index>
+    void gather_rows(view<const T, 2> in, const Index* rows, view<T, 2> out) const {
+        const index_t columns = in.extent(1);
+        const bool contiguous = in.stride(1) == 1 && out.stride(1) == 1;
+        executor_.run(out.extent(0), [=](index_t i, index_t) {
+            const index_t from = static_cast<index_t>(rows[i]);
+            if (contiguous) {
+                if (columns > 0)
+                    std::memmove(&out(i, 0), &in(from, 0),
+                                 static_cast<std::size_t>(columns) * sizeof(T));
+            } else {
+                for (index_t j = 0; j < columns; ++j) out(i, j) = in(from, j);
+            }
+        });
+    }
+
+    /// out[:, j] = in[:, columns[j]]. `out` may be `in` itself where columns ascend.
+    template <class T, class Index>
+    void gather_columns(view<const T, 2> in, const Index* columns, view<T, 2> out) const {
+        executor_.run(out.extent(0), [=](index_t i, index_t) {
+            for (index_t j = 0; j < out.extent(1); ++j)
+                out(i, j) = in(i, static_cast<index_t>(columns[j]));
+        });
+    }
+
+  protected:
+    static constexpr index_t row_block = 256;
+
+  private:
+    Executor executor_;
+};
+
+/// Plain loops on the calling thread.
+inline constexpr sequential<> seq{};
+
+} // namespace PARE_ISA
+} // namespace pare

@@ -1,0 +1,103 @@
+// Solving (G + r I) Z = B for symmetric positive definite G, in double.
+#pragma once
+
+#include "core/error.hpp"
+#include "core/view.hpp"
+#include "core/workspace.hpp"
+
+#include <Eigen/Cholesky>
+#include <Eigen/Core>
+
+#include <algorithm>
+
+namespace pare {
+inline namespace PARE_ISA {
+namespace detail {
+
+using row_major = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using row_major_map = Eigen::Map<row_major, 0, Eigen::OuterStride<>>;
+
+inline row_major_map map_rows(view<double, 2> v) {
+    return row_major_map(v.data_handle(), v.extent(0), v.extent(1),
+                         Eigen::OuterStride<>(v.stride(0)));
+}
+
+} // namespace detail
+
+/// Factors G = U'U by blocks; G [n x n], rows contiguous. Reads the lower triangle and overwrites
+/// both: U stands in the upper one. Returns false if G is not positive definite (NaN included); G
+/// is then lost. Complexity: n^3 / 3, of which the policy's gram does all but the share of the
+/// diagonal blocks and panels.
+template <class Policy>
+bool factor_cholesky(const Policy& policy, view<double, 2> g, workspace& scratch) {
+    constexpr index_t block = 96;
+    const index_t n = g.extent(0);
+    auto a = detail::map_rows(g);
+    for (index_t k = 0; k < n; k += block) {
+        const index_t b = std::min(block, n - k), rest = n - k - b;
+        auto diagonal = a.block(k, k, b, b);
+        const Eigen::LLT<detail::row_major> factor(diagonal);
+        if (factor.info() != Eigen::Success) return false;
+        for (index_t i = 0; i < b; ++i)
+            if (!detail::is_finite(factor.matrixLLT()(i, i))) return false;
+        diagonal.triangularView<Eigen::Upper>() = detail::row_major(factor.matrixU());
+        if (rest == 0) break;
+        // The panel's rows [b x rest] = L^-1 A12, where A12 is the mirror of the lower triangle's
+        // A21.
+        constexpr index_t columns = 64;
+        policy.executor().run(
+            (rest + columns - 1) / columns, [&, k, b, rest](index_t task, index_t) {
+                const index_t j = k + b + task * columns, width = std::min(columns, n - j);
+                (void)rest;
+                detail::row_major panel = a.block(j, k, width, b).transpose();
+                factor.matrixL().solveInPlace(panel);
+                a.block(k, j, b, width) = panel;
+            });
+        const view<const double, 2> panel(&g(k, k + b), {b, rest}, {g.stride(0), 1});
+        policy.gram(-1.0, panel, panel,
+                    view<double, 2>(&g(k + b, k + b), {rest, rest}, {g.stride(0), 1}), true,
+                    scratch);
+    }
+    return true;
+}
+
+/// Overwrites b [n x m] with (U'U)^-1 b, for U from factor_cholesky. Complexity: 2 n^2 m.
+template <class Policy>
+void solve_cholesky(const Policy& policy, view<double, 2> g, view<double, 2> b) {
+    constexpr index_t columns = 64; // right-hand sides do not depend on each other
+    const index_t m = b.extent(1);
+    auto u = detail::map_rows(g);
+    auto right = detail::map_rows(b);
+    policy.executor().run((m + columns - 1) / columns, [&](index_t task, index_t) {
+        const index_t j = task * columns, width = std::min(columns, m - j);
+        detail::row_major part = right.middleCols(j, width);
+        u.triangularView<Eigen::Upper>().transpose().solveInPlace(part);
+        u.triangularView<Eigen::Upper>().solveInPlace(part);
+        right.middleCols(j, width) = part;
+    });
+}
+
+/// Overwrites b [n x m] with (G + ridge I)^-1 b. G [n x n] has a valid lower triangle and is
+/// overwritten. Returns false, with b unchanged, if G + ridge I is not positive definite. Throws
+/// shape_error, and value_error for a ridge that is negative or not finite.
+template <class Policy, class G, class B>
+bool ridge_solve(const Policy& policy, G&& gram, double ridge, B&& b) {
+    const auto g = as_view<2>(gram);
+    const auto right = as_view<2>(b);
+    if (g.extent(0) != g.extent(1) || right.extent(0) != g.extent(0))
+        detail::fail<shape_error>("ridge_solve", "G is ", g.extent(0), " x ", g.extent(1), ", b ",
+                                  right.extent(0), " x ", right.extent(1));
+    const auto contiguous = [](view<double, 2> v) { return v.extent(1) <= 1 || v.stride(1) == 1; };
+    if (!contiguous(g) || !contiguous(right))
+        detail::fail<shape_error>("ridge_solve", "rows are not contiguous");
+    if (!detail::is_finite(ridge) || ridge < 0)
+        detail::fail<value_error>("ridge_solve", "the ridge is ", ridge);
+    workspace scratch;
+    for (index_t i = 0; i < g.extent(0); ++i) g(i, i) += ridge;
+    if (!factor_cholesky(policy, g, scratch)) return false;
+    solve_cholesky(policy, g, right);
+    return true;
+}
+
+} // namespace PARE_ISA
+} // namespace pare

@@ -1,0 +1,229 @@
+// Making up for pruned units: layer-wise least squares on the matrix that reads the kept ones.
+//
+// A sublayer adds W x + b to the residual stream, x being the outputs of its units (heads' context,
+// FFN activation). After pruning, W and b are refitted so that the pruned network gives what the
+// dense one gave: feed `least_squares` with the pruned network's own x at its own input and with
+// the target
+//
+//     y = (residual + W x + b) of the dense model - residual of the pruned one,
+//
+// solve, put the result into the model, and go on with the next sublayer behind it.
+#pragma once
+
+#include "least_squares.hpp"
+#include "ridge.hpp"
+
+#include <Eigen/Core>
+
+#include <algorithm>
+#include <string>
+
+namespace pare {
+inline namespace PARE_ISA {
+
+struct tune_result {
+    /// Why the layer was left as it was; empty if it was tuned.
+    std::string failure;
+    /// Mean squared error of W x + b against y over the tokens, per token, before and after.
+    double error_before = 0, error_after = 0;
+    /// E |y - E y|^2: what a bias alone would leave.
+    double variance = 0;
+
+    explicit operator bool() const { return failure.empty(); }
+};
+
+namespace detail {
+
+/// A weight and its bias in double, and the algebra of tuning them: compiled once a policy,
+/// whatever views the user has.
+struct tuned_layer {
+    row_major w; // [outputs x inputs]
+    Eigen::VectorXd b;
+
+    template <class W, class B>
+    tuned_layer(const char* name, const least_squares& s, W weight, B bias, double ridge) {
+        if (weight.extent(0) != s.outputs() || weight.extent(1) != s.inputs() ||
+            bias.extent(0) != s.outputs())
+            fail<shape_error>(name, "weight is ", weight.extent(0), " x ", weight.extent(1),
+                              ", bias has ", bias.extent(0), ", the statistics have ", s.outputs(),
+                              " outputs and ", s.inputs(), " inputs");
+        if (!is_finite(ridge) || ridge < 0) fail<value_error>(name, "the ridge is ", ridge);
+        w.resize(weight.extent(0), weight.extent(1));
+        b.resize(bias.extent(0));
+        for (index_t i = 0; i < w.rows(); ++i)
+            for (index_t j = 0; j < w.cols(); ++j) w(i, j) = static_cast<double>(weight(i, j));
+        for (index_t i = 0; i < b.size(); ++i) b(i) = static_cast<double>(bias(i));
+    }
+
+    /// E |y - W x - b|^2.
+    double error(const least_squares& s, const row_major& xx, const row_major& xy) const {
+        double error = s.mean_square_y() + b.squaredNorm() - 2 * b.dot(s.mean_y());
+        if (w.size() > 0) { // Eigen's selfadjoint product is undefined for no elements
+            const row_major wg = w * xx.selfadjointView<Eigen::Lower>();
+            error += wg.cwiseProduct(w).sum() - 2 * xy.cwiseProduct(w.transpose()).sum() +
+                     2 * b.dot(w * s.mean_x());
+        }
+        return std::max(error, 0.0); // rounding; NaN stays
+    }
+
+    template <class Policy>
+    tune_result reconstruct(const Policy& policy, const least_squares& s, double ridge) {
+        const row_major xx = s.moment_xx(), xy = s.moment_xy();
+        return refit(s, xx, xy, [&]() -> const char* {
+            const Eigen::VectorXd mx = s.mean_x(), my = s.mean_y();
+            if (w.size() > 0) {
+                row_major g = xx;
+                g.noalias() -= mx * mx.transpose();
+                const double mean_diagonal = g.diagonal().mean();
+                // Constant inputs have no more variance than rounding leaves: the bias does it all.
+                if (mean_diagonal > s.rounding() * xx.diagonal().mean()) {
+                    row_major delta = xy;
+                    delta.noalias() -= mx * my.transpose();
+                    delta.noalias() -= g.selfadjointView<Eigen::Lower>() * w.transpose();
+                    if (!ridge_solve(policy, g, ridge * mean_diagonal, delta))
+                        return "the inputs' covariance is not positive definite";
+                    w += delta.transpose();
+                }
+            }
+            b = my - w * mx;
+            return nullptr;
+        });
+    }
+
+    template <class Policy>
+    tune_result scale(const Policy& policy, const least_squares& s, index_t unit, double ridge,
+                      Eigen::VectorXd& scales) {
+        row_major xx = s.moment_xx();
+        xx.triangularView<Eigen::StrictlyUpper>() = xx.transpose();
+        const row_major xy = s.moment_xy();
+        return refit(s, xx, xy, [&]() -> const char* {
+            // N_uv and r_u sum G o W'W and W o E[x (y - b - W x)'] over the inputs of the units.
+            row_major open = xy;
+            open.noalias() -= s.mean_x() * b.transpose();
+            open.noalias() -= xx * w.transpose();
+            row_major of_inputs = w.transpose() * w;
+            of_inputs.array() *= xx.array();
+            const index_t units = scales.size();
+            row_major normal(units, units);
+            row_major right(units, 1);
+            for (index_t u = 0; u < units; ++u) {
+                for (index_t v = 0; v < units; ++v)
+                    normal(u, v) = of_inputs.block(u * unit, v * unit, unit, unit).sum();
+                right(u, 0) = open.middleRows(u * unit, unit)
+                                  .cwiseProduct(w.middleCols(u * unit, unit).transpose())
+                                  .sum();
+            }
+            const double mean_diagonal = units > 0 ? normal.diagonal().mean() : 0;
+            if (!(mean_diagonal > 0))
+                right.setZero(); // units without output keep the scale 1
+            else if (!ridge_solve(policy, normal, ridge * mean_diagonal, right))
+                return "the normal matrix of the units is not positive definite";
+            scales = right.col(0).array() + 1;
+            for (index_t u = 0; u < units; ++u) w.middleCols(u * unit, unit) *= scales(u);
+            return nullptr;
+        });
+    }
+
+  private:
+    /// The frame of both: errors around `solve`, which changes w and b or returns why it cannot.
+    template <class Solve>
+    tune_result refit(const least_squares& s, const row_major& xx, const row_major& xy,
+                      const Solve& solve) {
+        tune_result result;
+        if (s.tokens() == 0) {
+            result.failure = "no tokens";
+            return result;
+        }
+        result.variance = std::max(s.mean_square_y() - s.mean_y().squaredNorm(), 0.0);
+        result.error_before = result.error_after = error(s, xx, xy);
+        const char* why = solve();
+        if (!why && !(all_finite(w) && all_finite(b))) why = "the solution is not finite";
+        if (why)
+            result.failure = std::string(why) + " (" + std::to_string(s.inputs()) + " inputs, " +
+                             std::to_string(s.tokens()) + " tokens)";
+        else
+            result.error_after = error(s, xx, xy);
+        return result;
+    }
+
+    template <class M>
+    static bool all_finite(const M& m) {
+        for (index_t i = 0; i < m.size(); ++i)
+            if (!is_finite(m.data()[i])) return false;
+        return true;
+    }
+};
+
+template <class From, class To>
+void copy_matrix(const From& from, To to) {
+    for (index_t i = 0; i < from.rows(); ++i)
+        for (index_t j = 0; j < from.cols(); ++j)
+            to(i, j) = static_cast<typename To::value_type>(from(i, j));
+}
+template <class From, class To>
+void copy_vector(const From& from, To to) {
+    for (index_t i = 0; i < from.size(); ++i) to(i) = static_cast<typename To::value_type>(from(i));
+}
+
+} // namespace detail
+
+/// New weights and bias for the kept units, W + D and E y - (W + D) E x with
+///
+///     D = (C - W G) (G + r I)^-1,   G = cov(x, x), C = cov(y, x), r = ridge * mean diagonal of G,
+///
+/// the least-squares fit shrunk towards the present W. 1e-2 suits thousands of tokens; take 1e-1 to
+/// 1 with fewer tokens than inputs.
+///
+/// statistics  of the pruned network's x and the target y
+/// weight      W [outputs x inputs] (the transposed view for weights stored in x out), overwritten
+/// bias        b [outputs], overwritten
+///
+/// A layer that cannot be solved is left as it is, and the result says why. Throws shape_error and
+/// value_error for a negative ridge.
+/// Complexity: inputs^3 / 3 + 3 inputs^2 outputs multiply-adds in double. Source: layer-wise
+/// reconstruction as in ZipLM (arXiv:2302.04089, section 3), with a ridge and a bias.
+template <class Policy, class W, class B>
+tune_result reconstruct(const Policy& policy, const least_squares& statistics, W&& weight, B&& bias,
+                        double ridge = 1e-2) {
+    const auto w = as_view<2>(weight);
+    const auto b = as_view<1>(bias);
+    detail::tuned_layer layer("reconstruct", statistics, w, b, ridge);
+    tune_result result = layer.reconstruct(policy, statistics, ridge);
+    if (result) {
+        detail::copy_matrix(layer.w, w);
+        detail::copy_vector(layer.b, b);
+    }
+    return result;
+}
+
+/// One scale for each kept unit, folded into the weight: the paper's tuning (arXiv:2204.09656,
+/// section 4.3), min over s of E |y - b - sum_u s_u W_u x_u|^2 + r |s - 1|^2, r = ridge * mean
+/// diagonal of the normal matrix, solved directly by Cholesky in double (the published code: lsmr
+/// with a fixed damping).
+///
+/// unit    inputs of one unit: head size, or 1 for filters
+/// scales  [inputs / unit], overwritten with s
+/// weight  W [outputs x inputs], overwritten with W_u s_u; bias b [outputs] is read only
+///
+/// Errors as for reconstruct. Complexity: inputs^2 outputs + units^3 / 3.
+template <class Policy, class W, class B, class S>
+tune_result scale(const Policy& policy, const least_squares& statistics, index_t unit, W&& weight,
+                  const B& bias, S&& scales, double ridge = 1e-2) {
+    const auto w = as_view<2>(weight);
+    const auto b = as_input<1>(bias);
+    const auto s = as_view<1>(scales);
+    detail::tuned_layer layer("scale", statistics, w, b, ridge);
+    if (unit < 1 || s.extent(0) * unit != statistics.inputs())
+        detail::fail<shape_error>("scale", s.extent(0), " units of ", unit,
+                                  ", the statistics have ", statistics.inputs(), " inputs");
+    Eigen::VectorXd found(s.extent(0));
+    tune_result result = layer.scale(policy, statistics, unit, ridge, found);
+    if (result) {
+        detail::copy_matrix(layer.w, w);
+        detail::copy_vector(found, s);
+    }
+    return result;
+}
+
+} // namespace PARE_ISA
+} // namespace pare
