@@ -1,0 +1,33 @@
+// Softmax attention over packed sequences, forward and backward to its inputs.
+#pragma once
+
+#include <pare/core/config.hpp>
+#include <pare/core/workspace.hpp>
+
+#include <cstdint>
+#include <vector>
+
+namespace encoder {
+
+/// Where a token's queries, keys and values are: head h of token t begins at q + t * token_stride +
+/// h * head_stride, and likewise in k and v. The three may lie interleaved in one buffer.
+template <class T>
+struct projections {
+    T *q, *k, *v;
+    pare::index_t heads, head_size, token_stride, head_stride;
+};
+
+/// context = softmax(q k' / sqrt(head_size)) v for each head within each sequence (tokens
+/// offsets[s] to offsets[s + 1]); [tokens x heads * head_size], contiguous. No n x n matrix is
+/// made: a strip of queries against all keys stays in the cache.
+void attention_forward(const projections<const float>& in, const std::vector<std::int64_t>& offsets,
+                       float* context, pare::workspace& scratch);
+
+/// Gradients of q, k and v from the context and its gradient. Probabilities are computed again, an
+/// n x n matrix per thread at a time.
+void attention_backward(const projections<const float>& in,
+                        const std::vector<std::int64_t>& offsets, const float* context,
+                        const float* context_gradient, const projections<float>& gradient,
+                        pare::workspace& scratch);
+
+} // namespace encoder

@@ -1,0 +1,81 @@
+#include "check.hpp"
+
+#include <stdexcept>
+
+namespace encoder {
+
+using Eigen::Index;
+
+namespace {
+
+std::string text(Index n) {
+    return std::to_string(n);
+}
+
+void check_norm(const std::string& name, const layer_norm& norm, Index size) {
+    check_size(name + " weight", norm.weight, size);
+    check_size(name + " bias", norm.bias, size);
+}
+
+} // namespace
+
+void fail(const std::string& what) {
+    throw std::invalid_argument("encoder::network: " + what);
+}
+
+void check_shape(const std::string& name, const matrix& m, Index rows, Index columns) {
+    if (m.rows() != rows || m.cols() != columns)
+        fail(name + " is " + text(m.rows()) + " x " + text(m.cols()) + ", expected " + text(rows) +
+             " x " + text(columns));
+}
+
+void check_shape(const std::string& name, const dense& d, Index rows, Index columns) {
+    check_shape(name + " weight", d.weight, rows, columns);
+    check_size(name + " bias", d.bias, rows);
+}
+
+void check_size(const std::string& name, const vector& v, Index size) {
+    if (v.size() != size) fail(name + " has " + text(v.size()) + " values, expected " + text(size));
+}
+
+void check(const model& m) {
+    const config& c = m.config;
+    if (c.hidden <= 0 || c.head_size <= 0)
+        fail("hidden size " + text(c.hidden) + ", head size " + text(c.head_size) +
+             ", expected positive ones");
+    check_shape("word embeddings", m.word_embeddings, c.vocabulary, c.hidden);
+    check_shape("position embeddings", m.position_embeddings, c.positions, c.hidden);
+    check_shape("type embeddings", m.type_embeddings, c.types, c.hidden);
+    check_norm("embedding norm", m.embedding_norm, c.hidden);
+    for (std::size_t l = 0; l < m.layers.size(); ++l) {
+        const layer& y = m.layers[l];
+        const std::string name = "layer " + std::to_string(l) + ": ";
+        const Index columns = y.heads(c.head_size) * c.head_size, filters = y.filters();
+        check_shape(name + "query", y.query, columns, c.hidden);
+        check_shape(name + "key", y.key, columns, c.hidden);
+        check_shape(name + "value", y.value, columns, c.hidden);
+        check_shape(name + "attention output", y.attention_output, c.hidden, columns);
+        check_norm(name + "attention norm", y.attention_norm, c.hidden);
+        check_shape(name + "intermediate", y.intermediate, filters, c.hidden);
+        check_shape(name + "output", y.output, c.hidden, filters);
+        check_norm(name + "output norm", y.output_norm, c.hidden);
+    }
+}
+
+void check(const batch& b, const config& c) {
+    const auto ids = static_cast<std::int64_t>(b.ids.size());
+    if (b.offsets.empty() || b.offsets.front() != 0 || b.tokens() != ids)
+        fail("offsets do not run from 0 to the number of ids, " + text(ids));
+    for (std::size_t s = 1; s < b.offsets.size(); ++s) {
+        const std::int64_t n = b.offsets[s] - b.offsets[s - 1];
+        if (n < 1 || n > c.positions)
+            fail("sequence " + std::to_string(s - 1) + " has " + text(n) +
+                 " tokens, expected 1 to " + text(c.positions));
+    }
+    for (std::size_t t = 0; t < b.ids.size(); ++t)
+        if (b.ids[t] < 0 || b.ids[t] >= c.vocabulary)
+            fail("token " + std::to_string(t) + " has id " + text(b.ids[t]) + ", expected 0 to " +
+                 text(c.vocabulary - 1));
+}
+
+} // namespace encoder

@@ -1,0 +1,23 @@
+// Checks of what a network is given, before any work. All throw std::invalid_argument.
+#pragma once
+
+#include "network.hpp"
+
+#include <string>
+
+namespace encoder {
+
+/// Every matrix of every layer has the shape that the config and its neighbours ask for.
+void check(const model& m);
+/// Offsets run over the ids; sequences are not empty nor longer than the model's positions; ids are
+/// in the vocabulary.
+void check(const batch& b, const config& c);
+
+void check_shape(const std::string& name, const matrix& m, Eigen::Index rows, Eigen::Index columns);
+void check_shape(const std::string& name, const dense& d, Eigen::Index rows, Eigen::Index columns);
+void check_size(const std::string& name, const vector& v, Eigen::Index size);
+
+/// Throws with `what` after the name of the class.
+[[noreturn]] void fail(const std::string& what);
+
+} // namespace encoder

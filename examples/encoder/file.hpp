@@ -1,0 +1,106 @@
+// What the readers and writers of this folder share: one-sentence errors, JSON, and outputs that
+// appear only when they are complete.
+#pragma once
+
+#include "safetensors.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <unistd.h>
+
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <set>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <vector>
+
+namespace encoder::detail {
+
+/// Throws file_error: "<path>: <parts>".
+template <class... Parts>
+[[noreturn]] void fail(const std::filesystem::path& path, const Parts&... parts) {
+    std::ostringstream sentence;
+    sentence << path.string() << ": ";
+    (sentence << ... << parts);
+    throw file_error(sentence.str());
+}
+
+inline bool is_file(const std::filesystem::path& path) {
+    std::error_code missing;
+    return std::filesystem::is_regular_file(path, missing);
+}
+
+inline std::string read_text(const std::filesystem::path& path) {
+    if (!is_file(path)) fail(path, "there is no such file");
+    std::ifstream in(path, std::ios::binary);
+    std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+    if (!in) fail(path, "cannot be read");
+    return text;
+}
+
+/// The JSON value (an object, if not said otherwise) that `text`, all or part of the file `path`,
+/// is.
+inline nlohmann::json parse_json(const std::filesystem::path& path, std::string_view text,
+                                 nlohmann::json::value_t type = nlohmann::json::value_t::object) {
+    using nlohmann::json;
+    // JSON leaves the meaning of a repeated key open, so that two readers may see two models. Depth
+    // is limited because printing is recursive.
+    constexpr int deepest = 64;
+    std::vector<std::set<std::string>> keys;
+    const auto watch = [&](int depth, json::parse_event_t event, json& value) {
+        if (depth > deepest) fail(path, "its JSON is nested deeper than ", deepest);
+        if (event == json::parse_event_t::object_start) keys.emplace_back();
+        if (event == json::parse_event_t::object_end) keys.pop_back();
+        if (event == json::parse_event_t::key &&
+            !keys.back().insert(value.get<std::string>()).second)
+            fail(path, "the key '", value.get<std::string>(), "' stands twice in its JSON");
+        return true;
+    };
+    try {
+        json parsed = json::parse(text.begin(), text.end(), watch);
+        if (parsed.type() != type)
+            fail(path, "holds a JSON ", parsed.type_name(), ", not an ", json(type).type_name());
+        return parsed;
+    } catch (const json::parse_error& e) {
+        fail(path, "not valid JSON at byte ", e.byte, " of ", text.size());
+    } catch (const json::exception&) {
+        fail(path, "its JSON holds a number that is out of range");
+    }
+}
+
+inline void write_text(const std::filesystem::path& path, const std::string& text) {
+    std::ofstream out(path, std::ios::binary);
+    out << text;
+    out.close();
+    if (!out) fail(path, "cannot be written");
+}
+
+/// A path beside `path` that no other thread or process uses.
+inline std::filesystem::path sibling(std::filesystem::path path) {
+    static std::atomic<unsigned> next{0};
+    return path += ".part-" + std::to_string(::getpid()) + "-" + std::to_string(next++);
+}
+
+/// A file or folder under construction: removed at the end, unless it has been renamed by then.
+class unfinished {
+  public:
+    explicit unfinished(const std::filesystem::path& final_path) : path_(sibling(final_path)) {}
+    ~unfinished() {
+        std::error_code ignored;
+        std::filesystem::remove_all(path_, ignored);
+    }
+    unfinished(const unfinished&) = delete;
+    unfinished& operator=(const unfinished&) = delete;
+
+    const std::filesystem::path& path() const { return path_; }
+
+  private:
+    std::filesystem::path path_;
+};
+
+} // namespace encoder::detail

@@ -1,0 +1,42 @@
+// A dense layer with its weights packed once for fast products.
+#pragma once
+
+#include <Eigen/Core>
+
+#include <memory>
+
+namespace encoder {
+
+/// y = x weight' + bias for blocks of rows. By oneDNN where PARE_HAVE_DNNL is defined, else by the
+/// micro-kernel of attention. The calling thread does all the work, so that each of a pool of
+/// threads may take a block of rows through several layers while it is in its cache; such calls may
+/// run concurrently.
+class linear {
+  public:
+    using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+    /// weight is [outputs x inputs]; either may be 0. An empty bias counts as zeros.
+    linear() : linear(matrix(), Eigen::VectorXf()) {}
+    linear(const matrix& weight, const Eigen::VectorXf& bias);
+    ~linear();
+    linear(linear&&) noexcept;
+    linear& operator=(linear&&) noexcept;
+
+    /// Rows of the largest block that is one product; calls with a multiple of it are fastest.
+    static constexpr Eigen::Index block = 64;
+
+    /// y [rows x outputs] = x [rows x inputs] weight' + bias.
+    void assign(const float* x, Eigen::Index rows, float* y) const { run(x, rows, y, false); }
+    /// y += x weight' + bias.
+    void add(const float* x, Eigen::Index rows, float* y) const { run(x, rows, y, true); }
+
+  private:
+    void run(const float* x, Eigen::Index rows, float* y, bool accumulate) const;
+
+    struct packed;
+    Eigen::Index outputs_;
+    Eigen::VectorXf bias_;
+    std::unique_ptr<packed> packed_; // none for a matrix without elements
+};
+
+} // namespace encoder

@@ -1,0 +1,391 @@
+#include "model.hpp"
+
+#include "file.hpp"
+
+#include <algorithm>
+#include <functional>
+#include <numeric>
+#include <optional>
+#include <set>
+#include <string_view>
+#include <utility>
+
+namespace encoder {
+namespace {
+
+using detail::fail;
+using Eigen::Index;
+using nlohmann::json;
+using std::filesystem::path;
+
+/// A JSON object and the file that it comes from, which its errors name. A key that is null counts
+/// as absent, as it does for those who write these files.
+class settings {
+  public:
+    explicit settings(path file) : file_(std::move(file)) {
+        json_ = detail::parse_json(file_, detail::read_text(file_));
+    }
+    static settings if_exists(const path& file) {
+        return detail::is_file(file) ? settings(file) : settings(file, json::object());
+    }
+
+    const json& all() const { return json_; }
+    const path& file() const { return file_; }
+
+    std::string text(const char* key, const char* otherwise) const {
+        const json* const value = find(key);
+        if (value == nullptr) return otherwise;
+        if (!value->is_string()) fail(file_, key, " is ", *value, ", not a string");
+        return value->get<std::string>();
+    }
+    bool flag(const char* key, bool otherwise) const {
+        const json* const value = find(key);
+        if (value == nullptr) return otherwise;
+        if (!value->is_boolean()) fail(file_, key, " is ", *value, ", not true or false");
+        return value->get<bool>();
+    }
+    std::optional<double> number(const char* key, double least, double most) const {
+        const json* const value = find(key);
+        if (value == nullptr) return std::nullopt;
+        const double number = value->is_number() ? value->get<double>() : -1;
+        if (!value->is_number() || number < least || number > most)
+            fail(file_, key, " is ", *value, ", not a number from ", least, " to ", most);
+        return number;
+    }
+    Index size(const char* key, Index most) const {
+        const json* const value = find(key);
+        if (value == nullptr) fail(file_, "has no ", key);
+        if (!is_natural(*value, 1, most))
+            fail(file_, key, " is ", *value, ", not a whole number from 1 to ", most);
+        return value->get<Index>();
+    }
+    /// `count` numbers of at most `most`, from pare.<key>; without them `most` for each.
+    std::vector<Index> widths(const char* key, std::size_t count, Index most) const {
+        const json* const pare = find("pare");
+        if (pare == nullptr) return std::vector<Index>(count, most);
+        const auto found = pare->find(key);
+        if (found == pare->end() || !found->is_array())
+            fail(file_, "pare.", key, " is not a list with a number for each of ", count,
+                 " layers");
+        if (found->size() != count)
+            fail(file_, "pare.", key, " has ", found->size(), " entries, the model has ", count,
+                 " layers");
+        for (const json& n : *found)
+            if (!is_natural(n, 0, most))
+                fail(file_, "pare.", key, " holds ", n, ", not a whole number from 0 to ", most);
+        return found->get<std::vector<Index>>();
+    }
+
+  private:
+    settings(path file, json empty) : file_(std::move(file)), json_(std::move(empty)) {}
+
+    const json* find(const char* key) const {
+        const auto found = json_.find(key);
+        return found == json_.end() || found->is_null() ? nullptr : &*found;
+    }
+    static bool is_natural(const json& value, std::uint64_t least, Index most) {
+        return value.is_number_unsigned() && value.get<std::uint64_t>() >= least &&
+               value.get<std::uint64_t>() <= static_cast<std::uint64_t>(most);
+    }
+
+    path file_;
+    json json_;
+};
+
+activation read_activation(const settings& given) {
+    const std::string name = given.text("hidden_act", "gelu");
+    if (name == "gelu") return activation::gelu;
+    if (name == "gelu_new" || name == "gelu_pytorch_tanh") return activation::gelu_tanh;
+    if (name == "relu") return activation::relu;
+    fail(given.file(), "hidden_act is '", name, "', not gelu, gelu_new, gelu_pytorch_tanh or relu");
+}
+
+const char* name_of(activation a) {
+    return a == activation::gelu ? "gelu" : a == activation::gelu_tanh ? "gelu_new" : "relu";
+}
+
+/// 1_Pooling/config.json in its older form (a flag for each mode) or its newer one (pooling_mode).
+pooling read_pooling(const settings& given, Index hidden) {
+    if (given.all().empty()) return pooling::mean;
+    for (const char* key : {"word_embedding_dimension", "embedding_dimension"})
+        if (const auto width = given.number(key, 1, 1e9);
+            width && *width != static_cast<double>(hidden))
+            fail(given.file(), key, " is ", *width, ", hidden_size in config.json is ", hidden);
+
+    std::string modes = given.text("pooling_mode", "");
+    if (modes.empty())
+        for (const auto& [key, value] : given.all().items())
+            if (key.rfind("pooling_mode_", 0) == 0 && given.flag(key.c_str(), false))
+                modes += (modes.empty() ? "" : " and ") + key;
+    if (modes == "mean" || modes == "pooling_mode_mean_tokens") return pooling::mean;
+    if (modes == "cls" || modes == "pooling_mode_cls_token") return pooling::cls;
+    fail(given.file(), "asks for pooling by '", modes,
+         "', only the mean or the cls token is possible");
+}
+
+/// A sentence encoder may have further modules, which would be left out without a word.
+void check_modules(const path& file) {
+    if (!detail::is_file(file)) return;
+    for (const json& part :
+         detail::parse_json(file, detail::read_text(file), json::value_t::array)) {
+        const auto found = part.find("type");
+        const std::string type =
+            found != part.end() && found->is_string() ? found->get<std::string>() : "";
+        const std::string kind = type.substr(type.rfind('.') + 1);
+        if (kind != "Transformer" && kind != "Pooling" && kind != "Normalize")
+            fail(file, "holds a module of type '", type,
+                 "', only Transformer, Pooling and Normalize are possible");
+    }
+}
+
+config read_config(const path& folder, const settings& given) {
+    if (const std::string type = given.text("model_type", ""); type != "bert")
+        fail(given.file(), "model_type is '", type, "', not bert");
+    if (const std::string type = given.text("position_embedding_type", "absolute");
+        type != "absolute")
+        fail(given.file(), "position_embedding_type is '", type, "', not absolute");
+    if (given.flag("is_decoder", false))
+        fail(given.file(), "is_decoder is true, an encoder is wanted");
+
+    config c;
+    c.hidden = given.size("hidden_size", 1 << 16);
+    const Index heads = given.size("num_attention_heads", c.hidden);
+    if (c.hidden % heads != 0)
+        fail(given.file(), "hidden_size ", c.hidden, " is no multiple of num_attention_heads ",
+             heads);
+    c.head_size = c.hidden / heads;
+    c.vocabulary = given.size("vocab_size", 1 << 24);
+    c.positions = given.size("max_position_embeddings", 1 << 20);
+    c.types = given.size("type_vocab_size", 1 << 10);
+    c.layer_norm_epsilon =
+        static_cast<float>(given.number("layer_norm_eps", 1e-30, 1).value_or(1e-12));
+    c.activation = read_activation(given);
+    c.pooling = read_pooling(settings::if_exists(folder / "1_Pooling" / "config.json"), c.hidden);
+
+    const auto tokenizer = settings::if_exists(folder / "tokenizer_config.json");
+    const auto sentence = settings::if_exists(folder / "sentence_bert_config.json");
+    c.lower_case = tokenizer.flag("do_lower_case", true);
+    if (tokenizer.flag("strip_accents", c.lower_case) != c.lower_case)
+        fail(tokenizer.file(), "strip_accents differs from do_lower_case, which is not possible");
+    if (!tokenizer.flag("tokenize_chinese_chars", true))
+        fail(tokenizer.file(), "tokenize_chinese_chars is false, only true is possible");
+    if (sentence.flag("do_lower_case", false) && !c.lower_case)
+        fail(sentence.file(), "do_lower_case is true, the tokenizer's is false");
+
+    constexpr double unlimited = 1e40; // some tokenizers say 1e30
+    auto longest = sentence.number("max_seq_length", 2, unlimited);
+    if (!longest) longest = tokenizer.number("model_max_length", 2, unlimited);
+    const auto positions = static_cast<double>(c.positions);
+    c.max_tokens = static_cast<Index>(std::min(longest.value_or(positions), positions));
+    if (c.max_tokens < 2)
+        fail(given.file(), "max_position_embeddings is 1, [CLS] and [SEP] need 2");
+    return c;
+}
+
+struct widths {
+    std::vector<Index> heads, filters; // of each layer
+};
+
+widths widths_of(const model& m) {
+    widths w;
+    for (const layer& l : m.layers) {
+        w.heads.push_back(l.heads(m.config.head_size));
+        w.filters.push_back(l.filters());
+    }
+    return w;
+}
+
+std::string layer_name(std::size_t l) {
+    return "encoder.layer." + std::to_string(l) + '.';
+}
+
+/// visit(name, matrix or vector, shape) for each weight of `m`; the shapes are those that the
+/// config and `w` ask for, whatever the matrices are now.
+template <class Model, class Visit>
+void for_each_weight(Model& m, const widths& w, const Visit& visit) {
+    using shape = std::vector<std::int64_t>;
+    const config& c = m.config;
+    const auto visit_dense = [&](const std::string& name, auto& d, Index out, Index in) {
+        visit(name + ".weight", d.weight, shape{out, in});
+        visit(name + ".bias", d.bias, shape{out});
+    };
+    const auto visit_norm = [&](const std::string& name, auto& n) {
+        visit(name + ".weight", n.weight, shape{c.hidden});
+        visit(name + ".bias", n.bias, shape{c.hidden});
+    };
+    visit("embeddings.word_embeddings.weight", m.word_embeddings, shape{c.vocabulary, c.hidden});
+    visit("embeddings.position_embeddings.weight", m.position_embeddings,
+          shape{c.positions, c.hidden});
+    visit("embeddings.token_type_embeddings.weight", m.type_embeddings, shape{c.types, c.hidden});
+    visit_norm("embeddings.LayerNorm", m.embedding_norm);
+    for (std::size_t i = 0; i < m.layers.size(); ++i) {
+        auto& l = m.layers[i];
+        const std::string name = layer_name(i);
+        const Index inner = w.heads[i] * c.head_size;
+        visit_dense(name + "attention.self.query", l.query, inner, c.hidden);
+        visit_dense(name + "attention.self.key", l.key, inner, c.hidden);
+        visit_dense(name + "attention.self.value", l.value, inner, c.hidden);
+        visit_dense(name + "attention.output.dense", l.attention_output, c.hidden, inner);
+        visit_norm(name + "attention.output.LayerNorm", l.attention_norm);
+        visit_dense(name + "intermediate.dense", l.intermediate, w.filters[i], c.hidden);
+        visit_dense(name + "output.dense", l.output, c.hidden, w.filters[i]);
+        visit_norm(name + "output.LayerNorm", l.output_norm);
+    }
+}
+
+Index columns(const std::vector<std::int64_t>& shape) {
+    return shape.size() == 2 ? shape[1] : 1;
+}
+
+json describe(const model& m, const widths& w) {
+    const config& c = m.config;
+    const Index heads = c.hidden / c.head_size;
+    const Index filters = std::max<Index>(1, *std::max_element(w.filters.begin(), w.filters.end()));
+    json j = m.json;
+    j["model_type"] = "bert";
+    j["hidden_size"] = c.hidden;
+    j["num_attention_heads"] = heads; // those that give the head size; the layers may have fewer
+    j["num_hidden_layers"] = m.layers.size();
+    j["intermediate_size"] = filters;
+    j["vocab_size"] = c.vocabulary;
+    j["max_position_embeddings"] = c.positions;
+    j["type_vocab_size"] = c.types;
+    j["hidden_act"] = name_of(c.activation);
+    // 1e-12 as a float is another number when it is printed as a double.
+    if (const auto old = j.find("layer_norm_eps");
+        old == j.end() || !old->is_number() || old->get<float>() != c.layer_norm_epsilon)
+        j["layer_norm_eps"] = c.layer_norm_epsilon;
+    const auto all = [](const std::vector<Index>& list, Index n) {
+        return std::count(list.begin(), list.end(), n) == static_cast<std::ptrdiff_t>(list.size());
+    };
+    j.erase("pare");
+    if (!all(w.heads, heads) || !all(w.filters, filters))
+        j["pare"] = {{"heads", w.heads}, {"filters", w.filters}};
+    return j;
+}
+
+/// What those who load the folder need besides the weights; not every model has every one.
+constexpr const char* companions[] = {"vocab.txt",
+                                      "tokenizer.json",
+                                      "tokenizer_config.json",
+                                      "special_tokens_map.json",
+                                      "added_tokens.json",
+                                      "sentence_bert_config.json",
+                                      "config_sentence_transformers.json",
+                                      "modules.json",
+                                      "1_Pooling",
+                                      "2_Normalize"};
+
+/// Puts `complete` in the place of `folder`. If that fails, what stood there stands there again.
+void replace(const path& complete, const path& folder) {
+    if (!std::filesystem::exists(folder)) return std::filesystem::rename(complete, folder);
+    const path old = detail::sibling(folder);
+    std::filesystem::rename(folder, old);
+    std::error_code error;
+    std::filesystem::rename(complete, folder, error);
+    if (error) {
+        std::filesystem::rename(old, folder);
+        fail(folder, "cannot be replaced: ", error.message());
+    }
+    std::filesystem::remove_all(old, error);
+}
+
+} // namespace
+
+std::int64_t model::parameters() const {
+    std::int64_t sum = 0;
+    for_each_weight(*this, widths_of(*this),
+                    [&](const auto&, const auto& weight, const auto&) { sum += weight.size(); });
+    for (const tensor& t : others)
+        sum +=
+            std::accumulate(t.shape.begin(), t.shape.end(), std::int64_t{1}, std::multiplies<>());
+    return sum;
+}
+
+model load_model(const path& folder) {
+    const settings given(folder / "config.json");
+    check_modules(folder / "modules.json");
+    model m;
+    m.config = read_config(folder, given);
+    m.json = given.all();
+    m.layers.resize(static_cast<std::size_t>(given.size("num_hidden_layers", 1 << 10)));
+    const widths w{
+        given.widths("heads", m.layers.size(), m.config.hidden / m.config.head_size),
+        given.widths("filters", m.layers.size(), given.size("intermediate_size", 1 << 20))};
+
+    const safetensors_file file(folder / "model.safetensors");
+    const auto has = [&](const std::string& name) { return file.entries().count(name) > 0; };
+    m.prefix = has("bert.embeddings.word_embeddings.weight") ? "bert." : "";
+    std::size_t layers = 0;
+    while (has(m.prefix + layer_name(layers) + "output.dense.weight")) ++layers;
+    if (layers != m.layers.size())
+        fail(file.path(), "holds ", layers, " layers, num_hidden_layers in config.json is ",
+             m.layers.size());
+
+    std::set<std::string> used;
+    std::set<data_type> types;
+    for_each_weight(m, w, [&](const std::string& plain_name, auto& weight, const auto& shape) {
+        const std::string name = m.prefix + plain_name;
+        const std::vector<float> values = file.read(name, shape);
+        using type = std::decay_t<decltype(weight)>;
+        weight = Eigen::Map<const type>(values.data(), shape[0], columns(shape));
+        types.insert(data_type_of(file.entries().at(name).dtype));
+        used.insert(name);
+    });
+    if (types.size() == 1) m.stored_as = *types.begin(); // else f32, which holds every one
+
+    const auto is_ours = [&](const std::string& name) {
+        return name.rfind(m.prefix + "embeddings.", 0) == 0 ||
+               name.rfind(m.prefix + "encoder.", 0) == 0;
+    };
+    const std::set<std::string> buffers = {m.prefix + "embeddings.position_ids",
+                                           m.prefix + "embeddings.token_type_ids"};
+    for (const auto& [name, entry] : file.entries()) {
+        if (used.count(name)) continue;
+        if (is_ours(name) && !buffers.count(name))
+            fail(file.path(), "tensor '", name, "' has no place in a BERT of ", layers, " layers");
+        m.others.push_back(
+            {name, entry.dtype, entry.shape, {entry.data, entry.data + entry.bytes}});
+    }
+    return m;
+}
+
+void save_model(const model& m, const path& source, const path& folder) try {
+    namespace fs = std::filesystem;
+    if (!fs::is_directory(source)) fail(source, "there is no such folder");
+    // Symbolic links and trailing slashes go, so that names beside `target` are really beside it.
+    path target = fs::weakly_canonical(folder);
+    if (!target.has_filename()) target = target.parent_path();
+    const path from = fs::canonical(source);
+    if (std::mismatch(target.begin(), target.end(), from.begin(), from.end()).first == target.end())
+        fail(folder, "is or holds the source ", source.string(), ", which is not to be replaced");
+    if (fs::exists(target) && !(fs::is_directory(target) &&
+                                (fs::is_empty(target) || detail::is_file(target / "config.json"))))
+        fail(folder, "exists and is not a model (it has no config.json), so it is not replaced");
+    if (m.layers.empty() || m.config.head_size < 1 || m.config.hidden % m.config.head_size != 0)
+        fail(folder, "a model of ", m.layers.size(), " layers, hidden size ", m.config.hidden,
+             " and head size ", m.config.head_size, " cannot be written");
+
+    const widths w = widths_of(m);
+    std::vector<tensor> tensors;
+    for_each_weight(m, w, [&](const std::string& name, const auto& weight, const auto& shape) {
+        if (weight.rows() != shape[0] || weight.cols() != columns(shape))
+            fail(folder, "tensor '", name, "' is ", weight.rows(), " x ", weight.cols(),
+                 ", the other ones need ", shape[0], " x ", columns(shape));
+        tensors.push_back(make_tensor(m.prefix + name, shape, weight.data(), m.stored_as));
+    });
+    tensors.insert(tensors.end(), m.others.begin(), m.others.end());
+
+    const detail::unfinished unfinished(target);
+    fs::create_directory(unfinished.path());
+    for (const char* name : companions)
+        if (fs::exists(from / name))
+            fs::copy(from / name, unfinished.path() / name, fs::copy_options::recursive);
+    detail::write_text(unfinished.path() / "config.json", describe(m, w).dump(2) + '\n');
+    write_safetensors(unfinished.path() / "model.safetensors", tensors, {{"format", "pt"}});
+    replace(unfinished.path(), target);
+} catch (const std::filesystem::filesystem_error& error) {
+    fail(folder, "cannot be written: ", error.code().message());
+}
+
+} // namespace encoder

@@ -1,0 +1,85 @@
+// A BERT-type sentence encoder in memory, and its Hugging Face folder on disk.
+#pragma once
+
+#include "safetensors.hpp"
+
+#include <Eigen/Core>
+#include <nlohmann/json.hpp>
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace encoder {
+
+using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using vector = Eigen::VectorXf;
+
+/// y = weight * x + bias; weight is [out x in] as in the checkpoint.
+struct dense {
+    matrix weight;
+    vector bias;
+};
+
+struct layer_norm {
+    vector weight, bias;
+};
+
+/// One post-LayerNorm transformer layer. Layers may differ in heads and filters; a layer may have
+/// none of either, and then its matrices have a side of length 0 and only the bias acts.
+struct layer {
+    dense query, key, value; // [heads * head_size x hidden]
+    dense attention_output;  // [hidden x heads * head_size]
+    layer_norm attention_norm;
+    dense intermediate; // [filters x hidden]
+    dense output;       // [hidden x filters]
+    layer_norm output_norm;
+
+    Eigen::Index filters() const { return intermediate.weight.rows(); }
+    Eigen::Index heads(Eigen::Index head_size) const { return query.weight.rows() / head_size; }
+};
+
+enum class activation { gelu, gelu_tanh, relu };
+enum class pooling { mean, cls };
+
+struct config {
+    Eigen::Index hidden = 0, head_size = 0, vocabulary = 0, positions = 0, types = 0;
+    Eigen::Index max_tokens =
+        0; ///< longest sequence with [CLS] and [SEP]; longer ones are truncated
+    float layer_norm_epsilon = 1e-12f;
+    encoder::activation activation = encoder::activation::gelu;
+    encoder::pooling pooling = encoder::pooling::mean;
+    bool lower_case = true; ///< uncased vocabulary: lower-case and strip accents
+};
+
+struct model {
+    encoder::config config;
+    matrix word_embeddings, position_embeddings, type_embeddings; // [rows x hidden]
+    layer_norm embedding_norm;
+    std::vector<layer> layers;
+
+    data_type stored_as = data_type::f32; ///< type of the weights on disk, kept when written again
+    std::string prefix;                   ///< of the tensor names ("" or "bert.")
+    std::vector<tensor>
+        others; ///< tensors that the encoder does not use (pooler, ...), written back unchanged
+    nlohmann::json json; ///< config.json as read
+
+    /// Parameters of everything that is written, `others` included.
+    std::int64_t parameters() const;
+};
+
+/// Reads config.json, model.safetensors and, where they exist, sentence_bert_config.json,
+/// tokenizer_config.json and 1_Pooling/config.json. Every tensor is checked against the config and
+/// for NaN and infinity before anything is returned.
+/// Throws file_error with a sentence that names the file and what is wrong with it.
+model load_model(const std::filesystem::path& folder);
+
+/// Writes `m` as a folder of the same kind, with the tokenizer's files copied from `source`. A
+/// model with uneven layers says so in config.json ("pare": {"heads": [...], "filters": [...]}, one
+/// entry a layer) and load_model reads it again. The folder appears, or replaces an older one, only
+/// when it is complete. Throws file_error.
+void save_model(const model& m, const std::filesystem::path& source,
+                const std::filesystem::path& folder);
+
+} // namespace encoder

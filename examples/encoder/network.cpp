@@ -1,0 +1,288 @@
+#include "network.hpp"
+
+#include "check.hpp"
+#include "network_state.hpp"
+
+#include <utility>
+
+namespace encoder {
+namespace {
+
+linear pack(const dense& d) {
+    return {d.weight, d.bias};
+}
+void scale_columns(const vector& by, Index rows, float* y) {
+    if (by.size() > 0)
+        Eigen::Map<matrix>(y, rows, by.size()).array().rowwise() *= by.transpose().array();
+}
+
+Index columns_of(const dense& d) {
+    return d.weight.cols();
+}
+
+} // namespace
+
+dense stack_projections(const layer& y) {
+    const Index n = y.query.weight.rows();
+    dense all{matrix(3 * n, y.query.weight.cols()), vector(3 * n)};
+    all.weight << y.query.weight, y.key.weight, y.value.weight;
+    all.bias << y.query.bias, y.key.bias, y.value.bias;
+    return all;
+}
+
+void batch::append(const std::vector<std::int32_t>& sequence) {
+    ids.insert(ids.end(), sequence.begin(), sequence.end());
+    offsets.push_back(static_cast<std::int64_t>(ids.size()));
+}
+
+network::state::state(encoder::model m)
+    : model(std::move(m)), context_masks(depth()), active_masks(depth()) {
+    check(model);
+    for (const layer& y : model.layers)
+        packed.push_back({pack(stack_projections(y)), pack(y.attention_output),
+                          pack(y.intermediate), pack(y.output)});
+}
+
+const layer& network::state::at(std::size_t l) const {
+    if (l >= depth()) fail("layer " + std::to_string(l) + " of " + std::to_string(depth()));
+    return model.layers[l];
+}
+
+void network::state::project(std::size_t l, const float* x, Index first, Index rows, Index tokens,
+                             float* block, float* to) const {
+    const Index d = model.config.head_size, columns = 3 * context_columns(l);
+    packed[l].qkv.assign(x, rows, block);
+    for (Index head = 0; head < 3 * heads(l); ++head) {
+        const float* from = block + head * d;
+        float* y = to + (head * tokens + first) * d;
+        for (Index r = 0; r < rows; ++r, from += columns, y += d) std::copy_n(from, d, y);
+    }
+}
+
+void network::state::embed(const batch& b, Index first, Index rows, float* y) const {
+    auto end = std::upper_bound(b.offsets.begin(), b.offsets.end(), first); // of the row's sequence
+    for (Index t = first; t < first + rows; ++t) {
+        if (t == *end) ++end;
+        Eigen::Map<Eigen::RowVectorXf> row(y + (t - first) * hidden(), hidden());
+        row = model.word_embeddings.row(b.ids[static_cast<std::size_t>(t)]) +
+              model.position_embeddings.row(t - *(end - 1));
+        if (model.config.types > 0) row += model.type_embeddings.row(0);
+    }
+    norm(model.embedding_norm, rows, y, y);
+}
+
+float* network::state::run_layers(const batch& b, bool keep) {
+    const Index tokens = b.tokens(), d = hidden();
+    if (keep) records.resize(depth());
+    float *const residual = stream.get<float>(tokens * d), *const blocks = get_wide();
+    const auto get_qkv = [&](std::size_t l) {
+        return (keep ? records[l].qkv : qkv).get<float>(tokens * 3 * context_columns(l));
+    };
+    float* projected = depth() > 0 ? get_qkv(0) : nullptr;
+    for_row_blocks(tokens, [&](Index first, Index rows, Index slot) {
+        embed(b, first, rows, residual + first * d);
+        if (depth() > 0)
+            project(0, residual + first * d, first, rows, tokens, blocks + slot * wide_size(),
+                    projected);
+    });
+
+    for (std::size_t l = 0; l < depth(); ++l) {
+        const Index columns = context_columns(l), n = filters(l);
+        record* const r = keep ? &records[l] : nullptr;
+        if (keep) r->context.resize(tokens, columns);
+        float* const heads_out = keep ? r->context.data() : context.get<float>(tokens * columns);
+        float* const first_sum = keep ? r->attention_sum.get<float>(tokens * d) : residual;
+        float* const second_sum = keep ? r->output_sum.get<float>(tokens * d) : residual;
+        float* const before = keep ? r->intermediate.get<float>(tokens * n) : nullptr;
+        attend(l, projected, b, heads_out);
+
+        // The next layer's projections may take the place of this layer's, which attention has
+        // read.
+        float* const next = l + 1 < depth() ? get_qkv(l + 1) : nullptr;
+        for_row_blocks(tokens, [&](Index first, Index rows, Index slot) {
+            float *const block = blocks + slot * wide_size(), *const y = residual + first * d;
+            const auto add = [&](const linear& layer, const float* in, float* sum,
+                                 const layer_norm& n_after) {
+                if (sum != y) std::copy_n(y, rows * d, sum);
+                layer.add(in, rows, sum);
+                norm(n_after, rows, sum, y);
+            };
+            float* const c = heads_out + first * columns;
+            if (!keep) scale_columns(context_masks[l], rows, c);
+            add(packed[l].attention_output, c, first_sum + first * d,
+                model.layers[l].attention_norm);
+
+            float* const u = keep ? before + first * n : block;
+            packed[l].intermediate.assign(y, rows, u);
+            activate(model.config.activation, rows * n, u, block);
+            if (!keep) scale_columns(active_masks[l], rows, block);
+            add(packed[l].output, block, second_sum + first * d, model.layers[l].output_norm);
+
+            if (next) project(l + 1, y, first, rows, tokens, block, next);
+        });
+        projected = next;
+    }
+    return residual;
+}
+
+matrix network::state::pooled(const float* rows, const batch& b) const {
+    matrix result(b.sequences(), hidden());
+    const Eigen::Map<const matrix> all(rows, b.tokens(), hidden());
+    pare::openmp{}.run(b.sequences(), [&](Index s, Index) {
+        const Index first = b.offsets[static_cast<std::size_t>(s)],
+                    last = b.offsets[static_cast<std::size_t>(s) + 1];
+        auto sum = result.row(s);
+        sum = all.row(first);
+        if (model.config.pooling == pooling::cls) return;
+        for (Index t = first + 1; t < last; ++t) sum += all.row(t);
+        sum /= static_cast<float>(last - first);
+    });
+    return result;
+}
+
+void network::state::norm_rows(const layer_norm& n, const matrix& from, matrix& to) const {
+    check_shape("sum", from, from.rows(), hidden());
+    to.resize(from.rows(), hidden());
+    for_row_blocks(from.rows(), [&](Index first, Index rows, Index) {
+        norm(n, rows, row(from, first), row(to, first));
+    });
+}
+
+void network::state::add(const linear& to, const matrix& in, const matrix& x,
+                         const layer_norm* after, matrix& y) const {
+    check_shape("x", x, x.rows(), hidden());
+    y.resize(x.rows(), hidden());
+    for_row_blocks(x.rows(), [&](Index first, Index rows, Index) {
+        float* const to_rows = row(y, first);
+        if (&x != &y) std::copy_n(row(x, first), rows * hidden(), to_rows);
+        to.add(row(in, first), rows, to_rows);
+        if (after) norm(*after, rows, to_rows, to_rows);
+    });
+}
+
+matrix unit_length(const matrix& rows) {
+    return rows.array().colwise() / rows.rowwise().norm().array().max(shortest_length);
+}
+
+network::network(encoder::model m) : state_(std::make_unique<state>(std::move(m))) {}
+network::~network() = default;
+network::network(network&&) noexcept = default;
+network& network::operator=(network&&) noexcept = default;
+
+const encoder::model& network::model() const {
+    return state_->model;
+}
+
+void network::embed(const batch& b, matrix& x) {
+    check(b, model().config);
+    x.resize(b.tokens(), state_->hidden());
+    for_row_blocks(x.rows(), [&](Index first, Index rows, Index) {
+        state_->embed(b, first, rows, row(x, first));
+    });
+}
+
+void network::attention(std::size_t l, const matrix& x, const batch& b, matrix& context) {
+    state& s = *state_;
+    s.at(l);
+    check(b, s.model.config);
+    check_shape("x", x, b.tokens(), s.hidden());
+    const Index tokens = x.rows(), columns = s.context_columns(l);
+    float *const projected = s.qkv.get<float>(tokens * 3 * columns), *const blocks = s.get_wide();
+    for_row_blocks(tokens, [&](Index first, Index rows, Index slot) {
+        s.project(l, row(x, first), first, rows, tokens, blocks + slot * s.wide_size(), projected);
+    });
+    context.resize(tokens, columns);
+    s.attend(l, projected, b, context.data());
+}
+
+void network::activation(std::size_t l, const matrix& x, matrix& active) {
+    const state& s = *state_;
+    s.at(l);
+    check_shape("x", x, x.rows(), s.hidden());
+    active.resize(x.rows(), s.filters(l));
+    for_row_blocks(x.rows(), [&](Index first, Index rows, Index) {
+        float* const y = row(active, first);
+        s.packed[l].intermediate.assign(row(x, first), rows, y);
+        activate(s.model.config.activation, rows * active.cols(), y, y);
+    });
+}
+
+void network::attention_residual(std::size_t l, const matrix& context, const matrix& x,
+                                 matrix& sum) {
+    check_shape("context", context, x.rows(), columns_of(state_->at(l).attention_output));
+    state_->add(state_->packed[l].attention_output, context, x, nullptr, sum);
+}
+
+void network::output_residual(std::size_t l, const matrix& active, const matrix& x, matrix& sum) {
+    check_shape("active", active, x.rows(), columns_of(state_->at(l).output));
+    state_->add(state_->packed[l].output, active, x, nullptr, sum);
+}
+
+void network::attention_output(std::size_t l, const matrix& context, matrix& x) {
+    check_shape("context", context, x.rows(), columns_of(state_->at(l).attention_output));
+    state_->add(state_->packed[l].attention_output, context, x,
+                &state_->model.layers[l].attention_norm, x);
+}
+
+void network::output(std::size_t l, const matrix& active, matrix& x) {
+    check_shape("active", active, x.rows(), columns_of(state_->at(l).output));
+    state_->add(state_->packed[l].output, active, x, &state_->model.layers[l].output_norm, x);
+}
+
+void network::attention_norm(std::size_t l, const matrix& sum, matrix& x) {
+    state_->norm_rows(state_->at(l).attention_norm, sum, x);
+}
+
+void network::output_norm(std::size_t l, const matrix& sum, matrix& x) {
+    state_->norm_rows(state_->at(l).output_norm, sum, x);
+}
+
+void network::pool(const matrix& x, const batch& b, matrix& embeddings) {
+    check(b, model().config);
+    check_shape("x", x, b.tokens(), state_->hidden());
+    embeddings = unit_length(state_->pooled(x.data(), b));
+}
+
+void network::forward(const batch& b, matrix& embeddings) {
+    check(b, model().config);
+    embeddings = unit_length(state_->pooled(state_->run_layers(b, false), b));
+}
+
+void network::replace_attention_output(std::size_t l, dense with) {
+    check_shape("attention output", with, state_->hidden(),
+                columns_of(state_->at(l).attention_output));
+    state_->packed[l].attention_output = pack(with);
+    state_->model.layers[l].attention_output = std::move(with);
+    state_->transposed.clear();
+}
+
+void network::replace_output(std::size_t l, dense with) {
+    check_shape("output", with, state_->hidden(), columns_of(state_->at(l).output));
+    state_->packed[l].output = pack(with);
+    state_->model.layers[l].output = std::move(with);
+    state_->transposed.clear();
+}
+
+void network::set_masks(masks m) {
+    state& s = *state_;
+    const std::size_t depth = s.depth();
+    if (!m.heads.empty() && m.heads.size() != depth)
+        fail("head masks for " + std::to_string(m.heads.size()) + " layers of " +
+             std::to_string(depth));
+    if (!m.filters.empty() && m.filters.size() != depth)
+        fail("filter masks for " + std::to_string(m.filters.size()) + " layers of " +
+             std::to_string(depth));
+    m.heads.resize(depth);
+    m.filters.resize(depth);
+    for (std::size_t l = 0; l < depth; ++l) {
+        const std::string name = "layer " + std::to_string(l) + ": ";
+        if (m.heads[l].size() > 0) check_size(name + "head mask", m.heads[l], s.heads(l));
+        if (m.filters[l].size() > 0) check_size(name + "filter mask", m.filters[l], s.filters(l));
+    }
+    for (std::size_t l = 0; l < depth; ++l)
+        s.context_masks[l] =
+            m.heads[l].transpose().replicate(s.model.config.head_size, 1).reshaped();
+    s.active_masks = std::move(m.filters);
+}
+
+} // namespace encoder

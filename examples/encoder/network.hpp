@@ -1,0 +1,94 @@
+// Forward and backward pass of a BERT-type encoder over packed batches, in half layers, so that
+// pruning can look at and change what flows between them.
+#pragma once
+
+#include "model.hpp"
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+namespace encoder {
+
+/// Sequences one after another, without padding: sequence s is ids[offsets[s]] .. ids[offsets[s +
+/// 1]].
+struct batch {
+    std::vector<std::int32_t> ids;
+    std::vector<std::int64_t> offsets = {0};
+
+    std::int64_t tokens() const { return offsets.back(); }
+    std::int64_t sequences() const { return static_cast<std::int64_t>(offsets.size()) - 1; }
+    void append(const std::vector<std::int32_t>& sequence);
+};
+
+enum class unit_kind { head, filter };
+
+/// A model with its weights packed for fast matrix products. Threads: OpenMP's default number.
+/// Not safe for concurrent calls on one object (it holds scratch memory).
+///
+/// A layer is four steps, on x [tokens x hidden], the residual stream:
+///     attention(l, x, batch, context)      context = heads' outputs      [tokens x heads *
+///     head_size] attention_output(l, context, x)      x = norm(x + context W' + b) activation(l,
+///     x, active)             active = gelu(x W1' + b1)     [tokens x filters] output(l, active, x)
+///     x = norm(x + active W2' + b2)
+/// `context` and `active` are where masks act: a mask multiplies their columns.
+class network {
+  public:
+    explicit network(encoder::model m);
+    ~network();
+    network(network&&) noexcept;
+    network& operator=(network&&) noexcept;
+
+    const encoder::model& model() const;
+
+    void embed(const batch& b, matrix& x);
+    void attention(std::size_t l, const matrix& x, const batch& b, matrix& context);
+    void attention_output(std::size_t l, const matrix& context, matrix& x);
+    void activation(std::size_t l, const matrix& x, matrix& active);
+    void output(std::size_t l, const matrix& active, matrix& x);
+    /// The residual stream before the normalisation: x + context W' + b, and x + active W2' + b2.
+    void attention_residual(std::size_t l, const matrix& context, const matrix& x, matrix& sum);
+    void output_residual(std::size_t l, const matrix& active, const matrix& x, matrix& sum);
+    /// x = norm(sum), the second half of attention_output and of output.
+    void attention_norm(std::size_t l, const matrix& sum, matrix& x);
+    void output_norm(std::size_t l, const matrix& sum, matrix& x);
+    /// Mean (or first token) of each sequence, scaled to length 1: [sequences x hidden].
+    void pool(const matrix& x, const batch& b, matrix& embeddings);
+
+    /// Replaces W and b of a layer's second matrix (attention output, or FFN output) and packs
+    /// them.
+    void replace_attention_output(std::size_t l, dense with);
+    void replace_output(std::size_t l, dense with);
+
+    /// Masks: heads[l] has a value per head of layer l, filters[l] a value per filter. Empty =
+    /// all 1.
+    struct masks {
+        std::vector<vector> heads, filters;
+    };
+    void set_masks(masks m);
+
+    /// embed ... pool in one call, masks applied.
+    void forward(const batch& b, matrix& embeddings);
+
+    /// Called for each layer, last first, filters before heads: `activation` [tokens x columns] is
+    /// what a mask of ones multiplies, `gradient` the loss's gradient at the product. Both are the
+    /// network's.
+    using visitor = std::function<void(std::size_t layer, unit_kind kind, const matrix& activation,
+                                       const matrix& gradient)>;
+
+    /// One forward and one backward pass. `loss` is given the normalised embeddings
+    /// [sequences x hidden] and writes the gradient of the sum of the sequences' losses with
+    /// respect to them (same shape). Sequences do not interact, so the per-sequence gradients of a
+    /// mask are sums over the sequence's rows: pare::mask_gradients(activation, gradient, offsets,
+    /// unit).
+    void backward(const batch& b,
+                  const std::function<void(const matrix& embeddings, matrix& gradient)>& loss,
+                  const visitor& visit);
+
+  private:
+    struct state;
+    std::unique_ptr<state> state_;
+};
+
+} // namespace encoder

@@ -1,0 +1,121 @@
+// What a network holds, and the steps that its public functions share.
+#pragma once
+
+#include "attention.hpp"
+#include "linear.hpp"
+#include "network.hpp"
+#include "pointwise.hpp"
+
+#include <pare/core/executor.hpp>
+#include <pare/core/workspace.hpp>
+
+#include <algorithm>
+#include <vector>
+
+namespace encoder {
+
+using Eigen::Index;
+
+/// Queries, keys and values in one layer.
+dense stack_projections(const layer& y);
+
+struct packed_layer {
+    linear qkv, attention_output, intermediate, output;
+};
+
+/// What backward() keeps of a layer's forward pass. The rest is cheap to compute again.
+struct record {
+    pare::workspace qkv, attention_sum, intermediate, output_sum;
+    matrix context;
+};
+
+/// Row `i` of a matrix, also where the matrix has no columns.
+template <class Matrix>
+auto row(Matrix& m, Index i) {
+    return m.data() + i * m.cols();
+}
+
+/// f(first, rows, slot) for blocks of rows, on all threads. A block passes through several steps
+/// while it is in its core's cache: threads meet only where tokens do, in attention.
+template <class F>
+void for_row_blocks(Index rows, const F& f) {
+    const pare::openmp threads;
+    const bool many = rows >= 4 * linear::block * threads.concurrency();
+    const Index block = many ? linear::block : linear::block / 4;
+    threads.run((rows + block - 1) / block, [&](Index i, Index slot) {
+        f(i * block, std::min(block, rows - i * block), slot);
+    });
+}
+
+struct network::state {
+    encoder::model model;
+    std::vector<packed_layer> packed, transposed;    // transposed: made by the first backward pass
+    std::vector<vector> context_masks, active_masks; // a value a column; empty: all 1
+
+    // Memory that is used again: the residual stream, the heads' outputs, queries keys and values,
+    // a block of rows as wide as the widest layer for each thread, attention's own; and what
+    // backward() keeps.
+    pare::workspace stream, context, qkv, wide, attention_scratch;
+    std::vector<record> records;
+
+    explicit state(encoder::model m);
+
+    Index hidden() const { return model.config.hidden; }
+    std::size_t depth() const { return model.layers.size(); }
+    Index heads(std::size_t l) const { return model.layers[l].heads(model.config.head_size); }
+    Index context_columns(std::size_t l) const { return heads(l) * model.config.head_size; }
+    Index filters(std::size_t l) const { return model.layers[l].filters(); }
+
+    const layer& at(std::size_t l) const; ///< checked
+
+    /// A block of rows of the widest layer: thread `slot` has its own at slot * wide_size().
+    Index wide_size() const {
+        Index columns = 1;
+        for (std::size_t l = 0; l < depth(); ++l)
+            columns = std::max({columns, 3 * context_columns(l), filters(l)});
+        return linear::block * columns;
+    }
+    float* get_wide() { return wide.get<float>(pare::openmp{}.concurrency() * wide_size()); }
+
+    /// Queries, keys and values lie head by head and, within a head, token by token: attention then
+    /// reads a sequence's part of a head as one stream, where rows of all heads together would be a
+    /// page apart.
+    template <class T>
+    projections<T> by_head(std::size_t l, T* data, Index tokens) const {
+        const Index d = model.config.head_size, part = tokens * context_columns(l);
+        return {data, data + part, data + 2 * part, heads(l), d, d, tokens * d};
+    }
+
+    /// Projections of `rows` rows of x, which are tokens `first` and on, into `to`, by head;
+    /// `block` is scratch.
+    void project(std::size_t l, const float* x, Index first, Index rows, Index tokens, float* block,
+                 float* to) const;
+    void attend(std::size_t l, const float* projected, const batch& b, float* to) {
+        attention_forward(by_head(l, projected, b.tokens()), b.offsets, to, attention_scratch);
+    }
+
+    void norm(const layer_norm& n, Index rows, const float* from, float* to) const {
+        normalize(n, model.config.layer_norm_epsilon, rows, from, to);
+    }
+    void norm_rows(const layer_norm& n, const matrix& from, matrix& to) const;
+
+    /// y = x + in W' + b, then normalised if `after` is given; y may be x.
+    void add(const linear& to, const matrix& in, const matrix& x, const layer_norm* after,
+             matrix& y) const;
+
+    /// Embeddings of tokens first ... first + rows - 1.
+    void embed(const batch& b, Index first, Index rows, float* y) const;
+
+    /// The whole stack; returns the last layer's output, which lies in `stream`. Masks are applied
+    /// or, if `keep`, a record of each layer is made.
+    float* run_layers(const batch& b, bool keep);
+
+    /// Each sequence's mean or first row, before it is scaled to length 1.
+    matrix pooled(const float* rows, const batch& b) const;
+};
+
+/// Rows divided by their lengths. As in PyTorch's normalize, a row of zeros stays as it is.
+inline constexpr float shortest_length = 1e-12f;
+matrix unit_length(const matrix& rows);
+
+} // namespace encoder

@@ -1,0 +1,323 @@
+#include "safetensors.hpp"
+
+#include "file.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <string_view>
+#include <tuple>
+#include <utility>
+
+namespace encoder {
+namespace {
+
+using detail::fail;
+using nlohmann::json;
+using shape_type = std::vector<std::int64_t>;
+
+#ifdef __BYTE_ORDER__
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+              "safetensors are little-endian and are mapped without a change");
+#endif
+
+constexpr std::size_t length_bytes = 8;
+constexpr std::uint64_t longest_header = 100'000'000; // as in the reference implementation
+
+std::size_t element_size(std::string_view dtype) {
+    static constexpr std::pair<std::string_view, std::size_t> sizes[] = {
+        {"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"F8_E8M0", 1},
+        {"I16", 2},  {"U16", 2}, {"F16", 2}, {"BF16", 2},    {"I32", 4},     {"U32", 4},
+        {"F32", 4},  {"F64", 8}, {"I64", 8}, {"U64", 8},     {"C64", 8},
+    };
+    for (const auto& [name, size] : sizes)
+        if (name == dtype) return size;
+    return 0;
+}
+
+constexpr std::pair<data_type, const char*> float_types[] = {
+    {data_type::f32, "F32"}, {data_type::f16, "F16"}, {data_type::bf16, "BF16"}};
+
+std::string to_string(const shape_type& shape) {
+    std::string text = "[";
+    for (const std::int64_t n : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(n);
+    return text + "]";
+}
+
+/// The bytes that a tensor needs, in numbers that cannot wrap around.
+std::size_t byte_size(const std::filesystem::path& path, const std::string& name,
+                      const std::string& dtype, const shape_type& shape) {
+    std::size_t bytes = element_size(dtype);
+    if (bytes == 0) fail(path, "tensor '", name, "' has the unknown dtype '", dtype, "'");
+    for (const std::int64_t n : shape) {
+        const auto count = static_cast<std::size_t>(n);
+        if (n < 0 || (count > 0 && bytes > std::numeric_limits<std::size_t>::max() / count))
+            fail(path, "tensor '", name, "' has the impossible shape ", to_string(shape));
+        bytes *= count;
+    }
+    return bytes;
+}
+
+constexpr std::uint32_t exponent_mask = 0x7f800000;
+
+bool is_finite(std::uint32_t float_bits) {
+    return (float_bits & exponent_mask) != exponent_mask;
+}
+
+template <class To, class From>
+To bit_cast(const From& from) {
+    static_assert(sizeof(To) == sizeof(From));
+    To to;
+    std::memcpy(&to, &from, sizeof to);
+    return to;
+}
+
+template <class T>
+T load(const std::byte* from) {
+    T value;
+    std::memcpy(&value, from, sizeof value);
+    return value;
+}
+
+std::uint32_t half_to_float(std::uint32_t half) {
+    const std::uint32_t sign = (half & 0x8000u) << 16, magnitude = half & 0x7fffu;
+    if (magnitude >= 0x7c00u) return sign | exponent_mask | (magnitude & 0x3ffu) << 13;
+    if (magnitude >= 0x0400u) return sign | ((magnitude << 13) + (112u << 23));
+    // Subnormal: a count of 2^-24, which is a normal float, so that flush-to-zero does not matter.
+    return sign | bit_cast<std::uint32_t>(static_cast<float>(magnitude) * 0x1p-24f);
+}
+
+/// bits / 2^shift, to nearest, ties to even. A carry moves into the exponent, as it should.
+std::uint32_t round_off(std::uint32_t bits, std::uint32_t shift) {
+    return (bits + (1u << (shift - 1)) - 1 + (bits >> shift & 1u)) >> shift;
+}
+
+std::uint32_t float_to_half(std::uint32_t bits) {
+    const std::uint32_t sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
+    constexpr std::uint32_t first_normal = 113u << 23, overflow = 143u << 23; // 2^-14 and 2^16
+    if (magnitude >= overflow) return sign | 0x7c00u;
+    if (magnitude >= first_normal) return sign | round_off(magnitude - (112u << 23), 13);
+    const std::uint32_t shift = 126 - (magnitude >> 23); // to a count of 2^-24
+    return shift > 24 ? sign : sign | round_off((magnitude & 0x7fffffu) | 0x800000u, shift);
+}
+
+std::uint32_t to_float(data_type type, const std::byte* from) {
+    if (type == data_type::f32) return load<std::uint32_t>(from);
+    const std::uint32_t bits = load<std::uint16_t>(from);
+    return type == data_type::f16 ? half_to_float(bits) : bits << 16;
+}
+
+/// The caller has seen to it that `bits` are finite; rounding may still make them infinite.
+void from_float(data_type type, std::uint32_t bits, std::byte* to) {
+    if (type == data_type::f32) {
+        std::memcpy(to, &bits, sizeof bits);
+        return;
+    }
+    const auto rounded = static_cast<std::uint16_t>(type == data_type::f16 ? float_to_half(bits)
+                                                                           : round_off(bits, 16));
+    std::memcpy(to, &rounded, sizeof rounded);
+}
+
+struct mapping {
+    const std::byte* data;
+    std::size_t size;
+};
+
+mapping map_file(const std::filesystem::path& path) {
+    if (!detail::is_file(path)) fail(path, "there is no such file");
+    const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (file < 0) fail(path, "cannot be opened: ", std::strerror(errno));
+    struct ::stat status {};
+    ::fstat(file, &status);
+    const auto size = static_cast<std::size_t>(status.st_size);
+    void* data = MAP_FAILED;
+    if (size >= length_bytes) data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file, 0);
+    const int reason = errno;
+    ::close(file);
+    if (size < length_bytes) fail(path, "has ", size, " bytes, a safetensors file has at least 8");
+    if (data == MAP_FAILED) fail(path, "cannot be mapped into memory: ", std::strerror(reason));
+    return {static_cast<const std::byte*>(data), size};
+}
+
+/// An entry of the header, checked by itself. Its tensor is somewhere in data .. data + size.
+safetensors_file::entry parse_entry(const std::filesystem::path& path, const std::string& name,
+                                    const json& value, const std::byte* data, std::size_t size) {
+    const auto field = [&](const char* key, json::value_t type) -> const json& {
+        const auto found = value.find(key);
+        if (found == value.end() || found->type() != type)
+            fail(path, "tensor '", name, "' lacks a valid '", key, "'");
+        return *found;
+    };
+    const auto naturals = [&](const char* key) {
+        std::vector<std::int64_t> numbers;
+        for (const json& n : field(key, json::value_t::array)) {
+            constexpr std::uint64_t most = std::numeric_limits<std::int64_t>::max();
+            if (!n.is_number_unsigned() || n.get<std::uint64_t>() > most)
+                fail(path, "tensor '", name, "' has ", n.dump(-1, ' ', true), " in its '", key,
+                     "'");
+            numbers.push_back(n.get<std::int64_t>());
+        }
+        return numbers;
+    };
+    const auto dtype = field("dtype", json::value_t::string).get<std::string>();
+    const shape_type shape = naturals("shape");
+    const auto offsets = naturals("data_offsets");
+    if (offsets.size() != 2)
+        fail(path, "tensor '", name, "' has ", offsets.size(), " data_offsets, not 2");
+    const auto begin = static_cast<std::size_t>(offsets[0]);
+    const auto end = static_cast<std::size_t>(offsets[1]);
+    if (begin > end || end > size)
+        fail(path, "tensor '", name, "' has the data_offsets [", begin, ", ", end,
+             "], the file has ", size, " bytes of data");
+    const std::size_t needed = byte_size(path, name, dtype, shape);
+    if (end - begin != needed)
+        fail(path, "tensor '", name, "' has ", end - begin, " bytes, ", dtype, ' ',
+             to_string(shape), " needs ", needed);
+    return {dtype, shape, data + begin, needed};
+}
+
+} // namespace
+
+data_type data_type_of(std::string_view dtype) {
+    for (const auto& [type, name] : float_types)
+        if (name == dtype) return type;
+    return data_type::other;
+}
+
+void safetensors_file::unmap::operator()(const std::byte* data) const {
+    ::munmap(const_cast<std::byte*>(data), size);
+}
+
+safetensors_file::safetensors_file(const std::filesystem::path& path) : path_(path) {
+    const auto [map, size] = map_file(path);
+    map_ = {map, unmap{size}};
+
+    const auto header_size = load<std::uint64_t>(map);
+    if (header_size > size - length_bytes)
+        fail(path, "header says ", header_size, " bytes, the file has ", size);
+    if (header_size > longest_header)
+        fail(path, "header says ", header_size, " bytes, at most ", longest_header, " are allowed");
+    const std::byte* const data = map + length_bytes + header_size;
+    const auto data_size = static_cast<std::size_t>(map + size - data);
+
+    const char* const text = reinterpret_cast<const char*>(map + length_bytes);
+    const json header = detail::parse_json(path, {text, static_cast<std::size_t>(header_size)});
+    for (const auto& [name, value] : header.items()) {
+        if (name != "__metadata__")
+            entries_.emplace(name, parse_entry(path, name, value, data, data_size));
+        else if (!value.is_object() ||
+                 !std::all_of(value.begin(), value.end(), std::mem_fn(&json::is_string)))
+            fail(path, "__metadata__ is not an object of strings");
+    }
+
+    std::vector<const decltype(entries_)::value_type*> in_place;
+    for (const auto& e : entries_) in_place.push_back(&e);
+    std::sort(in_place.begin(), in_place.end(), [](const auto* a, const auto* b) {
+        return std::tie(a->second.data, a->second.bytes) <
+               std::tie(b->second.data, b->second.bytes);
+    });
+    const std::byte* end = data;
+    for (const auto* e : in_place) {
+        const auto& [name, tensor] = *e;
+        if (tensor.data != end)
+            fail(path, "tensor '", name, "' begins at byte ", tensor.data - data, " of the data, ",
+                 tensor.data < end ? "inside another one, which ends at "
+                                   : "after a hole that begins at ",
+                 end - data);
+        end += tensor.bytes;
+    }
+    if (end != map + size)
+        fail(path, "the tensors end at byte ", end - data, " of the data, the file has ",
+             data_size);
+}
+
+std::vector<float> safetensors_file::read(const std::string& name, const shape_type& shape) const {
+    const auto found = entries_.find(name);
+    if (found == entries_.end()) fail(path_, "there is no tensor '", name, "'");
+    const entry& e = found->second;
+    if (e.shape != shape)
+        fail(path_, "tensor '", name, "' has the shape ", to_string(e.shape), ", not ",
+             to_string(shape));
+    const data_type type = data_type_of(e.dtype);
+    if (type == data_type::other)
+        fail(path_, "tensor '", name, "' is ", e.dtype, ", not F32, F16 or BF16");
+
+    const std::size_t step = element_size(e.dtype);
+    std::vector<float> values(e.bytes / step);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        const std::uint32_t bits = to_float(type, e.data + i * step);
+        if (!is_finite(bits))
+            fail(path_, "tensor '", name, "' holds NaN or infinity at element ", i);
+        std::memcpy(&values[i], &bits, sizeof bits);
+    }
+    return values;
+}
+
+tensor make_tensor(std::string name, shape_type shape, const float* values, data_type as) {
+    const auto* const type = std::find_if(std::begin(float_types), std::end(float_types),
+                                          [as](const auto& t) { return t.first == as; });
+    if (type == std::end(float_types)) fail(name, "floats are written as F32, F16 or BF16 only");
+
+    tensor made{std::move(name), type->second, std::move(shape), {}};
+    made.bytes.resize(byte_size(made.name, made.name, made.dtype, made.shape));
+    const std::size_t step = element_size(made.dtype);
+    for (std::size_t i = 0; i < made.bytes.size() / step; ++i) {
+        std::byte* const to = made.bytes.data() + i * step;
+        const auto bits = bit_cast<std::uint32_t>(values[i]);
+        if (is_finite(bits)) from_float(as, bits, to);
+        if (!is_finite(bits) || !is_finite(to_float(as, to)))
+            fail(made.name, "element ", i, " is ", values[i], ", which is not finite as ",
+                 made.dtype);
+    }
+    return made;
+}
+
+void write_safetensors(const std::filesystem::path& path, const std::vector<tensor>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
+    nlohmann::ordered_json header = nlohmann::ordered_json::object();
+    if (!metadata.empty()) header["__metadata__"] = metadata;
+    std::size_t end = 0;
+    for (const tensor& t : tensors) {
+        const std::size_t begin = end, needed = byte_size(path, t.name, t.dtype, t.shape);
+        if (t.bytes.size() != needed)
+            fail(path, "tensor '", t.name, "' has ", t.bytes.size(), " bytes, ", t.dtype, ' ',
+                 to_string(t.shape), " needs ", needed);
+        end += needed;
+        const auto [at, is_new] = header.emplace(
+            t.name, nlohmann::ordered_json{
+                        {"dtype", t.dtype}, {"shape", t.shape}, {"data_offsets", {begin, end}}});
+        if (!is_new) fail(path, "there are two tensors '", t.name, "'");
+    }
+    std::string text;
+    try {
+        text = header.dump();
+    } catch (const json::exception&) {
+        fail(path, "the name of a tensor is not UTF-8");
+    }
+    text.resize((text.size() + length_bytes - 1) / length_bytes * length_bytes, ' ');
+
+    const detail::unfinished file(path);
+    std::ofstream out(file.path(), std::ios::binary);
+    const std::uint64_t header_size = text.size();
+    out.write(reinterpret_cast<const char*>(&header_size), length_bytes);
+    out << text;
+    for (const tensor& t : tensors)
+        out.write(reinterpret_cast<const char*>(t.bytes.data()),
+                  static_cast<std::streamsize>(t.bytes.size()));
+    out.close();
+    if (!out) fail(path, "cannot be written: ", std::strerror(errno));
+    std::error_code error;
+    std::filesystem::rename(file.path(), path, error);
+    if (error) fail(path, "cannot be replaced: ", error.message());
+}
+
+} // namespace encoder

@@ -1,0 +1,77 @@
+// The safetensors file format: a length, a JSON header, raw little-endian tensors.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace encoder {
+
+/// A file or folder that cannot be used; what() is one sentence that names it.
+struct file_error : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+enum class data_type { f32, f16, bf16, other };
+
+/// The type that `dtype` of a safetensors header names.
+data_type data_type_of(std::string_view dtype);
+
+/// A tensor with memory of its own.
+struct tensor {
+    std::string name;
+    std::string dtype; ///< as written in the file: "F32", "BF16", "I64", ...
+    std::vector<std::int64_t> shape;
+    std::vector<std::byte> bytes;
+};
+
+/// A safetensors file mapped into memory. Everything that the header says (length, JSON, dtypes,
+/// shapes, offsets: in range, not overlapping, without holes, as long as shape times dtype) is
+/// checked in the constructor; nothing is used before. Nobody may shorten the file while it is
+/// mapped (replacing it by renaming another one over it is fine).
+class safetensors_file {
+  public:
+    explicit safetensors_file(const std::filesystem::path& path);
+
+    struct entry {
+        std::string dtype;
+        std::vector<std::int64_t> shape;
+        const std::byte* data; ///< in the mapped file, without alignment
+        std::size_t bytes;
+    };
+    const std::map<std::string, entry>& entries() const { return entries_; }
+    const std::filesystem::path& path() const { return path_; }
+
+    /// The values of tensor `name`, which must have `shape` and be F32, F16 or BF16.
+    /// Throws file_error if it is missing, of another shape or type, or holds NaN or infinity.
+    std::vector<float> read(const std::string& name, const std::vector<std::int64_t>& shape) const;
+
+  private:
+    struct unmap {
+        std::size_t size;
+        void operator()(const std::byte* data) const;
+    };
+
+    std::filesystem::path path_;
+    std::unique_ptr<const std::byte, unmap> map_;
+    std::map<std::string, entry> entries_;
+};
+
+/// `values` as a tensor of type `as` (rounded to nearest even for F16 and BF16). Throws file_error
+/// if a value is NaN, infinite or too large for the type: read would refuse it.
+tensor make_tensor(std::string name, std::vector<std::int64_t> shape, const float* values,
+                   data_type as);
+
+/// Writes the tensors in this order, 8-byte aligned header, to `path`, which is replaced only when
+/// all is written. Throws file_error, also if two tensors share a name or a shape does not fit its
+/// bytes.
+void write_safetensors(const std::filesystem::path& path, const std::vector<tensor>& tensors,
+                       const std::map<std::string, std::string>& metadata = {});
+
+} // namespace encoder

@@ -1,0 +1,44 @@
+// BERT's WordPiece tokenizer: text to token ids.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace encoder {
+
+/// Equal to the reference (fast) tokenizer of BERT, uncased or cased: clean text, spaces around CJK
+/// characters, lower case without accents (uncased), split at whitespace and punctuation, greedy
+/// longest match in the vocabulary, [UNK] for words that cannot be built or are over 100
+/// characters.
+/// "[SEP]" and the other special tokens stand for themselves where they are written in the text.
+/// Unicode data are utf8proc's (15 or later). The reference has those of Unicode 8, so that the
+/// about 600 characters which are punctuation, marks or control characters only since then may
+/// differ. Time grows linearly with the text. Safe for concurrent calls.
+class tokenizer {
+  public:
+    /// Reads vocab.txt, a token a line. Throws file_error if it cannot be read, holds a token
+    /// twice, or lacks [CLS], [SEP] or [UNK], or has more or fewer entries than `vocabulary`.
+    tokenizer(const std::filesystem::path& vocab, bool lower_case, std::int64_t vocabulary);
+
+    /// [CLS] text [SEP], truncated to max_tokens (>= 2) ids in all.
+    /// Throws std::invalid_argument if `text` is not valid UTF-8, saying at which byte.
+    std::vector<std::int32_t> encode(std::string_view text, std::size_t max_tokens) const;
+
+  private:
+    void append_text(std::string_view text, std::size_t from, std::size_t to, std::size_t most,
+                     std::vector<std::int32_t>& ids) const;
+    void append_word(std::string_view word, std::vector<std::int32_t>& ids) const;
+
+    std::unordered_map<std::string, std::int32_t> ids_;
+    std::vector<std::pair<std::string_view, std::int32_t>> special_;
+    std::size_t longest_ = 0; ///< bytes of the longest token
+    std::int32_t cls_, sep_, unknown_;
+    bool lower_case_;
+};
+
+} // namespace encoder
