@@ -1,0 +1,123 @@
+#include "evaluate.hpp"
+
+#include "progress.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <map>
+#include <numeric>
+
+namespace encoder {
+namespace {
+
+constexpr std::int64_t documents = 32; // a batch
+constexpr std::int64_t any_length = std::int64_t{1} << 40;
+
+double pearson(const std::vector<double>& a, const std::vector<double>& b) {
+    const auto n = static_cast<double>(a.size());
+    const double ma = std::accumulate(a.begin(), a.end(), 0.0) / n;
+    const double mb = std::accumulate(b.begin(), b.end(), 0.0) / n;
+    double ab = 0, aa = 0, bb = 0;
+    for (std::size_t i = 0; i < a.size(); ++i) {
+        ab += (a[i] - ma) * (b[i] - mb);
+        aa += (a[i] - ma) * (a[i] - ma);
+        bb += (b[i] - mb) * (b[i] - mb);
+    }
+    return ab / std::sqrt(aa * bb);
+}
+
+// Ranks from 1; equal values share the mean of their ranks.
+std::vector<double> ranks(const std::vector<double>& values) {
+    std::vector<std::size_t> order(values.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::sort(order.begin(), order.end(), [&](auto a, auto b) { return values[a] < values[b]; });
+    std::vector<double> result(values.size());
+    for (std::size_t i = 0, j; i < order.size(); i = j) {
+        for (j = i; j < order.size() && values[order[j]] == values[order[i]];) ++j;
+        for (std::size_t k = i; k < j; ++k) result[order[k]] = static_cast<double>(i + 1 + j) / 2;
+    }
+    return result;
+}
+
+double median(std::vector<double> values) {
+    std::sort(values.begin(), values.end());
+    const std::size_t n = values.size();
+    return (values[(n - 1) / 2] + values[n / 2]) / 2;
+}
+
+double seconds_of(network& net, const batch& b, matrix& embeddings) {
+    const auto start = std::chrono::steady_clock::now();
+    net.forward(b, embeddings);
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+} // namespace
+
+matrix embed(network& net, const std::vector<sequence>& sequences, const std::string& stage) {
+    matrix all(static_cast<Eigen::Index>(sequences.size()), net.model().config.hidden), some;
+    const std::vector<batch> batches = make_batches(sequences, any_length, documents);
+    progress bar(stage, static_cast<std::int64_t>(batches.size()));
+    Eigen::Index row = 0;
+    for (const batch& b : batches) {
+        net.forward(b, some);
+        all.middleRows(row, some.rows()) = some;
+        row += some.rows();
+        bar.advance();
+    }
+    return all;
+}
+
+similarity_task make_task(const tokenizer& words, const std::vector<scored_pair>& pairs,
+                          std::size_t max_tokens) {
+    similarity_task task;
+    std::map<std::string, std::size_t> rows;
+    const auto row = [&](const std::string& text) {
+        const auto [at, is_new] = rows.try_emplace(text, rows.size());
+        if (is_new) task.sequences.push_back(words.encode(text, max_tokens));
+        return at->second;
+    };
+    for (const scored_pair& p : pairs) {
+        const std::size_t first = row(p.first);
+        task.pairs.emplace_back(first, row(p.second));
+        task.scores.push_back(p.score);
+    }
+    return task;
+}
+
+correlations correlate(const similarity_task& task, const matrix& embeddings) {
+    std::vector<double> cosines;
+    for (const auto& [a, b] : task.pairs)
+        cosines.push_back(embeddings.row(static_cast<Eigen::Index>(a))
+                              .cast<double>()
+                              .dot(embeddings.row(static_cast<Eigen::Index>(b)).cast<double>()));
+    return {pearson(ranks(cosines), ranks(task.scores)), pearson(cosines, task.scores)};
+}
+
+double mean_cosine(const matrix& a, const matrix& b) {
+    return a.cast<double>().cwiseProduct(b.cast<double>()).rowwise().sum().mean();
+}
+
+speed compare_speed(network& dense, network& pruned, const std::vector<sequence>& sequences) {
+    constexpr std::size_t most_batches = 4;
+    constexpr int rounds = 4; // the first one warms up
+    const std::vector<sequence> some(
+        sequences.begin(), sequences.begin() + static_cast<std::ptrdiff_t>(std::min(
+                                                   sequences.size(), most_batches * documents)));
+    const std::vector<batch> batches = make_batches(some, any_length, documents);
+    progress bar("measure speed", rounds * static_cast<std::int64_t>(batches.size()));
+    std::vector<double> of_dense, of_pruned, ratios;
+    matrix out;
+    for (int round = 0; round < rounds; ++round)
+        for (const batch& b : batches) {
+            const double t_dense = seconds_of(dense, b, out), t_pruned = seconds_of(pruned, b, out);
+            bar.advance();
+            if (round == 0) continue;
+            of_dense.push_back(static_cast<double>(b.tokens()) / t_dense);
+            of_pruned.push_back(static_cast<double>(b.tokens()) / t_pruned);
+            ratios.push_back(t_dense / t_pruned);
+        }
+    return {median(of_dense), median(of_pruned), median(ratios)};
+}
+
+} // namespace encoder

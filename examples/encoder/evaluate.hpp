@@ -1,0 +1,39 @@
+// How good and how fast a sentence encoder is.
+#pragma once
+
+#include "text.hpp"
+
+#include <string>
+#include <vector>
+
+namespace encoder {
+
+/// Embeddings of all sequences [sequences x hidden], in batches of 32.
+matrix embed(network& net, const std::vector<sequence>& sequences, const std::string& stage);
+
+/// Pairs of texts as rows of `sequences`, each distinct text once.
+struct similarity_task {
+    std::vector<sequence> sequences;
+    std::vector<std::pair<std::size_t, std::size_t>> pairs;
+    std::vector<double> scores;
+};
+similarity_task make_task(const tokenizer& words, const std::vector<scored_pair>& pairs,
+                          std::size_t max_tokens);
+
+/// Correlation of the cosines of embedded pairs with the scores. NaN where one of them is constant.
+struct correlations {
+    double spearman, pearson;
+};
+correlations correlate(const similarity_task& task, const matrix& embeddings);
+
+/// Mean over rows of the cosine between two sets of embeddings of length 1.
+double mean_cosine(const matrix& a, const matrix& b);
+
+/// Two models in turn on the same batches of 32 sequences.
+struct speed {
+    double tokens_per_second_dense, tokens_per_second_pruned; ///< medians over rounds and batches
+    double speedup;                                           ///< median of the paired ratios
+};
+speed compare_speed(network& dense, network& pruned, const std::vector<sequence>& sequences);
+
+} // namespace encoder

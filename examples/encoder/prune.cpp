@@ -1,0 +1,386 @@
+#include "prune.hpp"
+
+#include "progress.hpp"
+
+#include <pare/cost.hpp>
+#include <pare/fisher.hpp>
+#include <pare/policy/simd.hpp>
+#include <pare/rearrange.hpp>
+#include <pare/shrink.hpp>
+#include <pare/tune.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <limits>
+#include <numeric>
+#include <random>
+#include <stdexcept>
+
+namespace encoder {
+namespace {
+
+constexpr std::int64_t backward_tokens =
+    2048; // a batch; the backward pass keeps all layers' activations
+constexpr std::int64_t forward_tokens = 8192;
+constexpr std::int64_t any_number = std::int64_t{1} << 40;
+
+std::int64_t count_tokens(const std::vector<sequence>& sequences) {
+    std::int64_t n = 0;
+    for (const sequence& s : sequences) n += static_cast<std::int64_t>(s.size());
+    return n;
+}
+
+// Gradient of r . e, r standard normal, drawn by sample so that batches do not matter.
+void draw_projection(std::uint64_t seed, std::int64_t sample, Eigen::Ref<Eigen::RowVectorXf> out) {
+    std::seed_seq mixed{seed, static_cast<std::uint64_t>(sample)};
+    std::mt19937_64 random(mixed);
+    std::normal_distribution<float> normal;
+    for (float& x : out) x = normal(random);
+}
+
+const dense& reader(const layer& l, unit_kind kind) {
+    return kind == unit_kind::head ? l.attention_output : l.output;
+}
+dense& reader(layer& l, unit_kind kind) {
+    return kind == unit_kind::head ? l.attention_output : l.output;
+}
+
+// Sums the columns and rows of a square matrix in blocks of `unit`.
+criterion::block_matrix sum_blocks(const criterion::block_matrix& m, Eigen::Index unit) {
+    if (unit == 1) return m;
+    const Eigen::Index units = m.rows() / unit;
+    criterion::block_matrix sums(units, units);
+    for (Eigen::Index u = 0; u < units; ++u)
+        for (Eigen::Index v = 0; v < units; ++v)
+            sums(u, v) = m.block(u * unit, v * unit, unit, unit).sum();
+    return sums;
+}
+
+// `count` of n indices, in ascending order.
+std::vector<std::size_t> choose(std::size_t n, std::size_t count, std::uint64_t seed) {
+    std::vector<std::size_t> all(n), some;
+    std::iota(all.begin(), all.end(), std::size_t{0});
+    std::mt19937_64 random(seed);
+    std::sample(all.begin(), all.end(), std::back_inserter(some), count, random);
+    return some;
+}
+
+} // namespace
+
+calibration read_calibration(const std::filesystem::path& file, bool labelled, std::size_t samples,
+                             std::uint64_t seed, const tokenizer& words, std::size_t max_tokens) {
+    calibration data;
+    std::vector<std::string> texts;
+    if (labelled) {
+        const std::vector<scored_pair> pairs = read_pairs(file);
+        double low = 0, high = -std::numeric_limits<double>::infinity();
+        for (const scored_pair& p : pairs) {
+            low = std::min(low, p.score);
+            high = std::max(high, p.score);
+        }
+        if (!(high > low)) throw file_error(file.string() + ": all scores are the same");
+        for (const std::size_t i : choose(pairs.size(), samples, seed)) {
+            texts.push_back(pairs[i].first);
+            texts.push_back(pairs[i].second);
+            data.labels.push_back((pairs[i].score - low) / (high - low));
+        }
+    } else {
+        const std::vector<std::string> documents = read_documents(file);
+        for (const std::size_t i : choose(documents.size(), samples, seed))
+            texts.push_back(documents[i]);
+    }
+    data.sequences = tokenize(words, texts, max_tokens);
+    return data;
+}
+
+criterion::criterion(network& net, const calibration& data, fisher_source source,
+                     std::uint64_t seed) {
+    if (source == fisher_source::magnitude)
+        from_weights(net.model());
+    else if (source == fisher_source::none)
+        from_outputs(net, data);
+    else
+        from_gradients(net, data, seed);
+}
+
+const std::vector<std::vector<double>>& criterion::diagonal(unit_kind kind) const {
+    return of(kind).diagonal;
+}
+
+criterion::block_matrix criterion::block(std::size_t layer, unit_kind kind) const {
+    const units& u = of(kind);
+    if (!u.energies.empty()) return u.energies[layer];
+    if (u.gradients.empty()) return {};
+    pare::fisher<> fisher(u.gradients[layer].cols(), pare::fisher_kind::block);
+    fisher.add(pare::simd, u.gradients[layer]);
+    const auto sums = fisher.block_sums();
+    return Eigen::Map<const block_matrix>(sums.data_handle(), sums.extent(0), sums.extent(1)) /
+           static_cast<double>(std::max<pare::index_t>(1, fisher.samples()));
+}
+
+// A sample is a sequence, or a pair of sequences that share a label.
+void criterion::from_gradients(network& net, const calibration& data, std::uint64_t seed) {
+    const model& m = net.model();
+    const std::int64_t per_sample = data.labels.empty() ? 1 : 2;
+    const auto samples = static_cast<Eigen::Index>(data.sequences.size()) / per_sample;
+    for (const layer& l : m.layers) {
+        heads_.gradients.emplace_back(samples, l.heads(m.config.head_size));
+        filters_.gradients.emplace_back(samples, l.filters());
+    }
+    progress bar("mask gradients", count_tokens(data.sequences));
+    std::int64_t first = 0; // sample of the batch
+    for (std::size_t next = 0; next < data.sequences.size();) {
+        batch b;
+        while (next < data.sequences.size() && b.tokens() < backward_tokens)
+            for (std::int64_t i = 0; i < per_sample; ++i) b.append(data.sequences[next++]);
+        const Eigen::Index count = b.sequences() / per_sample;
+        std::vector<std::int64_t> offsets;
+        for (std::int64_t s = 0; s <= b.sequences(); s += per_sample)
+            offsets.push_back(b.offsets[static_cast<std::size_t>(s)]);
+
+        const auto loss = [&](const matrix& e, matrix& gradient) {
+            if (per_sample == 1) {
+                for (Eigen::Index s = 0; s < e.rows(); ++s)
+                    draw_projection(seed, first + s, gradient.row(s));
+                return;
+            }
+            for (Eigen::Index p = 0; p < count; ++p) { // (cos - label)^2 of embeddings of length 1
+                const float error =
+                    e.row(2 * p).dot(e.row(2 * p + 1)) -
+                    static_cast<float>(data.labels[static_cast<std::size_t>(first + p)]);
+                gradient.row(2 * p) = 2 * error * e.row(2 * p + 1);
+                gradient.row(2 * p + 1) = 2 * error * e.row(2 * p);
+            }
+        };
+        net.backward(b, loss,
+                     [&](std::size_t l, unit_kind kind, const matrix& a, const matrix& da) {
+                         pare::mask_gradients(pare::simd, a, da, offsets,
+                                              kind == unit_kind::head ? m.config.head_size : 1,
+                                              of(kind).gradients[l].middleRows(first, count));
+                     });
+        first += count;
+        bar.advance(b.tokens());
+    }
+    for (units* u : {&heads_, &filters_})
+        for (const matrix& g : u->gradients) {
+            pare::fisher<> fisher(g.cols());
+            fisher.add(pare::simd, g);
+            u->diagonal.push_back(fisher.diagonal());
+        }
+}
+
+// Without gradients: unit u adds W_u x_u to the residual stream. With centred x, since a bias makes
+// up for the mean, the energy lost by pruning a set of units is the sum of cov(x)_ij (W'W)_ij over
+// it, relative to the variance of the stream that the normalisation sees.
+void criterion::from_outputs(network& net, const calibration& data) {
+    const model& m = net.model();
+    std::vector<batch> batches = make_batches(data.sequences, forward_tokens, any_number);
+    std::vector<matrix> streams(batches.size());
+    for (std::size_t b = 0; b < batches.size(); ++b) net.embed(batches[b], streams[b]);
+    progress bar("unit energies", 2 * static_cast<std::int64_t>(m.layers.size() * batches.size()));
+    matrix inputs, sum;
+    for (std::size_t l = 0; l < m.layers.size(); ++l)
+        for (const unit_kind kind : {unit_kind::head, unit_kind::filter}) {
+            const dense& read = reader(m.layers[l], kind);
+            pare::least_squares moments(read.weight.cols(), read.weight.rows());
+            for (std::size_t b = 0; b < batches.size(); ++b) {
+                matrix& x = streams[b];
+                if (kind == unit_kind::head) {
+                    net.attention(l, x, batches[b], inputs);
+                    net.attention_residual(l, inputs, x, sum);
+                    net.attention_norm(l, sum, x);
+                } else {
+                    net.activation(l, x, inputs);
+                    net.output_residual(l, inputs, x, sum);
+                    net.output_norm(l, sum, x);
+                }
+                moments.add(pare::simd, inputs, sum);
+                bar.advance();
+            }
+            const Eigen::VectorXd mean = moments.mean_x();
+            block_matrix energy = moments.moment_xx();
+            energy.triangularView<Eigen::StrictlyUpper>() = energy.transpose();
+            energy.noalias() -= mean * mean.transpose();
+            const block_matrix w = read.weight.cast<double>();
+            energy.array() *= (w.transpose() * w).array();
+            energy /= moments.mean_square_y() - moments.mean_y().squaredNorm();
+            energy = sum_blocks(energy, kind == unit_kind::head ? m.config.head_size : 1);
+            const Eigen::VectorXd diagonal = energy.diagonal().cwiseMax(0.0);
+            of(kind).diagonal.emplace_back(diagonal.begin(), diagonal.end());
+            of(kind).energies.push_back(std::move(energy));
+        }
+}
+
+void criterion::from_weights(const model& m) {
+    for (const layer& l : m.layers) {
+        const Eigen::Index size = m.config.head_size;
+        std::vector<double> heads, filters;
+        for (Eigen::Index h = 0; h < l.heads(size); ++h) {
+            double sum = l.attention_output.weight.middleCols(h * size, size).squaredNorm();
+            for (const dense* d : {&l.query, &l.key, &l.value})
+                sum += d->weight.middleRows(h * size, size).squaredNorm();
+            heads.push_back(sum);
+        }
+        for (Eigen::Index f = 0; f < l.filters(); ++f)
+            filters.push_back(l.intermediate.weight.row(f).squaredNorm() +
+                              l.output.weight.col(f).squaredNorm());
+        heads_.diagonal.push_back(std::move(heads));
+        filters_.diagonal.push_back(std::move(filters));
+    }
+}
+
+macs::macs(const config& shape, const std::vector<sequence>& sequences) {
+    std::vector<std::size_t> lengths;
+    for (const sequence& s : sequences) lengths.push_back(s.size());
+    const pare::length_moments n = pare::moments_of_lengths(lengths);
+    per_head = pare::head_macs(n, shape.hidden, shape.head_size);
+    per_filter = pare::filter_macs(n, shape.hidden);
+}
+
+double macs::of(const model& m) const {
+    double sum = 0;
+    for (const layer& l : m.layers)
+        sum += per_head * static_cast<double>(l.heads(m.config.head_size)) +
+               per_filter * static_cast<double>(l.filters());
+    return sum;
+}
+
+pare::search_result search(const model& m, const criterion& c, const macs& costs, double share) {
+    pare::prunable_units heads, filters;
+    heads.importance = c.diagonal(unit_kind::head);
+    heads.cost = costs.per_head;
+    filters.importance = c.diagonal(unit_kind::filter);
+    filters.cost = costs.per_filter;
+    filters.multiple = filter_multiple;
+    const double budget = share * costs.of(m);
+    pare::search_result found = pare::search(heads, filters, budget);
+    const double cheapest =
+        std::min(heads.cost, filters.cost * static_cast<double>(filter_multiple));
+    if (found.cost == 0)
+        throw std::invalid_argument(
+            "a budget of " + std::to_string(share) +
+            " of the multiply-adds keeps nothing: the smallest that keeps one "
+            "unit is " +
+            std::to_string(cheapest / costs.of(m)));
+    return found;
+}
+
+std::int64_t rearrange(const criterion& c, pare::search_result& masks) {
+    std::int64_t exchanges = 0;
+    progress bar("rearrange", static_cast<std::int64_t>(masks.heads.size()));
+    for (std::size_t l = 0; l < masks.heads.size(); ++l) {
+        for (const unit_kind kind : {unit_kind::head, unit_kind::filter}) {
+            auto& mask = (kind == unit_kind::head ? masks.heads : masks.filters)[l];
+            exchanges += pare::rearrange(pare::simd, c.block(l, kind), mask).exchanges;
+        }
+        bar.advance();
+    }
+    return exchanges;
+}
+
+model shrink(const model& m, const pare::search_result& masks) {
+    model small = m;
+    // `rows` of a matrix and its bias that produce kept units, or `columns` that read them.
+    const auto keep_rows = [](dense& d, const std::vector<pare::index_t>& rows) {
+        const auto kept = static_cast<Eigen::Index>(rows.size());
+        dense out{matrix(kept, d.weight.cols()), vector(kept)};
+        pare::keep_rows(pare::seq, d.weight, rows, out.weight);
+        pare::keep_entries(pare::seq, d.bias, rows, out.bias);
+        d = std::move(out);
+    };
+    const auto keep_columns = [](dense& d, const std::vector<pare::index_t>& columns) {
+        matrix out(d.weight.rows(), static_cast<Eigen::Index>(columns.size()));
+        pare::keep_columns(pare::seq, d.weight, columns, out);
+        d.weight = std::move(out);
+    };
+    for (std::size_t l = 0; l < small.layers.size(); ++l) {
+        layer& at = small.layers[l];
+        const auto heads = pare::kept_positions(masks.heads[l], m.config.head_size);
+        const auto filters = pare::kept_positions(masks.filters[l]);
+        for (dense* d : {&at.query, &at.key, &at.value}) keep_rows(*d, heads);
+        keep_columns(at.attention_output, heads);
+        keep_rows(at.intermediate, filters);
+        keep_columns(at.output, filters);
+    }
+    return small;
+}
+
+model tune(network& dense_net, const pare::search_result& masks,
+           const std::vector<sequence>& sequences, tuning how, double ridge,
+           std::vector<std::string>& notes) {
+    model small = shrink(dense_net.model(), masks);
+    if (how == tuning::none) return small;
+    network pruned(std::move(small));
+    const std::vector<batch> batches = make_batches(sequences, forward_tokens, any_number);
+    std::vector<matrix> dense_streams(batches.size()), streams(batches.size());
+    for (std::size_t b = 0; b < batches.size(); ++b) {
+        dense_net.embed(batches[b], dense_streams[b]);
+        streams[b] = dense_streams[b];
+    }
+    const std::size_t layers = dense_net.model().layers.size();
+    progress bar("tune", 2 * static_cast<std::int64_t>(layers * batches.size()));
+    matrix inputs, sum; // of one sublayer and one batch
+    for (std::size_t l = 0; l < layers; ++l)
+        for (const unit_kind kind : {unit_kind::head, unit_kind::filter}) {
+            const bool is_head = kind == unit_kind::head;
+            const auto read_inputs = [&](network& net, const matrix& x, const batch& b) {
+                is_head ? net.attention(l, x, b, inputs) : net.activation(l, x, inputs);
+            };
+            dense refit = reader(pruned.model().layers[l], kind);
+            pare::least_squares statistics(refit.weight.cols(), refit.weight.rows());
+            for (std::size_t b = 0; b < batches.size(); ++b) {
+                matrix& x = dense_streams[b];
+                read_inputs(dense_net, x, batches[b]);
+                if (is_head) {
+                    dense_net.attention_residual(l, inputs, x, sum);
+                    dense_net.attention_norm(l, sum, x);
+                } else {
+                    dense_net.output_residual(l, inputs, x, sum);
+                    dense_net.output_norm(l, sum, x);
+                }
+                sum -= streams[b];
+                read_inputs(pruned, streams[b], batches[b]);
+                statistics.add(pare::simd, inputs, sum);
+                bar.advance();
+            }
+            pare::tune_result result;
+            if (how == tuning::reconstruct) {
+                result = pare::reconstruct(pare::simd, statistics, refit.weight, refit.bias, ridge);
+            } else {
+                const Eigen::Index unit = is_head ? dense_net.model().config.head_size : 1;
+                vector scales(refit.weight.cols() / unit);
+                result = pare::scale(pare::simd, statistics, unit, refit.weight, refit.bias, scales,
+                                     ridge);
+            }
+            if (!result)
+                notes.push_back("layer " + std::to_string(l) + (is_head ? " heads" : " filters") +
+                                " left untuned: " + result.failure);
+            is_head ? pruned.replace_attention_output(l, std::move(refit))
+                    : pruned.replace_output(l, std::move(refit));
+            for (std::size_t b = 0; b < batches.size(); ++b) {
+                read_inputs(pruned, streams[b], batches[b]);
+                is_head ? pruned.attention_output(l, inputs, streams[b])
+                        : pruned.output(l, inputs, streams[b]);
+            }
+        }
+    return pruned.model();
+}
+
+model expand(const model& dense_model, const model& pruned, const pare::search_result& masks) {
+    model wide = dense_model;
+    for (std::size_t l = 0; l < wide.layers.size(); ++l)
+        for (const unit_kind kind : {unit_kind::head, unit_kind::filter}) {
+            const bool is_head = kind == unit_kind::head;
+            const auto positions = pare::kept_positions((is_head ? masks.heads : masks.filters)[l],
+                                                        is_head ? dense_model.config.head_size : 1);
+            dense& to = reader(wide.layers[l], kind);
+            const dense& from = reader(pruned.layers[l], kind);
+            for (std::size_t i = 0; i < positions.size(); ++i)
+                to.weight.col(positions[i]) = from.weight.col(static_cast<Eigen::Index>(i));
+            to.bias = from.bias;
+        }
+    return wide;
+}
+
+} // namespace encoder

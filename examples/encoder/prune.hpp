@@ -1,0 +1,96 @@
+// Pruning heads and filters of an encoder with the components of pare, stage by stage.
+#pragma once
+
+#include "text.hpp"
+
+#include <pare/search.hpp>
+
+#include <string>
+#include <vector>
+
+namespace encoder {
+
+/// Where the importance of heads and filters comes from.
+enum class fisher_source {
+    free,     ///< gradients of random projections of the embedding: raw text is enough
+    labels,   ///< gradients of the squared error of the cosine of labelled pairs
+    none,     ///< forward only: the energy that each unit's output adds to the residual stream
+    magnitude ///< squared weights; no text at all (a baseline)
+};
+
+/// What the model is pruned with.
+struct calibration {
+    std::vector<sequence> sequences;
+    /// With labels, sequences 2 p and 2 p + 1 are a pair whose cosine should be labels[p]; else
+    /// empty.
+    std::vector<double> labels;
+};
+
+/// At most `samples` documents of a text file, a document a line, or, if `labelled`, pairs of a
+/// file of score, text, text; chosen by the seed. Scores become cosines: 0 (or the lowest, if
+/// below) -> 0, the highest -> 1. Throws file_error.
+calibration read_calibration(const std::filesystem::path& file, bool labelled, std::size_t samples,
+                             std::uint64_t seed, const tokenizer& words, std::size_t max_tokens);
+
+/// The importance of every unit, and of pairs of units within a layer.
+class criterion {
+  public:
+    using block_matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+    /// One backward pass over the calibration data (free, labels), one forward pass (none), or
+    /// none.
+    criterion(network& net, const calibration& data, fisher_source source, std::uint64_t seed);
+
+    /// [layer][unit], for pare::search.
+    const std::vector<std::vector<double>>& diagonal(unit_kind kind) const;
+    /// The layer's block for pare::rearrange, [units x units]; empty for magnitude.
+    block_matrix block(std::size_t layer, unit_kind kind) const;
+
+  private:
+    void from_gradients(network& net, const calibration& data, std::uint64_t seed);
+    void from_outputs(network& net, const calibration& data);
+    void from_weights(const model& m);
+
+    struct units {
+        std::vector<std::vector<double>> diagonal;
+        std::vector<matrix> gradients;      // [samples x units] a layer, or
+        std::vector<block_matrix> energies; // [units x units] a layer
+    };
+    units heads_, filters_;
+    units& of(unit_kind kind) { return kind == unit_kind::head ? heads_ : filters_; }
+    const units& of(unit_kind kind) const { return kind == unit_kind::head ? heads_ : filters_; }
+};
+
+/// Multiply-adds of the layers' heads and filters, per sequence, over the lengths of `sequences`.
+struct macs {
+    macs(const config& shape, const std::vector<sequence>& sequences);
+    double per_head, per_filter;
+    double of(const model& m) const;
+};
+
+/// Filters are kept in multiples of this: vector registers and matrix kernels like it, and the
+/// choice among thousands of filters hardly notices.
+inline constexpr pare::index_t filter_multiple = 16;
+
+/// The best masks with at most `share` of the dense model's multiply-adds.
+/// Throws std::invalid_argument if the budget does not even keep one unit.
+pare::search_result search(const model& m, const criterion& c, const macs& costs, double share);
+
+/// Exchanges units within layers against the criterion's blocks; returns how many were exchanged.
+std::int64_t rearrange(const criterion& c, pare::search_result& masks);
+
+enum class tuning { none, scale, reconstruct };
+
+/// The model without its pruned units.
+model shrink(const model& m, const pare::search_result& masks);
+
+/// The model without its pruned units, and with the matrices that read the kept ones refitted,
+/// sublayer by sublayer, so that the pruned network's residual stream follows the dense one's.
+/// `notes` gets a sentence for each sublayer that could not be tuned and was left as it is.
+model tune(network& dense, const pare::search_result& masks, const std::vector<sequence>& sequences,
+           tuning how, double ridge, std::vector<std::string>& notes);
+
+/// The pruned model's weights at the places they had in the dense one, for a run with masks.
+model expand(const model& dense, const model& pruned, const pare::search_result& masks);
+
+} // namespace encoder

@@ -1,0 +1,37 @@
+// Text files: documents, and pairs of texts with a score; batches of their tokens.
+#pragma once
+
+#include "network.hpp"
+#include "tokenizer.hpp"
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace encoder {
+
+using sequence = std::vector<std::int32_t>;
+
+struct scored_pair {
+    double score;
+    std::string first, second;
+};
+
+/// A document a line; blank lines do not count. Throws file_error if the file cannot be read, has
+/// no document, or is not UTF-8 (with the line's number).
+std::vector<std::string> read_documents(const std::filesystem::path& file);
+
+/// score, text, text on a line, separated by tabs. Throws file_error as above, and for a line that
+/// has other columns or a score that is not a finite number.
+std::vector<scored_pair> read_pairs(const std::filesystem::path& file);
+
+/// The token ids of each text.
+std::vector<sequence> tokenize(const tokenizer& words, const std::vector<std::string>& texts,
+                               std::size_t max_tokens);
+
+/// Consecutive sequences in batches of at most `sequences` sequences and, but for single long ones,
+/// `tokens` tokens.
+std::vector<batch> make_batches(const std::vector<sequence>& from, std::int64_t tokens,
+                                std::int64_t sequences);
+
+} // namespace encoder
