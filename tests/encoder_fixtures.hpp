@@ -1,0 +1,83 @@
+// What the encoder's tests share: the reference's results, and where the real model is.
+#pragma once
+
+#include "catch.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace fixtures {
+
+inline std::filesystem::path path(const std::string& name) {
+    return std::filesystem::path(PARE_FIXTURES) / name;
+}
+
+inline nlohmann::json json(const std::string& name) {
+    std::ifstream in(path(name));
+    return nlohmann::json::parse(in);
+}
+
+/// Little-endian float32 in base64.
+inline std::vector<float> floats(const std::string& base64) {
+    static const std::string digits =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    std::string bytes;
+    std::uint32_t bits = 0;
+    int count = 0;
+    for (const char c : base64) {
+        const auto digit = digits.find(c);
+        if (digit == digits.npos) break; // the padding
+        bits = bits << 6 | static_cast<std::uint32_t>(digit);
+        if ((count += 6) >= 8) bytes += static_cast<char>(bits >> (count -= 8) & 0xffu);
+    }
+    std::vector<float> values(bytes.size() / sizeof(float));
+    std::memcpy(values.data(), bytes.data(), values.size() * sizeof(float));
+    return values;
+}
+
+/// The folder of all-MiniLM-L6-v2. Without it a test says so and passes, but where
+/// PARE_REQUIRE_MODEL is set it fails.
+inline std::optional<std::filesystem::path> model_folder() {
+    if (const char* folder = std::getenv("PARE_MODEL_DIR")) return folder;
+    const char* required = std::getenv("PARE_REQUIRE_MODEL");
+    if (required != nullptr && *required != '\0')
+        FAIL("PARE_MODEL_DIR is not set, PARE_REQUIRE_MODEL is");
+    std::cout << "skipped: PARE_MODEL_DIR is not set\n";
+    return std::nullopt;
+}
+
+/// An empty folder that goes away with everything in it.
+class scratch_folder {
+  public:
+    scratch_folder() {
+        const auto parent = std::filesystem::temp_directory_path();
+        int i = 0;
+        do path_ = parent / ("pare_test_" + std::to_string(i++));
+        while (!std::filesystem::create_directory(path_));
+    }
+    ~scratch_folder() {
+        std::error_code ignored;
+        std::filesystem::remove_all(path_, ignored);
+    }
+    scratch_folder(const scratch_folder&) = delete;
+    scratch_folder& operator=(const scratch_folder&) = delete;
+
+    std::filesystem::path operator/(const std::filesystem::path& name) const {
+        return path_ / name;
+    }
+    const std::filesystem::path& path() const { return path_; }
+
+  private:
+    std::filesystem::path path_;
+};
+
+} // namespace fixtures

@@ -1,0 +1,626 @@
+// The encoder's network against a plain one in double precision, on small random models.
+#include "catch.hpp"
+#include "encoder_fixtures.hpp"
+
+#include "encoder/network.hpp"
+
+#include <omp.h>
+
+#include <cmath>
+#include <random>
+
+using namespace encoder;
+using Eigen::Index;
+
+namespace {
+
+struct shape {
+    Index hidden = 24, head_size = 8;
+    std::vector<Index> heads = {3, 1, 2}, filters = {20, 33, 17};
+    activation f = activation::gelu;
+    pooling pool = pooling::mean;
+    Index positions = 80, types = 2;
+};
+
+class random_numbers {
+  public:
+    explicit random_numbers(unsigned seed) : engine_(seed) {}
+    matrix normal(Index rows, Index columns, float deviation) {
+        std::normal_distribution<float> draw(0, deviation);
+        return matrix::NullaryExpr(rows, columns, [&] { return draw(engine_); });
+    }
+    vector normal_vector(Index n, float mean, float deviation) {
+        return normal(n, 1, deviation).array() + mean;
+    }
+    Index below(Index n) { return std::uniform_int_distribution<Index>(0, n - 1)(engine_); }
+
+  private:
+    std::mt19937 engine_;
+};
+
+model make_model(const shape& s, unsigned seed = 1) {
+    random_numbers random(seed);
+    const auto make_dense = [&](Index out, Index in) {
+        return dense{random.normal(out, in, 0.3f), random.normal_vector(out, 0, 0.1f)};
+    };
+    const auto make_norm = [&] {
+        return layer_norm{random.normal_vector(s.hidden, 1, 0.2f),
+                          random.normal_vector(s.hidden, 0, 0.2f)};
+    };
+    model m;
+    m.config.hidden = s.hidden;
+    m.config.head_size = s.head_size;
+    m.config.vocabulary = 50;
+    m.config.positions = s.positions;
+    m.config.types = s.types;
+    m.config.activation = s.f;
+    m.config.pooling = s.pool;
+    m.word_embeddings = random.normal(50, s.hidden, 1);
+    m.position_embeddings = random.normal(s.positions, s.hidden, 0.5f);
+    m.type_embeddings = random.normal(s.types, s.hidden, 0.5f);
+    m.embedding_norm = make_norm();
+    for (std::size_t l = 0; l < s.heads.size(); ++l) {
+        const Index columns = s.heads[l] * s.head_size;
+        layer y;
+        for (dense* d : {&y.query, &y.key, &y.value}) *d = make_dense(columns, s.hidden);
+        y.attention_output = make_dense(s.hidden, columns);
+        y.attention_norm = make_norm();
+        y.intermediate = make_dense(s.filters[l], s.hidden);
+        y.output = make_dense(s.hidden, s.filters[l]);
+        y.output_norm = make_norm();
+        m.layers.push_back(y);
+    }
+    return m;
+}
+
+batch make_batch(const std::vector<Index>& lengths, unsigned seed = 2) {
+    random_numbers random(seed);
+    batch b;
+    for (const Index n : lengths) {
+        std::vector<std::int32_t> ids(static_cast<std::size_t>(n));
+        for (auto& id : ids) id = static_cast<std::int32_t>(random.below(50));
+        b.append(ids);
+    }
+    return b;
+}
+
+const std::vector<Index> ragged = {1, 2, 7, 17, 33, 48, 49, 64, 70};
+
+using reference_matrix = Eigen::MatrixXd;
+
+reference_matrix apply(const dense& d, const reference_matrix& x) {
+    reference_matrix y = x * d.weight.cast<double>().transpose();
+    y.rowwise() += d.bias.cast<double>().transpose();
+    return y;
+}
+
+reference_matrix apply(const layer_norm& norm, const reference_matrix& x, double epsilon) {
+    reference_matrix y = x;
+    for (Index i = 0; i < x.rows(); ++i) {
+        const double mean = x.row(i).mean(), variance = (x.row(i).array() - mean).square().mean();
+        y.row(i) = (x.row(i).array() - mean) / std::sqrt(variance + epsilon) *
+                       norm.weight.cast<double>().transpose().array() +
+                   norm.bias.cast<double>().transpose().array();
+    }
+    return y;
+}
+
+double apply(activation f, double x) {
+    switch (f) {
+    case activation::gelu:
+        return 0.5 * x * std::erfc(-x / std::sqrt(2.));
+    case activation::gelu_tanh:
+        return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    default:
+        return std::max(x, 0.);
+    }
+}
+
+/// Masks in double precision, so that finite differences can be taken. Empty: all 1.
+struct reference_masks {
+    std::vector<Eigen::VectorXd> heads, filters;
+};
+
+reference_matrix reference_forward(const model& m, const batch& b,
+                                   const reference_masks& masks = {}) {
+    const config& c = m.config;
+    reference_matrix embeddings(b.sequences(), c.hidden);
+    for (std::size_t s = 0; s + 1 < b.offsets.size(); ++s) {
+        const Index first = b.offsets[s], n = b.offsets[s + 1] - first;
+        reference_matrix x(n, c.hidden);
+        for (Index t = 0; t < n; ++t) {
+            x.row(t) = (m.word_embeddings.row(b.ids[static_cast<std::size_t>(first + t)]) +
+                        m.position_embeddings.row(t))
+                           .cast<double>();
+            if (c.types > 0) x.row(t) += m.type_embeddings.row(0).cast<double>();
+        }
+        x = apply(m.embedding_norm, x, c.layer_norm_epsilon);
+        for (std::size_t l = 0; l < m.layers.size(); ++l) {
+            const layer& y = m.layers[l];
+            const reference_matrix q = apply(y.query, x), k = apply(y.key, x),
+                                   v = apply(y.value, x);
+            reference_matrix context(n, q.cols());
+            for (Index h = 0; h < y.heads(c.head_size); ++h) {
+                const auto columns = Eigen::seqN(h * c.head_size, c.head_size);
+                reference_matrix p = q(Eigen::all, columns) * k(Eigen::all, columns).transpose();
+                p = (p / std::sqrt(static_cast<double>(c.head_size))).array().exp();
+                for (Index i = 0; i < n; ++i) p.row(i) /= p.row(i).sum();
+                context(Eigen::all, columns) = p * v(Eigen::all, columns);
+                if (!masks.heads.empty()) context(Eigen::all, columns) *= masks.heads[l](h);
+            }
+            x = apply(y.attention_norm, x + apply(y.attention_output, context),
+                      c.layer_norm_epsilon);
+            reference_matrix active = apply(y.intermediate, x).unaryExpr([&](double a) {
+                return apply(c.activation, a);
+            });
+            if (!masks.filters.empty()) active = active * masks.filters[l].asDiagonal();
+            x = apply(y.output_norm, x + apply(y.output, active), c.layer_norm_epsilon);
+        }
+        const Eigen::RowVectorXd e =
+            c.pooling == pooling::cls ? x.row(0).eval() : x.colwise().mean().eval();
+        embeddings.row(static_cast<Index>(s)) = e / e.norm();
+    }
+    return embeddings;
+}
+
+double distance(const matrix& a, const reference_matrix& b) {
+    REQUIRE(a.rows() == b.rows());
+    REQUIRE(a.cols() == b.cols());
+    return a.size() > 0 ? (a.cast<double>() - b).cwiseAbs().maxCoeff() : 0.;
+}
+
+matrix forward(network& n, const batch& b) {
+    matrix embeddings;
+    n.forward(b, embeddings);
+    return embeddings;
+}
+
+matrix forward(const model& m, const batch& b) {
+    network n(m);
+    return forward(n, b);
+}
+
+/// The gradient of <direction, embedding> with respect to each mask: [sequences x heads or filters]
+/// a layer.
+struct mask_gradients {
+    std::vector<reference_matrix> heads, filters;
+};
+
+mask_gradients gradients(network& n, const batch& b, const matrix& directions) {
+    const model& m = n.model();
+    mask_gradients g;
+    g.heads.resize(m.layers.size());
+    g.filters.resize(m.layers.size());
+    n.backward(
+        b,
+        [&](const matrix& embeddings, matrix& gradient) {
+            REQUIRE(embeddings.rows() == b.sequences());
+            gradient = directions;
+        },
+        [&](std::size_t l, unit_kind kind, const matrix& x, const matrix& dy) {
+            REQUIRE(x.rows() == b.tokens());
+            REQUIRE(dy.rows() == b.tokens());
+            REQUIRE(x.cols() == dy.cols());
+            const Index unit = kind == unit_kind::head ? m.config.head_size : 1;
+            reference_matrix& sums = (kind == unit_kind::head ? g.heads : g.filters)[l];
+            sums = reference_matrix::Zero(b.sequences(), x.cols() / unit);
+            for (std::size_t s = 0; s + 1 < b.offsets.size(); ++s)
+                for (Index t = b.offsets[s]; t < b.offsets[s + 1]; ++t)
+                    for (Index c = 0; c < x.cols(); ++c)
+                        sums(static_cast<Index>(s), c / unit) +=
+                            static_cast<double>(x(t, c)) * static_cast<double>(dy(t, c));
+        });
+    return g;
+}
+
+mask_gradients reference_gradients(const model& m, const batch& b, const matrix& directions) {
+    reference_masks masks;
+    for (const layer& y : m.layers) {
+        masks.heads.push_back(Eigen::VectorXd::Ones(y.heads(m.config.head_size)));
+        masks.filters.push_back(Eigen::VectorXd::Ones(y.filters()));
+    }
+    const auto losses = [&] {
+        return reference_forward(m, b, masks)
+            .cwiseProduct(directions.cast<double>())
+            .rowwise()
+            .sum()
+            .eval();
+    };
+    const auto differences = [&](std::vector<Eigen::VectorXd>& values) {
+        std::vector<reference_matrix> all;
+        for (Eigen::VectorXd& mask : values) {
+            reference_matrix g(b.sequences(), mask.size());
+            for (Index i = 0; i < mask.size(); ++i) {
+                const double h = 1e-4;
+                mask(i) = 1 + h;
+                const Eigen::VectorXd above = losses();
+                mask(i) = 1 - h;
+                g.col(i) = (above - losses()) / (2 * h);
+                mask(i) = 1;
+            }
+            all.push_back(g);
+        }
+        return all;
+    };
+    return {differences(masks.heads), differences(masks.filters)};
+}
+
+/// Largest difference relative to the largest gradient of its layer and kind.
+double distance(const std::vector<reference_matrix>& a, const std::vector<reference_matrix>& b) {
+    double worst = 0;
+    REQUIRE(a.size() == b.size());
+    for (std::size_t l = 0; l < a.size(); ++l) {
+        REQUIRE(a[l].cols() == b[l].cols());
+        if (a[l].size() > 0)
+            worst =
+                std::max(worst, (a[l] - b[l]).cwiseAbs().maxCoeff() / b[l].cwiseAbs().maxCoeff());
+    }
+    return worst;
+}
+
+class with_threads {
+  public:
+    explicit with_threads(int n) : before_(omp_get_max_threads()) { omp_set_num_threads(n); }
+    ~with_threads() { omp_set_num_threads(before_); }
+
+  private:
+    int before_;
+};
+
+dense select_rows(const dense& d, const std::vector<Index>& rows) {
+    return {d.weight(rows, Eigen::all), d.bias(rows)};
+}
+dense select_columns(const dense& d, const std::vector<Index>& columns) {
+    return {d.weight(Eigen::all, columns), d.bias};
+}
+
+} // namespace
+
+TEST_CASE("forward equals the reference for every head size, activation and pooling") {
+    shape s;
+    s.head_size = GENERATE(Index{8}, Index{32}, Index{5});
+    s.f = GENERATE(activation::gelu, activation::gelu_tanh, activation::relu);
+    s.pool = GENERATE(pooling::mean, pooling::cls);
+    const model m = make_model(s);
+    const batch b = make_batch(ragged);
+    CHECK(distance(forward(m, b), reference_forward(m, b)) < 2e-6);
+}
+
+TEST_CASE("layers without heads or filters pass their bias on") {
+    shape s;
+    s.heads = {0, 3, 0};
+    s.filters = {12, 0, 0};
+    const model m = make_model(s);
+    const batch b = make_batch(ragged);
+    CHECK(distance(forward(m, b), reference_forward(m, b)) < 2e-6);
+}
+
+TEST_CASE("models without layers or type embeddings") {
+    shape s;
+    s.types = 0;
+    if (GENERATE(false, true)) s.heads = s.filters = {};
+    const model m = make_model(s);
+    const batch b = make_batch({3, 1, 40});
+    CHECK(distance(forward(m, b), reference_forward(m, b)) < 2e-6);
+}
+
+TEST_CASE("one long sequence, many short ones, and all widths of tails") {
+    shape s;
+    s.positions = 1300;
+    s.head_size = GENERATE(Index{1}, Index{17}, Index{64});
+    s.heads = {2};
+    s.filters = {61};
+    const model m = make_model(s);
+    const batch b = make_batch({1300, 5, 700, 6, 6, 31, 129});
+    CHECK(distance(forward(m, b), reference_forward(m, b)) < 3e-6);
+}
+
+TEST_CASE("large scores do not overflow") {
+    model m = make_model({});
+    for (layer& y : m.layers) y.query.weight *= 30;
+    network n(m);
+    CHECK(forward(n, make_batch(ragged)).allFinite());
+}
+
+TEST_CASE("activations far from zero stay exact") {
+    for (const activation f : {activation::gelu, activation::gelu_tanh, activation::relu}) {
+        shape s;
+        s.f = f;
+        model m = make_model(s);
+        for (layer& y : m.layers) y.intermediate.weight *= 40;
+        const batch b = make_batch(ragged);
+        // Tolerance: the scores of 30 are rounded to 2e-6 before anything else.
+        CHECK(distance(forward(m, b), reference_forward(m, b)) < 2e-5);
+    }
+}
+
+TEST_CASE("half steps compose to forward") {
+    const model m = make_model({});
+    network n(m);
+    const batch b = make_batch(ragged);
+    matrix x, context, active, sum, again;
+    n.embed(b, x);
+    for (std::size_t l = 0; l < m.layers.size(); ++l) {
+        n.attention(l, x, b, context);
+        n.attention_residual(l, context, x, sum);
+        n.attention_output(l, context, x);
+        n.attention_norm(l, sum, again);
+        CHECK(again == x);
+        n.activation(l, x, active);
+        n.output_residual(l, active, x, sum);
+        n.output(l, active, x);
+        n.output_norm(l, sum, again);
+        CHECK(again == x);
+    }
+    matrix embeddings;
+    n.pool(x, b, embeddings);
+    CHECK(distance(embeddings, forward(n, b).cast<double>()) < 1e-6);
+}
+
+TEST_CASE("masks multiply, and a mask of zeros equals removal") {
+    const model m = make_model({});
+    const batch b = make_batch(ragged);
+    network n(m);
+
+    SECTION("any values") {
+        random_numbers random(5);
+        network::masks masks;
+        reference_masks same;
+        for (const layer& y : m.layers) {
+            masks.heads.push_back(random.normal_vector(y.heads(8), 1, 0.5f));
+            masks.filters.push_back(random.normal_vector(y.filters(), 1, 0.5f));
+            same.heads.push_back(masks.heads.back().cast<double>());
+            same.filters.push_back(masks.filters.back().cast<double>());
+        }
+        n.set_masks(masks);
+        CHECK(distance(forward(n, b), reference_forward(m, b, same)) < 2e-6);
+        n.set_masks({});
+        CHECK(distance(forward(n, b), reference_forward(m, b)) < 2e-6);
+    }
+    SECTION("zeros") {
+        model small = m;
+        network::masks masks;
+        for (layer& y : small.layers) {
+            vector heads = vector::Zero(y.heads(8)), filters = vector::Zero(y.filters());
+            std::vector<Index> kept_columns, kept_filters;
+            for (Index h = 1; h < heads.size();
+                 ++h) { // the first head goes: of layer 1, the only one
+                heads(h) = 1;
+                for (Index c = 0; c < 8; ++c) kept_columns.push_back(8 * h + c);
+            }
+            for (Index f = 0; f < filters.size(); f += 2) {
+                filters(f) = 1;
+                kept_filters.push_back(f);
+            }
+            for (dense* d : {&y.query, &y.key, &y.value}) *d = select_rows(*d, kept_columns);
+            y.attention_output = select_columns(y.attention_output, kept_columns);
+            y.intermediate = select_rows(y.intermediate, kept_filters);
+            y.output = select_columns(y.output, kept_filters);
+            masks.heads.push_back(heads);
+            masks.filters.push_back(filters);
+        }
+        n.set_masks(masks);
+        CHECK(distance(forward(n, b), forward(small, b).cast<double>()) < 1e-6);
+    }
+}
+
+TEST_CASE("mask gradients equal finite differences of the reference") {
+    shape s;
+    s.f = GENERATE(activation::gelu, activation::gelu_tanh);
+    s.pool = GENERATE(pooling::mean, pooling::cls);
+    s.head_size = GENERATE(Index{8}, Index{5});
+    if (GENERATE(false, true)) {
+        s.heads = {2, 0, 3};
+        s.filters = {0, 19, 16};
+    }
+    const model m = make_model(s);
+    const batch b = make_batch({1, 2, 19, 33});
+    const matrix directions = random_numbers(7).normal(b.sequences(), s.hidden, 1);
+    network n(m);
+    const mask_gradients g = gradients(n, b, directions),
+                         expected = reference_gradients(m, b, directions);
+    CHECK(distance(g.heads, expected.heads) < 1e-5);
+    CHECK(distance(g.filters, expected.filters) < 1e-5);
+}
+
+TEST_CASE("mask gradients through relu, away from its corner") {
+    shape s;
+    s.f = activation::relu;
+    model m = make_model(s);
+    // No input of an activation lies within a step of 0: all are far above it or far below.
+    for (layer& y : m.layers)
+        for (Index i = 0; i < y.filters(); ++i) y.intermediate.bias(i) = i % 2 == 0 ? 20.f : -20.f;
+    const batch b = make_batch({1, 9, 20});
+    const matrix directions = random_numbers(7).normal(b.sequences(), s.hidden, 1);
+    network n(m);
+    const mask_gradients g = gradients(n, b, directions),
+                         expected = reference_gradients(m, b, directions);
+    CHECK(distance(g.heads, expected.heads) < 3e-5);
+    for (std::size_t l = 0; l < m.layers.size(); ++l)
+        CHECK((g.filters[l] - expected.filters[l]).cwiseAbs().maxCoeff() <
+              3e-5 * expected.filters[l].cwiseAbs().maxCoeff());
+}
+
+TEST_CASE("results do not depend on the number of threads") {
+    const model m = make_model({});
+    std::vector<Index> lengths;
+    for (Index i = 0; i < 40; ++i)
+        lengths.push_back(1 + i * 31 % 70); // enough rows for large blocks
+    const batch b = make_batch(lengths);
+    const matrix directions = random_numbers(7).normal(b.sequences(), 24, 1);
+    network n(m);
+    matrix embeddings;
+    mask_gradients first;
+    for (const int threads : {1, 2, 5}) {
+        const with_threads guard(threads);
+        const matrix e = forward(n, b);
+        const mask_gradients g = gradients(n, b, directions);
+        if (threads == 1) {
+            embeddings = e;
+            first = g;
+        }
+        CHECK(distance(e, embeddings.cast<double>()) < 1e-6);
+        CHECK(distance(g.heads, first.heads) < 1e-5);
+        CHECK(distance(g.filters, first.filters) < 1e-5);
+    }
+    CHECK(distance(embeddings, reference_forward(m, b)) < 2e-6);
+}
+
+TEST_CASE("a sequence's results do not depend on the rest of the batch") {
+    network n(make_model({}));
+    const batch all = make_batch(ragged);
+    const matrix together = forward(n, all);
+    for (std::size_t s = 0; s + 1 < all.offsets.size(); ++s) {
+        batch one;
+        one.append({all.ids.begin() + all.offsets[s], all.ids.begin() + all.offsets[s + 1]});
+        CHECK(distance(forward(n, one), together.row(static_cast<Index>(s)).cast<double>()) < 1e-6);
+    }
+}
+
+TEST_CASE("replaced layers take part in forward and backward") {
+    model m = make_model({});
+    const batch b = make_batch({3, 30});
+    const matrix directions = random_numbers(7).normal(b.sequences(), 24, 1);
+    network n(m);
+    gradients(n, b, directions); // packs what must be packed again
+    const model other = make_model({}, 9);
+    n.replace_attention_output(1, m.layers[1].attention_output = other.layers[1].attention_output);
+    n.replace_output(2, m.layers[2].output = other.layers[2].output);
+    CHECK(n.model().layers[2].output.weight == m.layers[2].output.weight);
+    CHECK(distance(forward(n, b), reference_forward(m, b)) < 2e-6);
+    const mask_gradients g = gradients(n, b, directions),
+                         expected = reference_gradients(m, b, directions);
+    CHECK(distance(g.heads, expected.heads) < 1e-5);
+    CHECK(distance(g.filters, expected.filters) < 1e-5);
+}
+
+TEST_CASE("an empty batch is fine") {
+    network n(make_model({}));
+    const batch none;
+    matrix x, context;
+    CHECK(forward(n, none).rows() == 0);
+    n.embed(none, x);
+    n.attention(0, x, none, context);
+    n.attention_output(0, context, x);
+    CHECK(x.rows() == 0);
+    std::size_t visits = 0;
+    n.backward(
+        none, [](const matrix&, matrix&) {},
+        [&](std::size_t, unit_kind, const matrix&, const matrix&) { ++visits; });
+    CHECK(visits == 6);
+}
+
+TEST_CASE("what cannot be used is refused with numbers") {
+    const model m = make_model({});
+    network n(m);
+    matrix x;
+    const auto with = [](const std::string& part) {
+        return Catch::Matchers::Message("encoder::network: " + part);
+    };
+
+    batch b = make_batch({3, 4});
+    b.ids[5] = 50;
+    CHECK_THROWS_MATCHES(n.forward(b, x), std::invalid_argument,
+                         with("token 5 has id 50, expected 0 to 49"));
+    b.ids[5] = -1;
+    CHECK_THROWS_MATCHES(n.embed(b, x), std::invalid_argument,
+                         with("token 5 has id -1, expected 0 to 49"));
+    b = make_batch({3, 81});
+    CHECK_THROWS_MATCHES(n.forward(b, x), std::invalid_argument,
+                         with("sequence 1 has 81 tokens, expected 1 to 80"));
+    b = make_batch({3, 0, 2});
+    CHECK_THROWS_MATCHES(n.forward(b, x), std::invalid_argument,
+                         with("sequence 1 has 0 tokens, expected 1 to 80"));
+    b = make_batch({3});
+    b.ids.push_back(1);
+    CHECK_THROWS_MATCHES(n.forward(b, x), std::invalid_argument,
+                         with("offsets do not run from 0 to the number of ids, 4"));
+
+    b = make_batch({3});
+    x = matrix::Zero(3, 24);
+    matrix out;
+    CHECK_THROWS_MATCHES(n.attention(3, x, b, out), std::invalid_argument, with("layer 3 of 3"));
+    CHECK_THROWS_MATCHES(n.attention_output(1, matrix::Zero(3, 24), x), std::invalid_argument,
+                         with("context is 3 x 24, expected 3 x 8"));
+    CHECK_THROWS_MATCHES(n.replace_output(0, m.layers[1].output), std::invalid_argument,
+                         with("output weight is 24 x 33, expected 24 x 20"));
+    CHECK_THROWS_MATCHES(n.set_masks({{vector::Ones(3)}, {}}), std::invalid_argument,
+                         with("head masks for 1 layers of 3"));
+    CHECK_THROWS_MATCHES(n.set_masks({{vector::Ones(3), vector::Ones(2), vector::Ones(2)}, {}}),
+                         std::invalid_argument,
+                         with("layer 1: head mask has 2 values, expected 1"));
+
+    model broken = m;
+    broken.layers[2].key.bias.resize(7);
+    CHECK_THROWS_MATCHES(network(broken), std::invalid_argument,
+                         with("layer 2: key bias has 7 values, expected 16"));
+}
+
+namespace {
+
+/// [[a, b, ...], ...] as a matrix.
+reference_matrix as_matrix(const nlohmann::json& rows) {
+    const auto count = static_cast<Index>(rows.size());
+    reference_matrix m(count, count > 0 ? static_cast<Index>(rows[0].size()) : 0);
+    for (Index i = 0; i < m.rows(); ++i)
+        for (Index j = 0; j < m.cols(); ++j)
+            m(i, j) = rows[static_cast<std::size_t>(i)][static_cast<std::size_t>(j)].get<double>();
+    return m;
+}
+
+/// [sequences x layers x units] as a matrix [sequences x units] for each layer.
+std::vector<reference_matrix> by_layer(const nlohmann::json& gradients, std::size_t layers) {
+    std::vector<reference_matrix> all;
+    for (std::size_t l = 0; l < layers; ++l) {
+        nlohmann::json rows;
+        for (const auto& sequence : gradients) rows.push_back(sequence[l]);
+        all.push_back(as_matrix(rows));
+    }
+    return all;
+}
+
+} // namespace
+
+TEST_CASE("embeddings and mask gradients of a small model equal PyTorch's") {
+    const auto expected = fixtures::json("tiny_bert.json");
+    const model m = load_model(fixtures::path("tiny_bert"));
+    batch b;
+    for (const auto& ids : expected["sequences"]) b.append(ids.get<std::vector<std::int32_t>>());
+
+    const auto embeddings = [&](activation f, pooling pool) {
+        model changed = m;
+        changed.config.activation = f;
+        changed.config.pooling = pool;
+        return forward(changed, b);
+    };
+    const auto distance_to = [&](const char* name, const matrix& x) {
+        return distance(x, as_matrix(expected[name]));
+    };
+    CHECK(distance_to("embeddings_gelu", embeddings(activation::gelu, pooling::mean)) < 1e-5);
+    CHECK(distance_to("embeddings_gelu_new", embeddings(activation::gelu_tanh, pooling::mean)) <
+          1e-5);
+    CHECK(distance_to("embeddings_relu", embeddings(activation::relu, pooling::mean)) < 1e-5);
+    CHECK(distance_to("embeddings_cls", embeddings(activation::gelu, pooling::cls)) < 1e-5);
+
+    network n(m);
+    const mask_gradients g = gradients(n, b, as_matrix(expected["loss_gradients"]).cast<float>());
+    CHECK(distance(g.heads, by_layer(expected["head_gradients"], m.layers.size())) < 1e-5);
+    CHECK(distance(g.filters, by_layer(expected["filter_gradients"], m.layers.size())) < 1e-5);
+}
+
+TEST_CASE("embeddings of MiniLM equal PyTorch's", "[model]") {
+    const auto folder = fixtures::model_folder();
+    if (!folder) return;
+    const auto texts = fixtures::json("minilm_tokens.json")["cases"];
+    const auto expected = fixtures::json("minilm_embeddings.json")["embeddings"];
+    batch b;
+    for (const auto& text : texts) b.append(text["ids"].get<std::vector<std::int32_t>>());
+    const matrix embeddings = forward(load_model(*folder), b);
+    REQUIRE(expected.size() == texts.size());
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+        const auto values = fixtures::floats(expected[i].get<std::string>());
+        REQUIRE(static_cast<Index>(values.size()) == embeddings.cols());
+        const Eigen::Map<const Eigen::RowVectorXf> row(values.data(), embeddings.cols());
+        CHECK((embeddings.row(static_cast<Index>(i)) - row).cwiseAbs().maxCoeff() < 1e-5f);
+    }
+}
