@@ -1,0 +1,90 @@
+# What the tests, examples and benchmarks need; users of the headers never come here.
+# Found on the system first; with PARE_FETCH_DEPENDENCIES the rest is downloaded.
+include(FetchContent)
+set(PARE_MISSING "")
+
+# pare_fetch(name target repository tag [option=value...]): downloads and adds a project that was not found.
+function(pare_fetch name target repository tag)
+  if(TARGET ${target})
+    return()
+  endif()
+  if(NOT PARE_FETCH_DEPENDENCIES)
+    set(PARE_MISSING ${PARE_MISSING} ${name} PARENT_SCOPE)
+    return()
+  endif()
+  foreach(setting IN LISTS ARGN)
+    string(REPLACE "=" ";" setting "${setting}")
+    list(GET setting 0 key)
+    list(GET setting 1 value)
+    set(${key} ${value} CACHE INTERNAL "for ${name}")
+  endforeach()
+  set(CMAKE_COMPILE_WARNING_AS_ERROR OFF)
+  set(CMAKE_POLICY_DEFAULT_CMP0077 NEW)
+  FetchContent_Declare(${name} GIT_REPOSITORY ${repository} GIT_TAG ${tag} GIT_SHALLOW ON SYSTEM)
+  FetchContent_MakeAvailable(${name})
+endfunction()
+
+# pare_find_library(target header library): an imported target for a library without a CMake config.
+function(pare_find_library target header library)
+  find_path(${library}_INCLUDE_DIR ${header})
+  find_library(${library}_LIBRARY ${library})
+  mark_as_advanced(${library}_INCLUDE_DIR ${library}_LIBRARY)
+  if(${library}_INCLUDE_DIR AND ${library}_LIBRARY AND NOT TARGET ${target})
+    add_library(${target} UNKNOWN IMPORTED GLOBAL)
+    set_target_properties(${target} PROPERTIES
+      IMPORTED_LOCATION "${${library}_LIBRARY}"
+      INTERFACE_INCLUDE_DIRECTORIES "${${library}_INCLUDE_DIR}")
+  endif()
+endfunction()
+
+find_package(OpenMP QUIET) # the compiler's own; optional but for the encoder
+if(PARE_EXAMPLES AND NOT OpenMP_CXX_FOUND)
+  list(APPEND PARE_MISSING "OpenMP of ${CMAKE_CXX_COMPILER_ID}")
+endif()
+
+include(cmake/pareComponents.cmake)
+if(NOT TARGET pare::simd)
+  pare_fetch(xsimd xsimd https://github.com/xtensor-stack/xsimd.git 13.2.0)
+endif()
+if(NOT TARGET pare::eigen)
+  pare_fetch(Eigen3 Eigen3::Eigen https://gitlab.com/libeigen/eigen.git 3.4.0
+    BUILD_TESTING=OFF EIGEN_BUILD_DOC=OFF EIGEN_BUILD_PKGCONFIG=OFF)
+endif()
+
+if(PARE_TESTS)
+  find_package(Catch2 QUIET CONFIG) # 2.13 or 3
+  pare_fetch(Catch2 Catch2::Catch2 https://github.com/catchorg/Catch2.git v3.7.1)
+endif()
+
+if(PARE_BENCHMARKS)
+  find_package(benchmark QUIET CONFIG)
+  pare_fetch(benchmark benchmark::benchmark https://github.com/google/benchmark.git v1.9.1
+    BENCHMARK_ENABLE_TESTING=OFF BENCHMARK_ENABLE_INSTALL=OFF)
+endif()
+
+if(PARE_EXAMPLES)
+  find_package(nlohmann_json QUIET CONFIG)
+  find_package(CLI11 QUIET CONFIG)
+  find_package(fmt QUIET CONFIG)
+  pare_find_library(utf8proc utf8proc.h utf8proc)
+  pare_fetch(nlohmann_json nlohmann_json::nlohmann_json https://github.com/nlohmann/json.git v3.12.0)
+  pare_fetch(CLI11 CLI11::CLI11 https://github.com/CLIUtils/CLI11.git v2.5.0)
+  pare_fetch(fmt fmt::fmt https://github.com/fmtlib/fmt.git 11.0.2)
+  pare_fetch(utf8proc utf8proc https://github.com/JuliaStrings/utf8proc.git v2.10.0)
+  # oneDNN is optional: the encoder falls back to Eigen. By header and library, because its config
+  # insists on OpenCL.
+  pare_find_library(dnnl oneapi/dnnl/dnnl.hpp dnnl)
+endif()
+
+if(PARE_MISSING)
+  list(JOIN PARE_MISSING ", " PARE_MISSING)
+  message(FATAL_ERROR "pare: not found: ${PARE_MISSING}. Run `sh cmake/setup.sh` (Debian, Ubuntu), or "
+    "configure with -DPARE_FETCH_DEPENDENCIES=ON, or leave out what needs them with "
+    "-DPARE_TESTS=OFF -DPARE_EXAMPLES=OFF -DPARE_BENCHMARKS=OFF; the headers alone need none of them.")
+endif()
+
+# For our own targets only, never for users of the headers. Warnings become errors in the presets.
+add_library(pare_warnings INTERFACE)
+target_compile_options(pare_warnings INTERFACE -Wall -Wextra -Wpedantic -Wshadow
+  # False alarms of g++ 12 in its own AVX-512 headers (its bug 105593); clang still looks.
+  "$<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized;-Wno-maybe-uninitialized>")

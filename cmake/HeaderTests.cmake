@@ -1,0 +1,28 @@
+# Every public header compiles alone and twice, and brings in no library that it is not meant to.
+set(PARE_SIMD_HEADERS pare/policy/simd.hpp)
+set(PARE_EIGEN_HEADERS pare/least_squares.hpp pare/ridge.hpp pare/tune.hpp)
+
+file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}/include/pare/*.hpp")
+if(headers)
+  add_library(pare_header_tests OBJECT)
+  target_link_libraries(pare_header_tests PRIVATE pare::simd pare::eigen pare_warnings)
+  target_compile_options(pare_header_tests PRIVATE -O0)
+endif()
+foreach(header IN LISTS headers)
+  set(unwanted "defined(THRUST_VERSION)")
+  if(NOT header IN_LIST PARE_SIMD_HEADERS)
+    string(APPEND unwanted " || defined(XSIMD_VERSION_MAJOR)")
+  endif()
+  if(NOT header IN_LIST PARE_EIGEN_HEADERS)
+    string(APPEND unwanted " || defined(EIGEN_WORLD_VERSION)")
+  endif()
+  string(REPLACE "/" "_" file "${header}")
+  file(CONFIGURE OUTPUT "headers/${file}.cpp" @ONLY CONTENT
+"#include <@header@>
+#include <@header@>
+#if @unwanted@
+#error <@header@> includes xsimd, Eigen or Thrust, which its users need not have
+#endif
+")
+  target_sources(pare_header_tests PRIVATE "${CMAKE_CURRENT_BINARY_DIR}/headers/${file}.cpp")
+endforeach()

@@ -1,0 +1,15 @@
+# Where real data is, read when a program runs: the cache of cmake/fetch_data.py, or the user's own model in
+# the environment variable PARE_MODEL_DIR.
+cmake_minimum_required(VERSION 3.25)
+if("$ENV{XDG_CACHE_HOME}" STREQUAL "")
+  set(PARE_CACHE "$ENV{HOME}/.cache/pare")
+else()
+  set(PARE_CACHE "$ENV{XDG_CACHE_HOME}/pare")
+endif()
+if("$ENV{PARE_MODEL_DIR}" STREQUAL "")
+  set(PARE_MODEL "${PARE_CACHE}/model")
+  set(PARE_FETCHED model lee)
+else()
+  set(PARE_MODEL "$ENV{PARE_MODEL_DIR}")
+  set(PARE_FETCHED lee)
+endif()

@@ -1,0 +1,20 @@
+# cmake -D PROGRAM=file -P this file: the tests tagged [model], told by the environment where the model
+# (PARE_MODEL_DIR) and the documents (PARE_LEE_DIR) are. Skipped without them, unless PARE_REQUIRE_MODEL is set.
+include("${CMAKE_CURRENT_LIST_DIR}/data.cmake")
+foreach(file IN ITEMS "${PARE_MODEL}/model.safetensors" "${PARE_CACHE}/lee/documents.txt")
+  if(NOT EXISTS "${file}")
+    set(reason "no model tests, because ${file} is missing: run `python3 cmake/fetch_data.py`")
+    if(NOT "$ENV{PARE_REQUIRE_MODEL}" STREQUAL "")
+      message(FATAL_ERROR "${reason}")
+    endif()
+    message("skipped: ${reason}")
+    return()
+  endif()
+endforeach()
+
+set(ENV{PARE_MODEL_DIR} "${PARE_MODEL}")
+set(ENV{PARE_LEE_DIR} "${PARE_CACHE}/lee")
+execute_process(COMMAND "${PROGRAM}" "[model]" RESULT_VARIABLE result)
+if(NOT result EQUAL 0)
+  message(FATAL_ERROR "the tests tagged [model] failed (${result})")
+endif()

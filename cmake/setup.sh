@@ -1,0 +1,84 @@
+#!/bin/sh
+# Installs what the tests, examples and benchmarks need and the system lacks (Debian 12 or later, Ubuntu
+# 24.04 or later). Does nothing where all is there. The headers themselves need none of it.
+#
+#   sh cmake/setup.sh        compiler, build tools, libraries, pip (which fetches the demo's model)
+#   sh cmake/setup.sh --ci   also what the stricter presets use: clang, its OpenMP, clang-format
+# shellcheck disable=SC2086 # lists of packages are split into words
+set -eu
+
+needed="g++ cmake ninja-build libeigen3-dev libxsimd-dev catch2 libbenchmark-dev nlohmann-json3-dev
+    libutf8proc-dev libcli11-dev libfmt-dev python3 python3-pip"
+# Absent from some systems; the encoder is slower without.
+optional="libdnnl-dev"
+
+case "${1-}" in
+"") ;;
+--ci) needed="$needed clang libomp-dev clang-format" ;;
+*)
+    echo "setup.sh: unknown option '$1'; there is --ci" >&2
+    exit 2
+    ;;
+esac
+
+if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
+    echo "setup.sh: this system has no apt; install a C++17 compiler, CMake 3.25, Ninja, Eigen 3.4, xsimd 8.1," \
+        "Catch2 2.13, Google Benchmark, nlohmann-json, utf8proc, CLI11, fmt, Python 3 with pip and, if you" \
+        "can, oneDNN." >&2
+    exit 2
+fi
+
+# Those of the packages "$@" that are not installed.
+missing() {
+    for package; do
+        case "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" in
+        installed) ;;
+        *) printf '%s ' "$package" ;;
+        esac
+    done
+}
+
+# Those of the packages "$@" that apt could install.
+available() {
+    for package; do
+        case "$(apt-cache policy "$package" 2>/dev/null)" in
+        "" | *"Candidate: (none)"*) ;;
+        *) printf '%s ' "$package" ;;
+        esac
+    done
+}
+
+wanted=$(missing $needed)
+extra=$(missing $optional)
+if [ -z "$wanted" ]; then
+    [ -n "$extra" ] && extra=$(available $extra)
+    [ -z "$extra" ] && exit 0
+fi
+
+as_root=
+if [ "$(id -u)" -ne 0 ]; then
+    if ! command -v sudo >/dev/null; then
+        echo "setup.sh: run as root: apt-get install $wanted$extra" >&2
+        exit 2
+    fi
+    as_root=sudo
+fi
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+quietly() {
+    if ! "$@" >"$log" 2>&1 </dev/null; then
+        tail -n 30 "$log" >&2
+        echo "setup.sh: failed: $*" >&2
+        exit 1
+    fi
+}
+install="env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends"
+
+quietly $as_root apt-get update
+extra=$(available $extra)
+echo "setup.sh: installing $wanted$extra"
+[ -z "$wanted" ] || quietly $as_root $install $wanted
+if [ -n "$extra" ] && ! $as_root $install $extra >"$log" 2>&1 </dev/null; then
+    echo "setup.sh: going on without $extra"
+fi
