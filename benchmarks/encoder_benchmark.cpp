@@ -1,0 +1,96 @@
+// The reference encoder: share of the multiply-add peak, dense and pruned, and how much of the
+// reduction in multiply-adds arrives on the clock. Random weights of all-MiniLM-L6-v2's shape.
+#include "race.hpp"
+
+#include <encoder/network.hpp>
+#include <encoder/prune.hpp>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace {
+
+encoder::dense random_dense(Eigen::Index out, Eigen::Index in) {
+    return {0.05f * encoder::matrix::Random(out, in), 0.05f * encoder::vector::Random(out)};
+}
+
+encoder::layer_norm unit_norm(Eigen::Index n) {
+    return {encoder::vector::Ones(n), encoder::vector::Zero(n)};
+}
+
+encoder::model random_model(Eigen::Index layers, Eigen::Index hidden, Eigen::Index heads,
+                            Eigen::Index filters) {
+    encoder::model m;
+    m.config.hidden = hidden;
+    m.config.head_size = hidden / heads;
+    m.config.vocabulary = 1000;
+    m.config.positions = m.config.max_tokens = 512;
+    m.config.types = 2;
+    m.word_embeddings = encoder::matrix::Random(m.config.vocabulary, hidden);
+    m.position_embeddings = encoder::matrix::Random(m.config.positions, hidden);
+    m.type_embeddings = encoder::matrix::Random(m.config.types, hidden);
+    m.embedding_norm = unit_norm(hidden);
+    for (Eigen::Index l = 0; l < layers; ++l)
+        m.layers.push_back({random_dense(hidden, hidden), random_dense(hidden, hidden),
+                            random_dense(hidden, hidden), random_dense(hidden, hidden),
+                            unit_norm(hidden), random_dense(filters, hidden),
+                            random_dense(hidden, filters), unit_norm(hidden)});
+    return m;
+}
+
+// Half of the units, unevenly over the layers, filters in multiples of encoder::filter_multiple.
+pare::search_result half(const encoder::model& m) {
+    pare::search_result masks;
+    for (std::size_t l = 0; l < m.layers.size(); ++l) {
+        const auto heads = static_cast<std::size_t>(m.layers[l].heads(m.config.head_size));
+        const auto filters = static_cast<std::size_t>(m.layers[l].filters());
+        const std::size_t more =
+            l % 2; // a quarter more in every second layer, a quarter less in the others
+        masks.heads.emplace_back(heads, 0);
+        masks.filters.emplace_back(filters, 0);
+        std::fill_n(masks.heads.back().begin(), heads / 4 + more * heads / 2, 1);
+        std::fill_n(masks.filters.back().begin(), filters / 4 + more * filters / 2, 1);
+    }
+    return masks;
+}
+
+void encode(benchmark::State& state) {
+    using namespace bench;
+    const int threads = static_cast<int>(state.range(0));
+    const index_t sequences = state.range(1), length = state.range(2);
+#ifdef _OPENMP
+    omp_set_num_threads(threads);
+#endif
+    const encoder::model m = random_model(6, 384, 12, 1536);
+    encoder::batch b;
+    for (index_t s = 0; s < sequences; ++s)
+        b.append(std::vector<std::int32_t>(static_cast<std::size_t>(length),
+                                           static_cast<std::int32_t>(s % 1000)));
+    const encoder::model pruned_model = encoder::shrink(m, half(m));
+    encoder::network dense(m), pruned(pruned_model);
+    encoder::matrix out;
+    const encoder::macs costs(
+        m.config,
+        std::vector<encoder::sequence>(1, encoder::sequence(static_cast<std::size_t>(length))));
+    const double flops = 2 * costs.of(m) * static_cast<double>(sequences);
+    race(state, "pruned") // 1 / speedup: the "peer" is the pruned model
+        .run([&] { dense.forward(b, out); }, [&] { return flops / peak_flops<float>(threads); },
+             [&] { pruned.forward(b, out); });
+    const double ratio = costs.of(pruned_model) / costs.of(m);
+    state.counters["macs_ratio"] = ratio;
+    state.counters["gain_of_macs"] = ratio / state.counters["vs_pruned"];
+    state.counters["tokens/s"] = benchmark::Counter(static_cast<double>(sequences * length),
+                                                    benchmark::Counter::kIsIterationInvariantRate);
+}
+BENCHMARK(encode)
+    ->ArgNames({"threads", "sequences", "length"})
+    ->Args({1, 32, 128})
+    ->Args({2, 32, 128})
+    ->Args({2, 32, 256})
+    ->Args({2, 1, 32})
+    ->UseManualTime()
+    ->MinTime(3)
+    ->Unit(benchmark::kMillisecond);
+
+} // namespace
