@@ -9,6 +9,7 @@
 
 #include <cmath>
 #include <map>
+#include <utility>
 
 namespace {
 
@@ -27,7 +28,6 @@ std::vector<method> methods(fisher_source fisher) {
             {"+ rearrange", fisher, true, tuning::none},
             {"+ rearrange + scale (the paper)", fisher, true, tuning::scale},
             {"Fisher search + reconstruct (ours)", fisher, false, tuning::reconstruct},
-            {"+ rearrange + reconstruct", fisher, true, tuning::reconstruct},
             {"no gradients + reconstruct", fisher_source::none, false, tuning::reconstruct}};
 }
 
@@ -61,10 +61,14 @@ void run(const std::string& model_folder, const std::string& text, const std::st
         const auto seed = static_cast<std::uint64_t>(repeat) + 1;
         const calibration data = read_calibration(text, labels, samples, seed, words, max_tokens);
         const macs costs(m.config, data.sequences);
-        std::map<fisher_source, criterion> criteria;
+        std::map<std::pair<fisher_source, bool>, criterion> criteria;
         for (std::size_t i = 0; i < all.size(); ++i) {
-            const criterion& c =
-                criteria.try_emplace(all[i].source, dense, data, all[i].source, seed).first->second;
+            if (all[i].source == fisher_source::magnitude && repeat > 0) continue; // needs no text
+            const bool bias_refitted = all[i].tuning == tuning::reconstruct;
+            const criterion& c = criteria
+                                     .try_emplace({all[i].source, bias_refitted}, dense, data,
+                                                  all[i].source, bias_refitted, seed)
+                                     .first->second;
             for (std::size_t j = 0; j < shares.size(); ++j) {
                 pare::search_result masks = search(m, c, costs, shares[j]);
                 if (all[i].rearranged) rearrange(c, masks);

@@ -11,7 +11,10 @@ foreach(object IN LISTS OBJECTS)
   set(symbols "")
   foreach(line IN LISTS table)
     if(line MATCHES "^[0-9a-f]+ [Wu] (.*pare::.*)$") # W: inline function or template, u: its local static
-      list(APPEND symbols "${CMAKE_MATCH_1}")
+      # What pare throws is caught across units and holds no code to vectorise.
+      if(NOT CMAKE_MATCH_1 MATCHES "^pare::(shape_|value_)?error::")
+        list(APPEND symbols "${CMAKE_MATCH_1}")
+      endif()
     endif()
   endforeach()
   list(REMOVE_DUPLICATES symbols)

@@ -182,7 +182,9 @@ void run(const arguments& a) {
     pare::search_result masks;
     model pruned_model;
     std::vector<std::string> notes;
-    timed("fisher", [&] { importance.emplace(dense, data, a.fisher, a.seed); });
+    timed("fisher", [&] {
+        importance.emplace(dense, data, a.fisher, a.tuning == tuning::reconstruct, a.seed);
+    });
     timed("search", [&] { masks = search(original, *importance, costs, a.macs); });
     timed("rearrange", [&] {
         if (a.rearrange) rearrange(*importance, masks);

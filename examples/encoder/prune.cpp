@@ -10,6 +10,7 @@
 #include <pare/tune.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <iterator>
 #include <limits>
@@ -95,13 +96,13 @@ calibration read_calibration(const std::filesystem::path& file, bool labelled, s
 }
 
 criterion::criterion(network& net, const calibration& data, fisher_source source,
-                     std::uint64_t seed) {
+                     bool bias_refitted, std::uint64_t seed) {
     if (source == fisher_source::magnitude)
         from_weights(net.model());
     else if (source == fisher_source::none)
         from_outputs(net, data);
     else
-        from_gradients(net, data, seed);
+        from_gradients(net, data, bias_refitted, seed);
 }
 
 const std::vector<std::vector<double>>& criterion::diagonal(unit_kind kind) const {
@@ -120,7 +121,8 @@ criterion::block_matrix criterion::block(std::size_t layer, unit_kind kind) cons
 }
 
 // A sample is a sequence, or a pair of sequences that share a label.
-void criterion::from_gradients(network& net, const calibration& data, std::uint64_t seed) {
+void criterion::from_gradients(network& net, const calibration& data, bool bias_refitted,
+                               std::uint64_t seed) {
     const model& m = net.model();
     const std::int64_t per_sample = data.labels.empty() ? 1 : 2;
     const auto samples = static_cast<Eigen::Index>(data.sequences.size()) / per_sample;
@@ -128,8 +130,25 @@ void criterion::from_gradients(network& net, const calibration& data, std::uint6
         heads_.gradients.emplace_back(samples, l.heads(m.config.head_size));
         filters_.gradients.emplace_back(samples, l.filters());
     }
+    const auto unit = [&](unit_kind kind) {
+        return kind == unit_kind::head ? m.config.head_size : Eigen::Index{1};
+    };
+    // For the means: sums over each sample's gradients, and over all activations, a sublayer.
+    const auto sublayer = [](std::size_t l, unit_kind kind) {
+        return 2 * l + (kind == unit_kind::head ? 0 : 1);
+    };
+    std::vector<matrix> gradient_sums;
+    std::vector<Eigen::RowVectorXd> activation_sums;
+    if (bias_refitted)
+        for (const layer& l : m.layers)
+            for (const unit_kind kind : {unit_kind::head, unit_kind::filter}) {
+                const Eigen::Index columns = reader(l, kind).weight.cols();
+                gradient_sums.emplace_back(samples, columns);
+                activation_sums.push_back(Eigen::RowVectorXd::Zero(columns));
+            }
     progress bar("mask gradients", count_tokens(data.sequences));
     std::int64_t first = 0; // sample of the batch
+    std::int64_t tokens = 0;
     for (std::size_t next = 0; next < data.sequences.size();) {
         batch b;
         while (next < data.sequences.size() && b.tokens() < backward_tokens)
@@ -155,13 +174,29 @@ void criterion::from_gradients(network& net, const calibration& data, std::uint6
         };
         net.backward(b, loss,
                      [&](std::size_t l, unit_kind kind, const matrix& a, const matrix& da) {
-                         pare::mask_gradients(pare::simd, a, da, offsets,
-                                              kind == unit_kind::head ? m.config.head_size : 1,
+                         const std::size_t at = sublayer(l, kind);
+                         pare::mask_gradients(pare::simd, a, da, offsets, unit(kind),
                                               of(kind).gradients[l].middleRows(first, count));
+                         if (!bias_refitted) return;
+                         pare::sample_sums(pare::simd, da, offsets,
+                                           gradient_sums[at].middleRows(first, count));
+                         Eigen::RowVectorXd sum(a.cols());
+                         pare::sample_sums(pare::simd, a, std::array{std::int64_t{0}, b.tokens()},
+                                           pare::view(sum.data(), 1, a.cols()));
+                         activation_sums[at] += sum;
                      });
         first += count;
+        tokens += b.tokens();
         bar.advance(b.tokens());
     }
+    if (bias_refitted)
+        for (std::size_t l = 0; l < m.layers.size(); ++l)
+            for (const unit_kind kind : {unit_kind::head, unit_kind::filter}) {
+                const std::size_t at = sublayer(l, kind);
+                const Eigen::RowVectorXd mean = activation_sums[at] / static_cast<double>(tokens);
+                pare::centre_mask_gradients(gradient_sums[at], mean, unit(kind),
+                                            of(kind).gradients[l]);
+            }
     for (units* u : {&heads_, &filters_})
         for (const matrix& g : u->gradients) {
             pare::fisher<> fisher(g.cols());
@@ -252,11 +287,14 @@ pare::search_result search(const model& m, const criterion& c, const macs& costs
     heads.cost = costs.per_head;
     filters.importance = c.diagonal(unit_kind::filter);
     filters.cost = costs.per_filter;
-    filters.multiple = filter_multiple;
+    const bool divisible = std::all_of(m.layers.begin(), m.layers.end(), [](const layer& l) {
+        return l.filters() % filter_multiple == 0;
+    });
+    filters.multiple = divisible ? filter_multiple : 1;
     const double budget = share * costs.of(m);
     pare::search_result found = pare::search(heads, filters, budget);
     const double cheapest =
-        std::min(heads.cost, filters.cost * static_cast<double>(filter_multiple));
+        std::min(heads.cost, filters.cost * static_cast<double>(filters.multiple));
     if (found.cost == 0)
         throw std::invalid_argument(
             "a budget of " + std::to_string(share) +

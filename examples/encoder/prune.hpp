@@ -38,8 +38,11 @@ class criterion {
     using block_matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
     /// One backward pass over the calibration data (free, labels), one forward pass (none), or
-    /// none.
-    criterion(network& net, const calibration& data, fisher_source source, std::uint64_t seed);
+    /// none. `bias_refitted`: a pruned unit leaves its mean behind, because tuning refits the bias,
+    /// so only what varies counts. It concerns free and labels; none never counts the mean,
+    /// magnitude always.
+    criterion(network& net, const calibration& data, fisher_source source, bool bias_refitted,
+              std::uint64_t seed);
 
     /// [layer][unit], for pare::search.
     const std::vector<std::vector<double>>& diagonal(unit_kind kind) const;
@@ -47,7 +50,8 @@ class criterion {
     block_matrix block(std::size_t layer, unit_kind kind) const;
 
   private:
-    void from_gradients(network& net, const calibration& data, std::uint64_t seed);
+    void from_gradients(network& net, const calibration& data, bool bias_refitted,
+                        std::uint64_t seed);
     void from_outputs(network& net, const calibration& data);
     void from_weights(const model& m);
 
@@ -68,8 +72,8 @@ struct macs {
     double of(const model& m) const;
 };
 
-/// Filters are kept in multiples of this: vector registers and matrix kernels like it, and the
-/// choice among thousands of filters hardly notices.
+/// Filters are kept in multiples of this where the dense widths are: vector registers and matrix
+/// kernels like it, and the choice among thousands of filters hardly notices.
 inline constexpr pare::index_t filter_multiple = 16;
 
 /// The best masks with at most `share` of the dense model's multiply-adds.

@@ -17,6 +17,27 @@
 namespace pare {
 inline namespace PARE_ISA {
 
+namespace detail {
+
+template <class X, class Offsets, class Out>
+void check_samples(const char* name, const X& x, const Offsets& offsets, index_t unit,
+                   const Out& out) {
+    static_assert(std::is_integral_v<typename Offsets::value_type>, "pare: offsets are integers");
+    if (unit < 1 || x.extent(1) % unit != 0)
+        fail<shape_error>(name, x.extent(1), " columns are not units of ", unit);
+    if (offsets.extent(0) != out.extent(0) + 1 || out.extent(1) != x.extent(1) / unit)
+        fail<shape_error>(name, "out is ", out.extent(0), " x ", out.extent(1), ", ",
+                          offsets.extent(0) - 1, " samples have ", x.extent(1) / unit, " units");
+    if (offsets.stride(0) != 1) fail<shape_error>(name, "offsets have stride ", offsets.stride(0));
+    for (index_t s = 0; s < offsets.extent(0); ++s)
+        if (static_cast<index_t>(offsets(s)) < (s ? static_cast<index_t>(offsets(s - 1)) : 0) ||
+            static_cast<index_t>(offsets(s)) > x.extent(0))
+            fail<shape_error>(name, "offset ", s, " is ", offsets(s),
+                              ", which does not ascend within ", x.extent(0), " rows");
+}
+
+} // namespace detail
+
 /// Per-sample mask gradients from two buffers that any model with a backward pass has:
 ///
 ///     out[s, u] = sum over the rows t of sample s and the columns c of unit u of a[t, c] * da[t,
@@ -41,24 +62,54 @@ void mask_gradients(const Policy& policy, const A& activation, const G& gradient
     static_assert(
         std::is_same_v<typename decltype(a)::value_type, typename decltype(da)::value_type>,
         "pare::mask_gradients: activation and gradient have one element type");
-    static_assert(std::is_integral_v<typename decltype(o)::value_type>,
-                  "pare::mask_gradients: offsets are integers");
-    const char* const name = "mask_gradients";
     if (a.extent(0) != da.extent(0) || a.extent(1) != da.extent(1))
-        detail::fail<shape_error>(name, "activation is ", a.extent(0), " x ", a.extent(1),
-                                  ", gradient ", da.extent(0), " x ", da.extent(1));
-    if (unit < 1 || a.extent(1) % unit != 0)
-        detail::fail<shape_error>(name, a.extent(1), " columns are not units of ", unit);
-    if (o.extent(0) != result.extent(0) + 1 || result.extent(1) != a.extent(1) / unit)
-        detail::fail<shape_error>(name, "out is ", result.extent(0), " x ", result.extent(1), ", ",
-                                  o.extent(0) - 1, " samples have ", a.extent(1) / unit, " units");
-    if (o.stride(0) != 1) detail::fail<shape_error>(name, "offsets have stride ", o.stride(0));
-    for (index_t s = 0; s < o.extent(0); ++s)
-        if (static_cast<index_t>(o(s)) < (s ? static_cast<index_t>(o(s - 1)) : 0) ||
-            static_cast<index_t>(o(s)) > a.extent(0))
-            detail::fail<shape_error>(name, "offset ", s, " is ", o(s),
-                                      ", which does not ascend within ", a.extent(0), " rows");
+        detail::fail<shape_error>("mask_gradients", "activation is ", a.extent(0), " x ",
+                                  a.extent(1), ", gradient ", da.extent(0), " x ", da.extent(1));
+    detail::check_samples("mask_gradients", a, o, unit, result);
     policy.segment_sums(ops::product{}, o.data_handle(), unit, result, a, da);
+}
+
+/// out[s, c] = sum over the rows t of sample s of x[t, c]: of gradients, for centre_mask_gradients,
+/// or, with one sample of all rows, of activations for their means. x [tokens x columns], out
+/// [samples x columns].
+template <class Policy, class X, class Offsets, class Out>
+void sample_sums(const Policy& policy, const X& x, const Offsets& offsets, Out&& out) {
+    const auto rows = as_input<2>(x);
+    const auto o = as_input<1>(offsets);
+    const auto result = as_view<2>(out);
+    detail::check_samples("sample_sums", rows, o, 1, result);
+    policy.segment_sums(ops::identity{}, o.data_handle(), 1, result, rows);
+}
+
+/// Turns gradients of a mask that replaces units by 0 into those of one that replaces them by their
+/// mean:
+///
+///     g[s, u] -= sum over the columns c of unit u of mean[c] * sums[s, c]
+///
+/// Pruning costs that much and no more where a bias is refitted afterwards (reconstruct), because
+/// the bias takes over the mean.
+///
+/// sums  [samples x columns], sample_sums of the gradient; mean [columns], of the activation over
+/// all tokens; g     [samples x units], units of `unit` columns, from mask_gradients. Throws
+/// shape_error.
+template <class Sums, class Mean, class G>
+void centre_mask_gradients(const Sums& sums, const Mean& mean, index_t unit, G&& gradients) {
+    const auto d = as_input<2>(sums);
+    const auto m = as_input<1>(mean);
+    const auto g = as_view<2>(gradients);
+    using T = typename decltype(g)::value_type;
+    if (unit < 1 || d.extent(0) != g.extent(0) || d.extent(1) != g.extent(1) * unit ||
+        m.extent(0) != d.extent(1))
+        detail::fail<shape_error>("centre_mask_gradients", "sums are ", d.extent(0), " x ",
+                                  d.extent(1), ", means ", m.extent(0), ", gradients ", g.extent(0),
+                                  " x ", g.extent(1), " of units of ", unit);
+    for (index_t s = 0; s < g.extent(0); ++s)
+        for (index_t u = 0; u < g.extent(1); ++u) {
+            double effect = 0;
+            for (index_t c = u * unit; c < (u + 1) * unit; ++c)
+                effect += static_cast<double>(m(c)) * static_cast<double>(d(s, c));
+            g(s, u) = static_cast<T>(static_cast<double>(g(s, u)) - effect);
+        }
 }
 
 enum class fisher_kind {

@@ -1,4 +1,4 @@
-// expect: pare::mask_gradients: offsets are integers
+// expect: pare: offsets are integers
 #include <pare/pare.hpp>
 
 void misuse(const float* activation, const float* offsets, float* out) {

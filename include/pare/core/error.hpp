@@ -13,7 +13,9 @@
 #include <string>
 
 namespace pare {
-inline namespace PARE_ISA {
+
+// Outside of the namespace of the instruction set, so that a host can catch what a unit built with
+// other flags throws: nothing of them is vectorised.
 
 /// Base of what pare throws.
 struct error : std::runtime_error {
@@ -27,6 +29,8 @@ struct shape_error : error {
 struct value_error : error {
     using error::error;
 };
+
+inline namespace PARE_ISA {
 
 #if !defined(__cpp_exceptions)
 /// With exceptions disabled a failed check calls this and then aborts. Replace it to report

@@ -1,0 +1,316 @@
+// The pruning pipeline on a small model, and prune_encoder as a user runs it: good input and bad.
+#include "encoder_fixtures.hpp"
+#include "support.hpp"
+
+#include <encoder/evaluate.hpp>
+#include <encoder/prune.hpp>
+
+#include <sys/wait.h>
+
+#include <fstream>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace fs = std::filesystem;
+using namespace encoder;
+
+namespace {
+
+std::vector<sequence> random_sequences(const model& m, index_t count, random_source& random) {
+    std::vector<sequence> all;
+    for (index_t i = 0; i < count; ++i) {
+        sequence s;
+        for (index_t n = random.integer(2, 20); n > 0; --n)
+            s.push_back(static_cast<std::int32_t>(random.integer(0, m.config.vocabulary - 1)));
+        all.push_back(std::move(s));
+    }
+    return all;
+}
+
+calibration random_calibration(const model& m, random_source& random, bool labelled) {
+    calibration data;
+    data.sequences = random_sequences(m, 60, random);
+    if (labelled)
+        for (int p = 0; p < 30; ++p) data.labels.push_back(random.uniform(0, 1));
+    return data;
+}
+
+network::masks factors(const pare::search_result& masks) {
+    network::masks all;
+    for (const auto& m : masks.heads) {
+        all.heads.emplace_back(static_cast<index_t>(m.size()));
+        std::copy(m.begin(), m.end(), all.heads.back().begin());
+    }
+    for (const auto& m : masks.filters) {
+        all.filters.emplace_back(static_cast<index_t>(m.size()));
+        std::copy(m.begin(), m.end(), all.filters.back().begin());
+    }
+    return all;
+}
+
+void write(const fs::path& path, const std::string& text) {
+    std::ofstream(path, std::ios::binary) << text;
+}
+
+std::string read(const fs::path& path) {
+    std::ifstream in(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+}
+
+/// prune_encoder in a folder of its own, with a copy of the small model and some text.
+struct program {
+    fixtures::scratch_folder folder;
+    std::string output, errors;
+
+    program() {
+        fs::copy(fixtures::path("tiny_bert"), folder / "model", fs::copy_options::recursive);
+        std::string documents, pairs;
+        const std::vector<std::string> words = {"the",   "quick", "brown", "fox",
+                                                "jumps", "over",  "lazy",  "dogs"};
+        for (std::size_t i = 0; i < 40; ++i) {
+            std::string text;
+            for (std::size_t j = 0; j <= i % 9; ++j)
+                text += words[(i * 5 + j * j) % words.size()] + " ";
+            documents += text + "\n";
+            pairs += std::to_string(i % 6) + "\t" + text + "\t" + words[i % words.size()] + "\n";
+        }
+        write(folder / "text", documents);
+        write(folder / "pairs", pairs);
+    }
+
+    int run(const std::string& arguments) {
+        const std::string command = "cd '" + folder.path().string() +
+                                    "' && '" PARE_PRUNE_ENCODER "' " + arguments +
+                                    " >stdout 2>stderr </dev/null";
+        const int status = std::system(command.c_str());
+        output = read(folder / "stdout");
+        errors = read(folder / "stderr");
+        return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+    }
+
+    /// Names in the folder, to see that nothing was left behind.
+    std::vector<std::string> files() const {
+        std::vector<std::string> names;
+        for (const auto& entry : fs::directory_iterator(folder.path()))
+            names.push_back(entry.path().filename());
+        std::sort(names.begin(), names.end());
+        return names;
+    }
+};
+
+} // namespace
+
+TEST_CASE("a pruned model says what the dense one says under masks") {
+    random_source random;
+    CAPTURE(random);
+    const model m = load_model(fixtures::path("tiny_bert"));
+    network net(m);
+    for (const fisher_source source : {fisher_source::free, fisher_source::labels,
+                                       fisher_source::none, fisher_source::magnitude})
+        for (const tuning how : {tuning::none, tuning::scale, tuning::reconstruct})
+            for (const double share : {0.85, 0.4, 0.1}) {
+                CAPTURE(static_cast<int>(source), static_cast<int>(how), share);
+                const calibration data =
+                    random_calibration(m, random, source == fisher_source::labels);
+                const macs costs(m.config, data.sequences);
+                const criterion c(net, data, source, how == tuning::reconstruct, 1);
+                pare::search_result masks = search(m, c, costs, share);
+                if (source != fisher_source::magnitude) rearrange(c, masks);
+                std::vector<std::string> notes;
+                const model small = tune(net, masks, data.sequences, how, 1e-2, notes);
+                CHECK(notes.empty());
+                CHECK(costs.of(small) <= share * costs.of(m));
+                network pruned(small), masked(expand(m, small, masks));
+                masked.set_masks(factors(masks));
+                const auto texts = random_sequences(m, 10, random);
+                CHECK((embed(pruned, texts, "") - embed(masked, texts, "")).cwiseAbs().maxCoeff() <
+                      1e-5);
+            }
+}
+
+TEST_CASE("reconstruction brings the pruned model closer to the dense one") {
+    random_source random;
+    CAPTURE(random);
+    const model m = load_model(fixtures::path("tiny_bert"));
+    network net(m);
+    const calibration data = random_calibration(m, random, false);
+    const criterion c(net, data, fisher_source::free, true, 1);
+    const auto masks = search(m, c, macs(m.config, data.sequences), 0.5);
+    std::vector<std::string> notes;
+    const auto cosine = [&](tuning how) {
+        network pruned(tune(net, masks, data.sequences, how, 1e-2, notes));
+        return mean_cosine(embed(net, data.sequences, ""), embed(pruned, data.sequences, ""));
+    };
+    CHECK(cosine(tuning::reconstruct) > cosine(tuning::none));
+}
+
+#ifdef _OPENMP
+TEST_CASE("pruning does not depend on the number of threads") {
+    random_source random;
+    CAPTURE(random);
+    const model m = load_model(fixtures::path("tiny_bert"));
+    const calibration data = random_calibration(m, random, false);
+    const auto weights = [&](int threads) {
+        omp_set_num_threads(threads);
+        network net(m);
+        const criterion c(net, data, fisher_source::free, true, 1);
+        std::vector<std::string> notes;
+        return tune(net, search(m, c, macs(m.config, data.sequences), 0.5), data.sequences,
+                    tuning::reconstruct, 1e-2, notes);
+    };
+    const int before = omp_get_max_threads();
+    const model one = weights(1);
+    for (const int threads : {2, 5}) {
+        const model many = weights(threads);
+        for (std::size_t l = 0; l < m.layers.size(); ++l) {
+            REQUIRE(many.layers[l].output.weight.size() == one.layers[l].output.weight.size());
+            CHECK((many.layers[l].output.weight - one.layers[l].output.weight).cwiseAbs().sum() <
+                  1e-3);
+        }
+    }
+    omp_set_num_threads(before);
+}
+#endif
+
+TEST_CASE("correlations of known values, ties included") {
+    similarity_task task;
+    encoder::matrix e(4, 2); // cosines with the first row: 1, 0.8, 0, 0.8
+    e << 1, 0, 0.8f, 0.6f, 0, 1, 0.8f, -0.6f;
+    task.pairs = {{0, 0}, {0, 1}, {0, 2}, {0, 3}};
+    task.scores = {4, 3, 1, 2};
+    // Ranks 4, 2.5, 1, 2.5 against 4, 3, 1, 2.
+    CHECK_THAT(correlate(task, e).spearman, WithinAbs(4.5 / std::sqrt(4.5 * 5.0), 1e-6));
+    task.scores = {10, 8, 0, 8}; // linear in the cosines
+    CHECK_THAT(correlate(task, e).pearson, WithinAbs(1, 1e-6));
+    CHECK_THAT(correlate(task, e).spearman, WithinAbs(1, 1e-6));
+}
+
+TEST_CASE("prune_encoder writes a smaller model that loads again, and a report") {
+    program p;
+    for (const std::string how :
+         {"--calibrate text", "--calibrate text --tune scale --rearrange",
+          "--calibrate text --fisher none", "--calibrate text --threads 1 --tune none --samples 7",
+          "--calibrate pairs --fisher labels"}) {
+        CAPTURE(how);
+        const int status =
+            p.run("--model model --evaluate pairs --macs 0.5 --out small --json r.json " + how);
+        INFO(p.errors);
+        REQUIRE(status == 0);
+        CHECK(p.errors.empty());
+        const auto report = nlohmann::json::parse(read(p.folder / "r.json"));
+        for (const char* key :
+             {"macs_ratio",         "params_dense",        "params_pruned",   "bytes_dense",
+              "bytes_pruned",       "spearman_dense",      "spearman_pruned", "pearson_dense",
+              "pearson_pruned",     "cosine_to_dense",     "seconds_fisher",  "seconds_search",
+              "seconds_rearrange",  "seconds_tune",        "seconds_total",   "peak_rss_mb",
+              "tokens_per_s_dense", "tokens_per_s_pruned", "speedup",         "threads",
+              "heads_kept",         "filters_kept"}) {
+            CAPTURE(key);
+            CHECK(report.contains(key));
+        }
+        CHECK(report["macs_ratio"] <= 0.5);
+        CHECK(report["bytes_pruned"] < report["bytes_dense"]);
+        const model small = load_model(p.folder / "small");
+        for (std::size_t l = 0; l < small.layers.size(); ++l) {
+            CHECK(report["heads_kept"][l] == small.layers[l].heads(small.config.head_size));
+            CHECK(report["filters_kept"][l] == small.layers[l].filters());
+        }
+        CHECK(p.files() == std::vector<std::string>{"model", "pairs", "r.json", "small", "stderr",
+                                                    "stdout", "text"});
+    }
+    SECTION("a pruned model can be pruned again, and the whole budget keeps all") {
+        REQUIRE(p.run("--model small --calibrate text --macs 0.7 --out smaller") == 0);
+        REQUIRE(p.run("--model small --calibrate text --macs 1 --out same --json s.json") == 0);
+        CHECK(nlohmann::json::parse(read(p.folder / "s.json"))["macs_ratio"] == 1.0);
+    }
+}
+
+TEST_CASE("prune_encoder: bad input gives one sentence, status 2 and no output") {
+    program p;
+    const std::string good = "--model model --calibrate text --out small --json r.json ";
+    const auto fails = [&](const std::string& arguments, const std::string& sentence) {
+        CAPTURE(arguments);
+        const int status = p.run(arguments);
+        CAPTURE(p.errors, p.output);
+        CHECK(status == 2);
+        CHECK_THAT(p.errors, ContainsSubstring(sentence));
+        CHECK(std::count(p.errors.begin(), p.errors.end(), '\n') == 1);
+        CHECK(p.output.empty());
+        for (const char* output : {"small", "r.json", "small.unverified", "r.json.part"})
+            CHECK_FALSE(fs::exists(p.folder / output));
+    };
+    SECTION("arguments") {
+        fails("", "--model");
+        fails(good + "--what", "--what");
+        for (const char* share : {"0", "-1", "1.5", "nan"})
+            fails(good + "--macs " + share, "--macs");
+        fails(good + "--macs 1e-9", "keeps nothing");
+        fails(good + "--macs half", "--macs");
+        fails(good + "--samples 0", "--samples");
+        fails(good + "--ridge -1", "--ridge");
+        fails(good + "--tune all", "--tune");
+        fails("--model model --calibrate text --out no/such/small", "no/such");
+        fails("--model model --calibrate text --out small --json no/such/r.json", "no/such");
+        fails("--model nothing --calibrate text --out small", "nothing");
+        fails("--model model --calibrate text --out model", "model");
+    }
+    SECTION("text") {
+        fails("--model model --calibrate nothing --out small", "nothing");
+        fails("--model model --calibrate model --out small", "model");
+        write(p.folder / "text", "");
+        fails(good, "text: holds no document");
+        write(p.folder / "text", " \n\n\t\n");
+        fails(good, "text: holds no document");
+        write(p.folder / "text", "fine\nnot \xff fine\n");
+        fails(good, "text: line 2 is not UTF-8 at byte 5");
+    }
+    SECTION("pairs") {
+        const std::string evaluate = good + "--evaluate pairs";
+        write(p.folder / "pairs", "1\tone\ttwo\n2\tone two\n");
+        fails(evaluate, "pairs: line 2");
+        write(p.folder / "pairs", "1\tone\ttwo\tthree\n");
+        fails(evaluate, "pairs: line 1");
+        write(p.folder / "pairs", "much\tone\ttwo\n");
+        fails(evaluate, "'much'");
+        write(p.folder / "pairs", "nan\tone\ttwo\n");
+        fails(evaluate, "'nan'");
+        write(p.folder / "pairs", "");
+        fails(evaluate, "pairs: holds no pair");
+        write(p.folder / "pairs", "1\ta\tb\n1\tc\td\n");
+        fails("--model model --calibrate pairs --fisher labels --out small",
+              "all scores are the same");
+    }
+    SECTION("model") {
+        const fs::path weights = p.folder / "model" / "model.safetensors";
+        const std::string bytes = read(weights);
+        write(weights, bytes.substr(0, bytes.size() / 2));
+        fails(good, "model.safetensors");
+        std::string nan = bytes;
+        for (std::size_t i = 0; i < 4; ++i) nan[nan.size() - 4 + i] = '\xff';
+        write(weights, nan);
+        fails(good, "model.safetensors");
+        fs::remove(weights);
+        fails(good, "model.safetensors");
+        write(weights, bytes);
+        write(p.folder / "model" / "config.json", "{");
+        fails(good, "config.json");
+        fs::remove(p.folder / "model" / "vocab.txt");
+        fails(good, "model");
+    }
+}
+
+TEST_CASE("prune_encoder replaces an older output only by a complete one") {
+    program p;
+    REQUIRE(p.run("--model model --calibrate text --out small") == 0);
+    const std::string before = read(p.folder / "small" / "model.safetensors");
+    CHECK(p.run("--model model --calibrate nothing --out small") == 2);
+    CHECK(read(p.folder / "small" / "model.safetensors") == before);
+    REQUIRE(p.run("--model model --calibrate text --macs 0.3 --out small") == 0);
+    CHECK(read(p.folder / "small" / "model.safetensors").size() < before.size());
+    fs::create_directory(p.folder / "precious");
+    write(p.folder / "precious" / "diary", "dear");
+    CHECK(p.run("--model model --calibrate text --out precious") == 2);
+    CHECK(read(p.folder / "precious" / "diary") == "dear");
+}
