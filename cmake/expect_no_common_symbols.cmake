@@ -11,9 +11,10 @@ foreach(object IN LISTS OBJECTS)
   set(symbols "")
   foreach(line IN LISTS table)
     if(line MATCHES "^[0-9a-f]+ [Wu] (.*pare::.*)$") # W: inline function or template, u: its local static
+      set(symbol "${CMAKE_MATCH_1}")
       # What pare throws is caught across units and holds no code to vectorise.
-      if(NOT CMAKE_MATCH_1 MATCHES "^pare::(shape_|value_)?error::")
-        list(APPEND symbols "${CMAKE_MATCH_1}")
+      if(NOT symbol MATCHES "^pare::(shape_|value_)?error::")
+        list(APPEND symbols "${symbol}")
       endif()
     endif()
   endforeach()

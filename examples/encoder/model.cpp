@@ -344,6 +344,7 @@ model load_model(const path& folder) {
         if (used.count(name)) continue;
         if (is_ours(name) && !buffers.count(name))
             fail(file.path(), "tensor '", name, "' has no place in a BERT of ", layers, " layers");
+        if (data_type_of(entry.dtype) != data_type::other) file.read(name, entry.shape); // checks it
         m.others.push_back(
             {name, entry.dtype, entry.shape, {entry.data, entry.data + entry.bytes}});
     }

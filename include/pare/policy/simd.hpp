@@ -204,7 +204,7 @@ class vectorised : public sequential<Executor> {
     }
 
   private:
-    static constexpr index_t strip = 1024; // columns whose sums stay in L1
+    static constexpr index_t strip = 2048; // columns whose sums stay in L1
 
     template <class Op, class Offset, class Out, class T, class... Rows>
     void segment_sums_rows(Op op, const Offset* offsets, index_t unit, view<Out, 2> out,
