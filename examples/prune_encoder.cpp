@@ -109,8 +109,24 @@ void check(arguments& a) {
             throw file_error(fmt::format("{} {}: the folder {} does not exist or cannot be written",
                                          option, path.string(), parent.string()));
     }
+    std::error_code none;
+    if (fs::exists(a.out, none)) {
+        if (fs::equivalent(a.out, a.model, none))
+            throw file_error(fmt::format("--out {}: is the model itself", a.out.string()));
+        if (!fs::is_directory(a.out) ||
+            (!fs::exists(a.out / "config.json") && !fs::is_empty(a.out)))
+            throw file_error(fmt::format("--out {}: exists and is not a model", a.out.string()));
+    }
     if (!a.json.empty() && fs::is_directory(a.json))
         throw file_error(fmt::format("--json {}: is a folder", a.json.string()));
+}
+
+int threads() {
+#ifdef _OPENMP
+    return omp_get_max_threads();
+#else
+    return 1;
+#endif
 }
 
 double peak_memory_mb() {
@@ -157,6 +173,107 @@ void write_json(const fs::path& path, const nlohmann::ordered_json& report) {
     }
 }
 
+/// A folder that is removed unless nothing goes wrong.
+struct temporary_folder {
+    fs::path path;
+    ~temporary_folder() {
+        std::error_code ignored;
+        fs::remove_all(path, ignored);
+    }
+};
+
+network::masks factors(const pare::search_result& found) {
+    network::masks all;
+    const auto convert = [](const pare::masks& masks, std::vector<vector>& out) {
+        for (const auto& mask : masks) {
+            out.emplace_back(static_cast<Eigen::Index>(mask.size()));
+            std::copy(mask.begin(), mask.end(), out.back().begin());
+        }
+    };
+    convert(found.heads, all.heads);
+    convert(found.filters, all.filters);
+    return all;
+}
+
+/// What the run has found out, for the report and the table.
+struct results {
+    double macs_dense, macs_ratio;
+    std::int64_t parameters_dense, parameters_pruned;
+    std::uintmax_t bytes_dense, bytes_pruned;
+    std::vector<Eigen::Index> heads_dense, heads, filters_dense, filters;
+    std::optional<correlations> quality_dense, quality_pruned;
+    double cosine, difference;
+    encoder::speed speed;
+    std::map<std::string, double> seconds;
+    int threads;
+    std::size_t texts;
+    std::vector<std::string> notes;
+};
+
+nlohmann::ordered_json to_json(const results& r) {
+    nlohmann::ordered_json report;
+    const auto quality = [](const std::optional<correlations>& q, double correlations::*which) {
+        return number(q ? (*q).*which : NAN);
+    };
+    report["macs_ratio"] = r.macs_ratio;
+    report["params_dense"] = r.parameters_dense;
+    report["params_pruned"] = r.parameters_pruned;
+    report["bytes_dense"] = r.bytes_dense;
+    report["bytes_pruned"] = r.bytes_pruned;
+    report["spearman_dense"] = quality(r.quality_dense, &correlations::spearman);
+    report["spearman_pruned"] = quality(r.quality_pruned, &correlations::spearman);
+    report["pearson_dense"] = quality(r.quality_dense, &correlations::pearson);
+    report["pearson_pruned"] = quality(r.quality_pruned, &correlations::pearson);
+    report["cosine_to_dense"] = number(r.cosine);
+    report["difference_to_masked"] = r.difference;
+    for (const char* stage : {"fisher", "search", "rearrange", "tune", "total"})
+        report[std::string("seconds_") + stage] = r.seconds.at(stage);
+    report["peak_rss_mb"] = peak_memory_mb();
+    report["tokens_per_s_dense"] = r.speed.tokens_per_second_dense;
+    report["tokens_per_s_pruned"] = r.speed.tokens_per_second_pruned;
+    report["speedup"] = r.speed.speedup;
+    report["threads"] = r.threads;
+    report["heads_kept"] = r.heads;
+    report["filters_kept"] = r.filters;
+    report["untuned"] = r.notes;
+    return report;
+}
+
+void print(const results& r, const fs::path& out) {
+    fmt::print("\nlayer  heads kept                        filters kept\n");
+    for (std::size_t l = 0; l < r.heads.size(); ++l)
+        fmt::print("{:>5}  {} {:>3} of {:<4}  {} {:>5} of {}\n", l,
+                   bar_of(r.heads[l], r.heads_dense[l]), r.heads[l], r.heads_dense[l],
+                   bar_of(r.filters[l], r.filters_dense[l]), r.filters[l], r.filters_dense[l]);
+    fmt::print("\n{:<22}{:>14}{:>14}{:>10}\n", "", "dense", "pruned", "ratio");
+    const auto row = [](const char* name, double before, double after, int digits) {
+        fmt::print("{:<22}{:>14.{}f}{:>14.{}f}{:>10.3f}\n", name, before, digits, after, digits,
+                   after / before);
+    };
+    row("MACs a text, millions", r.macs_dense / 1e6, r.macs_ratio * r.macs_dense / 1e6, 1);
+    row("parameters", static_cast<double>(r.parameters_dense),
+        static_cast<double>(r.parameters_pruned), 0);
+    row("bytes", static_cast<double>(r.bytes_dense), static_cast<double>(r.bytes_pruned), 0);
+    if (r.quality_dense && r.quality_pruned) {
+        row("Spearman x 100", 100 * r.quality_dense->spearman, 100 * r.quality_pruned->spearman, 2);
+        row("Pearson x 100", 100 * r.quality_dense->pearson, 100 * r.quality_pruned->pearson, 2);
+    }
+    row("tokens/s", r.speed.tokens_per_second_dense, r.speed.tokens_per_second_pruned, 0);
+    fmt::print("\ncosine to dense        {:.4f}\n", r.cosine);
+    fmt::print("speedup                {:.3f}, of {:.3f} that the MACs allow\n", r.speed.speedup,
+               1 / r.macs_ratio);
+    fmt::print("agrees with masked     within {:.1e} in every embedding\n", r.difference);
+    fmt::print("seconds of pruning     {:.1f} = fisher {:.1f} + search {:.1f} + rearrange {:.1f} + "
+               "tune {:.1f}; "
+               "with checks {:.1f}\n",
+               r.seconds.at("total"), r.seconds.at("fisher"), r.seconds.at("search"),
+               r.seconds.at("rearrange"), r.seconds.at("tune"), r.seconds.at("whole"));
+    fmt::print("peak memory            {:.0f} MB\ncalibration            {} texts\n",
+               peak_memory_mb(), r.texts);
+    for (const std::string& note : r.notes) fmt::print("note: {}\n", note);
+    fmt::print("written                {}\n", out.string());
+}
+
 void run(const arguments& a) {
     const progress whole("", 1); // a clock
     const model original = load_model(a.model);
@@ -168,150 +285,74 @@ void run(const arguments& a) {
     std::optional<similarity_task> task;
     if (!a.evaluate.empty()) task = make_task(words, read_pairs(a.evaluate), max_tokens);
 
-    network dense(original);
-    const macs costs(original.config, data.sequences);
-    const double macs_dense = costs.of(original);
-    std::map<std::string, double> seconds;
+    results r;
     const auto timed = [&](const char* stage, auto work) {
         const progress clock("", 1);
-        work();
-        seconds[stage] = clock.seconds();
+        auto result = work();
+        r.seconds[stage] = clock.seconds();
+        return result;
     };
-    const progress pruning("", 1);
-    std::optional<criterion> importance;
+    network dense(original);
+    const macs costs(original.config, data.sequences);
     pare::search_result masks;
-    model pruned_model;
-    std::vector<std::string> notes;
-    timed("fisher", [&] {
-        importance.emplace(dense, data, a.fisher, a.tuning == tuning::reconstruct, a.seed);
+    const model small = timed("total", [&] {
+        const criterion importance = timed("fisher", [&] {
+            return criterion(dense, data, a.fisher, a.tuning == tuning::reconstruct, a.seed);
+        });
+        masks = timed("search", [&] { return search(original, importance, costs, a.macs); });
+        timed("rearrange", [&] { return a.rearrange ? rearrange(importance, masks) : 0; });
+        return timed(
+            "tune", [&] { return tune(dense, masks, data.sequences, a.tuning, a.ridge, r.notes); });
     });
-    timed("search", [&] { masks = search(original, *importance, costs, a.macs); });
-    timed("rearrange", [&] {
-        if (a.rearrange) rearrange(*importance, masks);
-    });
-    importance.reset();
-    timed("tune",
-          [&] { pruned_model = tune(dense, masks, data.sequences, a.tuning, a.ridge, notes); });
-    seconds["total"] = pruning.seconds();
-    const double macs_ratio = costs.of(pruned_model) / macs_dense;
+    r.macs_dense = costs.of(original);
+    r.macs_ratio = costs.of(small) / r.macs_dense;
 
-    // The written model must say what the dense one says with masks over the pruned units.
-    const fs::path candidate = a.out.string() + ".unverified";
-    save_model(pruned_model, a.model, candidate);
-    const auto discard = [&] {
-        std::error_code ignored;
-        fs::remove_all(candidate, ignored);
+    // What is written and loaded again must say what the dense model says with masks over its
+    // units.
+    const temporary_folder candidate{a.out.string() + ".unverified"};
+    save_model(small, a.model, candidate.path);
+    network pruned(load_model(candidate.path)), masked(expand(original, small, masks));
+    masked.set_masks(factors(masks));
+    std::vector<sequence> texts = data.sequences;
+    if (task) texts = task->sequences;
+    const matrix by_dense = embed(dense, texts, "embed, dense");
+    const matrix by_pruned = embed(pruned, texts, "embed, pruned");
+    const auto difference = [](const matrix& x, const matrix& y) {
+        return static_cast<double>((x - y).cwiseAbs().maxCoeff());
     };
-    try {
-        network pruned(load_model(candidate));
-        network masked(expand(original, pruned_model, masks));
-        network::masks factors;
-        for (const auto* from : {&masks.heads, &masks.filters})
-            for (const auto& mask : *from)
-                (from == &masks.heads ? factors.heads : factors.filters)
-                    .push_back(Eigen::Map<const Eigen::Matrix<std::uint8_t, Eigen::Dynamic, 1>>(
-                                   mask.data(), static_cast<Eigen::Index>(mask.size()))
-                                   .cast<float>());
-        masked.set_masks(std::move(factors));
-        const std::vector<sequence>& texts = task ? task->sequences : data.sequences;
-        const matrix by_dense = embed(dense, texts, "embed, dense");
-        const matrix by_pruned = embed(pruned, texts, "embed, pruned");
-        double difference =
-            (by_pruned - embed(masked, texts, "embed, masked")).cwiseAbs().maxCoeff();
-        if (task)
-            difference =
-                std::max<double>(difference, (embed(pruned, data.sequences, "verify, pruned") -
-                                              embed(masked, data.sequences, "verify, masked"))
-                                                 .cwiseAbs()
-                                                 .maxCoeff());
-        if (!(difference <= tolerance(original.stored_as)))
-            throw std::runtime_error(
-                fmt::format("the written model differs from the masked one by {:.2e} in "
-                            "an embedding, more than {:.0e}",
-                            difference, tolerance(original.stored_as)));
-        const speed s = compare_speed(dense, pruned, data.sequences);
-        correlations q_dense{NAN, NAN}, q_pruned{NAN, NAN};
-        if (task) {
-            q_dense = correlate(*task, by_dense);
-            q_pruned = correlate(*task, by_pruned);
-        }
-        const double cosine = mean_cosine(by_dense, by_pruned);
-        const auto bytes_dense = fs::file_size(a.model / "model.safetensors");
-        const auto bytes_pruned = fs::file_size(candidate / "model.safetensors");
-        int threads = 1;
-#ifdef _OPENMP
-        threads = omp_get_max_threads();
-#endif
-        const auto heads = count(pruned_model, unit_kind::head);
-        const auto filters = count(pruned_model, unit_kind::filter);
+    r.difference = difference(by_pruned, embed(masked, texts, "embed, masked"));
+    if (task)
+        r.difference =
+            std::max(r.difference, difference(embed(pruned, data.sequences, "verify, pruned"),
+                                              embed(masked, data.sequences, "verify, masked")));
+    if (!(r.difference <= tolerance(original.stored_as)))
+        throw std::runtime_error(fmt::format(
+            "the written model differs from the masked one by {:.2e} in an embedding, more than "
+            "{:.0e}",
+            r.difference, tolerance(original.stored_as)));
 
-        nlohmann::ordered_json report;
-        report["macs_ratio"] = macs_ratio;
-        report["params_dense"] = original.parameters();
-        report["params_pruned"] = pruned_model.parameters();
-        report["bytes_dense"] = bytes_dense;
-        report["bytes_pruned"] = bytes_pruned;
-        report["spearman_dense"] = number(q_dense.spearman);
-        report["spearman_pruned"] = number(q_pruned.spearman);
-        report["pearson_dense"] = number(q_dense.pearson);
-        report["pearson_pruned"] = number(q_pruned.pearson);
-        report["cosine_to_dense"] = number(cosine);
-        report["difference_to_masked"] = difference;
-        for (const char* stage : {"fisher", "search", "rearrange", "tune", "total"})
-            report[std::string("seconds_") + stage] = seconds[stage];
-        report["peak_rss_mb"] = peak_memory_mb();
-        report["tokens_per_s_dense"] = s.tokens_per_second_dense;
-        report["tokens_per_s_pruned"] = s.tokens_per_second_pruned;
-        report["speedup"] = s.speedup;
-        report["threads"] = threads;
-        report["heads_kept"] = heads;
-        report["filters_kept"] = filters;
-        report["untuned"] = notes;
-
-        // Last, and the model before the report, so that a report always has its model.
-        save_model(pruned_model, a.model, a.out);
-        discard();
-        if (!a.json.empty()) write_json(a.json, report);
-
-        const auto heads_dense = count(original, unit_kind::head);
-        const auto filters_dense = count(original, unit_kind::filter);
-        fmt::print("\nlayer  heads kept                        filters kept\n");
-        for (std::size_t l = 0; l < heads.size(); ++l)
-            fmt::print("{:>5}  {} {:>3} of {:<4}  {} {:>5} of {}\n", l,
-                       bar_of(heads[l], heads_dense[l]), heads[l], heads_dense[l],
-                       bar_of(filters[l], filters_dense[l]), filters[l], filters_dense[l]);
-        fmt::print("\n{:<22}{:>14}{:>14}{:>10}\n", "", "dense", "pruned", "ratio");
-        const auto row = [](const char* name, double before, double after, int digits) {
-            fmt::print("{:<22}{:>14.{}f}{:>14.{}f}{:>10.3f}\n", name, before, digits, after, digits,
-                       after / before);
-        };
-        const auto n_texts = static_cast<double>(data.sequences.size());
-        row("MACs a text, millions", macs_dense / 1e6, macs_ratio * macs_dense / 1e6, 1);
-        row("parameters", static_cast<double>(original.parameters()),
-            static_cast<double>(pruned_model.parameters()), 0);
-        row("bytes", static_cast<double>(bytes_dense), static_cast<double>(bytes_pruned), 0);
-        if (task) {
-            row("Spearman x 100", 100 * q_dense.spearman, 100 * q_pruned.spearman, 2);
-            row("Pearson x 100", 100 * q_dense.pearson, 100 * q_pruned.pearson, 2);
-        }
-        row("tokens/s", s.tokens_per_second_dense, s.tokens_per_second_pruned, 0);
-        fmt::print("\ncosine to dense        {:.4f}\nspeedup                {:.3f}, of {:.3f} that "
-                   "the MACs allow\n",
-                   cosine, s.speedup, 1 / macs_ratio);
-        fmt::print("agrees with masked     within {:.1e} in every embedding\n", difference);
-        fmt::print("seconds of pruning     {:.1f} = fisher {:.1f} + search {:.1f} + rearrange "
-                   "{:.1f} + tune "
-                   "{:.1f}; with checks {:.1f}\n",
-                   seconds["total"], seconds["fisher"], seconds["search"], seconds["rearrange"],
-                   seconds["tune"], whole.seconds());
-        fmt::print("peak memory            {:.0f} MB\ncalibration            {:.0f} texts\n",
-                   peak_memory_mb(), n_texts);
-        for (const std::string& note : notes) fmt::print("note: {}\n", note);
-        fmt::print("written                {}\n", a.out.string());
-    } catch (...) {
-        discard();
-        throw;
+    r.cosine = mean_cosine(by_dense, by_pruned);
+    if (task) {
+        r.quality_dense = correlate(*task, by_dense);
+        r.quality_pruned = correlate(*task, by_pruned);
     }
+    r.speed = compare_speed(dense, pruned, data.sequences);
+    r.parameters_dense = original.parameters();
+    r.parameters_pruned = small.parameters();
+    r.bytes_dense = fs::file_size(a.model / "model.safetensors");
+    r.bytes_pruned = fs::file_size(candidate.path / "model.safetensors");
+    r.heads_dense = count(original, unit_kind::head);
+    r.heads = count(small, unit_kind::head);
+    r.filters_dense = count(original, unit_kind::filter);
+    r.filters = count(small, unit_kind::filter);
+    r.threads = threads();
+    r.texts = data.sequences.size();
+    r.seconds["whole"] = whole.seconds();
+
+    // The model before the report, so that a report always has its model.
+    save_model(small, a.model, a.out);
+    if (!a.json.empty()) write_json(a.json, to_json(r));
+    print(r, a.out);
 }
 
 } // namespace

@@ -13,7 +13,6 @@
 #include <array>
 #include <cmath>
 #include <iterator>
-#include <limits>
 #include <numeric>
 #include <random>
 #include <stdexcept>
@@ -75,12 +74,11 @@ calibration read_calibration(const std::filesystem::path& file, bool labelled, s
     std::vector<std::string> texts;
     if (labelled) {
         const std::vector<scored_pair> pairs = read_pairs(file);
-        double low = 0, high = -std::numeric_limits<double>::infinity();
-        for (const scored_pair& p : pairs) {
-            low = std::min(low, p.score);
-            high = std::max(high, p.score);
-        }
-        if (!(high > low)) throw file_error(file.string() + ": all scores are the same");
+        const auto [least, most] = std::minmax_element(
+            pairs.begin(), pairs.end(),
+            [](const scored_pair& x, const scored_pair& y) { return x.score < y.score; });
+        const double low = std::min(0.0, least->score), high = most->score;
+        if (!(least->score < high)) throw file_error(file.string() + ": all scores are the same");
         for (const std::size_t i : choose(pairs.size(), samples, seed)) {
             texts.push_back(pairs[i].first);
             texts.push_back(pairs[i].second);

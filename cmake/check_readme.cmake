@@ -1,0 +1,21 @@
+# cmake -D README=file -D EXAMPLES=a;b -P this file: what stands between `// [example` and `// example]` in
+# each example stands in the README too, four spaces further left.
+cmake_minimum_required(VERSION 3.25)
+# Lists are not wanted here: brackets and semicolons are text.
+function(read_text file result)
+  file(READ "${file}" text)
+  string(REGEX REPLACE "[][;]" "_" text "${text}")
+  set(${result} "${text}" PARENT_SCOPE)
+endfunction()
+read_text("${README}" readme)
+foreach(example IN LISTS EXAMPLES)
+  read_text("${example}" text)
+  if(NOT text MATCHES "// _example\n(.*)    // example_")
+    message(FATAL_ERROR "${example} has no `// [example` ... `// example]`")
+  endif()
+  string(REPLACE "\n    " "\n" snippet "\n${CMAKE_MATCH_1}")
+  string(FIND "${readme}" "${snippet}" at)
+  if(at EQUAL -1)
+    message(FATAL_ERROR "the README does not quote ${example}:\n${snippet}")
+  endif()
+endforeach()
