@@ -176,6 +176,55 @@ TEST_CASE("mask gradients of wrong shapes") {
     for (float x : out.data) CHECK(std::isnan(x)); // nothing written
 }
 
+TEMPLATE_LIST_TEST_CASE("centred mask gradients are those of the activation less its mean", "",
+                        runs) {
+    using T = typename TestType::type;
+    const auto policy = TestType::policy();
+    random_source random;
+    CAPTURE(random);
+    for (const index_t unit : {1, 3, 8}) {
+        const auto offsets = random_offsets(random, 7, 40);
+        const index_t units = 11, columns = units * unit, tokens = offsets.back();
+        CAPTURE(unit, tokens);
+        matrix<T> a(tokens, columns, random), da(tokens, columns, random, layout::padded);
+        matrix<T> g(7, units), sums(7, columns, layout::padded), total(1, columns);
+        pare::mask_gradients(policy, a.view(), da.view(), offsets, unit, g.view());
+        pare::sample_sums(policy, da.view(), offsets, sums.view());
+        pare::sample_sums(policy, a.view(), std::vector<index_t>{0, tokens}, total.view());
+        std::vector<T> mean;
+        for (index_t c = 0; c < columns; ++c)
+            mean.push_back(total(0, c) / static_cast<T>(std::max<index_t>(1, tokens)));
+        pare::centre_mask_gradients(sums.view(), mean, unit, g.view());
+        CHECK(sums.outside_untouched());
+        for (index_t s = 0; s < 7; ++s)
+            for (index_t u = 0; u < units; ++u) {
+                sum expected;
+                for (index_t c = u * unit; c < (u + 1) * unit; ++c) {
+                    real exact_mean = 0;
+                    for (index_t t = 0; t < tokens; ++t)
+                        exact_mean += static_cast<real>(a(t, c)) / static_cast<real>(tokens);
+                    for (index_t t = offsets[static_cast<std::size_t>(s)];
+                         t < offsets[static_cast<std::size_t>(s) + 1]; ++t) {
+                        expected.add(static_cast<real>(a(t, c)) * static_cast<real>(da(t, c)));
+                        expected.add(-exact_mean * static_cast<real>(da(t, c)));
+                    }
+                }
+                check_close(g(s, u), expected, 2 * tolerance<T>);
+            }
+    }
+}
+
+TEST_CASE("sample sums and centring of wrong shapes") {
+    std::vector<float> x(12), out(6), mean(2);
+    const std::vector<int> offsets = {0, 2, 3};
+    CHECK_THROWS_AS(pare::sample_sums(pare::seq, pare::view(x.data(), 3, 4), offsets,
+                                      pare::view(out.data(), 2, 3)),
+                    pare::shape_error);
+    CHECK_THROWS_AS(pare::centre_mask_gradients(pare::view(x.data(), 3, 4), mean, 2,
+                                                pare::view(out.data(), 3, 2)),
+                    pare::shape_error);
+}
+
 TEMPLATE_LIST_TEST_CASE("Fisher information is the mean of products of gradients", "", runs) {
     using T = typename TestType::type;
     const auto policy = TestType::policy();
