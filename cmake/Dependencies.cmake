@@ -71,7 +71,7 @@ if(PARE_EXAMPLES)
   pare_fetch(CLI11 CLI11::CLI11 https://github.com/CLIUtils/CLI11.git v2.5.0)
   pare_fetch(fmt fmt::fmt https://github.com/fmtlib/fmt.git 11.0.2)
   pare_fetch(utf8proc utf8proc https://github.com/JuliaStrings/utf8proc.git v2.10.0)
-  # oneDNN is optional: the encoder falls back to Eigen. By header and library, because its config
+  # oneDNN is optional: without it the encoder uses a kernel of its own. By header and library, because its config
   # insists on OpenCL.
   pare_find_library(dnnl oneapi/dnnl/dnnl.hpp dnnl)
 endif()

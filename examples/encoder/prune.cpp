@@ -46,6 +46,21 @@ dense& reader(layer& l, unit_kind kind) {
     return kind == unit_kind::head ? l.attention_output : l.output;
 }
 
+// Takes the residual stream x through one sublayer, and says what its matrix read and what it
+// summed up to before the normalisation.
+void advance(network& net, std::size_t l, unit_kind kind, const batch& b, matrix& x, matrix& inputs,
+             matrix& sum) {
+    if (kind == unit_kind::head) {
+        net.attention(l, x, b, inputs);
+        net.attention_residual(l, inputs, x, sum);
+        net.attention_norm(l, sum, x);
+    } else {
+        net.activation(l, x, inputs);
+        net.output_residual(l, inputs, x, sum);
+        net.output_norm(l, sum, x);
+    }
+}
+
 // Sums the columns and rows of a square matrix in blocks of `unit`.
 criterion::block_matrix sum_blocks(const criterion::block_matrix& m, Eigen::Index unit) {
     if (unit == 1) return m;
@@ -219,15 +234,7 @@ void criterion::from_outputs(network& net, const calibration& data) {
             pare::least_squares moments(read.weight.cols(), read.weight.rows());
             for (std::size_t b = 0; b < batches.size(); ++b) {
                 matrix& x = streams[b];
-                if (kind == unit_kind::head) {
-                    net.attention(l, x, batches[b], inputs);
-                    net.attention_residual(l, inputs, x, sum);
-                    net.attention_norm(l, sum, x);
-                } else {
-                    net.activation(l, x, inputs);
-                    net.output_residual(l, inputs, x, sum);
-                    net.output_norm(l, sum, x);
-                }
+                advance(net, l, kind, batches[b], x, inputs, sum);
                 moments.add(pare::simd, inputs, sum);
                 bar.advance();
             }
@@ -366,15 +373,7 @@ model tune(network& dense_net, const pare::search_result& masks,
             dense refit = reader(pruned.model().layers[l], kind);
             pare::least_squares statistics(refit.weight.cols(), refit.weight.rows());
             for (std::size_t b = 0; b < batches.size(); ++b) {
-                matrix& x = dense_streams[b];
-                read_inputs(dense_net, x, batches[b]);
-                if (is_head) {
-                    dense_net.attention_residual(l, inputs, x, sum);
-                    dense_net.attention_norm(l, sum, x);
-                } else {
-                    dense_net.output_residual(l, inputs, x, sum);
-                    dense_net.output_norm(l, sum, x);
-                }
+                advance(dense_net, l, kind, batches[b], dense_streams[b], inputs, sum);
                 sum -= streams[b];
                 read_inputs(pruned, streams[b], batches[b]);
                 statistics.add(pare::simd, inputs, sum);
