@@ -1,5 +1,6 @@
 # Every public header compiles alone and twice, and brings in no library that it is not meant to.
-set(PARE_SIMD_HEADERS pare/policy/simd.hpp)
+file(GLOB PARE_SIMD_HEADERS CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}/include/pare/policy/kernels/*.hpp")
+list(APPEND PARE_SIMD_HEADERS pare/policy/simd.hpp)
 set(PARE_EIGEN_HEADERS pare/least_squares.hpp pare/ridge.hpp pare/tune.hpp)
 
 file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}/include/pare/*.hpp")

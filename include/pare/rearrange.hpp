@@ -37,7 +37,8 @@ struct rearrange_result {
 /// mask   [n], 0 = pruned, anything else = kept; the start and, overwritten, the result
 ///
 /// Throws shape_error, and value_error for a negative ridge or a diagonal that is negative or not
-/// finite. Complexity: a sweep reads kept * n matrix elements twice, O(n) memory.
+/// finite. Complexity: a sweep reads the rows of kept units once, and of exchanged and pruned ones
+/// once more; O(n) memory.
 template <class Policy, class Block, class Mask>
 rearrange_result rearrange(const Policy& policy, const Block& block, Mask&& mask,
                            const rearrange_options& options = {}) {
@@ -55,29 +56,40 @@ rearrange_result rearrange(const Policy& policy, const Block& block, Mask&& mask
                                   " sweeps");
     const auto size = static_cast<std::size_t>(n);
     const T ridge = static_cast<T>(options.ridge);
-    // Taking unit i back from the pruned set changes the loss by 1/2 (gain[i] - 2 sums[i]), where
-    // sums is the block times the pruned set; the ridge cancels out of sums.
-    std::vector<T> gain(size), sums(size), penalty(size);
-    constexpr T kept = std::numeric_limits<T>::max() / 4; // no candidate; finite, for -Ofast
+    // Taking unit i back from the pruned set changes the loss by values[i] = gain[i] - (block times
+    // pruned set)[i]; the ridge cancels out of the second term. A score is the value of a unit that
+    // may be taken back, or `never`.
+    std::vector<T> gain(size), values(size), scores(size);
+    constexpr T never = std::numeric_limits<T>::max() / 4; // finite, for -Ofast
+    std::vector<char> kept(size);
     for (index_t i = 0; i < n; ++i) {
         const T d = g(i, i);
-        if (!detail::is_finite(d) || d < 0 || d > kept / 4)
+        if (!detail::is_finite(d) || d < 0 || d > never / 4)
             detail::fail<value_error>("rearrange", "diagonal element ", i, " is ", d);
-        gain[static_cast<std::size_t>(i)] = (1 - ridge) * d;
-        penalty[static_cast<std::size_t>(i)] = m(i) ? kept : T(0);
+        gain[static_cast<std::size_t>(i)] = (1 - ridge) * d / 2;
+        kept[static_cast<std::size_t>(i)] = m(i) ? 1 : 0;
     }
-    const auto is_kept = [&](index_t i) { return penalty[static_cast<std::size_t>(i)] != T(0); };
 
-    // Also removes the rounding that a sweep of updates leaves in the sums.
-    const auto sum_pruned = [&] {
-        std::vector<double> total(size, 0.0);
-        double loss = 0;
+    const std::vector<T> nothing(size);
+    // Also removes the rounding that a sweep of updates leaves in the values.
+    const auto evaluate = [&] {
+        std::vector<double> sums(size, 0.0);
+        std::vector<const T*> rows; // of the pruned set, then zeros up to whole groups
         for (index_t i = 0; i < n; ++i)
-            if (!is_kept(i))
-                for (index_t j = 0; j < n; ++j) total[static_cast<std::size_t>(j)] += g(i, j);
-        for (index_t i = 0; i < n; ++i) {
-            sums[static_cast<std::size_t>(i)] = static_cast<T>(total[static_cast<std::size_t>(i)]);
-            if (!is_kept(i)) loss += total[static_cast<std::size_t>(i)] + options.ridge * g(i, i);
+            if (!kept[static_cast<std::size_t>(i)]) rows.push_back(&g(i, 0));
+        rows.resize((rows.size() + 3) / 4 * 4, nothing.data());
+        for (std::size_t r = 0; r < rows.size(); r += 4) // four at a time: sums leave L1
+            for (std::size_t j = 0; j < size; ++j)
+                sums[j] += (static_cast<double>(rows[r][j]) + rows[r + 1][j]) +
+                           (static_cast<double>(rows[r + 2][j]) + rows[r + 3][j]);
+        double loss = 0;
+        for (std::size_t i = 0; i < size; ++i) {
+            values[i] = gain[i] - static_cast<T>(sums[i]);
+            scores[i] = kept[i] ? never : values[i];
+            if (!kept[i]) {
+                const auto at = static_cast<index_t>(i);
+                loss += sums[i] + options.ridge * g(at, at);
+            }
         }
         return loss / 2;
     };
@@ -88,35 +100,42 @@ rearrange_result rearrange(const Policy& policy, const Block& block, Mask&& mask
                      [&](index_t a, index_t b) { return g(a, a) < g(b, b); });
 
     rearrange_result result;
-    result.loss_before = result.loss_after = sum_pruned();
+    result.loss_before = result.loss_after = evaluate();
     for (; result.sweeps < options.max_sweeps && !result.converged; ++result.sweeps) {
         index_t exchanged = 0;
-        index_t last = -1; // its row is subtracted together with the next one's addition
         std::vector<index_t> candidates;
         for (index_t a : order)
-            if (is_kept(a)) candidates.push_back(a);
-        for (index_t a : candidates) {
-            const auto at = static_cast<std::size_t>(a);
-            penalty[at] = 0;
-            index_t back =
-                policy.exchange(n, sums.data(), &g(a, 0), last < 0 ? nullptr : &g(last, 0),
-                                gain.data(), penalty.data());
+            if (kept[static_cast<std::size_t>(a)]) candidates.push_back(a);
+        for (std::size_t c = 0; c < candidates.size(); ++c) {
+            const index_t a = candidates[c];
+            if (c + 1 < candidates.size()) { // rows come in no order that hardware could foresee
+                constexpr index_t line = 64 / static_cast<index_t>(sizeof(T));
+                const T* const next = &g(candidates[c + 1], 0);
+                for (index_t i = 0; i < n; i += line) PARE_PREFETCH(next + i);
+            }
+            // With a in the pruned set too, every value falls by a's row.
+            const index_t b = policy.argmin_difference(n, scores.data(), &g(a, 0));
+            const auto from = static_cast<std::size_t>(a), to = static_cast<std::size_t>(b);
+            if (kept[to]) continue; // nothing is pruned
+            const T own = values[from] - g(a, a), best = values[to] - g(a, b);
             // An improvement below the rounding of its own terms is none; it would exchange for
             // ever.
-            const auto b = static_cast<std::size_t>(back);
-            const T own = gain[at] - 2 * sums[at], best = gain[b] - 2 * sums[b];
-            const T noise = 4 * std::numeric_limits<T>::epsilon() *
-                            (gain[at] + 2 * std::abs(sums[at]) + gain[b] + 2 * std::abs(sums[b]));
-            if (!(own - best > noise)) back = a;
-            penalty[static_cast<std::size_t>(back)] = kept;
-            exchanged += back != a;
-            last = back;
+            const T noise =
+                4 * std::numeric_limits<T>::epsilon() *
+                (gain[from] + std::abs(gain[from] - own) + gain[to] + std::abs(gain[to] - best));
+            if (!(own - best > noise)) continue;
+            policy.exchange(n, values.data(), scores.data(), &g(a, 0), &g(b, 0));
+            kept[from] = 0;
+            kept[to] = 1;
+            scores[from] = values[from];
+            scores[to] = never;
+            ++exchanged;
         }
         result.exchanges += exchanged;
         result.converged = exchanged == 0;
-        result.loss_after = sum_pruned();
+        if (exchanged > 0) result.loss_after = evaluate();
     }
-    for (index_t i = 0; i < n; ++i) m(i) = is_kept(i) ? 1 : 0;
+    for (index_t i = 0; i < n; ++i) m(i) = kept[static_cast<std::size_t>(i)];
     return result;
 }
 

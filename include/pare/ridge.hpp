@@ -82,6 +82,7 @@ void solve_cholesky(const Policy& policy, view<double, 2> g, view<double, 2> b) 
 /// shape_error, and value_error for a ridge that is negative or not finite.
 template <class Policy, class G, class B>
 bool ridge_solve(const Policy& policy, G&& gram, double ridge, B&& b) {
+    detail::check_whole(policy);
     const auto g = as_view<2>(gram);
     const auto right = as_view<2>(b);
     if (g.extent(0) != g.extent(1) || right.extent(0) != g.extent(0))

@@ -47,8 +47,10 @@
 
 #if defined(__GNUC__)
 #define PARE_INLINE inline __attribute__((always_inline))
+#define PARE_PREFETCH(address) __builtin_prefetch(address, 0, 2)
 #else
 #define PARE_INLINE inline
+#define PARE_PREFETCH(address) static_cast<void>(address)
 #endif
 
 namespace pare {

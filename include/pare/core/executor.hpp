@@ -3,6 +3,9 @@
 
 #include "config.hpp"
 
+#include <type_traits>
+#include <utility>
+
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -54,6 +57,8 @@ using default_executor = serial;
 struct part {
     index_t ith = 0, nth = 1;
 
+    static constexpr bool partial = true;
+
     index_t concurrency() const { return 1; }
     template <class F>
     void run(index_t tasks, const F& f) const {
@@ -61,5 +66,30 @@ struct part {
     }
 };
 
+namespace detail {
+
+template <class Executor, class = void>
+inline constexpr bool is_partial = false;
+template <class Executor>
+inline constexpr bool is_partial<Executor, std::void_t<decltype(Executor::partial)>> =
+    Executor::partial;
+
+/// Runs tasks whose results the caller goes on with: a part of a call runs all of them.
+template <class Executor, class F>
+void run_all(const Executor& executor, index_t tasks, const F& f) {
+    if constexpr (is_partial<Executor>)
+        serial{}.run(tasks, f);
+    else
+        executor.run(tasks, f);
+}
+
+/// What goes on from all tasks' results to others cannot run in parts.
+template <class Policy>
+constexpr void check_whole(const Policy&) {
+    static_assert(!is_partial<std::decay_t<decltype(std::declval<Policy>().executor())>>,
+                  "pare: this call cannot run as a part: give it an executor of all threads");
+}
+
+} // namespace detail
 } // namespace PARE_ISA
 } // namespace pare

@@ -61,8 +61,8 @@ class sequential {
     }
 
     /// g[i, j] += alpha * sum over rows t of x[t, i] * y[t, j]; only j <= i if `lower` (then x and
-    /// y have the same number of columns). Partial sums of at most 256 rows in compute_t<T>, totals
-    /// in Acc.
+    /// y have the same number of columns). Sums of at most 2,048 rows are made in compute_t<T>,
+    /// from partial ones of at most 256, totals in Acc.
     template <class T, class Acc>
     void gram(double alpha, view<const T, 2> x, view<const T, 2> y, view<Acc, 2> g, bool lower,
               workspace&) const {
@@ -80,22 +80,22 @@ class sequential {
         });
     }
 
-    /// sums += add - drop (drop may be null), then the first i with the smallest
-    /// diagonal[i] - 2 sums[i] + penalty[i]. All of length n.
+    /// The first i with the smallest x[i] - y[i]; n > 0.
     template <class T>
-    index_t exchange(index_t n, T* sums, const T* add, const T* drop, const T* diagonal,
-                     const T* penalty) const {
+    index_t argmin_difference(index_t n, const T* x, const T* y) const {
         index_t best = 0;
-        T lowest = std::numeric_limits<T>::max();
-        for (index_t i = 0; i < n; ++i) {
-            sums[i] += drop ? add[i] - drop[i] : add[i];
-            const T score = diagonal[i] - 2 * sums[i] + penalty[i];
-            if (score < lowest) {
-                lowest = score;
-                best = i;
-            }
-        }
+        for (index_t i = 1; i < n; ++i)
+            if (x[i] - y[i] < x[best] - y[best]) best = i;
         return best;
+    }
+
+    /// values += drop - add, scores += drop - add; all of length n.
+    template <class T>
+    void exchange(index_t n, T* values, T* scores, const T* add, const T* drop) const {
+        for (index_t i = 0; i < n; ++i) {
+            values[i] += drop[i] - add[i];
+            scores[i] += drop[i] - add[i];
+        }
     }
 
     /// out[i, :] = in[rows[i], :]. `out` may be `in` itself where rows ascend and the executor is
