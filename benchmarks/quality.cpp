@@ -9,6 +9,7 @@
 
 #include <cmath>
 #include <map>
+#include <optional>
 #include <utility>
 
 namespace {
@@ -42,7 +43,7 @@ std::string cell(const std::vector<double>& values) {
 }
 
 void run(const std::string& model_folder, const std::string& text, const std::string& pairs,
-         bool labels, std::size_t samples, int repeats, double ridge,
+         bool labels, std::size_t samples, int repeats, std::optional<double> ridge,
          const std::vector<double>& shares) {
     const std::filesystem::path folder = model_folder;
     const model m = load_model(folder);
@@ -73,9 +74,12 @@ void run(const std::string& model_folder, const std::string& text, const std::st
                 pare::search_result masks = search(m, c, costs, shares[j]);
                 if (all[i].rearranged) rearrange(c, masks);
                 std::vector<std::string> notes;
-                network pruned(tune(dense, masks, data.sequences, all[i].tuning, ridge, notes));
+                network pruned(tune(dense, masks, data.all(), all[i].tuning,
+                                    ridge.value_or(default_ridge(all[i].tuning)), notes));
                 quality[i][j].push_back(
                     correlate(task, embed(pruned, task.sequences, "embed")).spearman);
+                fmt::print(stderr, "sample {}, {}, {}: {:.2f}\n", repeat + 1, all[i].name,
+                           shares[j], 100 * quality[i][j].back());
                 for (const std::string& note : notes) fmt::print(stderr, "{}\n", note);
             }
         }
@@ -100,7 +104,7 @@ int main(int argc, char** argv) {
     bool labels = false;
     std::size_t samples = 1000;
     int repeats = 3;
-    double ridge = 1e-2;
+    std::optional<double> ridge;
     std::vector<double> shares = {0.9, 0.8, 0.7, 0.6, 0.5, 0.4};
     CLI::App app("Measures what pruning to several budgets costs in quality, by method.");
     app.add_option("--model", model, "folder of the encoder")->required();
@@ -109,7 +113,7 @@ int main(int argc, char** argv) {
     app.add_flag("--labels", labels, "Fisher information from the labels of the calibration pairs");
     app.add_option("--samples", samples, "texts or pairs of a calibration sample");
     app.add_option("--repeats", repeats, "calibration samples");
-    app.add_option("--ridge", ridge, "of the tuning");
+    app.add_option("--ridge", ridge, "of the tuning")->default_str("as prune_encoder's");
     app.add_option("--macs", shares, "shares of the multiply-adds to keep")->delimiter(',');
     CLI11_PARSE(app, argc, argv);
     try {

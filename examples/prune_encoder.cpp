@@ -31,7 +31,7 @@ struct arguments {
     encoder::tuning tuning = encoder::tuning::reconstruct;
     fisher_source fisher = fisher_source::free;
     bool rearrange = false;
-    double ridge = 1e-2;
+    std::optional<double> ridge; // of the kind of tuning
     std::size_t samples = 2048;
     std::uint64_t seed = 1;
     int threads = 0;
@@ -70,7 +70,8 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
         ->default_str("free");
     app.add_flag("--rearrange", a.rearrange,
                  "exchange units within layers against the block Fisher matrix");
-    app.add_option("--ridge", a.ridge, "of the tuning, relative to the inputs' mean variance");
+    app.add_option("--ridge", a.ridge, "of the tuning, relative to the inputs' mean variance")
+        ->default_str("0.1 for reconstruct, 0.01 for scale");
     app.add_option("--samples", a.samples,
                    "most documents (or pairs) of --calibrate that are used");
     app.add_option("--seed", a.seed, "of the choice of samples and of the random projections");
@@ -92,8 +93,8 @@ void check(arguments& a) {
     if (!(a.macs > 0 && a.macs <= 1))
         throw std::invalid_argument(
             fmt::format("--macs is {}, expected a share in (0, 1]", a.macs));
-    if (!(a.ridge >= 0 && std::isfinite(a.ridge)))
-        throw std::invalid_argument(fmt::format("--ridge is {}, expected a number >= 0", a.ridge));
+    if (a.ridge && !(*a.ridge >= 0 && std::isfinite(*a.ridge)))
+        throw std::invalid_argument(fmt::format("--ridge is {}, expected a number >= 0", *a.ridge));
     if (a.samples == 0) throw std::invalid_argument("--samples is 0, expected at least 1");
     if (a.threads < 0)
         throw std::invalid_argument(fmt::format("--threads is {}, expected >= 0", a.threads));
@@ -301,8 +302,10 @@ void run(const arguments& a) {
         });
         masks = timed("search", [&] { return search(original, importance, costs, a.macs); });
         timed("rearrange", [&] { return a.rearrange ? rearrange(importance, masks) : 0; });
-        return timed(
-            "tune", [&] { return tune(dense, masks, data.sequences, a.tuning, a.ridge, r.notes); });
+        return timed("tune", [&] {
+            return tune(dense, masks, data.all(), a.tuning,
+                        a.ridge.value_or(default_ridge(a.tuning)), r.notes);
+        });
     });
     r.macs_dense = costs.of(original);
     r.macs_ratio = costs.of(small) / r.macs_dense;

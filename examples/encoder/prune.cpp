@@ -81,7 +81,40 @@ std::vector<std::size_t> choose(std::size_t n, std::size_t count, std::uint64_t 
     return some;
 }
 
+// The texts of about `share` of the sequences, one after another, cut into pieces of 4 to
+// max_tokens tokens between the special ones at the ends. Lengths are drawn with density 1 / n^2,
+// so that each octave of lengths gets as many tokens.
+std::vector<sequence> recut_text(const std::vector<sequence>& from, double share,
+                                 std::size_t max_tokens, std::uint64_t seed) {
+    std::mt19937_64 random(seed);
+    std::uniform_real_distribution<double> uniform;
+    sequence text;
+    for (const sequence& s : from)
+        if (uniform(random) < share && s.size() > 2)
+            text.insert(text.end(), s.begin() + 1, s.end() - 1);
+    const double longest = std::max(static_cast<double>(max_tokens) - 2, 1.0);
+    const double shortest = std::min(4.0, longest);
+    std::vector<sequence> pieces;
+    for (auto at = text.begin(); at != text.end();) {
+        const double u = uniform(random);
+        const double length = 1 / ((1 - u) / shortest + u / longest);
+        const auto n = std::min<std::ptrdiff_t>(std::lround(length), text.end() - at);
+        sequence piece{from.front().front()};
+        piece.insert(piece.end(), at, at + n);
+        piece.push_back(from.front().back());
+        pieces.push_back(std::move(piece));
+        at += n;
+    }
+    return pieces;
+}
+
 } // namespace
+
+std::vector<sequence> calibration::all() const {
+    std::vector<sequence> both = sequences;
+    both.insert(both.end(), recut.begin(), recut.end());
+    return both;
+}
 
 calibration read_calibration(const std::filesystem::path& file, bool labelled, std::size_t samples,
                              std::uint64_t seed, const tokenizer& words, std::size_t max_tokens) {
@@ -105,6 +138,7 @@ calibration read_calibration(const std::filesystem::path& file, bool labelled, s
             texts.push_back(documents[i]);
     }
     data.sequences = tokenize(words, texts, max_tokens);
+    data.recut = recut_text(data.sequences, 0.25, max_tokens, seed);
     return data;
 }
 
@@ -138,7 +172,8 @@ void criterion::from_gradients(network& net, const calibration& data, bool bias_
                                std::uint64_t seed) {
     const model& m = net.model();
     const std::int64_t per_sample = data.labels.empty() ? 1 : 2;
-    const auto samples = static_cast<Eigen::Index>(data.sequences.size()) / per_sample;
+    const std::vector<sequence> sequences = data.labels.empty() ? data.all() : data.sequences;
+    const auto samples = static_cast<Eigen::Index>(sequences.size()) / per_sample;
     for (const layer& l : m.layers) {
         heads_.gradients.emplace_back(samples, l.heads(m.config.head_size));
         filters_.gradients.emplace_back(samples, l.filters());
@@ -159,13 +194,13 @@ void criterion::from_gradients(network& net, const calibration& data, bool bias_
                 gradient_sums.emplace_back(samples, columns);
                 activation_sums.push_back(Eigen::RowVectorXd::Zero(columns));
             }
-    progress bar("mask gradients", count_tokens(data.sequences));
+    progress bar("mask gradients", count_tokens(sequences));
     std::int64_t first = 0; // sample of the batch
     std::int64_t tokens = 0;
-    for (std::size_t next = 0; next < data.sequences.size();) {
+    for (std::size_t next = 0; next < sequences.size();) {
         batch b;
-        while (next < data.sequences.size() && b.tokens() < backward_tokens)
-            for (std::int64_t i = 0; i < per_sample; ++i) b.append(data.sequences[next++]);
+        while (next < sequences.size() && b.tokens() < backward_tokens)
+            for (std::int64_t i = 0; i < per_sample; ++i) b.append(sequences[next++]);
         const Eigen::Index count = b.sequences() / per_sample;
         std::vector<std::int64_t> offsets;
         for (std::int64_t s = 0; s <= b.sequences(); s += per_sample)
@@ -223,7 +258,7 @@ void criterion::from_gradients(network& net, const calibration& data, bool bias_
 // it, relative to the variance of the stream that the normalisation sees.
 void criterion::from_outputs(network& net, const calibration& data) {
     const model& m = net.model();
-    std::vector<batch> batches = make_batches(data.sequences, forward_tokens, any_number);
+    std::vector<batch> batches = make_batches(data.all(), forward_tokens, any_number);
     std::vector<matrix> streams(batches.size());
     for (std::size_t b = 0; b < batches.size(); ++b) net.embed(batches[b], streams[b]);
     progress bar("unit energies", 2 * static_cast<std::int64_t>(m.layers.size() * batches.size()));

@@ -24,11 +24,18 @@ struct calibration {
     /// With labels, sequences 2 p and 2 p + 1 are a pair whose cosine should be labels[p]; else
     /// empty.
     std::vector<double> labels;
+    /// Parts of the same texts at other lengths, so that the pruned model keeps what it can do with
+    /// lengths that the texts do not have.
+    std::vector<sequence> recut;
+
+    /// The sequences, and behind them those recut.
+    std::vector<sequence> all() const;
 };
 
 /// At most `samples` documents of a text file, a document a line, or, if `labelled`, pairs of a
 /// file of score, text, text; chosen by the seed. Scores become cosines: 0 (or the lowest, if
-/// below) -> 0, the highest -> 1. Throws file_error.
+/// below) -> 0, the highest -> 1. A quarter of the sequences, drawn at random, is also recut.
+/// Throws file_error.
 calibration read_calibration(const std::filesystem::path& file, bool labelled, std::size_t samples,
                              std::uint64_t seed, const tokenizer& words, std::size_t max_tokens);
 
@@ -84,6 +91,12 @@ pare::search_result search(const model& m, const criterion& c, const macs& costs
 std::int64_t rearrange(const criterion& c, pare::search_result& masks);
 
 enum class tuning { none, scale, reconstruct };
+
+/// A ridge that suits a few thousand to some hundred thousand tokens. Reconstruction has the more
+/// unknowns; with a smaller one it follows the calibration text too closely.
+constexpr double default_ridge(tuning how) {
+    return how == tuning::reconstruct ? 1e-1 : 1e-2;
+}
 
 /// The model without its pruned units.
 model shrink(const model& m, const pare::search_result& masks);

@@ -171,8 +171,9 @@ void copy_vector(const From& from, To to) {
 ///
 ///     D = (C - W G) (G + r I)^-1,   G = cov(x, x), C = cov(y, x), r = ridge * mean diagonal of G,
 ///
-/// the least-squares fit shrunk towards the present W. 1e-2 suits thousands of tokens; take 1e-1 to
-/// 1 with fewer tokens than inputs.
+/// the least-squares fit shrunk towards the present W. 1e-1 suits
+/// thousands of tokens, and use on other text than the calibration's; take 1 with fewer tokens than
+/// inputs.
 ///
 /// statistics  of the pruned network's x and the target y
 /// weight      W [outputs x inputs] (the transposed view for weights stored in x out), overwritten
@@ -184,7 +185,7 @@ void copy_vector(const From& from, To to) {
 /// reconstruction as in ZipLM (arXiv:2302.04089, section 3), with a ridge and a bias.
 template <class Policy, class W, class B>
 tune_result reconstruct(const Policy& policy, const least_squares& statistics, W&& weight, B&& bias,
-                        double ridge = 1e-2) {
+                        double ridge = 1e-1) {
     const auto w = as_view<2>(weight);
     const auto b = as_view<1>(bias);
     detail::tuned_layer layer("reconstruct", statistics, w, b, ridge);
