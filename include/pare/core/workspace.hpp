@@ -29,13 +29,19 @@ class workspace {
         address = (address + alignment - 1) / alignment * alignment;
         return reinterpret_cast<T*>(address);
     }
+    /// A workspace for what is called while this one's memory is in use.
+    workspace& inner() {
+        if (!inner_) inner_ = std::make_unique<workspace>();
+        return *inner_;
+    }
     /// Bytes held.
-    std::size_t size() const { return size_; }
+    std::size_t size() const { return size_ + (inner_ ? inner_->size() : 0); }
 
   private:
     static constexpr std::size_t alignment = 64;
     std::unique_ptr<unsigned char[]> memory_;
     std::size_t size_ = 0;
+    std::unique_ptr<workspace> inner_;
 };
 
 } // namespace PARE_ISA

@@ -3,12 +3,14 @@
 // better.
 #pragma once
 
+#include "../core/attention.hpp"
 #include "../core/executor.hpp"
 #include "../core/ops.hpp"
 #include "../core/view.hpp"
 #include "../core/workspace.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 
@@ -76,6 +78,89 @@ class sequential {
                     for (index_t t = t0; t < t1; ++t)
                         sum += static_cast<C>(x(t, i)) * static_cast<C>(y(t, j));
                     g(i, j) += static_cast<Acc>(alpha * static_cast<double>(sum));
+                }
+        });
+    }
+
+    /// sums[b, k] = sum over heads h and counted queries q that see k of p[b, h, q, k], for the
+    /// keys of sequence b; the rest of `sums` stays. Partial sums of at most 256 rows in
+    /// compute_t<T>.
+    template <class T, class Batch>
+    void key_sums(view<const T, 4> p, const Batch& batch, const attention_mask& mask,
+                  const counted_queries& counted, view<double, 2> sums) const {
+        using C = compute_t<T>;
+        executor_.run(p.extent(0), [=](index_t b, index_t) {
+            const index_t queries = batch.queries(b), keys = batch.keys(b);
+            const detail::index_range q = detail::counted(counted, queries);
+            for (index_t k = 0; k < keys; ++k) {
+                double total = 0;
+                for (index_t h = 0; h < p.extent(1); ++h)
+                    for (index_t q0 = q.begin; q0 < q.end; q0 += row_block) {
+                        C sum = 0;
+                        for (index_t i = q0; i < std::min(q0 + row_block, q.end); ++i) {
+                            const auto seen = detail::visible_keys(mask, i, queries, keys);
+                            if (k >= seen.begin && k < seen.end)
+                                sum += static_cast<C>(p(b, h, i, k));
+                        }
+                        total += static_cast<double>(sum);
+                    }
+                sums(b, k) = total;
+            }
+        });
+    }
+
+    /// The adjoint: p[b, h, q, k] += row[b, k] for the same elements.
+    template <class T, class Batch>
+    void add_to_keys(view<const T, 2> row, const Batch& batch, const attention_mask& mask,
+                     const counted_queries& counted, view<T, 4> p) const {
+        const index_t heads = p.extent(1);
+        executor_.run(p.extent(0) * heads, [=](index_t task, index_t) {
+            const index_t b = task / heads, h = task % heads, queries = batch.queries(b);
+            const detail::index_range q = detail::counted(counted, queries);
+            for (index_t i = q.begin; i < q.end; ++i) {
+                const auto seen = detail::visible_keys(mask, i, queries, batch.keys(b));
+                for (index_t k = seen.begin; k < seen.end; ++k) p(b, h, i, k) += row(b, k);
+            }
+        });
+    }
+
+    /// Softmax attention; see attention_call. Logits, exponentials and products in compute_t<T>.
+    template <class T, class Offset>
+    void attention(const detail::attention_call<T, Offset>& c, workspace& scratch) const {
+        using C = compute_t<T>;
+        const index_t longest = c.longest();
+        C* const memory = scratch.template get<C>(executor_.concurrency() * longest);
+        executor_.run(c.sequences, [&, memory](index_t s, index_t slot) {
+            C* const p = memory + slot * longest; // probabilities of one query
+            const index_t at = c.begin(s), n = c.length(s);
+            const detail::index_range counted = detail::counted(c.counted, n);
+            for (index_t j = 0; j < n && c.received.extent(0) > 0; ++j) c.received(at + j) = 0;
+            for (index_t h = 0; h < c.heads(); ++h)
+                for (index_t i = 0; i < n; ++i) {
+                    const detail::index_range seen = detail::visible_keys(c.mask, i, n, n);
+                    const index_t g = c.group(h);
+                    C most = std::numeric_limits<C>::lowest(), sum = 0;
+                    for (index_t j = seen.begin; j < seen.end; ++j) {
+                        C logit = 0;
+                        for (index_t e = 0; e < c.q.extent(2); ++e)
+                            logit += static_cast<C>(c.q(at + i, h, e)) *
+                                     static_cast<C>(c.k(at + j, g, e));
+                        p[j] =
+                            logit * static_cast<C>(c.scale) + static_cast<C>(c.bias(h, at, i, j));
+                        if (!(p[j] <= most)) most = p[j]; // NaN too
+                    }
+                    for (index_t j = seen.begin; j < seen.end; ++j)
+                        sum += p[j] = std::exp(p[j] - most);
+                    for (index_t e = 0; e < c.v.extent(2); ++e) {
+                        C out = 0;
+                        for (index_t j = seen.begin; j < seen.end; ++j)
+                            out += p[j] * static_cast<C>(c.v(at + j, g, e));
+                        c.out(at + i, h, e) = static_cast<T>(out / sum);
+                    }
+                    if (c.received.extent(0) == 0 || i < counted.begin || i >= counted.end)
+                        continue;
+                    for (index_t j = seen.begin; j < seen.end; ++j)
+                        c.received(at + j) += static_cast<double>(p[j] / sum);
                 }
         });
     }

@@ -2,6 +2,7 @@
 // executor.
 #pragma once
 
+#include "kernels/attention.hpp"
 #include "kernels/gram.hpp"
 #include "kernels/sums.hpp"
 #include "seq.hpp"
@@ -45,6 +46,28 @@ class vectorised : public sequential<Executor> {
                                           scratch);
         }
         base::gram(alpha, x, y, g, lower, scratch);
+    }
+
+    template <class T, class Batch>
+    void key_sums(view<const T, 4> p, const Batch& batch, const attention_mask& mask,
+                  const counted_queries& counted, view<double, 2> sums) const {
+        if constexpr (detail::has_batch<T>) {
+            if (p.stride(3) == 1)
+                return detail::key_sums(this->executor(), p, batch, mask, counted, sums);
+        }
+        base::key_sums(p, batch, mask, counted, sums);
+    }
+
+    template <class T, class Offset>
+    void attention(const detail::attention_call<T, Offset>& c, workspace& scratch) const {
+        if constexpr (detail::has_batch<T>) {
+            const auto contiguous = [](const auto& x) {
+                return x.extent(2) <= 1 || x.stride(2) == 1;
+            };
+            if (contiguous(c.q) && contiguous(c.k) && contiguous(c.v))
+                return detail::attention_strips(this->executor(), c, scratch);
+        }
+        base::attention(c, scratch);
     }
 
     template <class T>

@@ -1,7 +1,12 @@
 // Sums over rows.
 #pragma once
 
+#include "../../core/attention.hpp"
+#include "../../core/ops.hpp"
+#include "../../core/view.hpp"
 #include "registers.hpp"
+
+#include <algorithm>
 
 namespace pare {
 inline namespace PARE_ISA {
@@ -44,6 +49,58 @@ struct strided_rows {
         return {data + row * stride + column, stride};
     }
 };
+
+/// sums[b, k] = sum over heads h and counted queries q that see k of p[b, h, q, k]; keys
+/// contiguous. A task is a block of keys of one sequence.
+template <class Executor, class T, class Batch>
+void key_sums(const Executor& executor, view<const T, 4> p, const Batch& batch,
+              const attention_mask& mask, const counted_queries& which, view<double, 2> sums) {
+    constexpr index_t most = 512, rows_in_t = 256; // sums in L1; rows that are added up in T
+    const index_t sequences = p.extent(0), room = p.extent(3);
+    // A few threads get enough tasks, of at least four cache lines a row.
+    const index_t block = sequences * (room / most + 1) >= 16 ? most : 64;
+    const index_t blocks = (room + block - 1) / block;
+    executor.run(sequences * blocks, [=](index_t task, index_t) {
+        const index_t b = task / blocks, k0 = task % blocks * block;
+        const index_t queries = batch.queries(b), keys = batch.keys(b);
+        const index_t n = std::min(block, keys - k0);
+        if (n <= 0) return;
+        T partial[most];
+        double total[most];
+        std::fill(partial, partial + n, T(0));
+        std::fill(total, total + n, 0.0);
+        index_t rows = 0; // in `partial`
+        const auto flush = [&] {
+            for (index_t k = 0; k < n; ++k) total[k] += static_cast<double>(partial[k]);
+            std::fill(partial, partial + n, T(0));
+            rows = 0;
+        };
+        const index_range q = counted(which, queries);
+        const bool full = sees_all(mask);
+        for (index_t h = 0; h < p.extent(1); ++h)
+            for (index_t i = q.begin; i < q.end;) {
+                if (rows == rows_in_t) flush();
+                if (full) {
+                    const index_t count = std::min(rows_in_t - rows, q.end - i);
+                    add_rows(ops::identity{}, count, n, partial,
+                             strided_rows<T>{&p(b, h, i, k0), p.stride(2)});
+                    rows += count;
+                    i += count;
+                } else {
+                    const index_range seen = visible_keys(mask, i, queries, keys);
+                    const index_t begin = std::max(seen.begin, k0),
+                                  end = std::min(seen.end, k0 + n);
+                    if (begin < end)
+                        add_rows(ops::identity{}, 1, end - begin, partial + (begin - k0),
+                                 strided_rows<T>{&p(b, h, i, begin), p.stride(2)});
+                    ++rows;
+                    ++i;
+                }
+            }
+        flush();
+        for (index_t k = 0; k < n; ++k) sums(b, k0 + k) = total[k];
+    });
+}
 
 } // namespace detail
 } // namespace PARE_ISA

@@ -1,0 +1,144 @@
+// Softmax attention over packed sequences that also says how much attention each token receives.
+#pragma once
+
+#include "importance.hpp"
+
+#include <cmath>
+#include <string>
+
+namespace pare {
+inline namespace PARE_ISA {
+
+/// T is the element type of queries, keys and values.
+template <class T>
+struct attention_options {
+    double scale = 0; ///< of the logits; 0 = 1 / sqrt(size of a query)
+    attention_mask mask;
+    /// [tokens], or empty: added to the logits of each key. The logarithm of a soft mask makes a
+    /// key fade out; minus infinity removes it, but not all keys of a query.
+    view<const T, 1> key_bias;
+    /// [heads], or empty: |q - k| times this is subtracted (ALiBi, arXiv:2108.12409).
+    view<const T, 1> head_slopes;
+    /// How `scores` are scaled and which queries count; its mask is not used, the one above is.
+    score_scale scores = score_scale::relative;
+    double fixed_length = 0; ///< of score_scale::fixed
+    counted_queries queries;
+};
+
+namespace detail {
+
+template <class T, class Offset, class Offsets>
+void check_attention(const attention_call<T, Offset>& c, const Offsets& offsets, index_t scores) {
+    constexpr const char* name = "attention";
+    const auto shape = [](const auto& x) {
+        return std::to_string(x.extent(0)) + "x" + std::to_string(x.extent(1)) + "x" +
+               std::to_string(x.extent(2));
+    };
+    const index_t tokens = c.q.extent(0), heads = c.q.extent(1), groups = c.k.extent(1);
+    if (c.k.extent(0) != tokens || c.v.extent(0) != tokens || c.k.extent(2) != c.q.extent(2) ||
+        c.v.extent(1) != groups || c.out.extent(0) != tokens || c.out.extent(1) != heads ||
+        c.out.extent(2) != c.v.extent(2))
+        fail<shape_error>(name, "q is ", shape(c.q), ", k ", shape(c.k), ", v ", shape(c.v),
+                          ", out ", shape(c.out));
+    if (heads > 0 && (groups == 0 || heads % groups != 0))
+        fail<shape_error>(name, heads, " heads, ", groups, " groups");
+    if (scores != 0 && scores != tokens)
+        fail<shape_error>(name, scores, " scores, ", tokens, " tokens");
+    const auto check_vector = [&](const char* what, index_t extent, index_t expected) {
+        if (extent != 0 && extent != expected)
+            fail<shape_error>(name, extent, what, expected, " are expected");
+    };
+    check_vector(" key biases, ", c.key_bias.extent(0), tokens);
+    check_vector(" slopes, ", c.head_slopes.extent(0), heads);
+    if (offsets.extent(0) > 1 && offsets.stride(0) != 1)
+        fail<shape_error>(name, "offsets have stride ", offsets.stride(0));
+    for (index_t s = 0; s < c.sequences; ++s)
+        if (c.length(s) < 0 || c.begin(0) != 0)
+            fail<shape_error>(name, "offset ", s, " is ", c.begin(s), ", the next ",
+                              c.begin(s + 1));
+    const index_t end = c.sequences > 0 ? c.begin(c.sequences) : 0;
+    if (end != tokens)
+        fail<shape_error>(name, "offsets end at ", end, ", q has ", tokens, " tokens");
+}
+
+} // namespace detail
+
+/// out = softmax(scale q k' + bias) v for each head within each sequence, and the scores that
+/// pare::importance would give for its probabilities. No array of queries x keys is made: strips of
+/// queries against all keys stay in the cache.
+///
+/// q        [tokens x heads x size]; any strides with contiguous sizes: views into one interleaved
+///          buffer, for example. A head's number divided by heads / groups is its group
+/// k, v     [tokens x groups x size], [tokens x groups x value size]; as many groups as heads, or
+///          fewer (grouped queries)
+/// offsets  [sequences + 1]: sequence s has the tokens offsets[s] .. offsets[s + 1]
+/// out      [tokens x heads x value size], overwritten
+/// scores   [tokens], overwritten
+///
+/// Throws shape_error before anything is written, and value_error if scores are not finite (then
+/// `out` is written, and no more finite). Results of a sequence do not depend on the others, nor on
+/// the number of threads. Complexity: length^2 * heads * (size + value size) multiply-adds a
+/// sequence; workspace, for the longest sequence, length * (size + value size + 12) numbers a
+/// thread and 4 * heads * tokens. Scores cost one multiply-add an attention probability.
+template <class Policy, class Q, class K, class V, class Offsets, class Out, class Scores>
+void attention(const Policy& policy, const Q& q, const K& k, const V& v, const Offsets& offsets,
+               Out&& out, Scores&& scores,
+               const attention_options<typename decltype(as_input<3>(q))::value_type>& options,
+               workspace& scratch) {
+    detail::check_whole(policy);
+    const auto o = as_input<1>(offsets);
+    using T = typename decltype(as_input<3>(q))::value_type;
+    using Offset = typename decltype(o)::value_type;
+    detail::attention_call<T, Offset> call;
+    call.q = as_input<3>(q);
+    call.k = as_input<3>(k);
+    call.v = as_input<3>(v);
+    call.offsets = o.data_handle();
+    call.sequences = std::max<index_t>(0, o.extent(0) - 1);
+    call.out = as_view<3>(out);
+    const auto result = as_view<1>(scores);
+    call.key_bias = options.key_bias;
+    call.head_slopes = options.head_slopes;
+    call.mask = options.mask;
+    call.counted = options.queries;
+    const importance_options scaled{options.scores, options.fixed_length, options.mask,
+                                    options.queries};
+    detail::check_attention(call, o, result.extent(0));
+    detail::check_options("attention", scaled);
+    const index_t size = call.q.extent(2);
+    call.scale = static_cast<T>(options.scale);
+    if (options.scale == 0 && size > 0)
+        call.scale = static_cast<T>(1 / std::sqrt(static_cast<double>(size)));
+
+    const index_t scored = result.extent(0);
+    double* const sums = scratch.template get<double>(scored + call.longest());
+    double* const factors = sums + scored;
+    call.received = view<double, 1>(sums, scored);
+    policy.attention(call, scratch.inner());
+    if (scored == 0) return;
+    for (index_t s = 0; s < call.sequences; ++s)
+        for (index_t i = call.begin(s); i < call.begin(s + 1); ++i)
+            if (!detail::is_finite(sums[i]))
+                detail::fail<value_error>("attention", "the attention to key ", i - call.begin(s),
+                                          " of sequence ", s, " sums up to ", sums[i]);
+    for (index_t s = 0; s < call.sequences; ++s) {
+        const index_t n = call.length(s);
+        detail::score_factors(scaled, call.heads(), n, n, factors);
+        for (index_t i = 0; i < n; ++i) {
+            const index_t at = call.begin(s) + i;
+            result(at) = static_cast<typename decltype(result)::value_type>(sums[at] * factors[i]);
+        }
+    }
+}
+/// Without scores.
+template <class Policy, class Q, class K, class V, class Offsets, class Out>
+void attention(const Policy& policy, const Q& q, const K& k, const V& v, const Offsets& offsets,
+               Out&& out,
+               const attention_options<typename decltype(as_input<3>(q))::value_type>& options,
+               workspace& scratch) {
+    using T = typename decltype(as_input<3>(q))::value_type;
+    attention(policy, q, k, v, offsets, out, view<T, 1>(), options, scratch);
+}
+
+} // namespace PARE_ISA
+} // namespace pare

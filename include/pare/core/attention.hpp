@@ -1,0 +1,118 @@
+// Which keys a query attends to, and which queries count.
+#pragma once
+
+#include "config.hpp"
+#include "view.hpp"
+
+#include <algorithm>
+#include <limits>
+
+namespace pare {
+inline namespace PARE_ISA {
+
+/// Which keys a query sees. Positions count from the end: the last query stands at the last key's
+/// position, so that a few queries against a longer cache fit too.
+struct attention_mask {
+    bool causal = false; ///< no key behind the query
+    index_t window = 0;  ///< only keys less than `window` positions away; 0 = any
+};
+
+/// Which queries count when attention is added up: begin <= q < end; negative numbers count from
+/// the end of each sequence.
+struct counted_queries {
+    index_t begin = 0;
+    index_t end = std::numeric_limits<index_t>::max();
+
+    /// Every query (learned token pruning, arXiv:2107.00910).
+    static constexpr counted_queries all() { return {}; }
+    /// The first alone: the attention of [CLS] (EViT, arXiv:2202.07800).
+    static constexpr counted_queries first() { return {0, 1}; }
+    /// A window at the end (SnapKV, arXiv:2404.14469).
+    static constexpr counted_queries last(index_t queries) {
+        return {-queries, std::numeric_limits<index_t>::max()};
+    }
+};
+
+namespace detail {
+
+struct index_range {
+    index_t begin, end;
+    index_t size() const { return end - begin; }
+};
+
+/// Keys that query q of `queries` sees among `keys`.
+inline index_range visible_keys(const attention_mask& mask, index_t q, index_t queries,
+                                index_t keys) {
+    const index_t at = q + keys - queries;
+    index_range range{0, keys};
+    if (mask.causal) range.end = std::clamp<index_t>(at + 1, 0, keys);
+    if (mask.window > 0) {
+        range.begin = std::clamp<index_t>(at - mask.window + 1, 0, keys);
+        range.end = std::min(range.end, std::clamp<index_t>(at + mask.window, 0, keys));
+    }
+    range.end = std::max(range.begin, range.end);
+    return range;
+}
+
+inline bool sees_all(const attention_mask& mask) {
+    return !mask.causal && mask.window <= 0;
+}
+
+inline index_range counted(const counted_queries& which, index_t queries) {
+    const auto place = [&](index_t i) {
+        return std::clamp<index_t>(i < 0 ? queries + i : i, 0, queries);
+    };
+    const index_t begin = place(which.begin);
+    return {begin, std::max(begin, place(which.end))};
+}
+
+/// Queries and keys of each sequence of a padded batch: all there is room for, or `lengths` of
+/// them. Where queries and keys have room for different numbers, lengths are the keys'.
+template <class Length>
+struct padded_batch {
+    const Length* lengths; // or null
+    index_t room_queries, room_keys;
+
+    index_t keys(index_t b) const { return lengths ? static_cast<index_t>(lengths[b]) : room_keys; }
+    index_t queries(index_t b) const { return room_queries == room_keys ? keys(b) : room_queries; }
+};
+
+/// What a policy's attention is given; everything is checked.
+template <class T, class Offset>
+struct attention_call {
+    view<const T, 3> q, k, v; // [tokens x heads x size], [tokens x groups x ...] twice
+    const Offset* offsets;    // [sequences + 1], from 0 to tokens
+    index_t sequences;
+    view<T, 3> out;               // [tokens x heads x value size]
+    view<double, 1> received;     // [tokens], or empty: sums over heads and counted queries
+    view<const T, 1> key_bias;    // [tokens], or empty
+    view<const T, 1> head_slopes; // [heads], or empty
+    T scale;
+    attention_mask mask;
+    counted_queries counted;
+
+    index_t begin(index_t s) const { return static_cast<index_t>(offsets[s]); }
+    index_t length(index_t s) const { return begin(s + 1) - begin(s); }
+    index_t heads() const { return q.extent(1); }
+    index_t group(index_t head) const { return head / (heads() / k.extent(1)); }
+    index_t longest() const {
+        index_t n = 0;
+        for (index_t s = 0; s < sequences; ++s) n = std::max(n, length(s));
+        return n;
+    }
+    /// What is added to the logit of query i and key j of the sequence that begins at `at`. Finite,
+    /// so that a sum of it and a logit is too.
+    T bias(index_t head, index_t at, index_t i, index_t j) const {
+        constexpr T least = std::numeric_limits<T>::lowest() / 4;
+        T sum = 0;
+        if (key_bias.extent(0) > 0) sum = std::max(key_bias(at + j), least);
+        if (head_slopes.extent(0) > 0)
+            sum -= head_slopes(head) * static_cast<T>(i > j ? i - j : j - i);
+        return sum;
+    }
+    bool biased() const { return key_bias.extent(0) > 0 || head_slopes.extent(0) > 0; }
+};
+
+} // namespace detail
+} // namespace PARE_ISA
+} // namespace pare

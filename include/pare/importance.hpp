@@ -1,0 +1,309 @@
+// How important a token is: the attention that it receives.
+#pragma once
+
+#include "core/attention.hpp"
+#include "core/error.hpp"
+#include "core/view.hpp"
+#include "core/workspace.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+namespace pare {
+inline namespace PARE_ISA {
+
+/// What the sum over heads and queries of the attention that a key receives is divided by.
+enum class score_scale {
+    /// What uniform attention under the same mask would give the key. The mean of the scores is
+    /// about 1 at any length and under any mask, so that a threshold means the same everywhere.
+    relative,
+    /// heads * counted queries, the mean of arXiv:2107.00910. Without a mask the scores of a
+    /// sequence sum up to 1, and so fall with its length.
+    per_query,
+    /// heads * `length`: the paper's published code, where `length` is the padded one.
+    fixed
+};
+
+struct importance_options {
+    score_scale scale = score_scale::relative;
+    double length = 0; ///< of score_scale::fixed
+    attention_mask mask;
+    counted_queries queries;
+};
+
+namespace detail {
+
+/// Factors from sums to scores for the keys of one sequence; 0 for keys that no counted query sees.
+inline void score_factors(const importance_options& o, index_t heads, index_t queries, index_t keys,
+                          double* factors) {
+    const index_range q = counted(o.queries, queries);
+    const auto inverse = [](double x) { return x > 0 ? 1 / x : 0.0; };
+    const auto h = static_cast<double>(heads);
+    if (o.scale != score_scale::relative || sees_all(o.mask)) {
+        double by = static_cast<double>(q.size()) * h;
+        if (o.scale == score_scale::fixed) by = o.length * h;
+        if (o.scale == score_scale::relative && keys > 0) by /= static_cast<double>(keys);
+        std::fill(factors, factors + keys, inverse(by));
+        return;
+    }
+    // Each counted query gives 1 / visible to the keys that it sees: differences, then their sums.
+    std::fill(factors, factors + keys, 0.0);
+    for (index_t i = q.begin; i < q.end; ++i) {
+        const index_range k = visible_keys(o.mask, i, queries, keys);
+        if (k.size() == 0) continue;
+        const double share = 1 / static_cast<double>(k.size());
+        factors[k.begin] += share;
+        if (k.end < keys) factors[k.end] -= share;
+    }
+    double sum = 0;
+    for (index_t k = 0; k < keys; ++k) {
+        sum += factors[k];
+        const double noise = 1e-12; // what cancels is no attention
+        factors[k] = sum > noise ? inverse(sum * h) : 0.0;
+    }
+}
+
+inline void check_options(const char* name, const importance_options& o) {
+    if (o.scale == score_scale::fixed && !(is_finite(o.length) && o.length > 0))
+        fail<value_error>(name, "the fixed length is ", o.length);
+    if (o.mask.window < 0) fail<value_error>(name, "the window is ", o.mask.window);
+}
+
+template <class T, class Length>
+padded_batch<Length> check_batch(const char* name, view<T, 4> p, view<const Length, 1> lengths) {
+    const index_t batch = p.extent(0), queries = p.extent(2), keys = p.extent(3);
+    if (lengths.extent(0) == 0 && batch > 0) return {nullptr, queries, keys};
+    if (lengths.extent(0) != batch)
+        fail<shape_error>(name, "probabilities of ", batch, " sequences, ", lengths.extent(0),
+                          " lengths");
+    for (index_t b = 0; b < batch; ++b) {
+        const auto n = static_cast<index_t>(lengths(b));
+        if (n < 0 || n > keys)
+            fail<shape_error>(name, "sequence ", b, " has length ", n, ", probabilities ",
+                              p.extent(1), "x", queries, "x", keys);
+    }
+    if (lengths.stride(0) != 1 && batch > 1)
+        fail<shape_error>(name, "lengths have stride ", lengths.stride(0));
+    return {lengths.data_handle(), queries, keys};
+}
+
+template <class X>
+inline constexpr int rank_of = std::decay_t<X>::rank();
+template <class X, int Rank>
+using with_rank = std::enable_if_t<rank_of<X> == Rank, int>;
+
+template <class Policy, class T, class Length, class S>
+void padded_importance(const Policy& policy, view<const T, 4> p, view<const Length, 1> lengths,
+                       view<S, 2> scores, const importance_options& options, workspace& scratch,
+                       index_t first_sequence = 0) {
+    check_whole(policy);
+    const padded_batch<Length> batch = check_batch("importance", p, lengths);
+    const index_t sequences = p.extent(0), keys = p.extent(3);
+    if (scores.extent(0) != sequences || scores.extent(1) != keys)
+        fail<shape_error>("importance", "probabilities ", sequences, "x", p.extent(1), "x",
+                          p.extent(2), "x", keys, ", scores ", scores.extent(0), "x",
+                          scores.extent(1));
+    double* const memory = scratch.template get<double>((sequences + 1) * keys);
+    const view<double, 2> sums(memory, sequences, keys);
+    policy.key_sums(p, batch, options.mask, options.queries, sums);
+    for (index_t b = 0; b < sequences; ++b)
+        for (index_t k = 0; k < batch.keys(b); ++k)
+            if (!is_finite(sums(b, k)))
+                fail<value_error>("importance", "the attention to key ", k, " of sequence ",
+                                  first_sequence + b, " sums up to ", sums(b, k));
+    double* const factors = memory + sequences * keys;
+    for (index_t b = 0; b < sequences; ++b) {
+        const index_t n = batch.keys(b);
+        score_factors(options, p.extent(1), batch.queries(b), n, factors);
+        for (index_t k = 0; k < n; ++k) scores(b, k) = static_cast<S>(sums(b, k) * factors[k]);
+        for (index_t k = n; k < keys; ++k) scores(b, k) = S(0);
+    }
+}
+
+} // namespace detail
+
+/// Scores of the keys of one sequence.
+///
+/// probabilities  [heads x queries x keys], any strides; rows sum up to 1 over the keys that they
+///                see, what the mask hides is not read
+/// scores         [keys], overwritten
+///
+/// Throws shape_error, and value_error if a sum is not finite; then nothing is written. Complexity:
+/// reads the probabilities once; scratch of 16 bytes a key. Source: arXiv:2107.00910, section 3.1.
+template <class Policy, class P, class S, detail::with_rank<P, 3> = 0>
+void importance(const Policy& policy, const P& probabilities, S&& scores,
+                const importance_options& options, workspace& scratch) {
+    detail::check_options("importance", options);
+    const auto p = as_input<3>(probabilities);
+    const auto s = as_view<1>(scores);
+    using T = typename decltype(p)::value_type;
+    using U = typename decltype(s)::element_type;
+    const view<const T, 4> one(p.data_handle(), {1, p.extent(0), p.extent(1), p.extent(2)},
+                               {0, p.stride(0), p.stride(1), p.stride(2)});
+    detail::padded_importance(policy, one, view<const index_t, 1>(nullptr, index_t{0}),
+                              view<U, 2>(s.data_handle(), {1, s.extent(0)}, {0, s.stride(0)}),
+                              options, scratch);
+}
+template <class Policy, class P, class S, detail::with_rank<P, 3> = 0>
+void importance(const Policy& policy, const P& probabilities, S&& scores,
+                const importance_options& options = {}) {
+    workspace scratch;
+    importance(policy, probabilities, scores, options, scratch);
+}
+
+/// Scores of the keys of a padded batch.
+///
+/// probabilities  [batch x heads x queries x keys], any strides: [h,b,q,k] or a layer of
+/// [l,b,h,q,k]
+///                are views; what lies beyond a sequence's length is not read
+/// lengths        [batch], or empty: no padding. They bound queries and keys where there is room
+///                for as many of both, else the keys alone
+/// scores         [batch x keys], overwritten; 0 beyond the length
+template <class Policy, class P, class L, class S, detail::with_rank<P, 4> = 0>
+void importance(const Policy& policy, const P& probabilities, const L& lengths, S&& scores,
+                const importance_options& options, workspace& scratch) {
+    detail::check_options("importance", options);
+    detail::padded_importance(policy, as_input<4>(probabilities), as_input<1>(lengths),
+                              as_view<2>(scores), options, scratch);
+}
+template <class Policy, class P, class L, class S, detail::with_rank<P, 4> = 0>
+void importance(const Policy& policy, const P& probabilities, const L& lengths, S&& scores,
+                const importance_options& options = {}) {
+    workspace scratch;
+    importance(policy, probabilities, lengths, scores, options, scratch);
+}
+
+/// Scores of the tokens of a packed batch.
+///
+/// probabilities  one after another, without gaps, each sequence's [heads x n x n]
+/// offsets        [sequences + 1]: sequence s has the tokens offsets[s] .. offsets[s + 1]
+/// scores         [tokens], overwritten
+template <class Policy, class P, class O, class S>
+void importance_packed(const Policy& policy, const P& probabilities, index_t heads,
+                       const O& offsets, S&& scores, const importance_options& options,
+                       workspace& scratch) {
+    detail::check_options("importance", options);
+    const auto p = as_input<1>(probabilities);
+    const auto o = as_input<1>(offsets);
+    const auto out = as_view<1>(scores);
+    using T = typename decltype(p)::value_type;
+    using U = typename decltype(out)::element_type;
+    const index_t sequences = std::max<index_t>(0, o.extent(0) - 1);
+    index_t tokens = 0, need = 0;
+    for (index_t s = 0; s < sequences; ++s) {
+        const auto n = static_cast<index_t>(o(s + 1)) - static_cast<index_t>(o(s));
+        if (n < 0 || static_cast<index_t>(o(0)) != 0)
+            detail::fail<shape_error>("importance", "offset ", s, " is ", o(s), ", the next ",
+                                      o(s + 1));
+        tokens += n;
+        need += heads * n * n;
+    }
+    if (heads < 0 || p.extent(0) != need || out.extent(0) != tokens)
+        detail::fail<shape_error>("importance", p.extent(0), " probabilities and ", out.extent(0),
+                                  " scores, ", heads, " heads and ", tokens, " tokens in ",
+                                  sequences, " sequences have ", need, " and ", tokens);
+    if (p.extent(0) > 1 && p.stride(0) != 1)
+        detail::fail<shape_error>("importance", "probabilities have stride ", p.stride(0));
+    double* const all = scratch.template get<double>(tokens); // written only if all are finite
+    const T* block = p.data_handle();
+    for (index_t s = 0; s < sequences; ++s) {
+        const auto begin = static_cast<index_t>(o(s)), n = static_cast<index_t>(o(s + 1)) - begin;
+        detail::padded_importance(policy, view<const T, 4>(block, 1, heads, n, n),
+                                  view<const index_t, 1>(nullptr, index_t{0}),
+                                  view<double, 2>(all + begin, 1, n), options, scratch.inner(), s);
+        block += heads * n * n;
+    }
+    for (index_t t = 0; t < tokens; ++t) out(t) = static_cast<U>(all[static_cast<std::size_t>(t)]);
+}
+template <class Policy, class P, class O, class S>
+void importance_packed(const Policy& policy, const P& probabilities, index_t heads,
+                       const O& offsets, S&& scores, const importance_options& options = {}) {
+    workspace scratch;
+    importance_packed(policy, probabilities, heads, offsets, scores, options, scratch);
+}
+
+/// The adjoint: adds what the gradient of the scores means for the probabilities to their gradient.
+///
+/// score_gradient  [batch x keys]
+/// gradient        of the probabilities, [batch x heads x queries x keys], added to; what is padded
+///                 or hidden stays
+template <class Policy, class G, class L, class P, detail::with_rank<P, 4> = 0>
+void importance_backward(const Policy& policy, const G& score_gradient, const L& lengths,
+                         P&& gradient, const importance_options& options = {}) {
+    detail::check_options("importance_backward", options);
+    const auto g = as_input<2>(score_gradient);
+    const auto p = as_view<4>(gradient);
+    using T = typename decltype(p)::value_type;
+    const auto batch = detail::check_batch("importance_backward", p, as_input<1>(lengths));
+    const index_t sequences = p.extent(0), keys = p.extent(3);
+    if (g.extent(0) != sequences || g.extent(1) != keys)
+        detail::fail<shape_error>("importance_backward", "probabilities ", sequences, "x",
+                                  p.extent(1), "x", p.extent(2), "x", keys, ", gradient of scores ",
+                                  g.extent(0), "x", g.extent(1));
+    std::vector<double> factors(static_cast<std::size_t>(keys));
+    std::vector<T> rows(static_cast<std::size_t>(sequences * keys));
+    for (index_t b = 0; b < sequences; ++b) {
+        detail::score_factors(options, p.extent(1), batch.queries(b), batch.keys(b),
+                              factors.data());
+        for (index_t k = 0; k < batch.keys(b); ++k)
+            rows[static_cast<std::size_t>(b * keys + k)] =
+                static_cast<T>(static_cast<double>(g(b, k)) * factors[static_cast<std::size_t>(k)]);
+    }
+    policy.add_to_keys(view<const T, 2>(rows.data(), sequences, keys), batch, options.mask,
+                       options.queries, p);
+}
+
+/// Scores summed up across layers (SpAtten's cascade, arXiv:2012.09852) or decoding steps (heavy
+/// hitters, H2O, arXiv:2306.14048); `decay` < 1 forgets.
+class score_accumulator {
+  public:
+    explicit score_accumulator(double decay = 1) : decay_(decay) {
+        if (!(detail::is_finite(decay) && decay >= 0))
+            detail::fail<value_error>("score_accumulator", "the decay is ", decay);
+    }
+
+    /// Adds the scores of all tokens. More than before: the new ones, at the end, start with these.
+    template <class S>
+    void add(const S& scores) {
+        const auto s = as_input<1>(scores);
+        const auto n = static_cast<std::size_t>(s.extent(0));
+        if (n < sums_.size())
+            detail::fail<shape_error>("score_accumulator", n, " scores, there are ", sums_.size(),
+                                      " tokens: keep() says which are left");
+        for (index_t i = 0; i < s.extent(0); ++i)
+            if (!detail::is_finite(static_cast<double>(s(i))))
+                detail::fail<value_error>("score_accumulator", "score ", i, " is ", s(i));
+        sums_.resize(n, 0.0);
+        for (std::size_t i = 0; i < n; ++i)
+            sums_[i] = decay_ * sums_[i] + static_cast<double>(s(static_cast<index_t>(i)));
+    }
+
+    /// Only the tokens `index`, ascending, are left.
+    template <class I>
+    void keep(const I& index) {
+        const auto kept = as_input<1>(index);
+        index_t before = -1;
+        for (index_t i = 0; i < kept.extent(0); ++i) {
+            const auto at = static_cast<index_t>(kept(i));
+            if (at <= before || at >= static_cast<index_t>(sums_.size()))
+                detail::fail<value_error>("score_accumulator", "index ", i, " is ", at, " after ",
+                                          before, ", of ", sums_.size(), " tokens");
+            before = at;
+        }
+        for (index_t i = 0; i < kept.extent(0); ++i)
+            sums_[static_cast<std::size_t>(i)] = sums_[static_cast<std::size_t>(kept(i))];
+        sums_.resize(static_cast<std::size_t>(kept.extent(0)));
+    }
+
+    view<const double, 1> sums() const {
+        return {sums_.data(), static_cast<index_t>(sums_.size())};
+    }
+
+  private:
+    double decay_;
+    std::vector<double> sums_;
+};
+
+} // namespace PARE_ISA
+} // namespace pare

@@ -1,0 +1,269 @@
+// Softmax attention by strips of queries: logits, exponentials, what each key receives, and the
+// product with the values, while the strip is in the cache.
+#pragma once
+
+#include "../../core/attention.hpp"
+#include "../../core/workspace.hpp"
+#include "registers.hpp"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <utility>
+
+namespace pare {
+inline namespace PARE_ISA {
+namespace detail {
+
+/// The blocks of attention's products: up to `rows` x 2 registers.
+template <class T>
+struct attention_block {
+    static constexpr index_t rows = sum_registers / 2;
+    static constexpr index_t width = 2 * lanes<T>;
+};
+
+/// c [Rows x Vectors registers] = (or +=) a [Rows x k] times a panel.
+template <index_t Rows, index_t Vectors, class T>
+void multiply_block(index_t k, const T* a, index_t lda, const T* panel, T* c, index_t ldc,
+                    bool accumulate) {
+    using B = batch<T>;
+    B sum[Rows][Vectors];
+    PARE_UNROLL
+    for (index_t i = 0; i < Rows; ++i) PARE_UNROLL
+    for (index_t v = 0; v < Vectors; ++v)
+        sum[i][v] = accumulate ? B::load_unaligned(c + i * ldc + v * lanes<T>) : B(T(0));
+    multiply_registers(k, a, lda, index_t{1}, panel, attention_block<T>::width, sum);
+    PARE_UNROLL
+    for (index_t i = 0; i < Rows; ++i) PARE_UNROLL
+    for (index_t v = 0; v < Vectors; ++v) sum[i][v].store_unaligned(c + i * ldc + v * lanes<T>);
+}
+
+template <index_t Vectors, class T, index_t... I>
+constexpr auto block_kernels(std::integer_sequence<index_t, I...>) {
+    return std::array{&multiply_block<I + 1, Vectors, T>...};
+}
+
+/// c [m x n] = (or +=) a [m x k] times panels `panel_size` apart. Rows of c are written in whole
+/// registers.
+template <class T>
+void multiply_strip(index_t m, index_t k, index_t n, const T* a, index_t lda, const T* panels,
+                    index_t panel_size, T* c, index_t ldc, bool accumulate) {
+    using block = attention_block<T>;
+    using rows_up_to = std::make_integer_sequence<index_t, block::rows>;
+    static constexpr auto wide = block_kernels<2, T>(rows_up_to{});
+    static constexpr auto narrow = block_kernels<1, T>(rows_up_to{});
+    for (index_t j = 0; j < n; j += block::width, panels += panel_size) {
+        const auto& kernels = n - j > lanes<T> ? wide : narrow;
+        // Blocks of nearly equal height: a last one of one row would run at a tenth of the speed.
+        index_t blocks = (m + block::rows - 1) / block::rows;
+        for (index_t i = 0, rows; i < m; i += rows, --blocks) {
+            rows = (m - i + blocks - 1) / blocks;
+            kernels[static_cast<std::size_t>(rows - 1)](k, a + i * lda, lda, panels,
+                                                        c + i * ldc + j, ldc, accumulate);
+        }
+    }
+}
+
+/// The first `columns` columns of row t of a panel, [t][width], and zeros behind them.
+template <class T>
+void fill_panel_row(const T* x, index_t columns, T* row) {
+    std::copy(x, x + columns, row);
+    std::fill(row + columns, row + attention_block<T>::width, T(0));
+}
+
+/// Keys [n x size] as panels of width keys, [panel][size][width].
+template <class T>
+void pack_keys(view<const T, 3> k, index_t at, index_t n, index_t group, T* panels) {
+    constexpr index_t width = attention_block<T>::width;
+    const index_t size = k.extent(2);
+    for (index_t j = 0; j < n; j += width, panels += width * size) {
+        const index_t keys = std::min(width, n - j);
+        for (index_t c = 0; c < keys; ++c) {
+            const T* const from = &k(at + j + c, group, 0);
+            for (index_t e = 0; e < size; ++e) panels[e * width + c] = from[e];
+        }
+        for (index_t e = 0; e < size && keys < width; ++e)
+            std::fill(panels + e * width + keys, panels + (e + 1) * width, T(0));
+    }
+}
+
+/// Values [n x size] as panels of width columns, [panel][n][width].
+template <class T>
+void pack_values(view<const T, 3> v, index_t at, index_t n, index_t group, T* panels) {
+    constexpr index_t width = attention_block<T>::width;
+    const index_t size = v.extent(2);
+    for (index_t e = 0; e < size; e += width, panels += n * width)
+        for (index_t j = 0; j < n; ++j)
+            fill_panel_row(&v(at + j, group, e), std::min(width, size - e), panels + j * width);
+}
+
+/// row[j] = exp(row[j] - max) for begin <= j < end, 0 elsewhere below `room`, which is a multiple
+/// of a register. Returns 1 / sum.
+template <class T>
+T exponentials(T* row, index_t begin, index_t end, index_t room) {
+    using B = batch<T>;
+    // What does not count is made too small to: all registers are whole.
+    std::fill(row, row + begin, std::numeric_limits<T>::lowest());
+    std::fill(row + end, row + room, std::numeric_limits<T>::lowest());
+    B top = B::load_unaligned(row);
+    for (index_t j = lanes<T>; j < room; j += lanes<T>)
+        top = xsimd::max(top, B::load_unaligned(row + j));
+    T tops[static_cast<std::size_t>(lanes<T>)];
+    top.store_unaligned(tops);
+    const B shift(*std::max_element(tops, tops + lanes<T>));
+    B total(T(0));
+    for (index_t j = 0; j < room; j += lanes<T>) {
+        const B e = xsimd::exp(B::load_unaligned(row + j) - shift);
+        e.store_unaligned(row + j);
+        total += e;
+    }
+    total.store_unaligned(tops);
+    T sum = 0;
+    for (const T x : tops) sum += x;
+    return 1 / sum;
+}
+
+/// sums[j] += sum over rows of weights[r] * e[r, j].
+template <class T>
+void add_weighted_rows(index_t rows, index_t room, const T* weights, const T* e, index_t stride,
+                       T* sums) {
+    using B = batch<T>;
+    constexpr index_t together = 4;
+    for (index_t r = 0; r < rows; r += together) {
+        const index_t here = std::min(together, rows - r);
+        for (index_t j = 0; j < room; j += lanes<T>) {
+            B sum = B::load_unaligned(sums + j);
+            const T* const at = e + r * stride + j;
+            if (here == together) {
+                PARE_UNROLL
+                for (index_t u = 0; u < together; ++u)
+                    sum = xsimd::fma(B(weights[r + u]), B::load_unaligned(at + u * stride), sum);
+            } else {
+                for (index_t u = 0; u < here; ++u)
+                    sum = xsimd::fma(B(weights[r + u]), B::load_unaligned(at + u * stride), sum);
+            }
+            sum.store_unaligned(sums + j);
+        }
+    }
+}
+
+/// How the queries of a sequence of n are cut: strips whose logits stay in L2 with keys and values,
+/// and parts of a head that different threads may take. Of the length alone, so that results do not
+/// depend on threads or batch.
+template <class T>
+struct attention_plan {
+    static constexpr index_t longest_strip = 48, strip_bytes = 192 * 1024, most_parts = 4;
+    static_assert(longest_strip % attention_block<T>::rows == 0);
+    index_t strip, parts;
+
+    explicit attention_plan(index_t n) {
+        constexpr index_t block = attention_block<T>::rows;
+        const index_t logits = strip_bytes / static_cast<index_t>(sizeof(T));
+        strip = std::clamp(logits / std::max<index_t>(n, 1) / block * block, block, longest_strip);
+        parts = std::clamp<index_t>(n / 256, 1, most_parts);
+    }
+    index_range queries(index_t part, index_t n) const {
+        const index_t strips = (n + strip - 1) / strip;
+        return {strips * part / parts * strip, std::min(n, strips * (part + 1) / parts * strip)};
+    }
+};
+
+template <class Executor, class T, class Offset>
+void attention_strips(const Executor& executor, const attention_call<T, Offset>& c,
+                      workspace& scratch) {
+    using block = attention_block<T>;
+    using plan = attention_plan<T>;
+    const index_t size = c.q.extent(2), value_size = c.v.extent(2), tokens = c.q.extent(0);
+    const index_t heads = c.heads(), longest = c.longest();
+    const bool scored = c.received.extent(0) > 0;
+    // A thread's packed keys and values, scaled queries, results, sums over queries, and logits.
+    const index_t out_stride = round_up(value_size, block::width);
+    const index_t padded = round_up(longest, block::width);
+    const index_t logits =
+        std::max(plan::strip_bytes / static_cast<index_t>(sizeof(T)), block::rows * padded) +
+        plan::longest_strip * 2 * block::width;
+    const index_t per_slot =
+        round_up(padded * size + longest * out_stride + plan::longest_strip * (size + out_stride) +
+                     padded + logits,
+                 block::width);
+    // What the keys receive from each part of each head.
+    const index_t parts = plan::most_parts * heads;
+    T* const memory =
+        scratch.template get<T>(executor.concurrency() * per_slot + (scored ? parts * tokens : 0));
+    T* const received = memory + executor.concurrency() * per_slot;
+
+    executor.run(c.sequences * parts, [&, memory, received](index_t task, index_t slot) {
+        const index_t s = task / parts, at = c.begin(s), n = c.length(s);
+        const index_t h = task % parts / plan::most_parts, part = task % plan::most_parts;
+        const plan cut(n);
+        if (n == 0 || part >= cut.parts) return;
+        const index_range queries = cut.queries(part, n), counts = counted(c.counted, n);
+        // Rows of logits that are not a multiple of a page apart do not fight for cache lines.
+        const index_t stride =
+            round_up(n, block::width) + (n % 512 < block::width ? block::width : 0);
+
+        T* const keys = memory + slot * per_slot;
+        T* const values = keys + padded * size;
+        T* const q = values + longest * out_stride;
+        T* const out = q + plan::longest_strip * size;
+        T* const sums = out + plan::longest_strip * out_stride;
+        T* const strip = sums + padded;
+        pack_keys(c.k, at, n, c.group(h), keys);
+        pack_values(c.v, at, n, c.group(h), values);
+        if (scored) std::fill(sums, sums + padded, T(0));
+
+        for (index_t first = queries.begin; first < queries.end; first += cut.strip) {
+            const index_t rows = std::min(cut.strip, queries.end - first);
+            for (index_t r = 0; r < rows; ++r)
+                for (index_t e = 0; e < size; ++e)
+                    q[r * size + e] = c.q(at + first + r, h, e) * c.scale;
+            // Whole panels around the keys that any of these queries sees.
+            const index_t k0 =
+                visible_keys(c.mask, first, n, n).begin / block::width * block::width;
+            const index_t k1 = visible_keys(c.mask, first + rows - 1, n, n).end;
+            const index_t room = round_up(k1 - k0, lanes<T>);
+            multiply_strip(rows, size, k1 - k0, q, size, keys + k0 * size, block::width * size,
+                           strip, stride, false);
+            T weights[plan::longest_strip];
+            for (index_t r = 0; r < rows; ++r) {
+                const index_range seen = visible_keys(c.mask, first + r, n, n);
+                T* const row = strip + r * stride;
+                if (c.biased())
+                    for (index_t j = seen.begin; j < seen.end; ++j)
+                        row[j - k0] += c.bias(h, at, first + r, j);
+                weights[r] = exponentials(row, seen.begin - k0, seen.end - k0, room);
+            }
+            constexpr index_t depth = 32 * 1024 / static_cast<index_t>(sizeof(T)) / block::width;
+            for (index_t k = k0; k < k1; k += depth) // a panel's part stays in L1
+                multiply_strip(rows, std::min(depth, k1 - k), value_size, strip + (k - k0), stride,
+                               values + k * block::width, n * block::width, out, out_stride,
+                               k > k0);
+            for (index_t r = 0; r < rows; ++r)
+                for (index_t e = 0; e < value_size; ++e)
+                    c.out(at + first + r, h, e) = out[r * out_stride + e] * weights[r];
+            if (scored) {
+                const index_t r0 = std::clamp<index_t>(counts.begin - first, 0, rows);
+                const index_t r1 = std::clamp<index_t>(counts.end - first, r0, rows);
+                add_weighted_rows(r1 - r0, room, weights + r0, strip + r0 * stride, stride,
+                                  sums + k0);
+            }
+        }
+        if (scored)
+            std::copy(sums, sums + n, received + (h * plan::most_parts + part) * tokens + at);
+    });
+    if (!scored) return;
+    for (index_t s = 0; s < c.sequences; ++s)
+        for (index_t i = c.begin(s); i < c.begin(s + 1); ++i) {
+            const plan cut(c.length(s));
+            double sum = 0;
+            for (index_t h = 0; h < heads; ++h)
+                for (index_t part = 0; part < cut.parts; ++part)
+                    sum +=
+                        static_cast<double>(received[(h * plan::most_parts + part) * tokens + i]);
+            c.received(i) = sum;
+        }
+}
+
+} // namespace detail
+} // namespace PARE_ISA
+} // namespace pare

@@ -1,0 +1,276 @@
+// Attention over packed sequences against softmax in long double: output and scores, over masks,
+// biases, grouped and interleaved inputs, lengths and sizes.
+#include "policies.hpp"
+#include "support.hpp"
+#include <pare/attention.hpp>
+
+#include <algorithm>
+
+namespace {
+
+template <class T>
+struct problem {
+    index_t heads, groups, size, value_size;
+    std::vector<int> offsets = {0};
+    // Interleaved as [tokens][q of all heads, k, v of all groups], with poison between the tokens.
+    std::vector<T> data;
+    index_t stride;
+
+    problem(index_t h, index_t g, index_t of_query, index_t of_value,
+            const std::vector<int>& lengths, random_source& random, double spread = 2)
+        : heads(h), groups(g), size(of_query), value_size(of_value),
+          stride((h + g) * of_query + g * of_value + 3) {
+        for (int n : lengths) offsets.push_back(offsets.back() + n);
+        data.assign(static_cast<std::size_t>(tokens() * stride), poison<T>());
+        for (index_t t = 0; t < tokens(); ++t)
+            for (index_t i = 0; i < stride - 3; ++i)
+                data[static_cast<std::size_t>(t * stride + i)] = random.uniform<T>(-spread, spread);
+    }
+    index_t tokens() const { return offsets.back(); }
+    pare::view<const T, 3> part(index_t at, index_t count, index_t each) const {
+        return {data.data() + at, {tokens(), count, each}, {stride, each, 1}};
+    }
+    pare::view<const T, 3> q() const { return part(0, heads, size); }
+    pare::view<const T, 3> k() const { return part(heads * size, groups, size); }
+    pare::view<const T, 3> v() const { return part((heads + groups) * size, groups, value_size); }
+    /// Sequence s alone.
+    problem alone(std::size_t s) const {
+        problem one = *this;
+        one.offsets = {0, offsets[s + 1] - offsets[s]};
+        one.data.assign(data.begin() + offsets[s] * stride, data.begin() + offsets[s + 1] * stride);
+        return one;
+    }
+};
+
+template <class T>
+struct answer {
+    std::vector<T> out, scores;
+};
+
+template <class Policy, class T>
+answer<T> run_attention(const Policy& policy, const problem<T>& p,
+                        const pare::attention_options<T>& o = {}) {
+    answer<T> a{
+        std::vector<T>(static_cast<std::size_t>(p.tokens() * p.heads * p.value_size), poison<T>()),
+        std::vector<T>(static_cast<std::size_t>(p.tokens()), poison<T>())};
+    pare::workspace scratch;
+    pare::attention(policy, p.q(), p.k(), p.v(), p.offsets,
+                    pare::view<T, 3>(a.out.data(), p.tokens(), p.heads, p.value_size), a.scores, o,
+                    scratch);
+    return a;
+}
+
+// The definition: probabilities first, in long double, then their importance.
+template <class T>
+answer<real> oracle(const problem<T>& p, const pare::attention_options<T>& o) {
+    answer<real> a;
+    const auto q = p.q(), k = p.k(), v = p.v();
+    const real scale =
+        o.scale != 0 ? static_cast<real>(o.scale) : 1 / std::sqrt(static_cast<real>(p.size));
+    for (std::size_t s = 0; s + 1 < p.offsets.size(); ++s) {
+        const index_t at = p.offsets[s], n = p.offsets[s + 1] - at;
+        std::vector<double> all; // [heads, n, n]
+        for (index_t h = 0; h < p.heads; ++h)
+            for (index_t i = 0; i < n; ++i) {
+                std::vector<real> e;
+                real sum = 0;
+                for (index_t j = 0; j < n; ++j) {
+                    const index_t distance = std::abs(i - j);
+                    real logit = 0;
+                    for (index_t x = 0; x < p.size; ++x)
+                        logit += static_cast<real>(q(at + i, h, x)) *
+                                 static_cast<real>(k(at + j, h * p.groups / p.heads, x));
+                    logit *= scale;
+                    if (o.key_bias.extent(0) > 0) logit += static_cast<real>(o.key_bias(at + j));
+                    if (o.head_slopes.extent(0) > 0)
+                        logit -= static_cast<real>(o.head_slopes(h)) * static_cast<real>(distance);
+                    const bool hidden = (o.mask.causal && j > i) ||
+                                        (o.mask.window > 0 && distance >= o.mask.window);
+                    e.push_back(hidden ? 0 : std::exp(logit));
+                    sum += e.back();
+                }
+                for (real x : e) all.push_back(static_cast<double>(x / sum));
+            }
+        for (index_t i = 0; i < n; ++i)
+            for (index_t h = 0; h < p.heads; ++h)
+                for (index_t x = 0; x < p.value_size; ++x) {
+                    real y = 0;
+                    for (index_t j = 0; j < n; ++j)
+                        y += static_cast<real>(all[static_cast<std::size_t>((h * n + i) * n + j)]) *
+                             static_cast<real>(v(at + j, h * p.groups / p.heads, x));
+                    a.out.push_back(y);
+                }
+        std::vector<double> scores(static_cast<std::size_t>(n));
+        pare::importance(pare::seq, pare::view<const double, 3>(all.data(), p.heads, n, n), scores,
+                         {o.scores, o.fixed_length, o.mask, o.queries});
+        a.scores.insert(a.scores.end(), scores.begin(), scores.end());
+    }
+    return a;
+}
+
+template <class T>
+void check(const answer<T>& a, const answer<real>& expected) {
+    REQUIRE(a.out.size() == expected.out.size());
+    REQUIRE(a.scores.size() == expected.scores.size());
+    // Logits of up to 2 * 2 * size in T, and exp of xsimd within a few roundings.
+    const double relative = std::is_same_v<T, float> ? 2e-5 : 1e-13;
+    double worst = 0;
+    for (std::size_t i = 0; i < a.out.size(); ++i)
+        worst = std::max(worst, static_cast<double>(std::abs(a.out[i] - expected.out[i])));
+    for (std::size_t i = 0; i < a.scores.size(); ++i)
+        worst = std::max(worst, static_cast<double>(std::abs(a.scores[i] - expected.scores[i]) /
+                                                    (1 + expected.scores[i])));
+    REQUIRE(worst < relative); // NaN fails too
+}
+
+template <class T>
+std::vector<pare::attention_options<T>> all_options() {
+    std::vector<pare::attention_options<T>> all(8);
+    all[1].mask.causal = true;
+    all[2].mask = {true, 5};
+    all[3].mask = {false, 20};
+    all[4].scores = pare::score_scale::per_query;
+    all[4].queries = pare::counted_queries::first();
+    all[5].queries = pare::counted_queries::last(7);
+    all[5].scale = 0.3;
+    all[6].scores = pare::score_scale::fixed;
+    all[6].fixed_length = 64;
+    all[7].mask.causal = true;
+    all[7].queries = pare::counted_queries::last(3);
+    return all;
+}
+
+} // namespace
+
+TEMPLATE_LIST_TEST_CASE("attention and its scores are the definition's", "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    const std::vector<std::vector<int>> batches = {{},           {0},          {1},  {2, 0, 1},
+                                                   {15, 16, 17}, {31, 32, 33}, {64}, {48, 100}};
+    for (const auto& lengths : batches)
+        for (const auto& o : all_options<T>()) {
+            const index_t groups = random.integer(1, 2), size = random.integer(1, 40),
+                          value_size = random.integer(1, 70);
+            CAPTURE(lengths, o.mask.causal, o.mask.window, groups, size, value_size);
+            const problem<T> p(groups * random.integer(1, 3), groups, size, value_size, lengths,
+                               random);
+            check(run_attention(TestType::policy(), p, o), oracle(p, o));
+        }
+}
+
+TEMPLATE_LIST_TEST_CASE("long sequences, and sizes of real models", "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    for (index_t size : {32, 64}) {
+        const problem<T> p(2, 2, size, size, {300, 520}, random, 1);
+        for (bool causal : {false, true}) {
+            pare::attention_options<T> o;
+            o.mask.causal = causal;
+            check(run_attention(TestType::policy(), p, o), oracle(p, o));
+        }
+    }
+}
+
+TEMPLATE_LIST_TEST_CASE("biases of keys and of distance", "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    const problem<T> p(4, 2, 16, 16, {5, 37, 1, 70}, random);
+    std::vector<T> bias = random.vector<T>(p.tokens(), -3, 0);
+    const std::vector<T> slopes = {T(0.5), T(0.25), T(0.125), T(0)};
+    pare::attention_options<T> o;
+    o.key_bias = pare::view<const T, 1>(bias.data(), p.tokens());
+    check(run_attention(TestType::policy(), p, o), oracle(p, o));
+    o.head_slopes = pare::view<const T, 1>(slopes.data(), 4);
+    o.mask.causal = true;
+    check(run_attention(TestType::policy(), p, o), oracle(p, o));
+
+    // Minus infinity removes a key: as if the token were not there.
+    o = {};
+    o.key_bias = pare::view<const T, 1>(bias.data(), p.tokens());
+    std::fill(bias.begin(), bias.end(), T(0));
+    bias[3] = bias[50] = -std::numeric_limits<T>::infinity();
+    const auto removed = run_attention(TestType::policy(), p, o);
+    check(removed, oracle(p, o));
+    CHECK(removed.scores[3] == 0);
+}
+
+TEMPLATE_LIST_TEST_CASE("a sequence's result does not depend on batch, order or threads", "",
+                        runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    std::vector<int> lengths;
+    for (int s = 0; s < 12; ++s) lengths.push_back(static_cast<int>(random.integer(1, 90)));
+    lengths.push_back(530);
+    const problem<T> p(3, 1, 24, 24, lengths, random);
+    for (const auto& o : {all_options<T>()[0], all_options<T>()[2]}) {
+        const auto together = run_attention(TestType::policy(), p, o);
+        const auto row = static_cast<std::ptrdiff_t>(p.heads * p.value_size);
+        for (std::size_t s = 0; s < lengths.size(); ++s) {
+            const auto one = run_attention(TestType::policy(), p.alone(s), o);
+            const std::vector<T> out(together.out.begin() + p.offsets[s] * row,
+                                     together.out.begin() + p.offsets[s + 1] * row);
+            const std::vector<T> scores(together.scores.begin() + p.offsets[s],
+                                        together.scores.begin() + p.offsets[s + 1]);
+            CHECK(same_bits(one.out, out));
+            CHECK(same_bits(one.scores, scores));
+        }
+#ifdef _OPENMP
+        if constexpr (!std::is_same_v<decltype(TestType::policy()), decltype(run_seq::policy())>)
+            for (int threads : {1, 2, 5}) {
+                const auto other = run_attention(pare::simd.with(pare::openmp{threads}), p, o);
+                CHECK(same_bits(other.out, together.out));
+                CHECK(same_bits(other.scores, together.scores));
+            }
+#endif
+    }
+}
+
+TEMPLATE_LIST_TEST_CASE("attention without scores, and with large logits", "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    const problem<T> p(2, 2, 8, 8, {40}, random, 30); // logits of thousands: one key takes all
+    const auto with = run_attention(TestType::policy(), p);
+    for (T x : with.out) REQUIRE(std::abs(x) <= 31);
+    std::vector<T> out(with.out.size(), poison<T>());
+    pare::workspace scratch;
+    pare::attention(TestType::policy(), p.q(), p.k(), p.v(), p.offsets,
+                    pare::view<T, 3>(out.data(), p.tokens(), p.heads, p.value_size), {}, scratch);
+    CHECK(same_bits(out, with.out));
+}
+
+TEST_CASE("what attention cannot use, it says in numbers") {
+    random_source random;
+    problem<float> p(4, 2, 8, 6, {3, 4}, random);
+    std::vector<float> out(7 * 4 * 6), scores(7);
+    const pare::view<float, 3> result(out.data(), 7, 4, 6);
+    pare::workspace scratch;
+    const auto sentence = [&](const auto& q, const auto& offsets, auto& s,
+                              const pare::attention_options<float>& o = {}) {
+        return sentence_of<pare::error>(
+            [&] { pare::attention(pare::simd, q, p.k(), p.v(), offsets, result, s, o, scratch); });
+    };
+    CHECK_THAT(sentence(p.part(0, 3, 8), p.offsets, scores),
+               ContainsSubstring("pare::attention: q is 7x3x8, k 7x2x8, v 7x2x6, out 7x4x6"));
+    CHECK_THAT(sentence(p.q(), std::vector<int>{0, 3, 6}, scores),
+               ContainsSubstring("offsets end at 6, q has 7 tokens"));
+    CHECK_THAT(sentence(p.q(), std::vector<int>{0, 5, 4, 7}, scores),
+               ContainsSubstring("offset 1 is 5, the next 4"));
+    std::vector<float> few(5);
+    CHECK_THAT(sentence(p.q(), p.offsets, few), ContainsSubstring("5 scores, 7 tokens"));
+    pare::attention_options<float> o;
+    o.key_bias = pare::view<const float, 1>(few.data(), 5);
+    CHECK_THAT(sentence(p.q(), p.offsets, scores, o),
+               ContainsSubstring("5 key biases, 7 are expected"));
+    o = {};
+    o.head_slopes = pare::view<const float, 1>(few.data(), 5);
+    CHECK_THAT(sentence(p.q(), p.offsets, scores, o),
+               ContainsSubstring("5 slopes, 4 are expected"));
+    p.data[static_cast<std::size_t>(4 * p.stride)] = std::numeric_limits<float>::quiet_NaN();
+    CHECK_THAT(sentence(p.q(), p.offsets, scores),
+               ContainsSubstring("of sequence 1 sums up to nan"));
+}

@@ -1,0 +1,344 @@
+// Scores from attention probabilities against a sum in long double: layouts, lengths, masks,
+// scales, counted queries; the adjoint; sums across layers.
+#include "policies.hpp"
+#include "support.hpp"
+#include <pare/importance.hpp>
+
+#include <algorithm>
+#include <cstdint>
+
+namespace {
+
+using pare::counted_queries;
+using pare::importance_options;
+using pare::score_scale;
+
+// Softmax rows over the keys that a query sees, for one sequence: [heads][queries][keys], 0 where
+// hidden.
+struct sequence_attention {
+    index_t heads, queries, keys;
+    std::vector<double> p;
+
+    sequence_attention(index_t h, index_t q, index_t k, const pare::attention_mask& mask,
+                       random_source& random)
+        : heads(h), queries(q), keys(k), p(static_cast<std::size_t>(h * q * k), 0.0) {
+        for (index_t i = 0; i < h * q; ++i) {
+            double sum = 0;
+            for (index_t j = 0; j < k; ++j)
+                if (sees(mask, i % q, j)) sum += at(i / q, i % q, j) = random.uniform(0.01, 1);
+            for (index_t j = 0; j < k; ++j)
+                if (sum > 0) at(i / q, i % q, j) /= sum;
+        }
+    }
+    bool sees(const pare::attention_mask& mask, index_t q, index_t k) const {
+        const index_t distance = k - (q + keys - queries);
+        if (mask.causal && distance > 0) return false;
+        return mask.window == 0 || std::abs(distance) < mask.window;
+    }
+    double& at(index_t h, index_t q, index_t k) {
+        return p[static_cast<std::size_t>((h * queries + q) * keys + k)];
+    }
+    double at(index_t h, index_t q, index_t k) const {
+        return p[static_cast<std::size_t>((h * queries + q) * keys + k)];
+    }
+};
+
+bool counts(const counted_queries& which, index_t q, index_t queries) {
+    const index_t begin = which.begin < 0 ? queries + which.begin : which.begin;
+    const index_t end = which.end < 0 ? queries + which.end : which.end;
+    return q >= begin && q < end;
+}
+
+// The definition.
+template <class T>
+std::vector<real> oracle(const sequence_attention& a, const importance_options& o) {
+    std::vector<real> scores(static_cast<std::size_t>(a.keys));
+    for (index_t k = 0; k < a.keys; ++k) {
+        real sum = 0, uniform = 0;
+        index_t counted = 0;
+        for (index_t q = 0; q < a.queries; ++q) {
+            if (!counts(o.queries, q, a.queries)) continue;
+            ++counted;
+            if (!a.sees(o.mask, q, k)) continue;
+            index_t seen = 0;
+            for (index_t j = 0; j < a.keys; ++j) seen += a.sees(o.mask, q, j);
+            uniform += real(1) / static_cast<real>(seen);
+            for (index_t h = 0; h < a.heads; ++h) sum += static_cast<T>(a.at(h, q, k));
+        }
+        real by = static_cast<real>(counted);
+        if (o.scale == score_scale::relative) by = uniform;
+        if (o.scale == score_scale::fixed) by = static_cast<real>(o.length);
+        by *= static_cast<real>(a.heads);
+        scores[static_cast<std::size_t>(k)] = by > 0 ? sum / by : 0;
+    }
+    return scores;
+}
+
+std::vector<importance_options> all_options() {
+    std::vector<importance_options> all;
+    for (score_scale scale : {score_scale::relative, score_scale::per_query, score_scale::fixed})
+        for (pare::attention_mask mask : {pare::attention_mask{}, {true, 0}, {true, 3}, {false, 5}})
+            for (counted_queries queries :
+                 {counted_queries::all(), counted_queries::first(), counted_queries::last(4)})
+                all.push_back({scale, 12.5, mask, queries});
+    return all;
+}
+
+template <class T>
+void check(const std::vector<T>& scores, const std::vector<real>& expected) {
+    REQUIRE(scores.size() == expected.size());
+    for (std::size_t k = 0; k < scores.size(); ++k) {
+        CAPTURE(k);
+        REQUIRE_THAT(
+            static_cast<double>(scores[k]),
+            Catch::Matchers::WithinAbs(static_cast<double>(expected[k]), tolerance<T> * 40));
+    }
+}
+
+} // namespace
+
+TEMPLATE_LIST_TEST_CASE("scores of one sequence are the definition's", "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    for (const importance_options& o : all_options())
+        for (const auto& [q, k] : {std::pair<index_t, index_t>{0, 0},
+                                   {1, 1},
+                                   {7, 7},
+                                   {33, 33},
+                                   {64, 64},
+                                   {5, 70},
+                                   {1, 19},
+                                   {131, 131}}) {
+            CAPTURE(q, k, o.mask.causal, o.mask.window, o.queries.begin, o.queries.end);
+            const index_t h = random.integer(1, 5);
+            const sequence_attention a(h, q, k, o.mask, random);
+            const std::vector<T> p(a.p.begin(), a.p.end());
+            std::vector<T> scores(static_cast<std::size_t>(k), poison<T>());
+            pare::importance(TestType::policy(), pare::view<const T, 3>(p.data(), h, q, k), scores,
+                             o);
+            check(scores, oracle<T>(a, o));
+        }
+}
+
+TEMPLATE_LIST_TEST_CASE("the same attention in six layouts has identical scores", "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    const auto policy = TestType::policy();
+    const index_t heads = 3, room = 41;
+    for (const importance_options& o : all_options()) {
+        std::vector<std::int64_t> lengths, offsets = {0};
+        std::vector<sequence_attention> all;
+        for (index_t b = 0; b < 4; ++b) {
+            lengths.push_back(b == 2 ? 1 : random.integer(1, room));
+            offsets.push_back(offsets.back() + lengths.back());
+            all.emplace_back(heads, lengths.back(), lengths.back(), o.mask, random);
+        }
+        const auto batch = static_cast<index_t>(all.size());
+
+        // Packed.
+        std::vector<T> packed, expected(static_cast<std::size_t>(offsets.back()), poison<T>());
+        for (const auto& a : all) packed.insert(packed.end(), a.p.begin(), a.p.end());
+        pare::importance_packed(policy, packed, heads, offsets, expected, o);
+
+        // Padded, in any order of dimensions, with NaN where nothing is. Strides of b, h, q, k:
+        const index_t n = room;
+        const std::array<index_t, 4> layouts[] = {{heads * n * n, n * n, n, 1},     // [b,h,q,k]
+                                                  {n * n, batch * n * n, n, 1},     // [h,b,q,k]
+                                                  {heads * n * n, n, heads * n, 1}, // [b,q,h,k]
+                                                  {heads * n * n, n * n, 1, n}};    // [b,h,k,q]
+        const auto fill = [&](T* at, const std::array<index_t, 4>& strides) {
+            for (index_t b = 0; b < batch; ++b) {
+                const auto& a = all[static_cast<std::size_t>(b)];
+                for (index_t h = 0; h < heads; ++h)
+                    for (index_t i = 0; i < a.queries; ++i)
+                        for (index_t k = 0; k < a.keys; ++k)
+                            if (a.sees(o.mask, i, k)) // what the mask hides is not read
+                                at[b * strides[0] + h * strides[1] + i * strides[2] +
+                                   k * strides[3]] = static_cast<T>(a.at(h, i, k));
+            }
+        };
+        const auto compare = [&](const pare::view<const T, 4>& p, bool identical = true) {
+            std::vector<T> scores(static_cast<std::size_t>(batch * n), poison<T>());
+            pare::importance(policy, p, lengths, pare::view<T, 2>(scores.data(), batch, n), o);
+            for (index_t b = 0; b < batch; ++b)
+                for (index_t k = 0; k < n; ++k) {
+                    const auto s = static_cast<std::size_t>(b);
+                    const T score = scores[static_cast<std::size_t>(b * n + k)];
+                    const T other =
+                        k < lengths[s] ? expected[static_cast<std::size_t>(offsets[s] + k)] : T(0);
+                    if (identical)
+                        REQUIRE(same_bits(score, other));
+                    else
+                        REQUIRE(std::abs(score - other) <= static_cast<T>(10 * tolerance<T>));
+                }
+        };
+        const auto size = static_cast<std::size_t>(batch * heads * n * n);
+        for (const auto& strides : layouts) {
+            std::vector<T> padded(size, poison<T>());
+            fill(padded.data(), strides);
+            // Where keys are not contiguous, sums are made in another order.
+            compare({padded.data(), {batch, heads, n, n}, strides}, strides[3] == 1);
+        }
+        std::vector<T> layers(3 * size, poison<T>()); // the middle of [l,b,h,q,k]
+        fill(layers.data() + size, layouts[0]);
+        compare({layers.data() + size, {batch, heads, n, n}, layouts[0]});
+
+        // One sequence at a time, [h,q,k].
+        for (index_t b = 0; b < batch; ++b) {
+            const auto s = static_cast<std::size_t>(b);
+            const std::vector<T> p(all[s].p.begin(), all[s].p.end());
+            std::vector<T> scores(static_cast<std::size_t>(lengths[s]));
+            pare::importance(policy,
+                             pare::view(p.data(), {heads, lengths[s], lengths[s]},
+                                        {lengths[s] * lengths[s], lengths[s], 1}),
+                             scores, o);
+            REQUIRE(std::equal(scores.begin(), scores.end(), expected.begin() + offsets[s],
+                               [](T x, T y) { return same_bits(x, y); }));
+        }
+    }
+}
+
+TEMPLATE_LIST_TEST_CASE("uniform attention has relative scores of 1 under any mask", "", runs) {
+    using T = typename TestType::type;
+    for (pare::attention_mask mask : {pare::attention_mask{}, {true, 0}, {true, 7}, {false, 9}})
+        for (index_t n : {1, 8, 100, 400}) {
+            importance_options o;
+            o.mask = mask;
+            std::vector<T> p(static_cast<std::size_t>(2 * n * n), poison<T>()), scores(p.size());
+            for (index_t h = 0; h < 2; ++h)
+                for (index_t q = 0; q < n; ++q) {
+                    const auto seen = pare::detail::visible_keys(mask, q, n, n);
+                    for (index_t k = seen.begin; k < seen.end; ++k)
+                        p[static_cast<std::size_t>((h * n + q) * n + k)] =
+                            1 / static_cast<T>(seen.size());
+                }
+            pare::importance(TestType::policy(), pare::view<const T, 3>(p.data(), 2, n, n),
+                             pare::view<T, 1>(scores.data(), n), o);
+            for (index_t k = 0; k < n; ++k)
+                CHECK_THAT(static_cast<double>(scores[static_cast<std::size_t>(k)]),
+                           Catch::Matchers::WithinAbs(1, 10 * tolerance<T>));
+        }
+}
+
+TEMPLATE_LIST_TEST_CASE("the adjoint is the adjoint, and adds", "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    const index_t batch = 3, heads = 2, n = 37;
+    for (const importance_options& o : all_options()) {
+        const std::vector<int> lengths = {37, 1, 20};
+        const auto size = static_cast<std::size_t>(batch * heads * n * n);
+        const std::vector<T> p = random.vector<T>(static_cast<index_t>(size));
+        const std::vector<T> g = random.vector<T>(batch * n),
+                             start = random.vector<T>(static_cast<index_t>(size));
+        std::vector<T> gradient = start, scores(static_cast<std::size_t>(batch * n));
+        const pare::view<const T, 4> probabilities(p.data(), batch, heads, n, n);
+        pare::importance(TestType::policy(), probabilities, lengths,
+                         pare::view<T, 2>(scores.data(), batch, n), o);
+        pare::importance_backward(TestType::policy(), pare::view<const T, 2>(g.data(), batch, n),
+                                  lengths, pare::view<T, 4>(gradient.data(), batch, heads, n, n),
+                                  o);
+        real left = 0, right = 0, scale = 0;
+        for (std::size_t i = 0; i < scores.size(); ++i) {
+            left += static_cast<real>(scores[i]) * static_cast<real>(g[i]);
+            scale += std::abs(static_cast<real>(scores[i]) * static_cast<real>(g[i]));
+        }
+        for (std::size_t i = 0; i < size; ++i) {
+            right += static_cast<real>(p[i]) *
+                     (static_cast<real>(gradient[i]) - static_cast<real>(start[i]));
+            scale += std::abs(static_cast<real>(p[i])) * static_cast<real>(rounding<T>);
+        }
+        CHECK_THAT(
+            static_cast<double>(left - right),
+            Catch::Matchers::WithinAbs(0, 100 * tolerance<T> * static_cast<double>(scale + 1)));
+    }
+}
+
+TEMPLATE_LIST_TEST_CASE("scores do not depend on the number of threads", "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    const index_t batch = 3, heads = 5, n = 150;
+    const std::vector<T> p = random.vector<T>(batch * heads * n * n, 0, 1);
+    const auto scores = [&](auto policy) {
+        std::vector<T> s(static_cast<std::size_t>(batch * n));
+        pare::importance(policy, pare::view<const T, 4>(p.data(), batch, heads, n, n),
+                         std::vector<int>{}, pare::view<T, 2>(s.data(), batch, n));
+        return s;
+    };
+    const auto expected = scores(TestType::policy());
+#ifdef _OPENMP
+    if constexpr (!std::is_same_v<decltype(TestType::policy()), decltype(run_seq::policy())>)
+        for (int threads : {1, 2, 5})
+            CHECK(same_bits(scores(pare::simd.with(pare::openmp{threads})), expected));
+#endif
+    CHECK(same_bits(scores(TestType::policy()), expected));
+}
+
+TEST_CASE("what importance cannot use, it says in numbers") {
+    std::vector<float> p(2 * 3 * 4 * 4, 0.25f), scores(8, 7.f);
+    const pare::view<const float, 4> batch(p.data(), 2, 3, 4, 4);
+    const pare::view<float, 2> out(scores.data(), 2, 4);
+    const auto sentence = [&](auto&& f) { return sentence_of<pare::error>(f); };
+    CHECK_THAT(sentence([&] {
+                   pare::importance(pare::simd, batch, std::vector<int>{4, 5}, out);
+               }),
+               ContainsSubstring("pare::importance: sequence 1 has length 5, probabilities 3x4x4"));
+    CHECK_THAT(sentence([&] { pare::importance(pare::simd, batch, std::vector<int>{4}, out); }),
+               ContainsSubstring("probabilities of 2 sequences, 1 lengths"));
+    CHECK_THAT(sentence([&] {
+                   pare::importance(pare::simd, batch, std::vector<int>{},
+                                    pare::view<float, 2>(scores.data(), 1, 8));
+               }),
+               ContainsSubstring("scores 1x8"));
+    pare::importance_options o;
+    o.scale = score_scale::fixed;
+    CHECK_THAT(sentence([&] { pare::importance(pare::simd, batch, std::vector<int>{}, out, o); }),
+               ContainsSubstring("the fixed length is 0"));
+    o = {};
+    o.mask.window = -2;
+    CHECK_THAT(sentence([&] { pare::importance(pare::simd, batch, std::vector<int>{}, out, o); }),
+               ContainsSubstring("the window is -2"));
+    CHECK_THAT(
+        sentence([&] {
+            pare::importance_packed(pare::simd, p, 3, std::vector<int>{0, 4, 7},
+                                    std::vector<float>(7));
+        }),
+        ContainsSubstring("96 probabilities and 7 scores, 3 heads and 7 tokens in 2 sequences "
+                          "have 75 and 7"));
+    p[16 * 3 + 5] = std::numeric_limits<float>::quiet_NaN(); // sequence 1, key 1
+    CHECK_THAT(sentence([&] { pare::importance(pare::simd, batch, std::vector<int>{}, out); }),
+               ContainsSubstring("the attention to key 1 of sequence 1 sums up to nan"));
+    CHECK(scores == std::vector<float>(8, 7.f)); // nothing was written
+}
+
+TEST_CASE("scores add up across layers and steps") {
+    pare::score_accumulator sums;
+    sums.add(std::vector<float>{1, 2, 3});
+    sums.add(std::vector<double>{1, 1, 1, 5}); // a new token
+    const auto values = [&] {
+        return std::vector<double>(sums.sums().data_handle(),
+                                   sums.sums().data_handle() + sums.sums().extent(0));
+    };
+    CHECK(values() == std::vector<double>{2, 3, 4, 5});
+    sums.keep(std::vector<int>{0, 2, 3});
+    CHECK(values() == std::vector<double>{2, 4, 5});
+    CHECK_THAT(sentence_of<pare::shape_error>([&] { sums.add(std::vector<float>{1}); }),
+               ContainsSubstring("1 scores, there are 3 tokens"));
+    CHECK_THAT(sentence_of<pare::value_error>([&] {
+                   sums.keep(std::vector<int>{1, 1});
+               }),
+               ContainsSubstring("index 1 is 1 after 1, of 3 tokens"));
+    CHECK_THAT(sentence_of<pare::value_error>([&] { sums.keep(std::vector<int>{3}); }),
+               ContainsSubstring("index 0 is 3"));
+    CHECK_THROWS_AS(sums.add(std::vector<float>{1, 2, std::numeric_limits<float>::infinity()}),
+                    pare::value_error);
+    CHECK(values() == std::vector<double>{2, 4, 5});
+    CHECK_THROWS_AS(pare::score_accumulator(-1), pare::value_error);
+
+    pare::score_accumulator forgetful(0.5);
+    forgetful.add(std::vector<float>{4});
+    forgetful.add(std::vector<float>{1});
+    CHECK(forgetful.sums()(0) == 3);
+}
