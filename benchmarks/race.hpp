@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <cstring>
 #include <random>
 #include <vector>
 
@@ -71,6 +72,20 @@ double read_seconds(const T* x, index_t n, int count) {
             sum[0].store_unaligned(&sums[static_cast<std::size_t>(part) * 64]);
         });
         benchmark::DoNotOptimize(sums.data());
+    });
+}
+
+/// Seconds to copy `n` numbers once with `count` threads: the limit of a kernel that must read and
+/// write as many.
+template <class T>
+double copy_seconds(const T* from, T* to, index_t n, int count) {
+    return seconds([&] {
+        threads{count}.run(count, [&](index_t part, index_t) {
+            const index_t begin = n * part / count, end = n * (part + 1) / count;
+            std::memcpy(to + begin, from + begin,
+                        static_cast<std::size_t>(end - begin) * sizeof(T));
+        });
+        benchmark::DoNotOptimize(to);
     });
 }
 

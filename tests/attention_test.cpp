@@ -257,9 +257,9 @@ TEST_CASE("what attention cannot use, it says in numbers") {
     CHECK_THAT(sentence(p.part(0, 3, 8), p.offsets, scores),
                ContainsSubstring("pare::attention: q is 7x3x8, k 7x2x8, v 7x2x6, out 7x4x6"));
     CHECK_THAT(sentence(p.q(), std::vector<int>{0, 3, 6}, scores),
-               ContainsSubstring("offsets end at 6, q has 7 tokens"));
+               ContainsSubstring("offsets go from 0 to 6, there are 7 tokens"));
     CHECK_THAT(sentence(p.q(), std::vector<int>{0, 5, 4, 7}, scores),
-               ContainsSubstring("offset 1 is 5, the next 4"));
+               ContainsSubstring("offset 2 is 4 after 5"));
     std::vector<float> few(5);
     CHECK_THAT(sentence(p.q(), p.offsets, few), ContainsSubstring("5 scores, 7 tokens"));
     pare::attention_options<float> o;
@@ -271,6 +271,5 @@ TEST_CASE("what attention cannot use, it says in numbers") {
     CHECK_THAT(sentence(p.q(), p.offsets, scores, o),
                ContainsSubstring("5 slopes, 4 are expected"));
     p.data[static_cast<std::size_t>(4 * p.stride)] = std::numeric_limits<float>::quiet_NaN();
-    CHECK_THAT(sentence(p.q(), p.offsets, scores),
-               ContainsSubstring("of sequence 1 sums up to nan"));
+    CHECK_THAT(sentence(p.q(), p.offsets, scores), ContainsSubstring("of sequence 1 sums up to "));
 }

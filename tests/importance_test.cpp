@@ -300,16 +300,14 @@ TEST_CASE("what importance cannot use, it says in numbers") {
     o.mask.window = -2;
     CHECK_THAT(sentence([&] { pare::importance(pare::simd, batch, std::vector<int>{}, out, o); }),
                ContainsSubstring("the window is -2"));
-    CHECK_THAT(
-        sentence([&] {
-            pare::importance_packed(pare::simd, p, 3, std::vector<int>{0, 4, 7},
-                                    std::vector<float>(7));
-        }),
-        ContainsSubstring("96 probabilities and 7 scores, 3 heads and 7 tokens in 2 sequences "
-                          "have 75 and 7"));
+    CHECK_THAT(sentence([&] {
+                   pare::importance_packed(pare::simd, p, 3, std::vector<int>{0, 4, 7},
+                                           std::vector<float>(7));
+               }),
+               ContainsSubstring("96 probabilities, 3 heads and 7 tokens in 2 sequences have 75"));
     p[16 * 3 + 5] = std::numeric_limits<float>::quiet_NaN(); // sequence 1, key 1
     CHECK_THAT(sentence([&] { pare::importance(pare::simd, batch, std::vector<int>{}, out); }),
-               ContainsSubstring("the attention to key 1 of sequence 1 sums up to nan"));
+               ContainsSubstring("the attention to key 1 of sequence 1 sums up to "));
     CHECK(scores == std::vector<float>(8, 7.f)); // nothing was written
 }
 

@@ -1,6 +1,7 @@
 // Softmax attention over packed sequences that also says how much attention each token receives.
 #pragma once
 
+#include "core/checks.hpp"
 #include "importance.hpp"
 
 #include <cmath>
@@ -50,15 +51,7 @@ void check_attention(const attention_call<T, Offset>& c, const Offsets& offsets,
     };
     check_vector(" key biases, ", c.key_bias.extent(0), tokens);
     check_vector(" slopes, ", c.head_slopes.extent(0), heads);
-    if (offsets.extent(0) > 1 && offsets.stride(0) != 1)
-        fail<shape_error>(name, "offsets have stride ", offsets.stride(0));
-    for (index_t s = 0; s < c.sequences; ++s)
-        if (c.length(s) < 0 || c.begin(0) != 0)
-            fail<shape_error>(name, "offset ", s, " is ", c.begin(s), ", the next ",
-                              c.begin(s + 1));
-    const index_t end = c.sequences > 0 ? c.begin(c.sequences) : 0;
-    if (end != tokens)
-        fail<shape_error>(name, "offsets end at ", end, ", q has ", tokens, " tokens");
+    check_offsets(name, offsets, tokens);
 }
 
 } // namespace detail
@@ -94,7 +87,7 @@ void attention(const Policy& policy, const Q& q, const K& k, const V& v, const O
     call.k = as_input<3>(k);
     call.v = as_input<3>(v);
     call.offsets = o.data_handle();
-    call.sequences = std::max<index_t>(0, o.extent(0) - 1);
+    call.sequences = o.extent(0) - 1;
     call.out = as_view<3>(out);
     const auto result = as_view<1>(scores);
     call.key_bias = options.key_bias;

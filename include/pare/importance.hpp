@@ -2,7 +2,9 @@
 #pragma once
 
 #include "core/attention.hpp"
+#include "core/checks.hpp"
 #include "core/error.hpp"
+#include "core/executor.hpp"
 #include "core/view.hpp"
 #include "core/workspace.hpp"
 
@@ -189,20 +191,17 @@ void importance_packed(const Policy& policy, const P& probabilities, index_t hea
     const auto out = as_view<1>(scores);
     using T = typename decltype(p)::value_type;
     using U = typename decltype(out)::element_type;
-    const index_t sequences = std::max<index_t>(0, o.extent(0) - 1);
-    index_t tokens = 0, need = 0;
+    const index_t tokens = out.extent(0), sequences = o.extent(0) - 1;
+    detail::check_offsets("importance", o, tokens);
+    index_t need = 0;
     for (index_t s = 0; s < sequences; ++s) {
         const auto n = static_cast<index_t>(o(s + 1)) - static_cast<index_t>(o(s));
-        if (n < 0 || static_cast<index_t>(o(0)) != 0)
-            detail::fail<shape_error>("importance", "offset ", s, " is ", o(s), ", the next ",
-                                      o(s + 1));
-        tokens += n;
         need += heads * n * n;
     }
-    if (heads < 0 || p.extent(0) != need || out.extent(0) != tokens)
-        detail::fail<shape_error>("importance", p.extent(0), " probabilities and ", out.extent(0),
-                                  " scores, ", heads, " heads and ", tokens, " tokens in ",
-                                  sequences, " sequences have ", need, " and ", tokens);
+    if (heads < 0 || p.extent(0) != need)
+        detail::fail<shape_error>("importance", p.extent(0), " probabilities, ", heads,
+                                  " heads and ", tokens, " tokens in ", sequences,
+                                  " sequences have ", need);
     if (p.extent(0) > 1 && p.stride(0) != 1)
         detail::fail<shape_error>("importance", "probabilities have stride ", p.stride(0));
     double* const all = scratch.template get<double>(tokens); // written only if all are finite

@@ -2,10 +2,14 @@
 // xsimd, and <pare/tune.hpp> or <pare/ridge.hpp> for what needs Eigen.
 #pragma once
 
+#include "attention.hpp"
+#include "compact.hpp"
 #include "cost.hpp"
 #include "fisher.hpp"
+#include "importance.hpp"
 #include "policy/seq.hpp"
 #include "rearrange.hpp"
 #include "search.hpp"
 #include "shrink.hpp"
+#include "soft_mask.hpp"
 #include "version.hpp"

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/error.hpp"
+#include "core/executor.hpp"
 #include "core/view.hpp"
 #include "core/workspace.hpp"
 

@@ -1,6 +1,7 @@
 // Removing pruned units from weight matrices.
 #pragma once
 
+#include "core/checks.hpp"
 #include "core/error.hpp"
 #include "core/view.hpp"
 
@@ -34,27 +35,9 @@ std::vector<Index> kept_positions(const Mask& mask, index_t unit = 1, index_t pa
     return positions;
 }
 
-namespace detail {
-
-template <class Positions>
-void check_positions(const char* name, const Positions& p, index_t extent) {
-    if (p.extent(0) > 0 && p.stride(0) != 1)
-        fail<shape_error>(name, "positions have stride ", p.stride(0));
-    index_t last = -1;
-    for (index_t i = 0; i < p.extent(0); ++i) {
-        const index_t at = static_cast<index_t>(p(i));
-        if (at <= last || at >= extent)
-            fail<value_error>(name, "position ", i, " is ", at, ", which does not ascend below ",
-                              extent);
-        last = at;
-    }
-}
-
-} // namespace detail
-
 /// out[i, :] = weight[positions[i], :]: removes output units of weights stored out x in (query,
 /// key, value, FFN input), or input units of weights stored in x out. Any element type. `out` may
-/// be the memory of `weight` for a serial policy. Throws shape_error and value_error.
+/// be the memory of `weight`, with the same strides. Throws shape_error and value_error.
 template <class Policy, class W, class Positions, class Out>
 void keep_rows(const Policy& policy, const W& weight, const Positions& positions, Out&& out) {
     const auto w = as_input<2>(weight);

@@ -68,6 +68,16 @@ inline bool is_finite(double x) {
     std::memcpy(&bits, &x, sizeof bits);
     return (bits & 0x7ff0000000000000u) != 0x7ff0000000000000u;
 }
+inline bool is_nan(float x) {
+    std::uint32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return (bits & 0x7fffffffu) > 0x7f800000u;
+}
+inline bool is_nan(double x) {
+    std::uint64_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return (bits & 0x7fffffffffffffffu) > 0x7ff0000000000000u;
+}
 
 } // namespace detail
 } // namespace PARE_ISA

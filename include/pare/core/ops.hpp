@@ -3,9 +3,26 @@
 
 #include "config.hpp"
 
+#include <cmath>
+
 namespace pare {
 inline namespace PARE_ISA {
 namespace ops {
+
+/// c ? x : y; for vector registers xsimd's function of the same name is found by their type.
+template <class T>
+T select(bool c, const T& x, const T& y) {
+    return c ? x : y;
+}
+
+/// exp(x) for x <= 0. A backend specialises it where its registers have a faster way.
+template <class V>
+struct exp_of_negative {
+    V operator()(const V& x) const {
+        using std::exp;
+        return exp(x);
+    }
+};
 
 struct identity {
     template <class V>

@@ -4,10 +4,12 @@
 #pragma once
 
 #include "../core/attention.hpp"
+#include "../core/error.hpp"
 #include "../core/executor.hpp"
 #include "../core/ops.hpp"
 #include "../core/view.hpp"
 #include "../core/workspace.hpp"
+#include "kernels/select.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -183,22 +185,130 @@ class sequential {
         }
     }
 
-    /// out[i, :] = in[rows[i], :]. `out` may be `in` itself where rows ascend and the executor is
-    /// serial.
+    /// The first i for which x[i] is NaN, or -1. A check: every part of a call makes all of it.
+    template <class T>
+    index_t first_nan(view<const T, 1> x) const {
+        for (index_t i = 0; i < x.extent(0); ++i)
+            if (detail::is_nan(static_cast<compute_t<T>>(x(i)))) return i;
+        return -1;
+    }
+
+    /// out[i] = op(in[i], ...), computed in compute_t<Out>. `out` may be one of the inputs.
+    template <class Op, class Out, class... Ts>
+    void transform(Op op, view<Out, 1> out, view<const Ts, 1>... in) const {
+        using C = compute_t<Out>;
+        executor_.run(stretches(out.extent(0)), [=](index_t task, index_t) {
+            const index_t end = std::min(out.extent(0), (task + 1) * stretch);
+            for (index_t i = task * stretch; i < end; ++i)
+                out(i) = static_cast<Out>(op(static_cast<C>(in(i))...));
+        });
+    }
+
+    /// The same, and the sum of what was written: partial sums of at most 256 numbers in
+    /// compute_t<Out>, their total in double. Of a part of a call: the sum of what that part wrote.
+    template <class Op, class Out, class... Ts>
+    double transform_sum(Op op, view<Out, 1> out, view<const Ts, 1>... in) const {
+        using C = compute_t<Out>;
+        return sum_of_pieces(out.extent(0), [=](index_t begin, index_t end) {
+            double total = 0;
+            for (index_t i = begin; i < end;) {
+                const index_t stop = std::min(end, i + row_block);
+                C sum = 0;
+                for (; i < stop; ++i) {
+                    const C value = op(static_cast<C>(in(i))...);
+                    out(i) = static_cast<Out>(value);
+                    sum += value;
+                }
+                total += static_cast<double>(sum);
+            }
+            return total;
+        });
+    }
+
+    /// y[i, :] = scales[i] * x[i, :]. `y` may be `x`.
+    template <class T>
+    void scale_rows(view<const T, 1> scales, view<const T, 2> x, view<T, 2> y) const {
+        using C = compute_t<T>;
+        executor_.run(x.extent(0), [=](index_t i, index_t) {
+            const C scale = static_cast<C>(scales(i));
+            for (index_t j = 0; j < x.extent(1); ++j)
+                y(i, j) = static_cast<T>(scale * static_cast<C>(x(i, j)));
+        });
+    }
+
+    /// z[i, :] = scales[i] * y[i, :] and dots[i] = sum over j of x[i, j] * y[i, j], reading x and y
+    /// once. Partial sums of at most 256 columns in compute_t<T>, their total in double. `z` may be
+    /// `x` or `y`.
+    template <class T>
+    void scale_rows_dot(view<const T, 1> scales, view<const T, 2> x, view<const T, 2> y,
+                        view<T, 2> z, view<T, 1> dots) const {
+        using C = compute_t<T>;
+        executor_.run(x.extent(0), [=](index_t i, index_t) {
+            const C scale = static_cast<C>(scales(i));
+            double total = 0;
+            for (index_t j = 0; j < x.extent(1);) {
+                const index_t end = std::min(x.extent(1), j + row_block);
+                C sum = 0;
+                for (; j < end; ++j) {
+                    const C value = static_cast<C>(y(i, j));
+                    sum += static_cast<C>(x(i, j)) * value;
+                    z(i, j) = static_cast<T>(scale * value);
+                }
+                total += static_cast<double>(sum);
+            }
+            dots(i) = static_cast<T>(total);
+        });
+    }
+
+    /// How many positions select() keeps. Every part of a call counts all of them.
+    template <class Keep, class Offset>
+    index_t count_selected(const Keep& keep, index_t always, const Offset* offsets,
+                           index_t segments) const {
+        return detail::count_selected(keep, always, offsets, segments);
+    }
+
+    /// The positions i for which keep(i) holds and the first `always` ones of each segment,
+    /// ascending; where that is none of a segment, its first one with the highest score. `index`
+    /// has room for all of them, kept_offsets [segments + 1] may be `offsets`. Returns how many.
+    template <class Keep, class T, class Offset, class Index, class KeptOffset>
+    index_t select(const Keep& keep, index_t always, view<const T, 1> scores, const Offset* offsets,
+                   index_t segments, index_t room, Index* index, KeptOffset* kept_offsets) const {
+        index_t kept = -1;
+        executor_.run(1, [&](index_t, index_t) {
+            kept =
+                detail::select(keep, always, scores, offsets, segments, room, index, kept_offsets);
+        });
+        // Another part of the call has written them.
+        return kept < 0 ? count_selected(keep, always, offsets, segments) : kept;
+    }
+
+    /// The min(counts(s), size) first positions of each segment s by the order before(i, j, start
+    /// of the segment), strict and total, in ascending order. kept_offsets [segments + 1] may be
+    /// `offsets`.
+    template <class Before, class Counts, class Offset, class Index, class KeptOffset>
+    void select_first(const Before& before, const Counts& counts, const Offset* offsets,
+                      index_t segments, Index* index, KeptOffset* kept_offsets) const {
+        executor_.run(1, [=](index_t, index_t) {
+            detail::select_first(before, counts, offsets, segments, index, kept_offsets);
+        });
+    }
+
+    /// out[i, :] = in[rows[i], :]. Where rows ascend, `out` may start where `in` does, with the
+    /// same strides, or with contiguous rows that are closer together.
     template <class T, class Index>
     void gather_rows(view<const T, 2> in, const Index* rows, view<T, 2> out) const {
-        const index_t columns = in.extent(1);
-        const bool contiguous = in.stride(1) == 1 && out.stride(1) == 1;
-        executor_.run(out.extent(0), [=](index_t i, index_t) {
-            const index_t from = static_cast<index_t>(rows[i]);
-            if (contiguous) {
-                if (columns > 0)
-                    std::memmove(&out(i, 0), &in(from, 0),
-                                 static_cast<std::size_t>(columns) * sizeof(T));
-            } else {
-                for (index_t j = 0; j < columns; ++j) out(i, j) = in(from, j);
-            }
-        });
+        detail::copy_rows(
+            executor_, out.extent(0), in, [=](index_t i) { return static_cast<index_t>(rows[i]); },
+            out, [](index_t i) { return i; });
+    }
+
+    /// out[rows[i], :] = in[i, :]; the other rows of `out` stay. Rows ascend, memory does not
+    /// overlap.
+    template <class T, class Index>
+    void scatter_rows(view<const T, 2> in, const Index* rows, view<T, 2> out) const {
+        detail::copy_rows(
+            executor_, in.extent(0), in, [](index_t i) { return i; }, out,
+            [=](index_t i) { return static_cast<index_t>(rows[i]); });
     }
 
     /// out[:, j] = in[:, columns[j]]. `out` may be `in` itself where columns ascend.
@@ -212,6 +322,24 @@ class sequential {
 
   protected:
     static constexpr index_t row_block = 256;
+    static constexpr index_t stretch = 4096; // numbers that one task transforms
+
+    static index_t stretches(index_t n) { return (n + stretch - 1) / stretch; }
+
+    /// The sum of sum(begin, end) over pieces of 0 ... n, the same pieces for any number of
+    /// threads.
+    template <class Sum>
+    double sum_of_pieces(index_t n, const Sum& sum) const {
+        constexpr index_t most = 64;
+        double sums[most] = {};
+        const index_t pieces = std::min(most, stretches(n));
+        executor_.run(pieces, [&](index_t piece, index_t) {
+            sums[piece] = sum(n * piece / pieces, n * (piece + 1) / pieces);
+        });
+        double total = 0;
+        for (index_t piece = 0; piece < pieces; ++piece) total += sums[piece];
+        return total;
+    }
 
   private:
     Executor executor_;

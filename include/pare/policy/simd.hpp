@@ -3,7 +3,10 @@
 #pragma once
 
 #include "kernels/attention.hpp"
+#include "kernels/exponential.hpp"
 #include "kernels/gram.hpp"
+#include "kernels/registers.hpp"
+#include "kernels/rows.hpp"
 #include "kernels/sums.hpp"
 #include "seq.hpp"
 
@@ -130,6 +133,58 @@ class vectorised : public sequential<Executor> {
             (B::load_unaligned(scores + i) + change).store_unaligned(scores + i);
         }
         base::exchange(n - i, values + i, scores + i, add + i, drop + i);
+    }
+
+    template <class T>
+    index_t first_nan(view<const T, 1> x) const {
+        if constexpr (detail::has_batch<T>) {
+            if (x.stride(0) == 1) return detail::first_nan(x.extent(0), x.data_handle());
+        }
+        return base::first_nan(x);
+    }
+
+    template <class Op, class Out, class... Ts>
+    void transform(Op op, view<Out, 1> out, view<const Ts, 1>... in) const {
+        if constexpr (detail::has_batch<Out> && (std::is_same_v<Out, Ts> && ...)) {
+            const auto piece = [=](index_t task, index_t) {
+                const index_t first = task * base::stretch;
+                detail::transform_sum<false>(op, std::min(base::stretch, out.extent(0) - first),
+                                             &out(first), &in(first)...);
+            };
+            if (out.stride(0) == 1 && ((in.stride(0) == 1) && ...))
+                return this->executor().run(base::stretches(out.extent(0)), piece);
+        }
+        base::transform(op, out, in...);
+    }
+
+    template <class Op, class Out, class... Ts>
+    double transform_sum(Op op, view<Out, 1> out, view<const Ts, 1>... in) const {
+        if constexpr (detail::has_batch<Out> && (std::is_same_v<Out, Ts> && ...)) {
+            if (out.stride(0) == 1 && ((in.stride(0) == 1) && ...))
+                return base::sum_of_pieces(out.extent(0), [=](index_t begin, index_t end) {
+                    return detail::transform_sum<true>(op, end - begin, &out(begin), &in(begin)...);
+                });
+        }
+        return base::transform_sum(op, out, in...);
+    }
+
+    template <class T>
+    void scale_rows(view<const T, 1> scales, view<const T, 2> x, view<T, 2> y) const {
+        if constexpr (detail::has_batch<T>) {
+            if (x.stride(1) == 1 && y.stride(1) == 1)
+                return detail::scale_rows(this->executor(), scales, x, y);
+        }
+        base::scale_rows(scales, x, y);
+    }
+
+    template <class T>
+    void scale_rows_dot(view<const T, 1> scales, view<const T, 2> x, view<const T, 2> y,
+                        view<T, 2> z, view<T, 1> dots) const {
+        if constexpr (detail::has_batch<T>) {
+            if (x.stride(1) == 1 && y.stride(1) == 1 && z.stride(1) == 1)
+                return detail::scale_rows_dot(this->executor(), scales, x, y, z, dots);
+        }
+        base::scale_rows_dot(scales, x, y, z, dots);
     }
 
   private:

@@ -4,6 +4,7 @@
 
 #include "../../core/attention.hpp"
 #include "../../core/workspace.hpp"
+#include "exponential.hpp"
 #include "registers.hpp"
 
 #include <algorithm>
@@ -71,6 +72,13 @@ void fill_panel_row(const T* x, index_t columns, T* row) {
     std::fill(row + columns, row + attention_block<T>::width, T(0));
 }
 
+/// The next head's part of a row, which lies in other cache lines of the same page: about as much
+/// time goes by until it is wanted as the memory takes to bring it.
+template <class T>
+void prefetch_row(const T* x, index_t n) {
+    for (index_t i = 0; i < n; i += 64 / static_cast<index_t>(sizeof(T))) PARE_PREFETCH(x + i);
+}
+
 /// Keys [n x size] as panels of width keys, [panel][size][width].
 template <class T>
 void pack_keys(view<const T, 3> k, index_t at, index_t n, index_t group, T* panels) {
@@ -80,6 +88,7 @@ void pack_keys(view<const T, 3> k, index_t at, index_t n, index_t group, T* pane
         const index_t keys = std::min(width, n - j);
         for (index_t c = 0; c < keys; ++c) {
             const T* const from = &k(at + j + c, group, 0);
+            prefetch_row(from + k.stride(1), size);
             for (index_t e = 0; e < size; ++e) panels[e * width + c] = from[e];
         }
         for (index_t e = 0; e < size && keys < width; ++e)
@@ -93,34 +102,59 @@ void pack_values(view<const T, 3> v, index_t at, index_t n, index_t group, T* pa
     constexpr index_t width = attention_block<T>::width;
     const index_t size = v.extent(2);
     for (index_t e = 0; e < size; e += width, panels += n * width)
-        for (index_t j = 0; j < n; ++j)
-            fill_panel_row(&v(at + j, group, e), std::min(width, size - e), panels + j * width);
+        for (index_t j = 0; j < n; ++j) {
+            const index_t columns = std::min(width, size - e);
+            const T* const from = &v(at + j, group, e);
+            prefetch_row(from + v.stride(1), columns);
+            fill_panel_row(from, columns, panels + j * width);
+        }
 }
 
-/// row[j] = exp(row[j] - max) for begin <= j < end, 0 elsewhere below `room`, which is a multiple
-/// of a register. Returns 1 / sum.
-template <class T>
-T exponentials(T* row, index_t begin, index_t end, index_t room) {
+/// The sum, or another associative operation, of a register's numbers.
+template <class T, class Op>
+T fold(const batch<T>& x, Op op) {
+    std::array<T, static_cast<std::size_t>(lanes<T>)> v;
+    x.store_unaligned(v.data());
+    for (std::size_t half = v.size() / 2; half > 0; half /= 2)
+        for (std::size_t i = 0; i < half; ++i) v[i] = op(v[i], v[i + half]);
+    return v[0];
+}
+
+/// e[r, j] = exp(e[r, j] - max of row r) for j < room, which is a multiple of a register;
+/// weights[r] = 1 / sum of row r. `Rows` at a time, so that one's reductions hide behind another's
+/// work.
+template <index_t Rows, class T>
+void exponentials(T* e, index_t stride, index_t room, T* weights) {
     using B = batch<T>;
-    // What does not count is made too small to: all registers are whole.
-    std::fill(row, row + begin, std::numeric_limits<T>::lowest());
-    std::fill(row + end, row + room, std::numeric_limits<T>::lowest());
-    B top = B::load_unaligned(row);
-    for (index_t j = lanes<T>; j < room; j += lanes<T>)
-        top = xsimd::max(top, B::load_unaligned(row + j));
-    T tops[static_cast<std::size_t>(lanes<T>)];
-    top.store_unaligned(tops);
-    const B shift(*std::max_element(tops, tops + lanes<T>));
-    B total(T(0));
-    for (index_t j = 0; j < room; j += lanes<T>) {
-        const B e = xsimd::exp(B::load_unaligned(row + j) - shift);
-        e.store_unaligned(row + j);
-        total += e;
+    B top[Rows], total[Rows];
+    for (index_t r = 0; r < Rows; ++r) top[r] = B::load_unaligned(e + r * stride);
+    for (index_t j = lanes<T>; j < room; j += lanes<T>) PARE_UNROLL
+    for (index_t r = 0; r < Rows; ++r)
+        top[r] = xsimd::max(top[r], B::load_unaligned(e + r * stride + j));
+    for (index_t r = 0; r < Rows; ++r) {
+        top[r] = B(fold<T>(top[r], [](T x, T y) { return x > y ? x : y; }));
+        total[r] = B(T(0));
     }
-    total.store_unaligned(tops);
-    T sum = 0;
-    for (const T x : tops) sum += x;
-    return 1 / sum;
+    for (index_t j = 0; j < room; j += lanes<T>) PARE_UNROLL
+    for (index_t r = 0; r < Rows; ++r) {
+        T* const at = e + r * stride + j;
+        const B value = ops::exp_of_negative<B>()(B::load_unaligned(at) - top[r]);
+        value.store_unaligned(at);
+        total[r] += value;
+    }
+    for (index_t r = 0; r < Rows; ++r)
+        weights[r] = 1 / fold<T>(total[r], [](T x, T y) { return x + y; });
+}
+
+/// y = x * factor; `n` numbers, contiguous if the strides are 1.
+template <class T>
+void scale_row(index_t n, const T* x, T factor, T* y, index_t stride) {
+    using B = batch<T>;
+    index_t i = 0;
+    if (stride == 1)
+        for (; i + lanes<T> <= n; i += lanes<T>)
+            (B::load_unaligned(x + i) * B(factor)).store_unaligned(y + i);
+    for (; i < n; ++i) y[i * stride] = x[i] * factor;
 }
 
 /// sums[j] += sum over rows of weights[r] * e[r, j].
@@ -214,9 +248,11 @@ void attention_strips(const Executor& executor, const attention_call<T, Offset>&
 
         for (index_t first = queries.begin; first < queries.end; first += cut.strip) {
             const index_t rows = std::min(cut.strip, queries.end - first);
-            for (index_t r = 0; r < rows; ++r)
-                for (index_t e = 0; e < size; ++e)
-                    q[r * size + e] = c.q(at + first + r, h, e) * c.scale;
+            for (index_t r = 0; r < rows; ++r) {
+                const T* const from = &c.q(at + first + r, h, 0);
+                prefetch_row(from + c.q.stride(1), size);
+                scale_row(size, from, c.scale, q + r * size, 1);
+            }
             // Whole panels around the keys that any of these queries sees.
             const index_t k0 =
                 visible_keys(c.mask, first, n, n).begin / block::width * block::width;
@@ -224,23 +260,30 @@ void attention_strips(const Executor& executor, const attention_call<T, Offset>&
             const index_t room = round_up(k1 - k0, lanes<T>);
             multiply_strip(rows, size, k1 - k0, q, size, keys + k0 * size, block::width * size,
                            strip, stride, false);
-            T weights[plan::longest_strip];
             for (index_t r = 0; r < rows; ++r) {
                 const index_range seen = visible_keys(c.mask, first + r, n, n);
                 T* const row = strip + r * stride;
                 if (c.biased())
                     for (index_t j = seen.begin; j < seen.end; ++j)
                         row[j - k0] += c.bias(h, at, first + r, j);
-                weights[r] = exponentials(row, seen.begin - k0, seen.end - k0, room);
+                // What is not seen is made too small to count: all registers are whole.
+                std::fill(row, row + (seen.begin - k0), std::numeric_limits<T>::lowest());
+                std::fill(row + (seen.end - k0), row + room, std::numeric_limits<T>::lowest());
             }
+            T weights[plan::longest_strip];
+            index_t done = 0;
+            for (; done + 4 <= rows; done += 4)
+                exponentials<4>(strip + done * stride, stride, room, weights + done);
+            for (; done < rows; ++done)
+                exponentials<1>(strip + done * stride, stride, room, weights + done);
             constexpr index_t depth = 32 * 1024 / static_cast<index_t>(sizeof(T)) / block::width;
             for (index_t k = k0; k < k1; k += depth) // a panel's part stays in L1
                 multiply_strip(rows, std::min(depth, k1 - k), value_size, strip + (k - k0), stride,
                                values + k * block::width, n * block::width, out, out_stride,
                                k > k0);
             for (index_t r = 0; r < rows; ++r)
-                for (index_t e = 0; e < value_size; ++e)
-                    c.out(at + first + r, h, e) = out[r * out_stride + e] * weights[r];
+                scale_row(value_size, out + r * out_stride, weights[r],
+                          &c.out(at + first + r, h, 0), c.out.stride(2));
             if (scored) {
                 const index_t r0 = std::clamp<index_t>(counts.begin - first, 0, rows);
                 const index_t r1 = std::clamp<index_t>(counts.end - first, r0, rows);

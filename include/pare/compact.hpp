@@ -1,0 +1,261 @@
+// Dropping tokens: which stay, by threshold or by count, and moving their rows together.
+//
+//     auto kept = pare::keep_above(pare::simd, scores, threshold, offsets, index, offsets);
+//     pare::gather_rows(pare::simd, pare::view(index.data(), kept), hidden, residual, ids);
+//
+// between the attention and the FFN of a layer (arXiv:2107.00910, section 3.1): what follows works
+// on `kept` rows, packed as before with new offsets.
+//
+// Batches are packed: sequence s has the rows offsets[s] <= i < offsets[s + 1]. Positions are those
+// of packed rows. Nothing depends on which other sequences share the batch.
+#pragma once
+
+#include "core/checks.hpp"
+#include "core/error.hpp"
+#include "core/view.hpp"
+#include "gather.hpp"
+#include "policy/seq.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+
+namespace pare {
+inline namespace PARE_ISA {
+
+/// Tokens that are kept whatever their score: pare::pins{1} for [CLS].
+struct pins {
+    index_t first = 0;                      ///< so many at the start of each sequence
+    view<const std::uint8_t, 1> flags = {}; ///< [tokens], those that are not 0; or empty
+};
+
+namespace detail {
+
+template <class T>
+struct at_least {
+    view<const T, 1> scores;
+    compute_t<T> threshold;
+    bool operator()(index_t i) const { return static_cast<compute_t<T>>(scores(i)) >= threshold; }
+};
+template <class T>
+struct at_least_or_flagged {
+    at_least<T> above;
+    view<const std::uint8_t, 1> flags;
+    bool operator()(index_t i) const { return (static_cast<int>(above(i)) | (flags(i) != 0)) != 0; }
+};
+
+/// The order in which tokens are kept; `start` is where their sequence begins.
+template <class T>
+struct kept_before {
+    view<const T, 1> scores;
+    pins pinned;
+    bool operator()(index_t i, index_t j, index_t start) const {
+        const bool pinned_i = is_pinned(i, start), pinned_j = is_pinned(j, start);
+        if (pinned_i != pinned_j) return pinned_i;
+        const auto x = static_cast<compute_t<T>>(scores(i)),
+                   y = static_cast<compute_t<T>>(scores(j));
+        return x != y ? x > y : i < j;
+    }
+    bool is_pinned(index_t i, index_t start) const {
+        return i - start < pinned.first || (pinned.flags.extent(0) > 0 && pinned.flags(i) != 0);
+    }
+};
+
+/// One number for all sequences or one for each, as a function of the sequence.
+template <class Count>
+auto counts_of([[maybe_unused]] const char* name, const Count& k,
+               [[maybe_unused]] index_t sequences) {
+    if constexpr (std::is_integral_v<Count>) {
+        return [k = static_cast<index_t>(k)](index_t) { return k; };
+    } else {
+        const auto each = as_input<1>(k);
+        if (each.extent(0) != sequences)
+            fail<shape_error>(name, each.extent(0), " numbers k for ", sequences, " sequences");
+        return [each](index_t s) { return static_cast<index_t>(each(s)); };
+    }
+}
+
+/// Integer holds every number up to `tokens`.
+template <class Integer>
+void check_counts_to(const char* name, index_t tokens) {
+    static_assert(std::is_integral_v<Integer>, "pare: positions and offsets are integers");
+    constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<Integer>::max());
+    if (static_cast<std::uint64_t>(tokens) > most)
+        fail<shape_error>(name, "integers up to ", most, " cannot count ", tokens, " tokens");
+}
+
+/// What both rules check before anything is written.
+template <class Policy, class Scores, class Offsets, class Index, class KeptOffsets>
+void check_selection(const char* name, const Policy& policy, const Scores& scores,
+                     const Offsets& offsets, const pins& pinned, const Index& index,
+                     const KeptOffsets& kept_offsets) {
+    const index_t tokens = scores.extent(0);
+    check_offsets(name, offsets, tokens);
+    if (kept_offsets.extent(0) != offsets.extent(0) || kept_offsets.stride(0) != 1)
+        fail<shape_error>(name, offsets.extent(0), " offsets, ", kept_offsets.extent(0),
+                          " new ones of stride ", kept_offsets.stride(0));
+    if (index.extent(0) > 0 && index.stride(0) != 1)
+        fail<shape_error>(name, "positions have stride ", index.stride(0));
+    check_counts_to<typename Index::value_type>(name, tokens);
+    check_counts_to<typename KeptOffsets::value_type>(name, tokens);
+    if (pinned.first < 0 || (pinned.flags.extent(0) != 0 && pinned.flags.extent(0) != tokens))
+        fail<shape_error>(name, "pinned are the first ", pinned.first, " tokens and by ",
+                          pinned.flags.extent(0), " flags, there are ", tokens, " tokens");
+    if (const index_t i = policy.first_nan(scores); i >= 0) {
+        index_t s = 0;
+        while (static_cast<index_t>(offsets(s + 1)) <= i) ++s;
+        fail<value_error>(name, "score ", i - static_cast<index_t>(offsets(s)), " of sequence ", s,
+                          " is NaN");
+    }
+}
+
+template <class Index>
+void check_room(const char* name, const Index& index, index_t kept) {
+    if (index.extent(0) < kept)
+        fail<shape_error>(name, "room for ", index.extent(0), " positions, ", kept, " are kept");
+}
+
+} // namespace detail
+
+/// Keeps every token with score >= threshold, every pinned one, and of a sequence where these are
+/// none the first with the highest score. Returns how many.
+///
+/// scores       [tokens]
+/// threshold    in the scores' units, rounded to their type; minus infinity keeps all
+/// offsets      sequences + 1 integers, from 0 to tokens
+/// index        overwritten with the positions kept, ascending; any integer type, room for as many
+///              as are kept, `tokens` at most; what is behind them is left as it is
+/// new_offsets  sequences + 1 integers, overwritten: sequence s has the positions
+///              index[new_offsets[s]] ... index[new_offsets[s + 1] - 1]; may be `offsets` itself
+///              (but not in parts of a call, which need the old ones)
+///
+/// Throws shape_error, and value_error for a NaN score, with its sequence and position, or
+/// threshold. Complexity: reads the scores twice, on one thread; once more where `index` has less
+/// room than there are tokens.
+template <class Policy, class Scores, class Offsets, class Index, class NewOffsets>
+index_t keep_above(const Policy& policy, const Scores& scores, double threshold,
+                   const Offsets& offsets, Index&& index, NewOffsets&& new_offsets,
+                   const pins& pinned = {}) {
+    const auto s = as_input<1>(scores);
+    const auto o = as_input<1>(offsets);
+    const auto p = as_view<1>(index);
+    const auto kept_o = as_view<1>(new_offsets);
+    using T = typename decltype(s)::value_type;
+    if (detail::is_nan(threshold)) detail::fail<value_error>("keep_above", "the threshold is NaN");
+    detail::check_selection("keep_above", policy, s, o, pinned, p, kept_o);
+    const auto select = [&](const auto& keep) {
+        const auto* const from = o.data_handle();
+        const index_t sequences = o.extent(0) - 1;
+        if (p.extent(0) < s.extent(0))
+            detail::check_room("keep_above", p,
+                               policy.count_selected(keep, pinned.first, from, sequences));
+        return policy.select(keep, pinned.first, s, from, sequences, p.extent(0), p.data_handle(),
+                             kept_o.data_handle());
+    };
+    const detail::at_least<T> above{s, static_cast<compute_t<T>>(threshold)};
+    if (pinned.flags.extent(0) == 0) return select(above);
+    return select(detail::at_least_or_flagged<T>{above, pinned.flags});
+}
+
+/// The same for one sequence.
+template <class Policy, class Scores, class Index>
+index_t keep_above(const Policy& policy, const Scores& scores, double threshold, Index&& index,
+                   const pins& pinned = {}) {
+    const auto s = as_input<1>(scores);
+    index_t offsets[2] = {0, s.extent(0)};
+    return keep_above(policy, s, threshold, offsets, index, offsets, pinned);
+}
+
+/// Keeps min(k, n) tokens of each sequence of n: the pinned ones first, then those with the highest
+/// scores, of equal ones the earlier. Where more than k are pinned, the same order is among them.
+/// Returns how many.
+///
+/// k  tokens to keep: one number, or one for each sequence [sequences]; at least 1, except for
+///    empty sequences
+///
+/// The rest as for keep_above; value_error also for such a k. Complexity: n log k, on one thread,
+/// in no memory but `index`.
+template <class Policy, class Scores, class Count, class Offsets, class Index, class NewOffsets>
+index_t keep_top_k(const Policy& policy, const Scores& scores, const Count& k,
+                   const Offsets& offsets, Index&& index, NewOffsets&& new_offsets,
+                   const pins& pinned = {}) {
+    const auto s = as_input<1>(scores);
+    const auto o = as_input<1>(offsets);
+    const auto p = as_view<1>(index);
+    const auto kept_o = as_view<1>(new_offsets);
+    detail::check_selection("keep_top_k", policy, s, o, pinned, p, kept_o);
+    const index_t sequences = o.extent(0) - 1;
+    const auto count = detail::counts_of("keep_top_k", k, sequences);
+    index_t kept = 0;
+    for (index_t b = 0; b < sequences; ++b) {
+        const index_t n = static_cast<index_t>(o(b + 1)) - static_cast<index_t>(o(b));
+        if (n > 0 && count(b) < 1)
+            detail::fail<value_error>("keep_top_k", "k is ", count(b), " for sequence ", b, " of ",
+                                      n, " tokens");
+        kept += std::min(n, std::max<index_t>(0, count(b)));
+    }
+    detail::check_room("keep_top_k", p, kept);
+    policy.select_first(detail::kept_before<typename decltype(s)::value_type>{s, pinned}, count,
+                        o.data_handle(), sequences, p.data_handle(), kept_o.data_handle());
+    return kept;
+}
+
+/// The same for one sequence.
+template <class Policy, class Scores, class Index>
+index_t keep_top_k(const Policy& policy, const Scores& scores, index_t k, Index&& index,
+                   const pins& pinned = {}) {
+    const auto s = as_input<1>(scores);
+    index_t offsets[2] = {0, s.extent(0)};
+    return keep_top_k(policy, s, k, offsets, index, offsets, pinned);
+}
+
+/// The positions that `index` does not hold, as ranges of neighbours within a sequence:
+/// ranges[r, 0] <= i < ranges[r, 1], ascending, as caches of keys and values take them. Returns how
+/// many there are.
+///
+/// index    positions kept, ascending
+/// offsets  sequences + 1 integers, from 0 to tokens, as before dropping: ranges do not go from one
+///          sequence into the next
+/// ranges   [room x 2] integers, overwritten; positions kept + sequences are always enough
+///
+/// Throws shape_error, and value_error for positions that do not ascend below `tokens`.
+/// Complexity: positions + sequences.
+template <class Index, class Offsets, class Ranges>
+index_t dropped_ranges(const Index& index, const Offsets& offsets, Ranges&& ranges) {
+    const auto p = as_input<1>(index);
+    const auto o = as_input<1>(offsets);
+    const auto r = as_view<2>(ranges);
+    using range_type = typename decltype(r)::value_type;
+    const index_t sequences = o.extent(0) - 1;
+    const index_t tokens = sequences < 0 ? 0 : static_cast<index_t>(o(sequences));
+    detail::check_offsets("dropped_ranges", o, tokens);
+    detail::check_positions("dropped_ranges", p, tokens);
+    detail::check_counts_to<range_type>("dropped_ranges", tokens);
+    const auto for_ranges = [&](const auto& f) {
+        index_t at = 0;
+        for (index_t s = 0; s < sequences; ++s) {
+            index_t first = static_cast<index_t>(o(s));
+            const index_t last = static_cast<index_t>(o(s + 1));
+            for (; at < p.extent(0) && static_cast<index_t>(p(at)) < last; ++at) {
+                if (const index_t kept = static_cast<index_t>(p(at)); first < kept) f(first, kept);
+                first = static_cast<index_t>(p(at)) + 1;
+            }
+            if (first < last) f(first, last);
+        }
+    };
+    index_t count = 0;
+    for_ranges([&](index_t, index_t) { ++count; });
+    if (r.extent(0) < count || r.extent(1) != 2)
+        detail::fail<shape_error>("dropped_ranges", count, " ranges go into ", r.extent(0), " x ",
+                                  r.extent(1));
+    index_t next = 0;
+    for_ranges([&](index_t first, index_t last) {
+        r(next, 0) = static_cast<range_type>(first);
+        r(next++, 1) = static_cast<range_type>(last);
+    });
+    return count;
+}
+
+} // namespace PARE_ISA
+} // namespace pare

@@ -1,0 +1,173 @@
+// Vectors of scores, and rows times a number each.
+#pragma once
+
+#include "../../core/error.hpp"
+#include "../../core/view.hpp"
+#include "registers.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+
+namespace pare {
+inline namespace PARE_ISA {
+namespace detail {
+
+/// The sum of all lanes; xsimd renamed it in version 9.
+template <class T>
+PARE_INLINE T sum_lanes(const batch<T>& x) {
+#if XSIMD_VERSION_MAJOR < 9
+    return xsimd::hadd(x);
+#else
+    return xsimd::reduce_add(x);
+#endif
+}
+
+/// The first of n numbers that is NaN, or -1.
+template <class T>
+index_t first_nan(index_t n, const T* x) {
+    using integer = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
+    using I = xsimd::batch<integer>;
+    constexpr index_t W = lanes<T>, piece = 32 * W;
+    constexpr int mantissa = std::numeric_limits<T>::digits - 1;
+    constexpr integer magnitude = std::numeric_limits<integer>::max();
+    constexpr integer infinity = magnitude >> mantissa << mantissa;
+    const I all_but_sign(magnitude);
+    for (index_t i = 0; i < n; i += piece) {
+        const index_t end = std::min(n, i + piece);
+        if (end == i + piece) {
+            I largest(integer(0));
+            for (index_t j = i; j < end; j += W)
+                largest =
+                    xsimd::max(largest, I::load_unaligned(reinterpret_cast<const integer*>(x + j)) &
+                                            all_but_sign);
+            integer bits[W];
+            largest.store_unaligned(bits);
+            if (*std::max_element(bits, bits + W) <= infinity) continue;
+        }
+        for (index_t j = i; j < end; ++j)
+            if (is_nan(x[j])) return j;
+    }
+    return -1;
+}
+
+/// The first `count` numbers at x, fewer than a register has lanes, and zeros.
+template <class T>
+PARE_INLINE batch<T> load_first(const T* x, index_t count) {
+    T numbers[lanes<T>] = {};
+    std::copy(x, x + count, numbers);
+    return batch<T>::load_unaligned(numbers);
+}
+
+/// out[i] = op(in[i], ...) and, if Sum, the sum of what was written. The last numbers go through
+/// registers too, so that each depends only on its inputs and not on its place.
+template <bool Sum, class Op, class T, class... In>
+double transform_sum(Op op, index_t n, T* out, const In*... in) {
+    using B = batch<T>;
+    constexpr index_t W = lanes<T>;
+    double total = 0;
+    index_t i = 0;
+    while (i + W <= n) {
+        const index_t end = Sum ? std::min(n, i + 256 * W) : n;
+        B sum(T(0));
+        for (; i + W <= end; i += W) {
+            const B value = op(B::load_unaligned(in + i)...);
+            value.store_unaligned(out + i);
+            if constexpr (Sum) sum += value;
+        }
+        if constexpr (Sum) total += static_cast<double>(sum_lanes(sum));
+    }
+    if (i < n) {
+        T last[W];
+        op(load_first(in + i, n - i)...).store_unaligned(last);
+        std::copy(last, last + (n - i), out + i);
+        if constexpr (Sum)
+            for (index_t l = 0; l < n - i; ++l) total += static_cast<double>(last[l]);
+    }
+    return total;
+}
+
+/// Rows that one task works on: about 64 KB of them.
+template <class T>
+index_t rows_of_task(index_t columns) {
+    return std::max<index_t>(1, 65536 / static_cast<index_t>(sizeof(T)) /
+                                    std::max<index_t>(1, columns));
+}
+
+/// f(i) for every row i, a block of rows a task.
+template <class T, class Executor, class F>
+void for_rows(const Executor& executor, index_t rows, index_t columns, const F& f) {
+    const index_t height = rows_of_task<T>(columns);
+    executor.run((rows + height - 1) / height, [=](index_t task, index_t) {
+        const index_t end = std::min(rows, (task + 1) * height);
+        for (index_t i = task * height; i < end; ++i) f(i);
+    });
+}
+
+/// y[i, :] = scales[i] * x[i, :]; rows contiguous.
+template <class Executor, class T>
+void scale_rows(const Executor& executor, view<const T, 1> scales, view<const T, 2> x,
+                view<T, 2> y) {
+    using B = batch<T>;
+    constexpr index_t W = lanes<T>;
+    const index_t columns = x.extent(1);
+    for_rows<T>(executor, x.extent(0), columns, [=](index_t i) {
+        const T scale = scales(i);
+        const T* const from = &x(i, 0);
+        T* const to = &y(i, 0);
+        index_t j = 0;
+        for (; j + W <= columns; j += W)
+            (B(scale) * B::load_unaligned(from + j)).store_unaligned(to + j);
+        for (; j < columns; ++j) to[j] = scale * from[j];
+    });
+}
+
+/// z[j] = scale * y[j]; returns the sum of x[j] * y[j]. Each of four registers adds up at most 256
+/// products before they are added in double.
+template <class T>
+PARE_INLINE double scale_dot(index_t n, T scale, const T* x, const T* y, T* z) {
+    using B = batch<T>;
+    constexpr index_t W = lanes<T>, unroll = 4;
+    double total = 0;
+    index_t j = 0;
+    while (j + unroll * W <= n) {
+        const index_t end = std::min(n, j + 256 * unroll * W);
+        B sum[unroll];
+        PARE_UNROLL
+        for (index_t u = 0; u < unroll; ++u) sum[u] = B(T(0));
+        for (; j + unroll * W <= end; j += unroll * W) PARE_UNROLL
+        for (index_t u = 0; u < unroll; ++u) {
+            const B value = B::load_unaligned(y + j + u * W);
+            sum[u] = xsimd::fma(B::load_unaligned(x + j + u * W), value, sum[u]);
+            (B(scale) * value).store_unaligned(z + j + u * W);
+        }
+        total += static_cast<double>(sum_lanes((sum[0] + sum[1]) + (sum[2] + sum[3])));
+    }
+    B sum(T(0));
+    for (; j + W <= n; j += W) {
+        const B value = B::load_unaligned(y + j);
+        sum = xsimd::fma(B::load_unaligned(x + j), value, sum);
+        (B(scale) * value).store_unaligned(z + j);
+    }
+    T last = sum_lanes(sum);
+    for (; j < n; ++j) {
+        const T value = y[j];
+        last += x[j] * value;
+        z[j] = scale * value;
+    }
+    return total + static_cast<double>(last);
+}
+
+/// z[i, :] = scales[i] * y[i, :], dots[i] = sum over j of x[i, j] * y[i, j]; rows contiguous.
+template <class Executor, class T>
+void scale_rows_dot(const Executor& executor, view<const T, 1> scales, view<const T, 2> x,
+                    view<const T, 2> y, view<T, 2> z, view<T, 1> dots) {
+    const index_t columns = x.extent(1);
+    for_rows<T>(executor, x.extent(0), columns, [=](index_t i) {
+        dots(i) = static_cast<T>(scale_dot(columns, scales(i), &x(i, 0), &y(i, 0), &z(i, 0)));
+    });
+}
+
+} // namespace detail
+} // namespace PARE_ISA
+} // namespace pare

@@ -1,0 +1,151 @@
+// Positions kept in every segment, and moving their rows: plain loops, as fast as memory.
+#pragma once
+
+#include "../../core/view.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace pare {
+inline namespace PARE_ISA {
+namespace detail {
+
+/// See sequential::count_selected.
+template <class Keep, class Offset>
+index_t count_selected(const Keep& keep, index_t always, const Offset* offsets, index_t segments) {
+    index_t count = 0;
+    for (index_t s = 0; s < segments; ++s) {
+        const index_t first = offsets[s], last = offsets[s + 1];
+        index_t kept = std::min(last - first, always);
+        for (index_t i = first + kept; i < last; ++i) kept += keep(i);
+        count += std::max<index_t>(kept, last > first);
+    }
+    return count;
+}
+
+/// See sequential::select.
+template <class Keep, class T, class Offset, class Index, class KeptOffset>
+index_t select(const Keep& keep, index_t always, view<const T, 1> scores, const Offset* offsets,
+               index_t segments, index_t room, Index* index, KeptOffset* kept_offsets) {
+    index_t kept = 0, first = 0;
+    for (index_t s = 0; s < segments; ++s) {
+        const index_t last = offsets[s + 1], start = kept;
+        kept_offsets[s] = static_cast<KeptOffset>(start);
+        const index_t free = first + std::min(last - first, always);
+        index_t i = first;
+        for (; i < free; ++i) index[kept++] = static_cast<Index>(i);
+        // No branch depends on a score: every position is written, and the next one overwrites it
+        // unless it is kept.
+        for (; i < last && kept < room; ++i) {
+            index[kept] = static_cast<Index>(i);
+            kept += keep(i);
+        }
+        if (kept == start && first < last) {
+            index_t best = first;
+            for (i = first + 1; i < last; ++i)
+                if (scores(i) > scores(best)) best = i;
+            index[kept++] = static_cast<Index>(best);
+        }
+        first = last;
+    }
+    kept_offsets[segments] = static_cast<KeptOffset>(kept);
+    return kept;
+}
+
+/// See sequential::select_first.
+template <class Before, class Counts, class Offset, class Index, class KeptOffset>
+void select_first(const Before& before, const Counts& counts, const Offset* offsets,
+                  index_t segments, Index* index, KeptOffset* kept_offsets) {
+    index_t kept = 0, first = 0;
+    const auto order = [&](Index i, Index j) {
+        return before(static_cast<index_t>(i), static_cast<index_t>(j), first);
+    };
+    for (index_t s = 0; s < segments; ++s) {
+        const index_t last = offsets[s + 1], count = std::min(last - first, counts(s));
+        kept_offsets[s] = static_cast<KeptOffset>(kept);
+        if (count > 0) {
+            // A heap of the best so far, the worst of them on top; then all that are not behind it.
+            Index* const heap = index + kept;
+            for (index_t i = 0; i < count; ++i) heap[i] = static_cast<Index>(first + i);
+            std::make_heap(heap, heap + count, order);
+            for (index_t i = first + count; i < last; ++i)
+                if (before(i, static_cast<index_t>(heap[0]), first)) {
+                    std::pop_heap(heap, heap + count, order);
+                    heap[count - 1] = static_cast<Index>(i);
+                    std::push_heap(heap, heap + count, order);
+                }
+            const index_t worst = static_cast<index_t>(heap[0]);
+            index_t found = 0;
+            for (index_t i = first; found < count; ++i) {
+                heap[found] = static_cast<Index>(i);
+                found += !before(worst, i, first);
+            }
+            kept += count;
+        }
+        first = last;
+    }
+    kept_offsets[segments] = static_cast<KeptOffset>(kept);
+}
+
+/// Copies `size` bytes to where they do not overlap, and fetches as many from `next` into the
+/// cache: which row comes next is more than the hardware can guess.
+PARE_INLINE void copy_row(const unsigned char* from, unsigned char* to, index_t size,
+                          const unsigned char* next) {
+    constexpr index_t line = 64;
+    if (size < line) {
+        std::memcpy(to, from, static_cast<std::size_t>(size));
+        return;
+    }
+    for (index_t i = 0; i + line <= size; i += line) {
+        PARE_PREFETCH(next + i);
+        std::memcpy(to + i, from + i, line);
+    }
+    std::memcpy(to + (size - line), from + (size - line), line);
+}
+
+/// out[to(i), :] = in[from(i), :] for i < n. A task is a block of rows; in place it is a strip of
+/// columns and goes down its rows in order, so that no row is overwritten before it has moved,
+/// whatever the other tasks do.
+template <class Executor, class T, class From, class To>
+void copy_rows(const Executor& executor, index_t n, view<const T, 2> in, From from, view<T, 2> out,
+               To to) {
+    const index_t columns = in.extent(1), size = static_cast<index_t>(sizeof(T));
+    if (n == 0 || columns == 0) return;
+    const bool in_place = in.data_handle() == out.data_handle();
+    const bool same_strides = in.stride(0) == out.stride(0) && in.stride(1) == out.stride(1);
+    index_t height = std::max<index_t>(1, 65536 / (columns * size)), width = columns;
+    if (in_place) {
+        height = n;
+        if (same_strides) {
+            const index_t line = std::max<index_t>(1, 64 / size);
+            const index_t most =
+                std::clamp<index_t>(std::min(columns / (4 * line), n * columns * size / 65536), 1,
+                                    executor.concurrency());
+            width = (columns + most * line - 1) / (most * line) * line;
+        }
+    }
+    const index_t strips = (columns + width - 1) / width;
+    const bool bytes = in.stride(1) == 1 && out.stride(1) == 1 && columns * size >= 64 &&
+                       (!in_place || same_strides);
+    executor.run((n + height - 1) / height * strips, [=](index_t task, index_t) {
+        const index_t begin = task / strips * height, end = std::min(n, begin + height);
+        const index_t left = task % strips * width, right = std::min(columns, left + width);
+        const auto source = [&](index_t i) { return &in(from(i), left); };
+        for (index_t i = begin; i < end; ++i) {
+            const T* const row = source(i);
+            T* const target = &out(to(i), left);
+            if (row == target) continue;
+            if (bytes)
+                copy_row(reinterpret_cast<const unsigned char*>(row),
+                         reinterpret_cast<unsigned char*>(target), (right - left) * size,
+                         reinterpret_cast<const unsigned char*>(source(std::min(i + 1, end - 1))));
+            else
+                for (index_t j = 0; j < right - left; ++j)
+                    target[j * out.stride(1)] = row[j * in.stride(1)];
+        }
+    });
+}
+
+} // namespace detail
+} // namespace PARE_ISA
+} // namespace pare

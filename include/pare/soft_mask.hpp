@@ -1,0 +1,246 @@
+// Learned thresholds: tokens are masked softly by how far their scores are above a threshold, so
+// that the threshold has a gradient (learned token pruning, arXiv:2107.00910, section 3.2).
+//
+// Behind the attention of a layer in training, with one learned threshold a layer:
+//
+//     soft_mask            M_k = sigmoid((s_k - theta) / T)
+//     scale_rows           row k of the layer's output times M_k
+//     mask_penalty         loss += lambda / layers * mean M_k
+//     scale_rows_backward  dL/dM from the rows
+//     soft_mask_backward   dL/ds and dL/dtheta from dL/dM
+//
+// Once trained, keep_above of compact.hpp with the same threshold drops the rows for good.
+#pragma once
+
+#include "core/checks.hpp"
+#include "core/error.hpp"
+#include "core/ops.hpp"
+#include "core/view.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <type_traits>
+
+namespace pare {
+inline namespace PARE_ISA {
+
+namespace detail {
+
+/// sigmoid((x - threshold) * slope); nothing overflows, because the exponential is at most 1.
+template <class T>
+struct logistic {
+    T threshold, slope;
+    template <class V>
+    V operator()(const V& x) const {
+        using ops::select;
+        using std::abs;
+        const V z = (x - V(threshold)) * V(slope), one(T(1));
+        const V e = ops::exp_of_negative<V>{}(-abs(z));
+        return select(z < V(T(0)), e, one) / (one + e);
+    }
+};
+
+/// Its adjoint, from its result m and the gradient g there.
+template <class T>
+struct logistic_gradient {
+    T slope;
+    template <class V>
+    V operator()(const V& m, const V& g) const {
+        return m * (V(T(1)) - m) * V(slope) * g;
+    }
+};
+
+template <class T>
+struct add_constant {
+    T constant;
+    template <class V>
+    V operator()(const V& x) const {
+        return x + V(constant);
+    }
+};
+
+/// 1 / temperature as a finite T.
+template <class T>
+T slope_of(const char* name, double temperature) {
+    if (!is_finite(temperature) || temperature <= 0 || !is_finite(static_cast<T>(1 / temperature)))
+        fail<value_error>(name, "the temperature is ", temperature);
+    return static_cast<T>(1 / temperature);
+}
+
+template <class... Ts>
+inline constexpr bool all_same = true;
+template <class T, class... Ts>
+inline constexpr bool all_same<T, Ts...> = (std::is_same_v<T, Ts> && ...);
+
+template <class A, class B>
+void check_same_rows(const char* name, const char* what, const A& x, const B& y) {
+    if (x.extent(0) != y.extent(0) || x.extent(1) != y.extent(1))
+        fail<shape_error>(name, "x is ", x.extent(0), " x ", x.extent(1), ", ", what, " ",
+                          y.extent(0), " x ", y.extent(1));
+}
+
+} // namespace detail
+
+/// mask[k] = sigmoid((scores[k] - threshold) / temperature).
+///
+/// scores       [tokens], of all sequences of a batch; infinite ones give masks of 0 and 1
+/// threshold    in the scores' units; an infinite one counts as the largest number of their type,
+///              so minus infinity makes every finite score's mask 1
+/// temperature  > 0, in the scores' units; the paper's are 1e-5 to 2e-3 for scores that add up to 1
+/// mask         [tokens], the scores' type, overwritten; may be the memory of `scores`
+///
+/// Throws shape_error; value_error for a NaN score, a NaN threshold, and a temperature that is not
+/// positive or whose inverse is not finite.
+/// Complexity: one exponential a token; reads the scores once more for the check.
+template <class Policy, class Scores, class Mask>
+void soft_mask(const Policy& policy, const Scores& scores, double threshold, double temperature,
+               Mask&& mask) {
+    const auto s = as_input<1>(scores);
+    const auto m = as_view<1>(mask);
+    using T = typename decltype(m)::value_type;
+    static_assert(std::is_same_v<typename decltype(s)::value_type, T>,
+                  "pare::soft_mask: scores and mask have one element type");
+    static_assert(std::is_floating_point_v<T>, "pare::soft_mask: scores are float or double");
+    if (s.extent(0) != m.extent(0))
+        detail::fail<shape_error>("soft_mask", s.extent(0), " scores, the mask has ", m.extent(0));
+    if (detail::is_nan(threshold)) detail::fail<value_error>("soft_mask", "the threshold is NaN");
+    const T slope = detail::slope_of<T>("soft_mask", temperature);
+    if (const index_t i = policy.first_nan(s); i >= 0)
+        detail::fail<value_error>("soft_mask", "score ", i, " of ", s.extent(0), " is NaN");
+    // A finite threshold, so that no score is infinity less infinity.
+    constexpr double largest = std::numeric_limits<T>::max();
+    const T finite = static_cast<T>(std::clamp(threshold, -largest, largest));
+    policy.transform(detail::logistic<T>{finite, slope}, m, s);
+}
+
+/// The adjoint of soft_mask: with u = M (1 - M) / T,
+///
+///     score_gradient[k] = mask_gradient[k] * u_k,   returned: dL/dtheta = -sum over k of the same
+///
+/// mask            [tokens], from soft_mask
+/// mask_gradient   dL/dM [tokens]
+/// score_gradient  [tokens], overwritten; may be the memory of either
+///
+/// The sum is made in double, of partial sums of at most 256 terms, and is the same for any number
+/// of threads; parts of a call return parts that add up. Throws shape_error, and value_error for
+/// the temperature; NaN goes through.
+template <class Policy, class Mask, class Gradient, class ScoreGradient>
+double soft_mask_backward(const Policy& policy, const Mask& mask, const Gradient& mask_gradient,
+                          double temperature, ScoreGradient&& score_gradient) {
+    const auto m = as_input<1>(mask);
+    const auto g = as_input<1>(mask_gradient);
+    const auto ds = as_view<1>(score_gradient);
+    using T = typename decltype(ds)::value_type;
+    static_assert(
+        detail::all_same<T, typename decltype(m)::value_type, typename decltype(g)::value_type>,
+        "pare::soft_mask_backward: mask and gradients have one element type");
+    if (m.extent(0) != g.extent(0) || m.extent(0) != ds.extent(0))
+        detail::fail<shape_error>("soft_mask_backward", "a mask of ", m.extent(0),
+                                  ", gradients of ", g.extent(0), " and ", ds.extent(0));
+    const T slope = detail::slope_of<T>("soft_mask_backward", temperature);
+    return -policy.transform_sum(detail::logistic_gradient<T>{slope}, ds, m, g);
+}
+
+/// y[i, :] = mask[i] * x[i, :]; x and y [tokens x columns], y overwritten and perhaps x itself.
+/// Throws shape_error.
+template <class Policy, class Mask, class X, class Y>
+void scale_rows(const Policy& policy, const Mask& mask, const X& x, Y&& y) {
+    const auto m = as_input<1>(mask);
+    const auto in = as_input<2>(x);
+    const auto out = as_view<2>(y);
+    static_assert(
+        detail::all_same<typename decltype(out)::value_type, typename decltype(m)::value_type,
+                         typename decltype(in)::value_type>,
+        "pare::scale_rows: mask and rows have one element type");
+    detail::check_same_rows("scale_rows", "y", in, out);
+    if (m.extent(0) != in.extent(0))
+        detail::fail<shape_error>("scale_rows", "a mask of ", m.extent(0), " for ", in.extent(0),
+                                  " rows");
+    policy.scale_rows(m, in, out);
+}
+
+/// The adjoint of scale_rows in one pass: with dy = dL/dy,
+///
+///     dx[i, :] = mask[i] * dy[i, :],   mask_gradient[i] = sum over j of x[i, j] * dy[i, j]
+///
+/// mask           [tokens]
+/// x, dy          [tokens x columns]
+/// dx             [tokens x columns], overwritten; may be the memory of x or of dy
+/// mask_gradient  dL/dM [tokens], overwritten
+///
+/// Throws shape_error. NaN goes through. Complexity: tokens * columns; reads x and dy once.
+template <class Policy, class Mask, class X, class DY, class DX, class Gradient>
+void scale_rows_backward(const Policy& policy, const Mask& mask, const X& x, const DY& dy, DX&& dx,
+                         Gradient&& mask_gradient) {
+    const auto m = as_input<1>(mask);
+    const auto in = as_input<2>(x);
+    const auto gradient = as_input<2>(dy);
+    const auto out = as_view<2>(dx);
+    const auto dm = as_view<1>(mask_gradient);
+    static_assert(
+        detail::all_same<typename decltype(out)::value_type, typename decltype(m)::value_type,
+                         typename decltype(in)::value_type, typename decltype(gradient)::value_type,
+                         typename decltype(dm)::value_type>,
+        "pare::scale_rows_backward: mask, rows and gradients have one element type");
+    detail::check_same_rows("scale_rows_backward", "dy", in, gradient);
+    detail::check_same_rows("scale_rows_backward", "dx", in, out);
+    if (m.extent(0) != in.extent(0) || dm.extent(0) != in.extent(0))
+        detail::fail<shape_error>("scale_rows_backward", "a mask of ", m.extent(0),
+                                  ", its gradient of ", dm.extent(0), " for ", in.extent(0),
+                                  " rows");
+    policy.scale_rows_dot(m, in, gradient, out, dm);
+}
+
+/// The share of tokens that a mask keeps, which a penalty holds down, and its gradient:
+///
+///     returned: p = 1 / B * sum over sequences b of 1 / n_b * sum over tokens k of b of mask[k]
+///     mask_gradient[k] += factor / (B n_b)
+///
+/// over the B sequences that are not empty, n_b tokens long; 0 if there are none. It is the mean
+/// over sequences of each one's mean: a sequence's share of it does not depend on how long the
+/// others are, as its share of a loss averaged over sequences does not. Add factor * p to that
+/// loss; the paper's factor is lambda / layers.
+///
+/// mask           [tokens]
+/// offsets        sequences + 1 integers from 0 to tokens; sequence b begins with token offsets[b]
+/// mask_gradient  dL/dM [tokens], added to
+///
+/// Parts of a call return parts that add up. Throws shape_error, and value_error for a factor that
+/// is not finite.
+template <class Policy, class Mask, class Offsets, class Gradient>
+double mask_penalty(const Policy& policy, const Mask& mask, const Offsets& offsets, double factor,
+                    Gradient&& mask_gradient) {
+    const auto m = as_input<1>(mask);
+    const auto o = as_input<1>(offsets);
+    const auto g = as_view<1>(mask_gradient);
+    using T = typename decltype(g)::value_type;
+    static_assert(std::is_same_v<typename decltype(m)::value_type, T>,
+                  "pare::mask_penalty: mask and gradient have one element type");
+    if (m.extent(0) != g.extent(0))
+        detail::fail<shape_error>("mask_penalty", "a mask of ", m.extent(0), ", its gradient of ",
+                                  g.extent(0));
+    detail::check_offsets("mask_penalty", o, m.extent(0));
+    if (!detail::is_finite(factor))
+        detail::fail<value_error>("mask_penalty", "the factor is ", factor);
+    const view<const T, 2> column(m.data_handle(), {m.extent(0), 1}, {m.stride(0), 1});
+    double sequences = 0, mean = 0;
+    for (index_t b = 0; b + 1 < o.extent(0); ++b) sequences += o(b + 1) > o(b);
+    for (index_t b = 0; b + 1 < o.extent(0); ++b) {
+        const index_t first = static_cast<index_t>(o(b));
+        const index_t tokens = static_cast<index_t>(o(b + 1)) - first;
+        if (tokens == 0) continue;
+        const double share = 1 / (sequences * static_cast<double>(tokens));
+        double sum = 0;
+        policy.segment_sums(ops::identity{}, o.data_handle() + b, 1, view<double, 2>(&sum, 1, 1),
+                            column);
+        const view<T, 1> of_sequence(&g(first), {tokens}, {g.stride(0)});
+        policy.transform(detail::add_constant<T>{static_cast<T>(factor * share)}, of_sequence,
+                         view<const T, 1>(of_sequence));
+        mean += share * sum;
+    }
+    return mean;
+}
+
+} // namespace PARE_ISA
+} // namespace pare
