@@ -121,8 +121,12 @@ struct reference_masks {
     std::vector<Eigen::VectorXd> heads, filters;
 };
 
+// Token pruning is simulated: dropped tokens stay where they are, but are no keys and do not change
+// any more.
 reference_matrix reference_forward(const model& m, const batch& b,
-                                   const reference_masks& masks = {}) {
+                                   const reference_masks& masks = {},
+                                   const token_pruning& pruning = {},
+                                   std::vector<token_use>* use = nullptr) {
     const config& c = m.config;
     reference_matrix embeddings(b.sequences(), c.hidden);
     for (std::size_t s = 0; s + 1 < b.offsets.size(); ++s) {
@@ -135,19 +139,31 @@ reference_matrix reference_forward(const model& m, const batch& b,
             if (c.types > 0) x.row(t) += m.type_embeddings.row(0).cast<double>();
         }
         x = apply(m.embedding_norm, x, c.layer_norm_epsilon);
+        Eigen::VectorXd alive = Eigen::VectorXd::Ones(n);
         for (std::size_t l = 0; l < m.layers.size(); ++l) {
             const layer& y = m.layers[l];
             const reference_matrix q = apply(y.query, x), k = apply(y.key, x),
                                    v = apply(y.value, x);
             reference_matrix context(n, q.cols());
+            Eigen::RowVectorXd received = Eigen::RowVectorXd::Zero(n);
+            const double left = alive.sum();
+            if (use) (*use)[l].attending += static_cast<std::int64_t>(left);
+            if (use) (*use)[l].pairs += static_cast<std::int64_t>(left * left);
             for (Index h = 0; h < y.heads(c.head_size); ++h) {
                 const auto columns = Eigen::seqN(h * c.head_size, c.head_size);
                 reference_matrix p = q(Eigen::all, columns) * k(Eigen::all, columns).transpose();
                 p = (p / std::sqrt(static_cast<double>(c.head_size))).array().exp();
+                p = p * alive.asDiagonal();
                 for (Index i = 0; i < n; ++i) p.row(i) /= p.row(i).sum();
+                received += alive.transpose() * p / static_cast<double>(y.heads(c.head_size));
                 context(Eigen::all, columns) = p * v(Eigen::all, columns);
                 if (!masks.heads.empty()) context(Eigen::all, columns) *= masks.heads[l](h);
             }
+            if (!pruning.numbers.empty() && y.heads(c.head_size) > 0)
+                for (Index t = 1; t < n; ++t) // relative scores: mean 1 over those left
+                    if (received(t) < pruning.alpha * pruning.numbers[l]) alive(t) = 0;
+            if (use) (*use)[l].kept += static_cast<std::int64_t>(alive.sum());
+            const reference_matrix frozen = x;
             x = apply(y.attention_norm, x + apply(y.attention_output, context),
                       c.layer_norm_epsilon);
             reference_matrix active = apply(y.intermediate, x).unaryExpr([&](double a) {
@@ -155,9 +171,13 @@ reference_matrix reference_forward(const model& m, const batch& b,
             });
             if (!masks.filters.empty()) active = active * masks.filters[l].asDiagonal();
             x = apply(y.output_norm, x + apply(y.output, active), c.layer_norm_epsilon);
+            for (Index t = 0; t < n; ++t)
+                if (alive(t) == 0) x.row(t) = frozen.row(t);
         }
-        const Eigen::RowVectorXd e =
-            c.pooling == pooling::cls ? x.row(0).eval() : x.colwise().mean().eval();
+        if (pruning.carried) alive.setOnes();
+        const Eigen::RowVectorXd e = c.pooling == pooling::cls
+                                         ? x.row(0).eval()
+                                         : (alive.transpose() * x / alive.sum()).eval();
         embeddings.row(static_cast<Index>(s)) = e / e.norm();
     }
     return embeddings;
@@ -441,6 +461,89 @@ TEST_CASE("mask gradients through relu, away from its corner") {
               3e-5 * expected.filters[l].cwiseAbs().maxCoeff());
 }
 
+TEST_CASE("dropped tokens are gone: the compacted run equals the masked simulation") {
+    for (const pooling pool : {pooling::mean, pooling::cls})
+        for (const bool carried : {true, false}) {
+            shape s;
+            s.pool = pool;
+            const model m = make_model(s);
+            const batch b = make_batch(ragged);
+            network n(m);
+            const token_pruning p{token_pruning::rule::threshold, {0.7, 0.9, 1.1}, 1, carried};
+            n.set_token_pruning(p);
+            std::vector<token_use> use, expected_use(3);
+            matrix embeddings;
+            n.forward(b, embeddings, &use);
+            const auto expected = reference_forward(m, b, {}, p, &expected_use);
+            CHECK(distance(embeddings, expected) < 1e-5);
+            for (std::size_t l = 0; l < 3; ++l) {
+                CAPTURE(l);
+                CHECK(use[l].attending == expected_use[l].attending);
+                CHECK(use[l].pairs == expected_use[l].pairs);
+                CHECK(use[l].kept == expected_use[l].kept);
+                CHECK(use[l].kept < use[l].attending);
+            }
+        }
+}
+
+TEST_CASE("alpha 0 is the dense model, bit for bit; every threshold leaves the first token") {
+    const model m = make_model({});
+    const batch b = make_batch(ragged);
+    network n(m);
+    const matrix dense = forward(n, b);
+    n.set_token_pruning({token_pruning::rule::threshold, {1, 1, 1}, 0, true});
+    CHECK(forward(n, b) == dense);
+    n.set_token_pruning({token_pruning::rule::threshold, {1e9, 1e9, 1e9}, 1, false});
+    std::vector<token_use> use;
+    matrix embeddings;
+    n.forward(b, embeddings, &use);
+    for (const token_use& u : use) CHECK(u.kept == b.sequences());
+    CHECK(embeddings.allFinite());
+    n.set_token_pruning({});
+    CHECK(forward(n, b) == dense);
+}
+
+TEST_CASE("shares and counts keep as many tokens as they say") {
+    const model m = make_model({});
+    const batch b = make_batch(ragged);
+    network n(m);
+    for (const auto& [by, numbers] :
+         {std::pair(token_pruning::rule::share, std::vector<double>{0.5, 1, 0.25}),
+          std::pair(token_pruning::rule::count, std::vector<double>{30, 30, 5})}) {
+        n.set_token_pruning({by, numbers});
+        std::vector<token_use> use;
+        matrix embeddings;
+        n.forward(b, embeddings, &use);
+        CHECK(embeddings.allFinite());
+        std::vector<Index> lengths = ragged;
+        for (std::size_t l = 0; l < 3; ++l) {
+            std::int64_t kept = 0;
+            for (Index& length : lengths) {
+                const auto had = static_cast<double>(length);
+                length = std::max<Index>(1, std::llround(by == token_pruning::rule::share
+                                                             ? numbers[l] * had
+                                                             : std::min(numbers[l], had)));
+                kept += length;
+            }
+            CHECK(use[l].kept == kept);
+        }
+    }
+}
+
+TEST_CASE("which tokens are dropped does not depend on the batch") {
+    const model m = make_model({});
+    const batch all = make_batch(ragged);
+    network n(m);
+    n.set_token_pruning({token_pruning::rule::threshold, {0.8, 1, 1}, 1, true});
+    const matrix together = forward(n, all);
+    for (std::size_t s = 0; s < ragged.size(); ++s) {
+        batch one;
+        one.append({all.ids.begin() + all.offsets[s], all.ids.begin() + all.offsets[s + 1]});
+        CHECK((forward(n, one) - together.row(static_cast<Index>(s))).cwiseAbs().maxCoeff() <
+              1e-6f);
+    }
+}
+
 TEST_CASE("results do not depend on the number of threads") {
     const model m = make_model({});
     std::vector<Index> lengths;
@@ -517,6 +620,14 @@ TEST_CASE("what cannot be used is refused with numbers") {
     const auto with = [](const std::string& part) {
         return Catch::Matchers::Message("encoder::network: " + part);
     };
+
+    CHECK_THROWS_MATCHES(n.set_token_pruning({token_pruning::rule::share, {1, 1}}),
+                         std::invalid_argument, with("token pruning for 2 layers of 3"));
+    CHECK_THROWS_MATCHES(n.set_token_pruning({token_pruning::rule::threshold, {1, -1, 1}}),
+                         std::invalid_argument, with("a number of token pruning is -1.000000"));
+    CHECK_THROWS_MATCHES(
+        n.set_token_pruning({token_pruning::rule::threshold, {1, 1, 1}, std::nan("")}),
+        std::invalid_argument, with("alpha is nan"));
 
     batch b = make_batch({3, 4});
     b.ids[5] = 50;

@@ -1,7 +1,7 @@
 // Softmax attention over packed sequences, forward and backward to its inputs.
 #pragma once
 
-#include <pare/core/config.hpp>
+#include <pare/core/view.hpp>
 #include <pare/core/workspace.hpp>
 
 #include <cstdint>
@@ -20,8 +20,9 @@ struct projections {
 /// context = softmax(q k' / sqrt(head_size)) v for each head within each sequence (tokens
 /// offsets[s] to offsets[s + 1]); [tokens x heads * head_size], contiguous. No n x n matrix is
 /// made: a strip of queries against all keys stays in the cache.
+/// `scores` [tokens] gets the relative importance of tokens (pare::importance), or is empty.
 void attention_forward(const projections<const float>& in, const std::vector<std::int64_t>& offsets,
-                       float* context, pare::workspace& scratch);
+                       float* context, pare::view<float, 1> scores, pare::workspace& scratch);
 
 /// Gradients of q, k and v from the context and its gradient. Probabilities are computed again, an
 /// n x n matrix per thread at a time.

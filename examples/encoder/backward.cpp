@@ -43,8 +43,9 @@ void network::backward(const batch& b, const std::function<void(const matrix&, m
                                     pack_transposed(y.intermediate.weight),
                                     pack_transposed(y.output.weight)});
 
-    const float* const last = s.run_layers(b, true);
-    const matrix pooled = s.pooled(last, b), embeddings = unit_length(pooled);
+    state::remaining all;
+    const float* const last = s.run_layers(b, true, all, nullptr);
+    const matrix pooled = s.pooled(last, b.offsets), embeddings = unit_length(pooled);
     matrix gradient = matrix::Zero(embeddings.rows(), embeddings.cols());
     loss(embeddings, gradient);
     check_shape("gradient", gradient, embeddings.rows(), embeddings.cols());

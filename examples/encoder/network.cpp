@@ -3,6 +3,10 @@
 #include "check.hpp"
 #include "network_state.hpp"
 
+#include <pare/compact.hpp>
+#include <pare/policy/simd.hpp>
+
+#include <cmath>
 #include <utility>
 
 namespace encoder {
@@ -71,8 +75,62 @@ void network::state::embed(const batch& b, Index first, Index rows, float* y) co
     norm(model.embedding_norm, rows, y, y);
 }
 
-float* network::state::run_layers(const batch& b, bool keep) {
-    const Index tokens = b.tokens(), d = hidden();
+std::int64_t choose_tokens(const token_pruning& p, std::size_t l, pare::view<const float, 1> scores,
+                           const std::vector<std::int64_t>& offsets,
+                           std::vector<std::int64_t>& kept,
+                           std::vector<std::int64_t>& kept_offsets) {
+    const pare::pins first{1};
+    if (p.by == token_pruning::rule::threshold)
+        return pare::keep_above(pare::simd, scores, p.alpha * p.numbers[l], offsets, kept,
+                                kept_offsets, first);
+    std::vector<std::int64_t> k;
+    for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {
+        const auto n = static_cast<double>(offsets[s + 1] - offsets[s]);
+        const double count = p.by == token_pruning::rule::share ? p.numbers[l] * n : p.numbers[l];
+        k.push_back(std::max<std::int64_t>(1, std::llround(std::min(count, n))));
+    }
+    return pare::keep_top_k(pare::simd, scores, k, offsets, kept, kept_offsets, first);
+}
+
+void network::state::drop_tokens(std::size_t l, pare::view<const float, 1> scores, float* residual,
+                                 float* heads_out, remaining& left) {
+    const Index tokens = left.offsets.back(), d = hidden();
+    std::vector<std::int64_t> kept(static_cast<std::size_t>(tokens)), offsets(left.offsets.size());
+    kept.resize(
+        static_cast<std::size_t>(choose_tokens(pruning, l, scores, left.offsets, kept, offsets)));
+    const pare::view<float, 2> stream_rows(residual, tokens, d);
+    if (pruning.carried)
+        for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {
+            auto next = kept.begin() + offsets[s];
+            const auto last = kept.begin() + offsets[s + 1];
+            for (std::int64_t t = left.offsets[s]; t < left.offsets[s + 1]; ++t) {
+                if (next != last && *next == t) {
+                    ++next;
+                    continue;
+                }
+                left.dropped.row(static_cast<Index>(s)) +=
+                    Eigen::Map<const Eigen::RowVectorXf>(residual + t * d, d);
+                ++left.count[s];
+            }
+        }
+    pare::gather_rows(pare::simd, kept, stream_rows,
+                      pare::view<float, 2>(heads_out, tokens, context_columns(l)));
+    left.offsets = std::move(offsets);
+}
+
+float* network::state::run_layers(const batch& b, bool keep, remaining& left,
+                                  std::vector<token_use>* use) {
+    const bool dropping = !keep && !pruning.numbers.empty();
+    left = {b.offsets, {}, {}};
+    std::vector<float> scores;
+    if (dropping) {
+        scores.resize(static_cast<std::size_t>(b.tokens()));
+        left.dropped = matrix::Zero(b.sequences(), hidden());
+        left.count.assign(static_cast<std::size_t>(b.sequences()), 0);
+    }
+    if (use) use->resize(depth());
+    Index tokens = b.tokens();
+    const Index d = hidden();
     if (keep) records.resize(depth());
     float *const residual = stream.get<float>(tokens * d), *const blocks = get_wide();
     const auto get_qkv = [&](std::size_t l) {
@@ -94,7 +152,21 @@ float* network::state::run_layers(const batch& b, bool keep) {
         float* const first_sum = keep ? r->attention_sum.get<float>(tokens * d) : residual;
         float* const second_sum = keep ? r->output_sum.get<float>(tokens * d) : residual;
         float* const before = keep ? r->intermediate.get<float>(tokens * n) : nullptr;
-        attend(l, projected, b, heads_out);
+        if (use)
+            for (std::size_t s = 0; s + 1 < left.offsets.size(); ++s) {
+                const std::int64_t length = left.offsets[s + 1] - left.offsets[s];
+                (*use)[l].attending += length;
+                (*use)[l].pairs += length * length;
+            }
+        if (dropping && columns > 0) { // without heads nothing says who matters
+            const pare::view<float, 1> of_layer(scores.data(), tokens);
+            attend(l, projected, left.offsets, heads_out, of_layer);
+            drop_tokens(l, of_layer, residual, heads_out, left);
+            tokens = left.offsets.back();
+        } else {
+            attend(l, projected, left.offsets, heads_out);
+        }
+        if (use) (*use)[l].kept += tokens;
 
         // The next layer's projections may take the place of this layer's, which attention has
         // read.
@@ -125,17 +197,27 @@ float* network::state::run_layers(const batch& b, bool keep) {
     return residual;
 }
 
-matrix network::state::pooled(const float* rows, const batch& b) const {
-    matrix result(b.sequences(), hidden());
-    const Eigen::Map<const matrix> all(rows, b.tokens(), hidden());
-    pare::openmp{}.run(b.sequences(), [&](Index s, Index) {
-        const Index first = b.offsets[static_cast<std::size_t>(s)],
-                    last = b.offsets[static_cast<std::size_t>(s) + 1];
+matrix network::state::pooled(const float* rows, const std::vector<std::int64_t>& offsets) const {
+    return pooled(rows, remaining{offsets, {}, {}});
+}
+
+matrix network::state::pooled(const float* rows, const remaining& left) const {
+    const auto sequences = static_cast<Index>(left.offsets.size()) - 1;
+    matrix result(sequences, hidden());
+    const Eigen::Map<const matrix> all(rows, left.offsets.back(), hidden());
+    pare::openmp{}.run(sequences, [&](Index s, Index) {
+        const auto at = static_cast<std::size_t>(s);
+        const Index first = left.offsets[at], last = left.offsets[at + 1];
         auto sum = result.row(s);
         sum = all.row(first);
         if (model.config.pooling == pooling::cls) return;
         for (Index t = first + 1; t < last; ++t) sum += all.row(t);
-        sum /= static_cast<float>(last - first);
+        Index count = last - first;
+        if (!left.count.empty() && left.count[at] > 0) {
+            sum += left.dropped.row(s);
+            count += left.count[at];
+        }
+        sum /= static_cast<float>(count);
     });
     return result;
 }
@@ -181,7 +263,8 @@ void network::embed(const batch& b, matrix& x) {
     });
 }
 
-void network::attention(std::size_t l, const matrix& x, const batch& b, matrix& context) {
+void network::attention(std::size_t l, const matrix& x, const batch& b, matrix& context,
+                        pare::view<float, 1> scores) {
     state& s = *state_;
     s.at(l);
     check(b, s.model.config);
@@ -192,7 +275,7 @@ void network::attention(std::size_t l, const matrix& x, const batch& b, matrix& 
         s.project(l, row(x, first), first, rows, tokens, blocks + slot * s.wide_size(), projected);
     });
     context.resize(tokens, columns);
-    s.attend(l, projected, b, context.data());
+    s.attend(l, projected, b.offsets, context.data(), scores);
 }
 
 void network::activation(std::size_t l, const matrix& x, matrix& active) {
@@ -240,12 +323,24 @@ void network::output_norm(std::size_t l, const matrix& sum, matrix& x) {
 void network::pool(const matrix& x, const batch& b, matrix& embeddings) {
     check(b, model().config);
     check_shape("x", x, b.tokens(), state_->hidden());
-    embeddings = unit_length(state_->pooled(x.data(), b));
+    embeddings = unit_length(state_->pooled(x.data(), b.offsets));
 }
 
-void network::forward(const batch& b, matrix& embeddings) {
+void network::set_token_pruning(token_pruning p) {
+    if (!p.numbers.empty() && p.numbers.size() != state_->depth())
+        fail("token pruning for " + std::to_string(p.numbers.size()) + " layers of " +
+             std::to_string(state_->depth()));
+    for (const double t : p.numbers)
+        if (!std::isfinite(t) || t < 0) fail("a number of token pruning is " + std::to_string(t));
+    if (!std::isfinite(p.alpha) || p.alpha < 0) fail("alpha is " + std::to_string(p.alpha));
+    state_->pruning = std::move(p);
+}
+
+void network::forward(const batch& b, matrix& embeddings, std::vector<token_use>* use) {
     check(b, model().config);
-    embeddings = unit_length(state_->pooled(state_->run_layers(b, false), b));
+    state::remaining left;
+    const float* const last = state_->run_layers(b, false, left, use);
+    embeddings = unit_length(state_->pooled(last, left));
 }
 
 void network::replace_attention_output(std::size_t l, dense with) {

@@ -4,6 +4,8 @@
 
 #include "model.hpp"
 
+#include <pare/core/view.hpp>
+
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -24,6 +26,28 @@ struct batch {
 
 enum class unit_kind { head, filter };
 
+/// Tokens that get little attention in a layer leave the network there: neither the layer's FFN nor
+/// what follows sees them. The first token of a sequence always stays.
+struct token_pruning {
+    enum class rule {
+        threshold, ///< whose relative score (mean 1) is below the layer's number leaves
+        share,     ///< the layer's share of the tokens that it sees stay, those with most attention
+        count      ///< so many stay
+    };
+    rule by = rule::threshold;
+    std::vector<double> numbers; ///< a layer each; none: nothing is dropped
+    double alpha = 1;            ///< multiplies thresholds; 0 drops nothing
+    /// Whether the last state of a dropped token takes part in the mean that is the embedding.
+    bool carried = true;
+};
+
+/// What a layer had to do, summed up over sequences.
+struct token_use {
+    std::int64_t attending = 0; ///< tokens that came in
+    std::int64_t pairs = 0;     ///< their squares: attention probabilities
+    std::int64_t kept = 0;      ///< tokens that stayed
+};
+
 /// A model with its weights packed for fast matrix products. Threads: OpenMP's default number.
 /// Not safe for concurrent calls on one object (it holds scratch memory).
 ///
@@ -43,7 +67,10 @@ class network {
     const encoder::model& model() const;
 
     void embed(const batch& b, matrix& x);
-    void attention(std::size_t l, const matrix& x, const batch& b, matrix& context);
+    /// `scores` [tokens] gets the attention that tokens receive, relative to the mean (1), or is
+    /// empty.
+    void attention(std::size_t l, const matrix& x, const batch& b, matrix& context,
+                   pare::view<float, 1> scores = {});
     void attention_output(std::size_t l, const matrix& context, matrix& x);
     void activation(std::size_t l, const matrix& x, matrix& active);
     void output(std::size_t l, const matrix& active, matrix& x);
@@ -68,8 +95,12 @@ class network {
     };
     void set_masks(masks m);
 
-    /// embed ... pool in one call, masks applied.
-    void forward(const batch& b, matrix& embeddings);
+    /// Tokens to drop in forward().
+    void set_token_pruning(token_pruning p);
+
+    /// embed ... pool in one call, masks applied and tokens dropped. Of these, `use` gets the
+    /// numbers, a layer each, added to what it holds.
+    void forward(const batch& b, matrix& embeddings, std::vector<token_use>* use = nullptr);
 
     /// Called for each layer, last first, filters before heads: `activation` [tokens x columns] is
     /// what a mask of ones multiplies, `gradient` the loss's gradient at the product. Both are the

@@ -7,6 +7,7 @@
 #include "pointwise.hpp"
 
 #include <pare/core/executor.hpp>
+#include <pare/core/view.hpp>
 #include <pare/core/workspace.hpp>
 
 #include <algorithm>
@@ -47,10 +48,18 @@ void for_row_blocks(Index rows, const F& f) {
     });
 }
 
+/// The tokens of a batch that stay in layer l, and their offsets; returns how many. `kept` has room
+/// for all.
+std::int64_t choose_tokens(const token_pruning& p, std::size_t l, pare::view<const float, 1> scores,
+                           const std::vector<std::int64_t>& offsets,
+                           std::vector<std::int64_t>& kept,
+                           std::vector<std::int64_t>& kept_offsets);
+
 struct network::state {
     encoder::model model;
     std::vector<packed_layer> packed, transposed;    // transposed: made by the first backward pass
     std::vector<vector> context_masks, active_masks; // a value a column; empty: all 1
+    token_pruning pruning;
 
     // Memory that is used again: the residual stream, the heads' outputs, queries keys and values,
     // a block of rows as wide as the widest layer for each thread, attention's own; and what
@@ -90,8 +99,11 @@ struct network::state {
     /// `block` is scratch.
     void project(std::size_t l, const float* x, Index first, Index rows, Index tokens, float* block,
                  float* to) const;
-    void attend(std::size_t l, const float* projected, const batch& b, float* to) {
-        attention_forward(by_head(l, projected, b.tokens()), b.offsets, to, attention_scratch);
+    /// `scores` [tokens] gets the relative importance of tokens, or is empty.
+    void attend(std::size_t l, const float* projected, const std::vector<std::int64_t>& offsets,
+                float* to, pare::view<float, 1> scores = {}) {
+        attention_forward(by_head(l, projected, offsets.back()), offsets, to, scores,
+                          attention_scratch);
     }
 
     void norm(const layer_norm& n, Index rows, const float* from, float* to) const {
@@ -106,12 +118,23 @@ struct network::state {
     /// Embeddings of tokens first ... first + rows - 1.
     void embed(const batch& b, Index first, Index rows, float* y) const;
 
+    /// Tokens that are left of a batch, and sums of the last states of those dropped.
+    struct remaining {
+        std::vector<std::int64_t> offsets;
+        matrix dropped;                  // [sequences x hidden]
+        std::vector<std::int64_t> count; // of a sequence's tokens in `dropped`
+    };
+
     /// The whole stack; returns the last layer's output, which lies in `stream`. Masks are applied
-    /// or, if `keep`, a record of each layer is made.
-    float* run_layers(const batch& b, bool keep);
+    /// and tokens dropped or, if `keep`, a record of each layer is made.
+    float* run_layers(const batch& b, bool keep, remaining& left, std::vector<token_use>* use);
+    /// Drops rows of the residual stream and the heads' outputs, in place.
+    void drop_tokens(std::size_t l, pare::view<const float, 1> scores, float* residual,
+                     float* heads_out, remaining& left);
 
     /// Each sequence's mean or first row, before it is scaled to length 1.
-    matrix pooled(const float* rows, const batch& b) const;
+    matrix pooled(const float* rows, const std::vector<std::int64_t>& offsets) const;
+    matrix pooled(const float* rows, const remaining& left) const;
 };
 
 /// Rows divided by their lengths. As in PyTorch's normalize, a row of zeros stays as it is.

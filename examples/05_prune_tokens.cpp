@@ -1,0 +1,46 @@
+// Dropping tokens that get little attention, between a layer's attention and its FFN.
+#include <pare/attention.hpp>
+#include <pare/compact.hpp>
+#include <pare/policy/simd.hpp>
+
+#include <cstdio>
+#include <numeric>
+#include <random>
+#include <vector>
+
+int main() {
+    // Two sequences of 40 and 24 tokens; queries, keys and values of 4 heads of 16, interleaved.
+    const int heads = 4, size = 16, width = heads * size, tokens = 64;
+    std::vector<int> offsets = {0, 40, 64}, ids(tokens);
+    std::iota(ids.begin(), ids.end(), 0);
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal;
+    std::vector<float> qkv(tokens * 3 * width), hidden(tokens * width), context(tokens * width);
+    for (float& x : qkv) x = normal(random);
+    for (float& x : hidden) x = normal(random);
+    const auto part = [&](int which) {
+        return pare::view<const float, 3>(qkv.data() + which * width, {tokens, heads, size},
+                                          {3 * width, size, 1});
+    };
+    pare::workspace scratch; // kept between calls
+
+    // [example
+    std::vector<float> scores(tokens); // 1 = as much attention as the mean token gets
+    pare::attention(pare::simd, part(0), part(1), part(2), offsets,
+                    pare::view<float, 3>(context.data(), tokens, heads, size), scores, {}, scratch);
+
+    std::vector<int> kept(tokens); // positions, ascending; `offsets` become those of what is left
+    kept.resize(pare::keep_above(pare::simd, scores, /*threshold=*/0.95, offsets, kept, offsets,
+                                 pare::pins{1})); // the first token of a sequence always stays
+    pare::gather_rows(pare::simd, kept, pare::view(hidden.data(), tokens, width),
+                      pare::view(context.data(), tokens, width), ids); // in place
+    // The attention output, the FFN and all later layers work on kept.size() rows.
+    // example]
+
+    std::printf("%zu of %d tokens stay: %d and %d\n", kept.size(), tokens, offsets[1],
+                offsets[2] - offsets[1]);
+    return ids[0] == 0 && ids[static_cast<std::size_t>(offsets[1])] == 40 &&
+                   kept.size() < static_cast<std::size_t>(tokens)
+               ? 0
+               : 1;
+}

@@ -1,0 +1,159 @@
+#include "tokens.hpp"
+
+#include "progress.hpp"
+
+#include <pare/compact.hpp>
+#include <pare/cost.hpp>
+#include <pare/policy/simd.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+namespace encoder {
+namespace {
+
+constexpr std::int64_t forward_tokens = 8192, any_number = std::int64_t{1} << 40;
+
+/// What is left of a batch, with its residual stream.
+struct stream {
+    batch tokens;
+    matrix x, context;
+    std::vector<float> scores;
+};
+
+/// Drops what is below a threshold, rows and ids alike.
+void drop(double threshold, stream& s) {
+    std::vector<std::int64_t> kept(s.scores.size());
+    kept.resize(static_cast<std::size_t>(pare::keep_above(
+        pare::simd, s.scores, threshold, s.tokens.offsets, kept, s.tokens.offsets, pare::pins{1})));
+    pare::gather_rows(pare::simd, kept, s.tokens.ids, s.x, s.context);
+    const auto rows = static_cast<Eigen::Index>(kept.size());
+    s.tokens.ids.resize(kept.size());
+    s.x.conservativeResize(rows, Eigen::NoChange);
+    s.context.conservativeResize(rows, Eigen::NoChange);
+}
+
+/// The largest threshold that drops at most `share` of the scores. Takes them in any order.
+double quantile(std::vector<float>& scores, double share) {
+    if (scores.empty()) return 0;
+    const auto drop = static_cast<std::size_t>(share * static_cast<double>(scores.size()));
+    const auto at = scores.begin() + static_cast<std::ptrdiff_t>(drop);
+    std::nth_element(scores.begin(), at, scores.end());
+    return static_cast<double>(*at);
+}
+
+} // namespace
+
+double token_macs(const model& m, const std::vector<token_use>& use) {
+    const auto d = static_cast<double>(m.config.hidden),
+               h = static_cast<double>(m.config.head_size);
+    double sum = 0;
+    for (std::size_t l = 0; l < m.layers.size(); ++l) {
+        const auto heads = static_cast<double>(m.layers[l].heads(m.config.head_size));
+        const auto filters = static_cast<double>(m.layers[l].filters());
+        const auto attending = static_cast<double>(use[l].attending),
+                   pairs = static_cast<double>(use[l].pairs),
+                   kept = static_cast<double>(use[l].kept);
+        sum += heads * h * (3 * d * attending + 2 * pairs + d * kept) + 2 * d * filters * kept;
+    }
+    return sum;
+}
+
+double dense_token_macs(const model& m, const std::vector<sequence>& sequences) {
+    token_use all;
+    for (const sequence& s : sequences) {
+        const auto n = static_cast<std::int64_t>(s.size());
+        all.attending += n;
+        all.pairs += n * n;
+        all.kept += n;
+    }
+    return token_macs(m, std::vector<token_use>(m.layers.size(), all));
+}
+
+token_pruning schedule(network& net, const std::vector<sequence>& text, token_pruning::rule by,
+                       double most, std::vector<token_use>& use) {
+    const model& m = net.model();
+    const auto depth = static_cast<double>(m.layers.size());
+    const auto dropped = [&](std::size_t l) { return most * static_cast<double>(l + 1) / depth; };
+    token_pruning found;
+    found.by = by;
+    use.assign(m.layers.size(), {});
+    if (by != token_pruning::rule::threshold) {
+        std::size_t longest = 0;
+        for (const sequence& t : text) longest = std::max(longest, t.size());
+        double left = static_cast<double>(longest);
+        for (std::size_t l = 0; l < m.layers.size(); ++l) {
+            left *= 1 - dropped(l);
+            found.numbers.push_back(by == token_pruning::rule::count ? left : 1 - dropped(l));
+        }
+        net.set_token_pruning(found);
+        matrix embeddings;
+        for (const batch& b : make_batches(text, forward_tokens, any_number))
+            net.forward(b, embeddings, &use);
+        net.set_token_pruning({});
+        return found;
+    }
+
+    std::vector<stream> streams;
+    for (batch& b : make_batches(text, forward_tokens, any_number)) {
+        streams.push_back({std::move(b), {}, {}, {}});
+        net.embed(streams.back().tokens, streams.back().x);
+    }
+    for (std::size_t l = 0; l < m.layers.size(); ++l) {
+        std::vector<float> scores; // of all but first tokens
+        for (stream& s : streams) {
+            const auto& offsets = s.tokens.offsets;
+            s.scores.resize(s.tokens.ids.size());
+            net.attention(l, s.x, s.tokens, s.context,
+                          pare::view<float, 1>(s.scores.data(), s.tokens.tokens()));
+            for (std::size_t i = 0; i + 1 < offsets.size(); ++i) {
+                const std::int64_t n = offsets[i + 1] - offsets[i];
+                use[l].attending += n;
+                use[l].pairs += n * n;
+                scores.insert(scores.end(), s.scores.begin() + offsets[i] + 1,
+                              s.scores.begin() + offsets[i + 1]);
+            }
+        }
+        // A layer without heads has no scores and drops nothing.
+        const bool heads = m.layers[l].heads(m.config.head_size) > 0;
+        found.numbers.push_back(heads ? quantile(scores, dropped(l)) : 0);
+        matrix active;
+        for (stream& s : streams) {
+            drop(found.numbers.back(), s);
+            use[l].kept += s.tokens.tokens();
+            net.attention_output(l, s.context, s.x);
+            net.activation(l, s.x, active);
+            net.output(l, active, s.x);
+        }
+    }
+    return found;
+}
+
+token_pruning schedule_for(network& net, const std::vector<sequence>& text, token_pruning::rule by,
+                           double share) {
+    const double budget = share * dense_token_macs(net.model(), text);
+    constexpr int steps = 7;
+    progress bar("token schedule", steps + 1);
+    std::vector<token_use> use;
+    double low = 0, high = 0.99;
+    token_pruning best = schedule(net, text, by, high, use);
+    if (token_macs(net.model(), use) > budget)
+        throw std::invalid_argument("a share of " + std::to_string(share) +
+                                    " of the multiply-adds is below what the first layers take");
+    bar.advance();
+    for (int i = 0; i < steps; ++i) {
+        const double middle = (low + high) / 2;
+        token_pruning p = schedule(net, text, by, middle, use);
+        if (token_macs(net.model(), use) > budget) {
+            low = middle;
+        } else {
+            high = middle;
+            best = std::move(p);
+        }
+        bar.advance();
+    }
+    return best;
+}
+
+} // namespace encoder

@@ -1,0 +1,30 @@
+// Dropping tokens of a sentence encoder without training: what to keep, from sample text, and what
+// it saves.
+#pragma once
+
+#include "text.hpp"
+
+#include <vector>
+
+namespace encoder {
+
+/// Multiply-adds of all layers for what they had to do.
+double token_macs(const model& m, const std::vector<token_use>& use);
+/// The same with every token.
+double dense_token_macs(const model& m, const std::vector<sequence>& sequences);
+
+/// Layer l of L drops the share `most` * (l + 1) / L of the tokens that it sees, more in each
+/// layer as in learned token pruning (arXiv:2107.00910). By threshold: quantiles of the relative
+/// scores on the text, each layer seeing what the ones before it leave, first tokens not counted;
+/// a forward pass over the text. By share (SpAtten, arXiv:2012.09852) or count (a fixed length
+/// schedule as PoWER-BERT's, arXiv:2001.08950, from the text's longest): the scores do not
+/// matter. 0 <= most < 1. `use` gets what the layers had to do for the text.
+token_pruning schedule(network& net, const std::vector<sequence>& text, token_pruning::rule by,
+                       double most, std::vector<token_use>& use);
+
+/// The schedule whose `most` makes the text take at most `share` of the dense multiply-adds, by
+/// bisection. Throws std::invalid_argument if there is none.
+token_pruning schedule_for(network& net, const std::vector<sequence>& text, token_pruning::rule by,
+                           double share);
+
+} // namespace encoder
