@@ -50,6 +50,26 @@ struct strided_rows {
     }
 };
 
+/// sums[c] += x[t, c] over `rows` rows of few columns: row after row, which memory likes best, with
+/// the sums of so many registers' columns in registers.
+template <index_t registers, class T>
+void add_short_rows(index_t rows, index_t columns, T* sums, strided_rows<T> x) {
+    using B = batch<T>;
+    constexpr index_t width = registers * lanes<T>;
+    index_t c = 0;
+    for (; c + width <= columns; c += width) {
+        B sum[registers];
+        PARE_UNROLL
+        for (index_t v = 0; v < registers; ++v) sum[v] = B::load_unaligned(sums + c + v * lanes<T>);
+        for (index_t t = 0; t < rows; ++t) PARE_UNROLL
+        for (index_t v = 0; v < registers; ++v)
+            sum[v] += B::load_unaligned(x.row(t) + c + v * lanes<T>);
+        PARE_UNROLL
+        for (index_t v = 0; v < registers; ++v) sum[v].store_unaligned(sums + c + v * lanes<T>);
+    }
+    if (c < columns) add_rows(ops::identity{}, rows, columns - c, sums + c, x.from(0, c));
+}
+
 /// sums[b, k] = sum over heads h and counted queries q that see k of p[b, h, q, k]; keys
 /// contiguous. A task is a block of keys of one sequence.
 template <class Executor, class T, class Batch>
@@ -82,8 +102,14 @@ void key_sums(const Executor& executor, view<const T, 4> p, const Batch& batch,
                 if (rows == rows_in_t) flush();
                 if (full) {
                     const index_t count = std::min(rows_in_t - rows, q.end - i);
-                    add_rows(ops::identity{}, count, n, partial,
-                             strided_rows<T>{&p(b, h, i, k0), p.stride(2)});
+                    const strided_rows<T> x{&p(b, h, i, k0), p.stride(2)};
+                    constexpr index_t few = 8, many = sum_registers / 3 * 2;
+                    if (n <= few * lanes<T>)
+                        add_short_rows<few>(count, n, partial, x);
+                    else if (n <= many * lanes<T>)
+                        add_short_rows<many>(count, n, partial, x);
+                    else
+                        add_rows(ops::identity{}, count, n, partial, x);
                     rows += count;
                     i += count;
                 } else {
