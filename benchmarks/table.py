@@ -21,7 +21,9 @@ def main():
         peers = " ".join(f"{key[3:]} {value:.2f}" for key, value in run.items() if key.startswith("vs_"))
         if "gain_of_macs" in run:
             peers = f"gain / MAC reduction {run['gain_of_macs']:.2f}"
-        print(f"| {name} | {run['real_time']:.3g} | {run['of_limit']:.2f} | {run['spread']:.2f} | {peers} |")
+        ms = run["real_time"] * {"ns": 1e-6, "us": 1e-3, "ms": 1, "s": 1e3}[run["time_unit"]]
+        limit, spread = (f"{run[key]:.2f}" if key in run else "" for key in ("of_limit", "spread"))
+        print(f"| {name} | {ms:.3g} | {limit} | {spread} | {peers} |")
 
 
 main()

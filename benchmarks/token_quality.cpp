@@ -31,7 +31,13 @@ void run(const std::filesystem::path& folder, const std::string& text, const std
          {std::pair("threshold", rule::threshold), std::pair("share (top k)", rule::share),
           std::pair("count (fixed schedule)", rule::count)})
         for (const double share : shares) {
-            token_pruning found = schedule_for(dense, sample, by, share);
+            token_pruning found;
+            try {
+                found = schedule_for(dense, sample, by, share);
+            } catch (const std::invalid_argument&) { // drops as much as it can, and is above
+                fmt::print("| {} | | {} cannot be reached | | | |\n", name, share);
+                continue;
+            }
             for (const bool carried : {true, false}) {
                 found.carried = carried;
                 pruned.set_token_pruning(found);
