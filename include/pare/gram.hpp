@@ -14,10 +14,11 @@ namespace pare {
 inline namespace PARE_ISA {
 
 /// Accumulates G += x' y over rows that come in any number of pieces; one Gram matrix (y = x,
-/// symmetric) or a cross product. Acc is the type that it is kept in; partial sums of a few hundred
-/// rows are made in the type of the rows.
+/// symmetric) or a cross product. Acc is the type that it is kept in; partial sums of at most 2,048
+/// rows are made in the type of the rows, from those of a few hundred.
 ///
-/// Memory: columns_x * columns_y * sizeof(Acc), and scratch of about 0.4 MB a thread.
+/// Memory: columns_x * columns_y * sizeof(Acc), and scratch of a copy of the rows, up to 16 MB, and
+/// 0.3 MB a thread.
 template <class Acc = double>
 class gram {
     template <class>
