@@ -42,15 +42,7 @@ void run(const std::filesystem::path& folder, const std::string& text, const std
                 found.carried = carried;
                 pruned.set_token_pruning(found);
                 std::vector<token_use> use;
-                matrix embeddings(static_cast<Eigen::Index>(task.sequences.size()),
-                                  m.config.hidden),
-                    some;
-                Eigen::Index at = 0;
-                for (const batch& b : make_batches(task.sequences, std::int64_t{1} << 40, 32)) {
-                    pruned.forward(b, some, &use);
-                    embeddings.middleRows(at, some.rows()) = some;
-                    at += some.rows();
-                }
+                const matrix embeddings = embed(pruned, task.sequences, "pruned", &use);
                 const double of_macs = token_macs(m, use) / dense_token_macs(m, task.sequences);
                 const double gain = compare_speed(dense, pruned, task.sequences).speedup;
                 fmt::print("| {} | {} | {:.3f} | {:.2f} | {:.2f} | {:.2f} |\n", name,

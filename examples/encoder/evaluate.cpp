@@ -12,7 +12,6 @@ namespace encoder {
 namespace {
 
 constexpr std::int64_t documents = 32; // a batch
-constexpr std::int64_t any_length = std::int64_t{1} << 40;
 
 double pearson(const std::vector<double>& a, const std::vector<double>& b) {
     const auto n = static_cast<double>(a.size());
@@ -54,13 +53,14 @@ double seconds_of(network& net, const batch& b, matrix& embeddings) {
 
 } // namespace
 
-matrix embed(network& net, const std::vector<sequence>& sequences, const std::string& stage) {
+matrix embed(network& net, const std::vector<sequence>& sequences, const std::string& stage,
+             std::vector<token_use>* use) {
     matrix all(static_cast<Eigen::Index>(sequences.size()), net.model().config.hidden), some;
-    const std::vector<batch> batches = make_batches(sequences, any_length, documents);
+    const std::vector<batch> batches = make_batches(sequences, any_number, documents);
     progress bar(stage, static_cast<std::int64_t>(batches.size()));
     Eigen::Index row = 0;
     for (const batch& b : batches) {
-        net.forward(b, some);
+        net.forward(b, some, use);
         all.middleRows(row, some.rows()) = some;
         row += some.rows();
         bar.advance();
@@ -104,7 +104,7 @@ speed compare_speed(network& dense, network& pruned, const std::vector<sequence>
     const std::vector<sequence> some(
         sequences.begin(), sequences.begin() + static_cast<std::ptrdiff_t>(std::min(
                                                    sequences.size(), most_batches * documents)));
-    const std::vector<batch> batches = make_batches(some, any_length, documents);
+    const std::vector<batch> batches = make_batches(some, any_number, documents);
     progress bar("measure speed", rounds * static_cast<std::int64_t>(batches.size()));
     std::vector<double> of_dense, of_pruned, ratios;
     matrix out;

@@ -8,8 +8,10 @@
 
 namespace encoder {
 
-/// Embeddings of all sequences [sequences x hidden], in batches of 32.
-matrix embed(network& net, const std::vector<sequence>& sequences, const std::string& stage);
+/// Embeddings of all sequences [sequences x hidden], in batches of 32. `use` as for
+/// network::forward.
+matrix embed(network& net, const std::vector<sequence>& sequences, const std::string& stage,
+             std::vector<token_use>* use = nullptr);
 
 /// Pairs of texts as rows of `sequences`, each distinct text once.
 struct similarity_task {

@@ -153,11 +153,8 @@ float* network::state::run_layers(const batch& b, bool keep, remaining& left,
         float* const second_sum = keep ? r->output_sum.get<float>(tokens * d) : residual;
         float* const before = keep ? r->intermediate.get<float>(tokens * n) : nullptr;
         if (use)
-            for (std::size_t s = 0; s + 1 < left.offsets.size(); ++s) {
-                const std::int64_t length = left.offsets[s + 1] - left.offsets[s];
-                (*use)[l].attending += length;
-                (*use)[l].pairs += length * length;
-            }
+            for (std::size_t s = 0; s + 1 < left.offsets.size(); ++s)
+                (*use)[l].attend(left.offsets[s + 1] - left.offsets[s]);
         if (dropping && columns > 0) { // without heads nothing says who matters
             const pare::view<float, 1> of_layer(scores.data(), tokens);
             attend(l, projected, left.offsets, heads_out, of_layer);

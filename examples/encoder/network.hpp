@@ -46,7 +46,20 @@ struct token_use {
     std::int64_t attending = 0; ///< tokens that came in
     std::int64_t pairs = 0;     ///< their squares: attention probabilities
     std::int64_t kept = 0;      ///< tokens that stayed
+
+    /// A sequence of `length` tokens came in.
+    void attend(std::int64_t length) {
+        attending += length;
+        pairs += length * length;
+    }
 };
+
+/// The tokens of a batch that stay in layer l by their scores, and their offsets, which may be
+/// `offsets`; returns how many. `kept` has room for all.
+std::int64_t choose_tokens(const token_pruning& p, std::size_t l, pare::view<const float, 1> scores,
+                           const std::vector<std::int64_t>& offsets,
+                           std::vector<std::int64_t>& kept,
+                           std::vector<std::int64_t>& kept_offsets);
 
 /// A model with its weights packed for fast matrix products. Threads: OpenMP's default number.
 /// Not safe for concurrent calls on one object (it holds scratch memory).

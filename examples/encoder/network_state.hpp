@@ -48,13 +48,6 @@ void for_row_blocks(Index rows, const F& f) {
     });
 }
 
-/// The tokens of a batch that stay in layer l, and their offsets; returns how many. `kept` has room
-/// for all.
-std::int64_t choose_tokens(const token_pruning& p, std::size_t l, pare::view<const float, 1> scores,
-                           const std::vector<std::int64_t>& offsets,
-                           std::vector<std::int64_t>& kept,
-                           std::vector<std::int64_t>& kept_offsets);
-
 struct network::state {
     encoder::model model;
     std::vector<packed_layer> packed, transposed;    // transposed: made by the first backward pass

@@ -29,6 +29,9 @@ std::vector<scored_pair> read_pairs(const std::filesystem::path& file);
 std::vector<sequence> tokenize(const tokenizer& words, const std::vector<std::string>& texts,
                                std::size_t max_tokens);
 
+/// No bound on tokens or sequences.
+inline constexpr std::int64_t any_number = std::int64_t{1} << 40;
+
 /// Consecutive sequences in batches of at most `sequences` sequences and, but for single long ones,
 /// `tokens` tokens.
 std::vector<batch> make_batches(const std::vector<sequence>& from, std::int64_t tokens,

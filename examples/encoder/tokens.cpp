@@ -2,18 +2,16 @@
 
 #include "progress.hpp"
 
-#include <pare/compact.hpp>
-#include <pare/cost.hpp>
+#include <pare/gather.hpp>
 #include <pare/policy/simd.hpp>
 
 #include <algorithm>
-#include <cmath>
 #include <stdexcept>
 
 namespace encoder {
 namespace {
 
-constexpr std::int64_t forward_tokens = 8192, any_number = std::int64_t{1} << 40;
+constexpr std::int64_t forward_tokens = 8192;
 
 /// What is left of a batch, with its residual stream.
 struct stream {
@@ -22,11 +20,12 @@ struct stream {
     std::vector<float> scores;
 };
 
-/// Drops what is below a threshold, rows and ids alike.
-void drop(double threshold, stream& s) {
+/// Drops what does not stay in layer l, rows and ids alike.
+void drop(const token_pruning& p, std::size_t l, stream& s) {
     std::vector<std::int64_t> kept(s.scores.size());
-    kept.resize(static_cast<std::size_t>(pare::keep_above(
-        pare::simd, s.scores, threshold, s.tokens.offsets, kept, s.tokens.offsets, pare::pins{1})));
+    const pare::view<const float, 1> scores(s.scores.data(), s.tokens.tokens());
+    kept.resize(static_cast<std::size_t>(
+        choose_tokens(p, l, scores, s.tokens.offsets, kept, s.tokens.offsets)));
     pare::gather_rows(pare::simd, kept, s.tokens.ids, s.x, s.context);
     const auto rows = static_cast<Eigen::Index>(kept.size());
     s.tokens.ids.resize(kept.size());
@@ -63,11 +62,9 @@ double token_macs(const model& m, const std::vector<token_use>& use) {
 double dense_token_macs(const model& m, const std::vector<sequence>& sequences) {
     token_use all;
     for (const sequence& s : sequences) {
-        const auto n = static_cast<std::int64_t>(s.size());
-        all.attending += n;
-        all.pairs += n * n;
-        all.kept += n;
+        all.attend(static_cast<std::int64_t>(s.size()));
     }
+    all.kept = all.attending;
     return token_macs(m, std::vector<token_use>(m.layers.size(), all));
 }
 
@@ -108,9 +105,7 @@ token_pruning schedule(network& net, const std::vector<sequence>& text, token_pr
             net.attention(l, s.x, s.tokens, s.context,
                           pare::view<float, 1>(s.scores.data(), s.tokens.tokens()));
             for (std::size_t i = 0; i + 1 < offsets.size(); ++i) {
-                const std::int64_t n = offsets[i + 1] - offsets[i];
-                use[l].attending += n;
-                use[l].pairs += n * n;
+                use[l].attend(offsets[i + 1] - offsets[i]);
                 scores.insert(scores.end(), s.scores.begin() + offsets[i] + 1,
                               s.scores.begin() + offsets[i + 1]);
             }
@@ -120,7 +115,7 @@ token_pruning schedule(network& net, const std::vector<sequence>& text, token_pr
         found.numbers.push_back(heads ? quantile(scores, dropped(l)) : 0);
         matrix active;
         for (stream& s : streams) {
-            drop(found.numbers.back(), s);
+            drop(found, l, s);
             use[l].kept += s.tokens.tokens();
             net.attention_output(l, s.context, s.x);
             net.activation(l, s.x, active);
