@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -53,11 +54,36 @@ struct config {
     bool lower_case = true; ///< uncased vocabulary: lower-case and strip accents
 };
 
+/// Tokens that get little attention in a layer leave the network there: neither the layer's FFN nor
+/// what follows sees them. The first token of a sequence always stays.
+struct token_pruning {
+    enum class rule {
+        threshold, ///< whose relative score (mean 1) is below the layer's number leaves
+        share,     ///< the layer's share of the tokens that it sees stay, those with most attention
+        count      ///< so many stay
+    };
+    rule by = rule::threshold;
+    std::vector<double> numbers; ///< a layer each; none: nothing is dropped
+    double alpha = 1;            ///< multiplies thresholds; 0 drops nothing
+    /// Whether the last state of a dropped token takes part in the mean that is the embedding.
+    bool carried = true;
+};
+
+/// What a model gives and costs where its thresholds are multiplied by alpha.
+struct operating_point {
+    double alpha, macs_ratio, metric;
+};
+
 struct model {
     encoder::config config;
     matrix word_embeddings, position_embeddings, type_embeddings; // [rows x hidden]
     layer_norm embedding_norm;
     std::vector<layer> layers;
+    /// What a model for classification puts on its pooled vector: [classes x hidden].
+    std::optional<dense> classifier;
+
+    token_pruning tokens;               ///< tokens that forward passes drop
+    std::vector<operating_point> curve; ///< of `tokens`, as measured when it was learned
 
     data_type stored_as = data_type::f32; ///< type of the weights on disk, kept when written again
     std::string prefix;                   ///< of the tensor names ("" or "bert.")

@@ -26,21 +26,6 @@ struct batch {
 
 enum class unit_kind { head, filter };
 
-/// Tokens that get little attention in a layer leave the network there: neither the layer's FFN nor
-/// what follows sees them. The first token of a sequence always stays.
-struct token_pruning {
-    enum class rule {
-        threshold, ///< whose relative score (mean 1) is below the layer's number leaves
-        share,     ///< the layer's share of the tokens that it sees stay, those with most attention
-        count      ///< so many stay
-    };
-    rule by = rule::threshold;
-    std::vector<double> numbers; ///< a layer each; none: nothing is dropped
-    double alpha = 1;            ///< multiplies thresholds; 0 drops nothing
-    /// Whether the last state of a dropped token takes part in the mean that is the embedding.
-    bool carried = true;
-};
-
 /// What a layer had to do, summed up over sequences.
 struct token_use {
     std::int64_t attending = 0; ///< tokens that came in
