@@ -100,6 +100,10 @@ answer<real> oracle(const problem<T>& p, const pare::attention_options<T>& o) {
                              static_cast<real>(v(at + j, h * p.groups / p.heads, x));
                     a.out.push_back(y);
                 }
+        if (o.query_weights.extent(0) > 0)
+            for (std::size_t i = 0; i < all.size(); ++i)
+                all[i] *= static_cast<double>(
+                    o.query_weights(at + static_cast<index_t>(i) / n % n));
         std::vector<double> scores(static_cast<std::size_t>(n));
         pare::importance(pare::seq, pare::view<const double, 3>(all.data(), p.heads, n, n), scores,
                          {o.scores, o.fixed_length, o.mask, o.queries});
@@ -197,6 +201,18 @@ TEMPLATE_LIST_TEST_CASE("biases of keys and of distance", "", runs) {
     CHECK(removed.scores[3] == 0);
 }
 
+TEMPLATE_LIST_TEST_CASE("queries count by their weights", "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    const problem<T> p(4, 2, 16, 16, {5, 37, 1, 70}, random);
+    const std::vector<T> weights = random.vector<T>(p.tokens(), 0, 1);
+    for (pare::attention_options<T> o : all_options<T>()) {
+        o.query_weights = pare::view<const T, 1>(weights.data(), p.tokens());
+        check(run_attention(TestType::policy(), p, o), oracle(p, o));
+    }
+}
+
 TEMPLATE_LIST_TEST_CASE("a sequence's result does not depend on batch, order or threads", "",
                         runs) {
     using T = typename TestType::type;
@@ -270,6 +286,10 @@ TEST_CASE("what attention cannot use, it says in numbers") {
     o.head_slopes = pare::view<const float, 1>(few.data(), 5);
     CHECK_THAT(sentence(p.q(), p.offsets, scores, o),
                ContainsSubstring("5 slopes, 4 are expected"));
+    o = {};
+    o.query_weights = pare::view<const float, 1>(few.data(), 5);
+    CHECK_THAT(sentence(p.q(), p.offsets, scores, o),
+               ContainsSubstring("5 query weights, 7 are expected"));
     p.data[static_cast<std::size_t>(4 * p.stride)] = std::numeric_limits<float>::quiet_NaN();
     CHECK_THAT(sentence(p.q(), p.offsets, scores), ContainsSubstring("of sequence 1 sums up to "));
 }

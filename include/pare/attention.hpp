@@ -20,6 +20,9 @@ struct attention_options {
     view<const T, 1> key_bias;
     /// [heads], or empty: |q - k| times this is subtracted (ALiBi, arXiv:2108.12409).
     view<const T, 1> head_slopes;
+    /// [tokens], or empty: factors of the queries' attention in the scores, which stay scaled as if
+    /// all were 1. With soft masks, a query that fades out should have no say.
+    view<const T, 1> query_weights;
     /// How `scores` are scaled and which queries count; its mask is not used, the one above is.
     score_scale scores = score_scale::relative;
     double fixed_length = 0; ///< of score_scale::fixed
@@ -51,6 +54,7 @@ void check_attention(const attention_call<T, Offset>& c, const Offsets& offsets,
     };
     check_vector(" key biases, ", c.key_bias.extent(0), tokens);
     check_vector(" slopes, ", c.head_slopes.extent(0), heads);
+    check_vector(" query weights, ", c.query_weights.extent(0), tokens);
     check_offsets(name, offsets, tokens);
 }
 
@@ -92,6 +96,7 @@ void attention(const Policy& policy, const Q& q, const K& k, const V& v, const O
     const auto result = as_view<1>(scores);
     call.key_bias = options.key_bias;
     call.head_slopes = options.head_slopes;
+    call.query_weights = options.query_weights;
     call.mask = options.mask;
     call.counted = options.queries;
     const importance_options scaled{options.scores, options.fixed_length, options.mask,

@@ -87,6 +87,7 @@ struct attention_call {
     view<double, 1> received;     // [tokens], or empty: sums over heads and counted queries
     view<const T, 1> key_bias;    // [tokens], or empty
     view<const T, 1> head_slopes; // [heads], or empty
+    view<const T, 1> query_weights; // [tokens], or empty: factors in `received`
     T scale;
     attention_mask mask;
     counted_queries counted;
@@ -109,6 +110,9 @@ struct attention_call {
         if (head_slopes.extent(0) > 0)
             sum -= head_slopes(head) * static_cast<T>(i > j ? i - j : j - i);
         return sum;
+    }
+    T weight(index_t token) const {
+        return query_weights.extent(0) > 0 ? query_weights(token) : T(1);
     }
     bool biased() const { return key_bias.extent(0) > 0 || head_slopes.extent(0) > 0; }
 };

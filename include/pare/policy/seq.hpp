@@ -161,8 +161,9 @@ class sequential {
                     }
                     if (c.received.extent(0) == 0 || i < counted.begin || i >= counted.end)
                         continue;
+                    const C weight = static_cast<C>(c.weight(at + i)) / sum;
                     for (index_t j = seen.begin; j < seen.end; ++j)
-                        c.received(at + j) += static_cast<double>(p[j] / sum);
+                        c.received(at + j) += static_cast<double>(p[j] * weight);
                 }
         });
     }

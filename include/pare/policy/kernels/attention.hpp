@@ -287,6 +287,7 @@ void attention_strips(const Executor& executor, const attention_call<T, Offset>&
             if (scored) {
                 const index_t r0 = std::clamp<index_t>(counts.begin - first, 0, rows);
                 const index_t r1 = std::clamp<index_t>(counts.end - first, r0, rows);
+                for (index_t r = r0; r < r1; ++r) weights[r] *= c.weight(at + first + r);
                 add_weighted_rows(r1 - r0, room, weights + r0, strip + r0 * stride, stride,
                                   sums + k0);
             }
