@@ -21,28 +21,39 @@ index_t longest(const std::vector<std::int64_t>& offsets) {
 } // namespace
 
 void attention_forward(const projections<const float>& in, const std::vector<std::int64_t>& offsets,
-                       float* context, pare::view<float, 1> scores, pare::workspace& scratch) {
+                       const fading& soft, float* context, pare::view<float, 1> scores,
+                       pare::workspace& scratch) {
     const index_t tokens = offsets.back();
+    pare::attention_options<float> options;
+    if (soft.key_bias) options.key_bias = {soft.key_bias, tokens};
+    if (soft.query_weights) options.query_weights = {soft.query_weights, tokens};
     const auto heads_of = [&](const float* x) {
         return pare::view<const float, 3>(x, {tokens, in.heads, in.head_size},
                                           {in.token_stride, in.head_stride, 1});
     };
     pare::attention(pare::simd, heads_of(in.q), heads_of(in.k), heads_of(in.v), offsets,
-                    pare::view<float, 3>(context, tokens, in.heads, in.head_size), scores, {},
+                    pare::view<float, 3>(context, tokens, in.heads, in.head_size), scores, options,
                     scratch);
 }
 
 void attention_backward(const projections<const float>& in,
-                        const std::vector<std::int64_t>& offsets, const float* context,
-                        const float* context_gradient, const projections<float>& gradient,
+                        const std::vector<std::int64_t>& offsets, const fading& soft,
+                        const float* context, const float* context_gradient,
+                        const projections<float>& gradient, const fading_gradients* others,
                         pare::workspace& scratch) {
     using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+    using vector = Eigen::VectorXf;
     using stride = Eigen::OuterStride<>;
     const index_t d = in.head_size, columns = in.heads * d, longest_n = longest(offsets);
+    const index_t tokens = offsets.back();
     const float factor = 1 / std::sqrt(static_cast<float>(d));
     const pare::openmp threads;
     const index_t slot_size = 2 * longest_n * longest_n;
-    float* const memory = scratch.get<float>(threads.concurrency() * slot_size);
+    // What each head adds to the gradients of key biases and of query weights.
+    const index_t by_head = others ? in.heads * tokens : 0;
+    float* const memory = scratch.get<float>(threads.concurrency() * slot_size + 2 * by_head);
+    float* const to_keys = memory + threads.concurrency() * slot_size;
+    float* const to_queries = to_keys + by_head;
 
     threads.run((static_cast<index_t>(offsets.size()) - 1) * in.heads, [&](index_t index,
                                                                            index_t slot) {
@@ -61,22 +72,46 @@ void attention_backward(const projections<const float>& in,
             return Eigen::Map<const matrix, 0, stride>(x + begin * columns + head * d, n, d,
                                                        stride(columns));
         };
+        const auto of_tokens = [&](const float* x) {
+            return Eigen::Map<const vector>(x + begin, n);
+        };
         const auto q = input(in.q), k = input(in.k), v = input(in.v);
         const auto y = output(context), dy = output(context_gradient);
 
         Eigen::Map<matrix> p(memory + slot * slot_size, n, n), ds(p.data() + n * n, n, n);
         p.noalias() = factor * q * k.transpose();
+        if (soft.key_bias) p.rowwise() += of_tokens(soft.key_bias).transpose();
         p = (p.colwise() - p.rowwise().maxCoeff().eval()).array().exp();
         p.array().colwise() /= p.rowwise().sum().array().eval();
 
         result(gradient.v).noalias() = p.transpose() * dy;
-        // The gradient of the scores is p (dp - sum_j p dp), and that sum is <y, dy>.
+        // The gradient of the logits is p (dp - sum_j p dp), and that sum is <y, dy> for the part
+        // of dp that comes from the context.
         ds.noalias() = dy * v.transpose();
-        ds.colwise() -= (y.array() * dy.array()).rowwise().sum().matrix().eval();
-        ds.array() *= factor * p.array();
+        vector sums = (y.array() * dy.array()).rowwise().sum();
+        if (others) { // scores_j = sum over queries i and heads of weight_i p_ij / heads
+            const vector by_score = of_tokens(others->scores) / static_cast<float>(in.heads);
+            const auto weights = of_tokens(soft.query_weights);
+            const vector of_weight = p * by_score;
+            ds.noalias() += weights * by_score.transpose();
+            sums.array() += weights.array() * of_weight.array();
+            Eigen::Map<vector>(to_queries + head * tokens + begin, n) = of_weight;
+        }
+        ds.colwise() -= sums;
+        ds.array() *= p.array();
+        if (others)
+            Eigen::Map<vector>(to_keys + head * tokens + begin, n) = ds.colwise().sum();
+        ds *= factor;
         result(gradient.q).noalias() = ds * k;
         result(gradient.k).noalias() = ds.transpose() * q;
     });
+    if (!others) return;
+    const auto sum_heads = [&](const float* from, float* to) {
+        Eigen::Map<vector>(to, tokens) =
+            Eigen::Map<const matrix>(from, in.heads, tokens).colwise().sum();
+    };
+    sum_heads(to_keys, others->key_bias);
+    sum_heads(to_queries, others->query_weights);
 }
 
 } // namespace encoder

@@ -17,18 +17,32 @@ struct projections {
     pare::index_t heads, head_size, token_stride, head_stride;
 };
 
+/// Tokens that fade out, numbers a token or null: the logarithm of what is left of them is added to
+/// the logits of their keys, and what is left weighs their queries in the scores.
+struct fading {
+    const float *key_bias = nullptr, *query_weights = nullptr;
+};
+
+/// Gradients through fading and scores, numbers a token: the scores' are given, the others are set.
+struct fading_gradients {
+    const float* scores;
+    float *key_bias, *query_weights;
+};
+
 /// context = softmax(q k' / sqrt(head_size)) v for each head within each sequence (tokens
 /// offsets[s] to offsets[s + 1]); [tokens x heads * head_size], contiguous. No n x n matrix is
 /// made: a strip of queries against all keys stays in the cache.
 /// `scores` [tokens] gets the relative importance of tokens (pare::importance), or is empty.
 void attention_forward(const projections<const float>& in, const std::vector<std::int64_t>& offsets,
-                       float* context, pare::view<float, 1> scores, pare::workspace& scratch);
+                       const fading& soft, float* context, pare::view<float, 1> scores,
+                       pare::workspace& scratch);
 
 /// Gradients of q, k and v from the context and its gradient. Probabilities are computed again, an
-/// n x n matrix per thread at a time.
+/// n x n matrix per thread at a time. `others` is null where nothing fades.
 void attention_backward(const projections<const float>& in,
-                        const std::vector<std::int64_t>& offsets, const float* context,
-                        const float* context_gradient, const projections<float>& gradient,
+                        const std::vector<std::int64_t>& offsets, const fading& soft,
+                        const float* context, const float* context_gradient,
+                        const projections<float>& gradient, const fading_gradients* others,
                         pare::workspace& scratch);
 
 } // namespace encoder

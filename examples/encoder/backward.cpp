@@ -1,98 +1,339 @@
 #include "check.hpp"
 #include "network_state.hpp"
 
+#include <pare/gather.hpp>
+#include <pare/policy/simd.hpp>
+#include <pare/soft_mask.hpp>
+
+#include <cmath>
+
 namespace encoder {
 namespace {
 
-/// dx = dy W: a layer with the transposed weight and no bias.
-linear pack_transposed(const matrix& weight) {
-    return {weight.transpose(), vector()};
-}
+/// Adds up the gradients of a normalisation's weight and bias, by blocks of rows that are the same
+/// for any number of threads.
+class norm_gradient {
+  public:
+    norm_gradient(bool wanted, Index rows, Index d)
+        : sums_(matrix::Zero(wanted ? (rows + block - 1) / block : 0, 2 * d)) {}
 
-/// Gradient at the rows of the last layer's output, from that at the embeddings.
-void pool_backward(const model& m, const batch& b, const matrix& pooled, const matrix& embeddings,
-                   const matrix& gradient, float* to) {
-    Eigen::Map<matrix> rows(to, b.tokens(), m.config.hidden);
-    pare::openmp{}.run(b.sequences(), [&](Index s, Index) {
-        const Index first = b.offsets[static_cast<std::size_t>(s)];
-        const Index n = b.offsets[static_cast<std::size_t>(s) + 1] - first;
-        const auto e = embeddings.row(s), g = gradient.row(s);
-        const float length = std::max(pooled.row(s).norm(), shortest_length);
-        auto tokens = rows.middleRows(first, n);
-        tokens.setZero();
-        tokens.row(0) = (g - e * e.dot(g)) / length;
-        if (m.config.pooling == pooling::cls) return;
-        tokens.row(0) /= static_cast<float>(n);
-        for (Index t = 1; t < n; ++t) tokens.row(t) = tokens.row(0);
-    });
+    /// normalize_backward for rows `first` and on; `first` is a multiple of a block.
+    void backward(const layer_norm& norm, float epsilon, Index first, Index rows, const float* x,
+                  float* gradient) {
+        if (sums_.rows() == 0) return normalize_backward(norm, epsilon, rows, x, gradient);
+        const Index d = norm.weight.size();
+        for (Index r = 0; r < rows; r += block)
+            normalize_backward(norm, epsilon, std::min(block, rows - r), x + r * d,
+                               gradient + r * d, row(sums_, (first + r) / block));
+    }
+    void add_to(layer_norm& gradient) const {
+        const Index d = gradient.weight.size();
+        gradient.weight += sums_.leftCols(d).colwise().sum().transpose();
+        gradient.bias += sums_.rightCols(d).colwise().sum().transpose();
+    }
+
+  private:
+    static constexpr Index block = linear::block / 4;
+    matrix sums_;
+};
+
+/// The gradient at the pooled rows, from that at outputs().
+matrix output_backward(const model& m, const matrix& pooled, const matrix& outputs,
+                       const matrix& gradient, gradients* found) {
+    if (m.classifier) {
+        if (found) {
+            dense& to = *found->weights.classifier;
+            to.weight.noalias() += gradient.transpose() * pooled;
+            to.bias += gradient.colwise().sum().transpose();
+        }
+        return gradient * m.classifier->weight;
+    }
+    const Eigen::ArrayXf lengths = pooled.rowwise().norm().array().max(shortest_length);
+    const Eigen::ArrayXf along = (outputs.array() * gradient.array()).rowwise().sum();
+    return ((gradient.array() - outputs.array().colwise() * along).colwise() / lengths).matrix();
 }
 
 } // namespace
 
-void network::backward(const batch& b, const std::function<void(const matrix&, matrix&)>& loss,
-                       const visitor& visit) {
-    state& s = *state_;
-    const encoder::model& m = s.model;
-    check(b, m.config);
-    const Index tokens = b.tokens(), d = s.hidden();
-    const float epsilon = m.config.layer_norm_epsilon;
-    if (s.transposed.empty())
-        for (const layer& y : m.layers)
-            s.transposed.push_back({pack_transposed(stack_projections(y).weight),
-                                    pack_transposed(y.attention_output.weight),
-                                    pack_transposed(y.intermediate.weight),
-                                    pack_transposed(y.output.weight)});
+void network::state::pack_transposed() {
+    const bool first = transposed.empty();
+    transposed.resize(depth());
+    pare::openmp{}.run(static_cast<Index>(depth()), [&](Index at, Index) {
+        const auto l = static_cast<std::size_t>(at);
+        const layer& y = model.layers[l];
+        packed_layer& p = transposed[l];
+        const auto pack = [&](linear& to, const matrix& weight) { // dx = dy W
+            if (first)
+                to = linear(weight.transpose(), vector());
+            else
+                to.replace(weight.transpose(), vector::Zero(weight.cols()));
+        };
+        pack(p.qkv, stack_projections(y).weight);
+        pack(p.attention_output, y.attention_output.weight);
+        pack(p.intermediate, y.intermediate.weight);
+        pack(p.output, y.output.weight);
+    });
+}
 
-    state::remaining all;
-    const float* const last = s.run_layers(b, true, all, nullptr);
-    const matrix pooled = s.pooled(last, b.offsets), embeddings = unit_length(pooled);
-    matrix gradient = matrix::Zero(embeddings.rows(), embeddings.cols());
-    loss(embeddings, gradient);
-    check_shape("gradient", gradient, embeddings.rows(), embeddings.cols());
+/// Gradients on the way down, at what comes out of a layer: at its rows and, of soft tokens, at
+/// their carry.
+struct network::state::descent {
+    std::vector<std::int64_t> offsets; // of the rows
+    std::vector<float> carry;
+    matrix dropped; // gradient at the last state of each sequence's dropped tokens, or empty
+};
+
+/// Gradient at the rows of the last layer's output, into `to`, from that at the pooled rows.
+network::state::descent network::state::pool_backward(const remaining& left, const matrix& pooled,
+                                                      const matrix& gradient, const float* rows,
+                                                      float* to) const {
+    descent d{left.offsets, {}, {}};
+    d.carry.assign(left.carry.size(), 0.f);
+    const bool mean = model.config.pooling == pooling::mean;
+    const bool weighted = mean && !left.carry.empty() && !pruning.carried;
+    if (mean && !left.count.empty() && pruning.carried)
+        d.dropped.resize(gradient.rows(), hidden());
+    pare::openmp{}.run(gradient.rows(), [&](Index s, Index) {
+        const auto at = static_cast<std::size_t>(s);
+        const Index first = left.offsets[at], n = left.offsets[at + 1] - first;
+        const auto g = gradient.row(s);
+        Eigen::Map<matrix> result(to + first * hidden(), n, hidden());
+        if (!mean) {
+            result.setZero();
+            result.row(0) = g;
+        } else if (weighted) {
+            const Eigen::Map<const vector> carry(left.carry.data() + first, n);
+            const Eigen::Map<const matrix> x(rows + first * hidden(), n, hidden());
+            const float sum = carry.sum();
+            Eigen::Map<vector>(d.carry.data() + first, n) =
+                ((x * g.transpose()).array() - pooled.row(s).dot(g)) / sum;
+            result.noalias() = carry / sum * g;
+        } else {
+            const Index count = n + (left.count.empty() ? 0 : left.count[at]);
+            result.rowwise() = g / static_cast<float>(count);
+            if (d.dropped.size() > 0) d.dropped.row(s) = g / static_cast<float>(count);
+        }
+    });
+    return d;
+}
+
+/// From the gradient at the kept rows, in `stream` and `context_gradient`, to that at all rows that
+/// came into the layer.
+void network::state::undrop(const record& r, descent& down, float* rows,
+                            matrix& context_gradient) const {
+    const Index tokens = r.offsets.back(), kept = static_cast<Index>(r.kept.size());
+    matrix all(tokens, hidden()), context_all = matrix::Zero(tokens, context_gradient.cols());
+    for (std::size_t s = 0; s + 1 < r.offsets.size(); ++s) {
+        auto of_sequence = all.middleRows(r.offsets[s], r.offsets[s + 1] - r.offsets[s]);
+        if (down.dropped.size() > 0)
+            of_sequence.rowwise() = down.dropped.row(static_cast<Index>(s));
+        else
+            of_sequence.setZero();
+    }
+    pare::restore(pare::simd, r.kept,
+                  pare::from_to(pare::view<const float, 2>(rows, kept, hidden()), all),
+                  pare::from_to(context_gradient, context_all));
+    std::copy_n(all.data(), all.size(), rows);
+    context_gradient = std::move(context_all);
+    down.offsets = r.offsets;
+}
+
+/// The gradients of all embedding tables and their normalisation, from that at embed().
+void network::state::embed_backward(const batch& b, float* gradient, encoder::model& found) const {
+    const Index d = hidden(), words = model.config.vocabulary;
+    matrix sums(b.tokens(), d);
+    norm_gradient norm(true, b.tokens(), d);
+    for_row_blocks(b.tokens(), [&](Index first, Index rows, Index) {
+        add_embeddings(b, first, rows, row(sums, first));
+        norm.backward(model.embedding_norm, model.config.layer_norm_epsilon, first, rows,
+                      row(sums, first), gradient + first * d);
+    });
+    norm.add_to(found.embedding_norm);
+    for (std::size_t s = 0; s + 1 < b.offsets.size(); ++s)
+        for (Index t = b.offsets[s]; t < b.offsets[s + 1]; ++t) {
+            const Eigen::Map<const Eigen::RowVectorXf> g(gradient + t * d, d);
+            const Index id = b.ids[static_cast<std::size_t>(t)];
+            found.word_embeddings.row(id % words) += g;
+            found.position_embeddings.row(t - b.offsets[s]) += g;
+            if (model.config.types > 0) found.type_embeddings.row(id / words) += g;
+        }
+}
+
+void network::state::backward(const batch& b, const loss_gradient& loss, const visitor* visit,
+                              const learning* how, gradients* found) {
+    check(b, model.config);
+    const Index d = hidden();
+    const float epsilon = model.config.layer_norm_epsilon;
+    const bool learn = found != nullptr;
+    if (transposed.empty()) pack_transposed();
+
+    remaining left;
+    const float* const last =
+        run_layers(b, {true, learn, learn, learn ? how->temperature : 0}, left, nullptr);
+    const matrix vectors = pooled(last, left), output = outputs(vectors);
+    matrix gradient = matrix::Zero(output.rows(), output.cols());
+    loss(output, gradient);
+    check_shape("gradient", gradient, output.rows(), output.cols());
+    gradient = output_backward(model, vectors, output, gradient, found);
 
     // From here on, the residual stream's place holds the gradient at it.
-    float *const stream = s.stream.get<float>(tokens * d), *const blocks = s.get_wide();
-    pool_backward(m, b, pooled, embeddings, gradient, stream);
-    for (std::size_t l = s.depth(); l-- > 0;) {
-        const layer& y = m.layers[l];
-        record& r = s.records[l];
-        const Index n = s.filters(l), columns = s.context_columns(l);
+    float* const residual = stream.get<float>(b.tokens() * d);
+    matrix last_rows; // pooling weights them by what is left
+    if (!left.carry.empty()) last_rows = Eigen::Map<const matrix>(last, b.tokens(), d);
+    descent down = pool_backward(left, vectors, gradient, last_rows.data(), residual);
+    std::vector<float> carry_after = left.carry;
+
+    for (std::size_t l = depth(); l-- > 0;) {
+        const layer& y = model.layers[l];
+        layer* const to = learn ? &found->weights.layers[l] : nullptr;
+        record& r = records[l];
+        const bool soft = !r.carry.empty();
+        const Index tokens = down.offsets.back(), n = filters(l), columns = context_columns(l);
+        const Index all_tokens = r.offsets.back();
         const float* const attention_sum = r.attention_sum.get<float>(tokens * d);
         const float* const output_sum = r.output_sum.get<float>(tokens * d);
         const float* const before = r.intermediate.get<float>(tokens * n);
+        const float* const input = learn ? r.input.get<float>(all_tokens * d) : nullptr;
 
-        matrix active(tokens, n), active_gradient(tokens, n);
+        // Soft tokens: x + carry (y - x) came out.
+        matrix past; // the gradient that goes past the layer
+        if (soft) {
+            past.resize(tokens, d);
+            std::vector<float> to_carry(carry_after.size());
+            matrix moved(tokens, d);
+            for_row_blocks(tokens, [&](Index first, Index rows, Index) {
+                float* const m = row(moved, first);
+                norm(y.output_norm, rows, output_sum + first * d, m);
+                Eigen::Map<matrix>(m, rows, d) -=
+                    Eigen::Map<const matrix>(input + first * d, rows, d);
+            });
+            std::copy_n(residual, tokens * d, past.data());
+            const pare::view<float, 2> rows(residual, tokens, d);
+            pare::scale_rows_backward(pare::simd, carry_after, moved, rows, rows, to_carry);
+            past -= Eigen::Map<const matrix>(residual, tokens, d);
+            for (std::size_t t = 0; t < to_carry.size(); ++t) down.carry[t] += to_carry[t];
+            found->left[l] =
+                pare::mask_penalty(pare::simd, carry_after, r.offsets,
+                                   how->price.empty() ? 0 : how->price[l], down.carry);
+        } else if (learn) {
+            found->left[l] = 0;
+            for (std::size_t s = 0; s + 1 < b.offsets.size(); ++s)
+                found->left[l] += static_cast<double>(down.offsets[s + 1] - down.offsets[s]) /
+                                  static_cast<double>(b.offsets[s + 1] - b.offsets[s]) /
+                                  static_cast<double>(b.sequences());
+        }
+
+        matrix active(tokens, n), active_gradient(tokens, n), middle(learn ? tokens : 0, d);
+        norm_gradient of_output(learn, tokens, d), of_attention(learn, tokens, d);
         for_row_blocks(tokens, [&](Index first, Index rows, Index) {
-            float* const g = stream + first * d;
-            normalize_backward(y.output_norm, epsilon, rows, output_sum + first * d, g);
-            s.transposed[l].output.assign(g, rows, row(active_gradient, first));
-            activate(m.config.activation, rows * n, before + first * n, row(active, first));
+            float* const g = residual + first * d;
+            of_output.backward(y.output_norm, epsilon, first, rows, output_sum + first * d, g);
+            transposed[l].output.assign(g, rows, row(active_gradient, first));
+            activate(model.config.activation, rows * n, before + first * n, row(active, first));
+            if (learn)
+                norm(y.attention_norm, rows, attention_sum + first * d, row(middle, first));
         });
-        visit(l, unit_kind::filter, active, active_gradient);
+        if (visit) (*visit)(l, unit_kind::filter, active, active_gradient);
+        if (learn) {
+            of_output.add_to(to->output_norm);
+            add_weight_gradient(tokens, residual, d, active.data(), to->output.weight,
+                                to->output.bias);
+        }
 
         matrix context_gradient(tokens, columns);
-        for_row_blocks(tokens, [&](Index first, Index rows, Index slot) {
-            float *const g = stream + first * d, *const block = blocks + slot * s.wide_size();
-            activate_backward(m.config.activation, rows * n, before + first * n,
-                              row(active_gradient, first), block);
-            s.transposed[l].intermediate.add(block, rows, g);
-            normalize_backward(y.attention_norm, epsilon, rows, attention_sum + first * d, g);
-            s.transposed[l].attention_output.assign(g, rows, row(context_gradient, first));
-        });
-        visit(l, unit_kind::head, r.context, context_gradient);
-        if (l == 0) break; // nothing below is masked
-
-        const Index size = m.config.head_size;
-        float* const q = s.qkv.get<float>(tokens * 3 * columns);
-        attention_backward(
-            s.by_head<const float>(l, r.qkv.get<float>(tokens * 3 * columns), tokens), b.offsets,
-            r.context.data(), context_gradient.data(),
-            {q, q + columns, q + 2 * columns, s.heads(l), size, 3 * columns, size},
-            s.attention_scratch);
         for_row_blocks(tokens, [&](Index first, Index rows, Index) {
-            s.transposed[l].qkv.add(q + first * 3 * columns, rows, stream + first * d);
+            float *const g = residual + first * d, *const u = row(active_gradient, first);
+            activate_backward(model.config.activation, rows * n, before + first * n, u, u);
+            transposed[l].intermediate.add(u, rows, g);
+            of_attention.backward(y.attention_norm, epsilon, first, rows, attention_sum + first * d,
+                                  g);
+            transposed[l].attention_output.assign(g, rows, row(context_gradient, first));
         });
+        if (visit) (*visit)(l, unit_kind::head, r.context, context_gradient);
+        if (l == 0 && !learn) return; // nothing below is masked
+        if (learn) {
+            of_attention.add_to(to->attention_norm);
+            add_weight_gradient(tokens, active_gradient.data(), n, middle.data(),
+                                to->intermediate.weight, to->intermediate.bias);
+            const float* kept = r.context.data();
+            matrix kept_context;
+            if (!r.kept.empty()) {
+                kept_context.resize(tokens, columns);
+                pare::gather_rows(pare::simd, r.kept, pare::from_to(r.context, kept_context));
+                kept = kept_context.data();
+            }
+            add_weight_gradient(tokens, residual, d, kept, to->attention_output.weight,
+                                to->attention_output.bias);
+            if (!r.kept.empty()) undrop(r, down, residual, context_gradient);
+        }
+
+        // The masks' part of the scores' gradient, and what of the carry's goes past the mask.
+        std::vector<float> score_gradient, key_gradient, query_gradient;
+        if (soft) {
+            score_gradient.resize(r.mask.size());
+            for (std::size_t t = 0; t < r.mask.size(); ++t) {
+                score_gradient[t] = down.carry[t] * r.carry[t];
+                down.carry[t] *= r.mask[t];
+            }
+            for (std::size_t s = 0; s + 1 < r.offsets.size(); ++s)
+                score_gradient[static_cast<std::size_t>(r.offsets[s])] = 0;
+            if (columns == 0) std::fill(score_gradient.begin(), score_gradient.end(), 0.f);
+            found->thresholds[l] += pruning.alpha * pare::soft_mask_backward(
+                                                        pare::simd, r.mask, score_gradient,
+                                                        how->temperature, score_gradient);
+            key_gradient.resize(r.mask.size());
+            query_gradient.resize(r.mask.size());
+        }
+
+        const Index size = model.config.head_size;
+        float* const q = qkv.get<float>(all_tokens * 3 * columns);
+        const fading_gradients others{score_gradient.data(), key_gradient.data(),
+                                      query_gradient.data()};
+        attention_backward(
+            by_head<const float>(l, r.qkv.get<float>(all_tokens * 3 * columns), all_tokens),
+            r.offsets, soft ? fading{r.key_bias.data(), r.carry.data()} : fading{},
+            r.context.data(), context_gradient.data(),
+            {q, q + columns, q + 2 * columns, heads(l), size, 3 * columns, size},
+            soft ? &others : nullptr, attention_scratch);
+        for_row_blocks(all_tokens, [&](Index first, Index rows, Index) {
+            transposed[l].qkv.add(q + first * 3 * columns, rows, residual + first * d);
+        });
+        if (learn) {
+            Index at = 0;
+            for (dense* part : {&to->query, &to->key, &to->value}) {
+                add_weight_gradient(all_tokens, q + at, 3 * columns, input, part->weight,
+                                    part->bias);
+                at += columns;
+            }
+        }
+        if (soft) {
+            Eigen::Map<matrix>(residual, tokens, d) += past;
+            for (std::size_t t = 0; t < r.carry.size(); ++t)
+                down.carry[t] +=
+                    query_gradient[t] +
+                    (r.carry[t] > least_carry ? key_gradient[t] / r.carry[t] : 0.f);
+            carry_after = r.carry;
+        }
     }
+    if (learn) embed_backward(b, residual, found->weights);
+}
+
+void network::backward(const batch& b, const loss_gradient& loss, const visitor& visit) {
+    state_->backward(b, loss, &visit, nullptr, nullptr);
+}
+
+void network::learn(const batch& b, const loss_gradient& loss, const learning& how,
+                    gradients& found) {
+    const std::size_t depth = state_->depth();
+    if (!std::isfinite(how.temperature) || how.temperature < 0)
+        fail("the temperature is " + std::to_string(how.temperature));
+    if (!how.price.empty() && how.price.size() != depth)
+        fail("prices for " + std::to_string(how.price.size()) + " layers of " +
+             std::to_string(depth));
+    check_gradients(found.weights, state_->model);
+    found.thresholds.resize(depth);
+    found.left.assign(depth, 1);
+    state_->backward(b, loss, nullptr, &how, &found);
 }
 
 } // namespace encoder

@@ -78,4 +78,16 @@ void check(const batch& b, const config& c) {
                  text(c.vocabulary - 1));
 }
 
+void check_gradients(model& gradients, model& of) {
+    const std::vector<weight> g = weights(gradients), w = weights(of);
+    if (g.size() != w.size())
+        fail("gradients of " + std::to_string(g.size()) + " weights, the model has " +
+             std::to_string(w.size()));
+    for (std::size_t i = 0; i < w.size(); ++i)
+        if (g[i].rows != w[i].rows || g[i].columns != w[i].columns)
+            fail("gradient of " + w[i].name + " is " + text(g[i].rows) + " x " +
+                 text(g[i].columns) + ", expected " + text(w[i].rows) + " x " +
+                 text(w[i].columns));
+}
+
 } // namespace encoder

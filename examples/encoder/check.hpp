@@ -13,6 +13,9 @@ void check(const model& m);
 /// in the vocabulary.
 void check(const batch& b, const config& c);
 
+/// A model of gradients has the shapes of the weights.
+void check_gradients(model& gradients, model& weights);
+
 void check_shape(const std::string& name, const matrix& m, Eigen::Index rows, Eigen::Index columns);
 void check_shape(const std::string& name, const dense& d, Eigen::Index rows, Eigen::Index columns);
 void check_size(const std::string& name, const vector& v, Eigen::Index size);

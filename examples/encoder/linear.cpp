@@ -1,5 +1,7 @@
 #include "linear.hpp"
 
+#include <pare/core/executor.hpp>
+
 #include <algorithm>
 #include <utility>
 #include <vector>
@@ -65,17 +67,30 @@ struct linear::packed {
 
     packed(const matrix& weight, const Eigen::VectorXf& b) {
         const one_thread guard;
-        const auto plain =
-            wrap(describe({weight.cols(), weight.rows()}, layout::ba), weight.data());
+        const auto plain = wrap_plain(weight);
         bias = dnnl::memory(describe({1, weight.rows()}, layout::ab), engine());
-        std::copy_n(b.data(), b.size(), static_cast<float*>(bias.get_data_handle()));
         large = plan(block, plain, dnnl::memory());
         small = plan(small_block, plain, large.weight);
+        replace(weight, b);
     }
 
-    /// `shared`: weights packed before, which are used again if their layout is the right one here,
-    /// too.
-    product plan(Index rows, dnnl::memory plain, const dnnl::memory& shared) const {
+    void replace(const matrix& weight, const Eigen::VectorXf& b) {
+        const one_thread guard;
+        std::copy_n(b.data(), b.size(), static_cast<float*>(bias.get_data_handle()));
+        dnnl::memory plain = wrap_plain(weight);
+        dnnl::stream stream(engine());
+        dnnl::reorder(plain, large.weight).execute(stream, plain, large.weight);
+        if (small.weight != large.weight)
+            dnnl::reorder(plain, small.weight).execute(stream, plain, small.weight);
+        stream.wait();
+    }
+
+    static dnnl::memory wrap_plain(const matrix& weight) {
+        return wrap(describe({weight.cols(), weight.rows()}, layout::ba), weight.data());
+    }
+
+    /// With memory for the packed weights: `shared`, if its layout is the right one here, too.
+    product plan(Index rows, const dnnl::memory& plain, const dnnl::memory& shared) const {
         const dims sizes = plain.get_desc().dims();
         product p;
         p.source = describe({rows, sizes[0]}, layout::ab);
@@ -100,14 +115,8 @@ struct linear::packed {
         p.add = dnnl::matmul(add);
         const auto a = assign.scratchpad_desc(), b = add.scratchpad_desc();
         p.scratch = a.get_size() > b.get_size() ? a : b;
-        if (shared && shared.get_desc() == assign.weights_desc()) {
-            p.weight = shared;
-        } else {
-            p.weight = dnnl::memory(assign.weights_desc(), engine());
-            dnnl::stream stream(engine());
-            dnnl::reorder(plain, p.weight).execute(stream, plain, p.weight);
-            stream.wait();
-        }
+        const bool same = shared && shared.get_desc() == assign.weights_desc();
+        p.weight = same ? shared : dnnl::memory(assign.weights_desc(), engine());
         return p;
     }
 
@@ -149,7 +158,12 @@ struct linear::packed {
 
     packed(const matrix& w, const Eigen::VectorXf& b)
         : inputs(w.cols()), outputs(w.rows()),
-          weight(inputs * kernel::round_up(outputs, kernel::panel_width)), bias(b) {
+          weight(inputs * kernel::round_up(outputs, kernel::panel_width)) {
+        replace(w, b);
+    }
+
+    void replace(const matrix& w, const Eigen::VectorXf& b) {
+        bias = b;
         kernel::pack(inputs, outputs, w.data(), 1, inputs, weight.data());
     }
 
@@ -182,12 +196,37 @@ linear::~linear() = default;
 linear::linear(linear&&) noexcept = default;
 linear& linear::operator=(linear&&) noexcept = default;
 
+void linear::replace(const matrix& weight, const Eigen::VectorXf& bias) {
+    bias_ = bias;
+    if (packed_) packed_->replace(weight, bias);
+}
+
 void linear::run(const float* x, Index rows, float* y, bool accumulate) const {
     if (packed_) return packed_->run(x, rows, y, accumulate);
     // Nothing goes in or nothing comes out.
     Eigen::Map<matrix> target(y, rows, outputs_);
     if (!accumulate) target.setZero();
     target.rowwise() += bias_.transpose();
+}
+
+void add_weight_gradient(Index rows, const float* g, Index stride, const float* x,
+                         linear::matrix& weight, Eigen::VectorXf& bias) {
+    const Index outputs = weight.rows(), inputs = weight.cols();
+    constexpr Index chunk = 96; // outputs that one thread takes at a time
+    pare::openmp{}.run((outputs + chunk - 1) / chunk, [&](Index task, Index) {
+        const Index first = task * chunk, n = std::min(chunk, outputs - first);
+        const Eigen::Map<const linear::matrix, 0, Eigen::OuterStride<>> some(
+            g + first, rows, n, Eigen::OuterStride<>(stride));
+        bias.segment(first, n) += some.colwise().sum().transpose();
+        if (inputs == 0 || rows == 0) return;
+        float* const to = weight.data() + first * inputs;
+#ifdef PARE_HAVE_DNNL
+        dnnl::sgemm('T', 'N', n, inputs, rows, 1, g + first, stride, x, inputs, 1, to, inputs);
+#else
+        Eigen::Map<linear::matrix>(to, n, inputs).noalias() +=
+            some.transpose() * Eigen::Map<const linear::matrix>(x, rows, inputs);
+#endif
+    });
 }
 
 } // namespace encoder

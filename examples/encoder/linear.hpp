@@ -22,6 +22,9 @@ class linear {
     linear(linear&&) noexcept;
     linear& operator=(linear&&) noexcept;
 
+    /// Takes new weights of the same shape, which costs less than a new layer.
+    void replace(const matrix& weight, const Eigen::VectorXf& bias);
+
     /// Rows of the largest block that is one product; calls with a multiple of it are fastest.
     static constexpr Eigen::Index block = 64;
 
@@ -38,5 +41,11 @@ class linear {
     Eigen::VectorXf bias_;
     std::unique_ptr<packed> packed_; // none for a matrix without elements
 };
+
+/// The adjoint of a dense layer in its weights, for the rows x that it was given and the gradient g
+/// of its result, whose rows are `stride` apart: weight [outputs x inputs] += g' x, bias
+/// [outputs] += sum of rows of g. On all threads; the result does not depend on their number.
+void add_weight_gradient(Eigen::Index rows, const float* g, Eigen::Index stride, const float* x,
+                         linear::matrix& weight, Eigen::VectorXf& bias);
 
 } // namespace encoder

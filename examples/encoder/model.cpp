@@ -302,6 +302,21 @@ std::int64_t model::parameters() const {
     return sum;
 }
 
+std::vector<weight> weights(model& m) {
+    std::vector<weight> all;
+    for_each_weight(m, widths_of(m), [&](const std::string& name, auto& w, const auto&) {
+        all.push_back({name, w.data(), w.rows(), w.cols()});
+    });
+    return all;
+}
+
+model zeros_like(const model& m) {
+    model zeros = m;
+    zeros.others.clear();
+    for (const weight& w : weights(zeros)) std::fill_n(w.data, w.size(), 0.f);
+    return zeros;
+}
+
 model load_model(const path& folder) {
     const settings given(folder / "config.json");
     check_modules(folder / "modules.json");

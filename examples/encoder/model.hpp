@@ -95,6 +95,20 @@ struct model {
     std::int64_t parameters() const;
 };
 
+/// One of a model's weights: its numbers, row after row, and its name in the file without prefix.
+struct weight {
+    std::string name;
+    float* data;
+    Eigen::Index rows, columns; ///< a vector has one column
+
+    Eigen::Index size() const { return rows * columns; }
+};
+/// All weights, in an order that is the same for all models of the same shape.
+std::vector<weight> weights(model& m);
+
+/// A model of the same shape whose weights are 0, to add up gradients in.
+model zeros_like(const model& m);
+
 /// Reads config.json, model.safetensors and, where they exist, sentence_bert_config.json,
 /// tokenizer_config.json and 1_Pooling/config.json. Every tensor is checked against the config and
 /// for NaN and infinity before anything is returned.

@@ -4,7 +4,9 @@
 #include "network_state.hpp"
 
 #include <pare/compact.hpp>
+#include <pare/gather.hpp>
 #include <pare/policy/simd.hpp>
+#include <pare/soft_mask.hpp>
 
 #include <cmath>
 #include <utility>
@@ -18,6 +20,12 @@ linear pack(const dense& d) {
 void scale_columns(const vector& by, Index rows, float* y) {
     if (by.size() > 0)
         Eigen::Map<matrix>(y, rows, by.size()).array().rowwise() *= by.transpose().array();
+}
+
+/// y = x + carry (y - x) for rows of `hidden` numbers.
+void move_rows(const float* carry, Index rows, Index d, const float* x, float* y) {
+    for (Index i = 0; i < rows; ++i, x += d, y += d)
+        for (Index j = 0; j < d; ++j) y[j] = x[j] + carry[i] * (y[j] - x[j]);
 }
 
 Index columns_of(const dense& d) {
@@ -63,7 +71,7 @@ void network::state::project(std::size_t l, const float* x, Index first, Index r
     }
 }
 
-void network::state::embed(const batch& b, Index first, Index rows, float* y) const {
+void network::state::add_embeddings(const batch& b, Index first, Index rows, float* y) const {
     auto end = std::upper_bound(b.offsets.begin(), b.offsets.end(), first); // of the row's sequence
     for (Index t = first; t < first + rows; ++t) {
         if (t == *end) ++end;
@@ -72,6 +80,10 @@ void network::state::embed(const batch& b, Index first, Index rows, float* y) co
               model.position_embeddings.row(t - *(end - 1));
         if (model.config.types > 0) row += model.type_embeddings.row(0);
     }
+}
+
+void network::state::embed(const batch& b, Index first, Index rows, float* y) const {
+    add_embeddings(b, first, rows, y);
     norm(model.embedding_norm, rows, y, y);
 }
 
@@ -92,13 +104,13 @@ std::int64_t choose_tokens(const token_pruning& p, std::size_t l, pare::view<con
     return pare::keep_top_k(pare::simd, scores, k, offsets, kept, kept_offsets, first);
 }
 
-void network::state::drop_tokens(std::size_t l, pare::view<const float, 1> scores, float* residual,
-                                 float* heads_out, remaining& left) {
+std::vector<std::int64_t> network::state::drop_tokens(std::size_t l,
+                                                      pare::view<const float, 1> scores,
+                                                      float* residual, remaining& left) {
     const Index tokens = left.offsets.back(), d = hidden();
     std::vector<std::int64_t> kept(static_cast<std::size_t>(tokens)), offsets(left.offsets.size());
     kept.resize(
         static_cast<std::size_t>(choose_tokens(pruning, l, scores, left.offsets, kept, offsets)));
-    const pare::view<float, 2> stream_rows(residual, tokens, d);
     if (pruning.carried)
         for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {
             auto next = kept.begin() + offsets[s];
@@ -113,21 +125,35 @@ void network::state::drop_tokens(std::size_t l, pare::view<const float, 1> score
                 ++left.count[s];
             }
         }
-    pare::gather_rows(pare::simd, kept, stream_rows,
-                      pare::view<float, 2>(heads_out, tokens, context_columns(l)));
+    pare::gather_rows(pare::simd, kept, pare::view<float, 2>(residual, tokens, d));
     left.offsets = std::move(offsets);
+    return kept;
 }
 
-float* network::state::run_layers(const batch& b, bool keep, remaining& left,
+void network::state::fade_tokens(std::size_t l, const std::vector<float>& scores,
+                                 double temperature, record& r, remaining& left) const {
+    r.mask.assign(scores.size(), 1.f);
+    if (heads(l) > 0) {
+        pare::soft_mask(pare::simd, scores, pruning.alpha * pruning.numbers[l], temperature,
+                        r.mask);
+        for (std::size_t s = 0; s + 1 < left.offsets.size(); ++s)
+            r.mask[static_cast<std::size_t>(left.offsets[s])] = 1; // the first token stays
+    }
+    for (std::size_t t = 0; t < scores.size(); ++t) left.carry[t] *= r.mask[t];
+}
+
+float* network::state::run_layers(const batch& b, const pass& how, remaining& left,
                                   std::vector<token_use>* use) {
-    const bool dropping = !keep && !pruning.numbers.empty();
-    left = {b.offsets, {}, {}};
+    const bool keep = how.records, soft = how.temperature > 0 && !pruning.numbers.empty();
+    const bool dropping = how.drop && !soft && !pruning.numbers.empty();
+    left = {b.offsets, {}, {}, {}};
     std::vector<float> scores;
+    if (dropping || soft) scores.resize(static_cast<std::size_t>(b.tokens()));
     if (dropping) {
-        scores.resize(static_cast<std::size_t>(b.tokens()));
         left.dropped = matrix::Zero(b.sequences(), hidden());
         left.count.assign(static_cast<std::size_t>(b.sequences()), 0);
     }
+    if (soft) left.carry.assign(scores.size(), 1.f);
     if (use) use->resize(depth());
     Index tokens = b.tokens();
     const Index d = hidden();
@@ -136,38 +162,66 @@ float* network::state::run_layers(const batch& b, bool keep, remaining& left,
     const auto get_qkv = [&](std::size_t l) {
         return (keep ? records[l].qkv : qkv).get<float>(tokens * 3 * context_columns(l));
     };
-    float* projected = depth() > 0 ? get_qkv(0) : nullptr;
+    const auto get_input = [&](std::size_t l) {
+        return how.inputs && l < depth() ? records[l].input.get<float>(tokens * d) : nullptr;
+    };
+    float *projected = depth() > 0 ? get_qkv(0) : nullptr, *input = get_input(0);
     for_row_blocks(tokens, [&](Index first, Index rows, Index slot) {
-        embed(b, first, rows, residual + first * d);
+        float* const y = residual + first * d;
+        embed(b, first, rows, y);
+        if (input) std::copy_n(y, rows * d, input + first * d);
         if (depth() > 0)
-            project(0, residual + first * d, first, rows, tokens, blocks + slot * wide_size(),
-                    projected);
+            project(0, y, first, rows, tokens, blocks + slot * wide_size(), projected);
     });
 
     for (std::size_t l = 0; l < depth(); ++l) {
         const Index columns = context_columns(l), n = filters(l);
         record* const r = keep ? &records[l] : nullptr;
-        if (keep) r->context.resize(tokens, columns);
-        float* const heads_out = keep ? r->context.data() : context.get<float>(tokens * columns);
-        float* const first_sum = keep ? r->attention_sum.get<float>(tokens * d) : residual;
-        float* const second_sum = keep ? r->output_sum.get<float>(tokens * d) : residual;
-        float* const before = keep ? r->intermediate.get<float>(tokens * n) : nullptr;
+        if (keep) {
+            r->context.resize(tokens, columns);
+            r->offsets = left.offsets;
+            r->kept.clear();
+            r->carry = left.carry;
+        }
+        float* heads_out = keep ? r->context.data() : context.get<float>(tokens * columns);
         if (use)
             for (std::size_t s = 0; s + 1 < left.offsets.size(); ++s)
                 (*use)[l].attend(left.offsets[s + 1] - left.offsets[s]);
-        if (dropping && columns > 0) { // without heads nothing says who matters
-            const pare::view<float, 1> of_layer(scores.data(), tokens);
+        const pare::view<float, 1> of_layer(scores.data(), tokens);
+        if (soft) {
+            r->key_bias.resize(scores.size());
+            std::transform(r->carry.begin(), r->carry.end(), r->key_bias.begin(),
+                           [](float c) { return std::log(std::max(c, least_carry)); });
+            attend(l, projected, left.offsets, heads_out, of_layer,
+                   {r->key_bias.data(), r->carry.data()});
+            fade_tokens(l, scores, how.temperature, *r, left);
+        } else if (dropping && columns > 0) { // without heads nothing says who matters
             attend(l, projected, left.offsets, heads_out, of_layer);
-            drop_tokens(l, of_layer, residual, heads_out, left);
-            tokens = left.offsets.back();
+            std::vector<std::int64_t> kept = drop_tokens(l, of_layer, residual, left);
+            const pare::view<float, 2> all(heads_out, tokens, columns);
+            const auto stay = static_cast<Index>(kept.size());
+            if (!keep) {
+                pare::gather_rows(pare::simd, kept, all);
+            } else if (stay < tokens) {
+                heads_out = context.get<float>(stay * columns);
+                pare::gather_rows(
+                    pare::simd, kept,
+                    pare::from_to(all, pare::view<float, 2>(heads_out, stay, columns)));
+                r->kept = std::move(kept);
+            }
+            tokens = stay;
         } else {
             attend(l, projected, left.offsets, heads_out);
         }
         if (use) (*use)[l].kept += tokens;
 
+        float* const first_sum = keep ? r->attention_sum.get<float>(tokens * d) : residual;
+        float* const second_sum = keep ? r->output_sum.get<float>(tokens * d) : residual;
+        float* const before = keep ? r->intermediate.get<float>(tokens * n) : nullptr;
         // The next layer's projections may take the place of this layer's, which attention has
         // read.
         float* const next = l + 1 < depth() ? get_qkv(l + 1) : nullptr;
+        float* const next_input = get_input(l + 1);
         for_row_blocks(tokens, [&](Index first, Index rows, Index slot) {
             float *const block = blocks + slot * wide_size(), *const y = residual + first * d;
             const auto add = [&](const linear& layer, const float* in, float* sum,
@@ -187,15 +241,18 @@ float* network::state::run_layers(const batch& b, bool keep, remaining& left,
             if (!keep) scale_columns(active_masks[l], rows, block);
             add(packed[l].output, block, second_sum + first * d, model.layers[l].output_norm);
 
+            if (soft) move_rows(left.carry.data() + first, rows, d, input + first * d, y);
+            if (next_input) std::copy_n(y, rows * d, next_input + first * d);
             if (next) project(l + 1, y, first, rows, tokens, block, next);
         });
         projected = next;
+        input = next_input;
     }
     return residual;
 }
 
 matrix network::state::pooled(const float* rows, const std::vector<std::int64_t>& offsets) const {
-    return pooled(rows, remaining{offsets, {}, {}});
+    return pooled(rows, remaining{offsets, {}, {}, {}});
 }
 
 matrix network::state::pooled(const float* rows, const remaining& left) const {
@@ -208,6 +265,11 @@ matrix network::state::pooled(const float* rows, const remaining& left) const {
         auto sum = result.row(s);
         sum = all.row(first);
         if (model.config.pooling == pooling::cls) return;
+        if (!left.carry.empty() && !pruning.carried) {
+            const Eigen::Map<const vector> weights(left.carry.data() + first, last - first);
+            sum = weights.transpose() * all.middleRows(first, last - first) / weights.sum();
+            return;
+        }
         for (Index t = first + 1; t < last; ++t) sum += all.row(t);
         Index count = last - first;
         if (!left.count.empty() && left.count[at] > 0) {
@@ -217,6 +279,12 @@ matrix network::state::pooled(const float* rows, const remaining& left) const {
         sum /= static_cast<float>(count);
     });
     return result;
+}
+
+matrix network::state::outputs(const matrix& pooled) const {
+    if (!model.classifier) return unit_length(pooled);
+    const dense& c = *model.classifier;
+    return (pooled * c.weight.transpose()).rowwise() + c.bias.transpose();
 }
 
 void network::state::norm_rows(const layer_norm& n, const matrix& from, matrix& to) const {
@@ -333,11 +401,31 @@ void network::set_token_pruning(token_pruning p) {
     state_->pruning = std::move(p);
 }
 
-void network::forward(const batch& b, matrix& embeddings, std::vector<token_use>* use) {
+const token_pruning& network::tokens() const {
+    return state_->pruning;
+}
+
+void network::forward(const batch& b, matrix& outputs, std::vector<token_use>* use) {
     check(b, model().config);
     state::remaining left;
-    const float* const last = state_->run_layers(b, false, left, use);
-    embeddings = unit_length(state_->pooled(last, left));
+    const float* const last = state_->run_layers(b, {}, left, use);
+    outputs = state_->outputs(state_->pooled(last, left));
+}
+
+void network::update(const std::function<void(encoder::model&)>& change) {
+    state& s = *state_;
+    change(s.model);
+    pare::openmp{}.run(static_cast<Index>(s.depth()), [&](Index at, Index) {
+        const auto l = static_cast<std::size_t>(at);
+        const layer& y = s.model.layers[l];
+        packed_layer& p = s.packed[l];
+        const auto replace = [](linear& to, const dense& d) { to.replace(d.weight, d.bias); };
+        replace(p.qkv, stack_projections(y));
+        replace(p.attention_output, y.attention_output);
+        replace(p.intermediate, y.intermediate);
+        replace(p.output, y.output);
+    });
+    s.pack_transposed();
 }
 
 void network::replace_attention_output(std::size_t l, dense with) {

@@ -26,6 +26,25 @@ struct batch {
 
 enum class unit_kind { head, filter };
 
+/// How tokens leave while a network learns.
+struct learning {
+    /// > 0: tokens fade out by soft masks sigmoid((score - threshold) / temperature), which gives
+    /// thresholds gradients. A token of which c is left by the product of its masks has log(c)
+    /// added to its key's logits and counts c times as a query in the scores; its state moves the
+    /// share c of what the layer would move it. 0: tokens are dropped as in forward().
+    double temperature = 0;
+    /// A layer each, or none: times the mean over sequences of the share of their tokens that are
+    /// left behind the layer is added to the loss. Only soft masks have gradients.
+    std::vector<double> price;
+};
+
+/// What one step of learning finds. All are added to, but for `left`.
+struct gradients {
+    encoder::model weights; ///< of the model's shapes
+    std::vector<double> thresholds;
+    std::vector<double> left; ///< by layer, the share of tokens that is left behind it
+};
+
 /// What a layer had to do, summed up over sequences.
 struct token_use {
     std::int64_t attending = 0; ///< tokens that came in
@@ -95,10 +114,15 @@ class network {
 
     /// Tokens to drop in forward().
     void set_token_pruning(token_pruning p);
+    const token_pruning& tokens() const;
 
     /// embed ... pool in one call, masks applied and tokens dropped. Of these, `use` gets the
-    /// numbers, a layer each, added to what it holds.
-    void forward(const batch& b, matrix& embeddings, std::vector<token_use>* use = nullptr);
+    /// numbers, a layer each, added to what it holds. A model with a classifier gives logits
+    /// [sequences x classes], of the mean or first row that is not scaled to length 1.
+    void forward(const batch& b, matrix& outputs, std::vector<token_use>* use = nullptr);
+
+    /// Changes weights, shapes kept, and packs them.
+    void update(const std::function<void(encoder::model&)>& change);
 
     /// Called for each layer, last first, filters before heads: `activation` [tokens x columns] is
     /// what a mask of ones multiplies, `gradient` the loss's gradient at the product. Both are the
@@ -106,14 +130,18 @@ class network {
     using visitor = std::function<void(std::size_t layer, unit_kind kind, const matrix& activation,
                                        const matrix& gradient)>;
 
-    /// One forward and one backward pass. `loss` is given the normalised embeddings
-    /// [sequences x hidden] and writes the gradient of the sum of the sequences' losses with
-    /// respect to them (same shape). Sequences do not interact, so the per-sequence gradients of a
-    /// mask are sums over the sequence's rows: pare::mask_gradients(activation, gradient, offsets,
-    /// unit).
-    void backward(const batch& b,
-                  const std::function<void(const matrix& embeddings, matrix& gradient)>& loss,
-                  const visitor& visit);
+    /// Given what forward() gives, writes the gradient of the sum of the sequences' losses with
+    /// respect to it (same shape).
+    using loss_gradient = std::function<void(const matrix& outputs, matrix& gradient)>;
+
+    /// One forward and one backward pass of all tokens. Sequences do not interact, so the
+    /// per-sequence gradients of a mask are sums over the sequence's rows:
+    /// pare::mask_gradients(activation, gradient, offsets, unit).
+    void backward(const batch& b, const loss_gradient& loss, const visitor& visit);
+
+    /// One forward and one backward pass for the gradients of all weights and of the thresholds of
+    /// token pruning. Without masks.
+    void learn(const batch& b, const loss_gradient& loss, const learning& how, gradients& found);
 
   private:
     struct state;

@@ -24,11 +24,18 @@ struct packed_layer {
     linear qkv, attention_output, intermediate, output;
 };
 
-/// What backward() keeps of a layer's forward pass. The rest is cheap to compute again.
+/// What a backward pass wants of a layer's forward pass. The rest is cheap to compute again.
 struct record {
     pare::workspace qkv, attention_sum, intermediate, output_sum;
     matrix context;
+    // To learn, also:
+    pare::workspace input;
+    std::vector<std::int64_t> offsets, kept; // of the tokens that come in; those that stay, if not all
+    std::vector<float> carry, key_bias, mask; // of soft tokens: what of them comes in; its logarithm
 };
+
+/// What is left of a soft token counts as this much at least where it is divided by.
+inline constexpr float least_carry = 1e-20f;
 
 /// Row `i` of a matrix, also where the matrix has no columns.
 template <class Matrix>
@@ -94,8 +101,8 @@ struct network::state {
                  float* to) const;
     /// `scores` [tokens] gets the relative importance of tokens, or is empty.
     void attend(std::size_t l, const float* projected, const std::vector<std::int64_t>& offsets,
-                float* to, pare::view<float, 1> scores = {}) {
-        attention_forward(by_head(l, projected, offsets.back()), offsets, to, scores,
+                float* to, pare::view<float, 1> scores = {}, const fading& soft = {}) {
+        attention_forward(by_head(l, projected, offsets.back()), offsets, soft, to, scores,
                           attention_scratch);
     }
 
@@ -108,26 +115,53 @@ struct network::state {
     void add(const linear& to, const matrix& in, const matrix& x, const layer_norm* after,
              matrix& y) const;
 
-    /// Embeddings of tokens first ... first + rows - 1.
+    /// Embeddings of tokens first ... first + rows - 1, and before they are normalised.
+    void add_embeddings(const batch& b, Index first, Index rows, float* y) const;
     void embed(const batch& b, Index first, Index rows, float* y) const;
+
+    /// What a pass over the layers keeps, and how tokens leave.
+    struct pass {
+        bool records = false;   ///< keep what a backward pass wants,
+        bool inputs = false;    ///< and what the gradients of weights want
+        bool drop = true;       ///< by the rules of `pruning`
+        double temperature = 0; ///< > 0: tokens fade instead
+    };
 
     /// Tokens that are left of a batch, and sums of the last states of those dropped.
     struct remaining {
         std::vector<std::int64_t> offsets;
         matrix dropped;                  // [sequences x hidden]
         std::vector<std::int64_t> count; // of a sequence's tokens in `dropped`
+        std::vector<float> carry;        // of soft tokens, what of them is left
     };
 
     /// The whole stack; returns the last layer's output, which lies in `stream`. Masks are applied
-    /// and tokens dropped or, if `keep`, a record of each layer is made.
-    float* run_layers(const batch& b, bool keep, remaining& left, std::vector<token_use>* use);
-    /// Drops rows of the residual stream and the heads' outputs, in place.
-    void drop_tokens(std::size_t l, pare::view<const float, 1> scores, float* residual,
-                     float* heads_out, remaining& left);
+    /// unless records are kept.
+    float* run_layers(const batch& b, const pass& how, remaining& left,
+                      std::vector<token_use>* use);
+    /// Drops rows of the residual stream, in place, and returns which stay.
+    std::vector<std::int64_t> drop_tokens(std::size_t l, pare::view<const float, 1> scores,
+                                          float* residual, remaining& left);
+    /// Soft masks of a layer's tokens, into the record and what is left.
+    void fade_tokens(std::size_t l, const std::vector<float>& scores, double temperature, record& r,
+                     remaining& left) const;
 
     /// Each sequence's mean or first row, before it is scaled to length 1.
     matrix pooled(const float* rows, const std::vector<std::int64_t>& offsets) const;
     matrix pooled(const float* rows, const remaining& left) const;
+    /// What forward() gives of that: logits, or rows of length 1.
+    matrix outputs(const matrix& pooled) const;
+
+    /// Packs the transposed weights, through which gradients go.
+    void pack_transposed();
+    struct descent;
+    descent pool_backward(const remaining& left, const matrix& pooled, const matrix& gradient,
+                          const float* rows, float* to) const;
+    void undrop(const record& r, descent& down, float* rows, matrix& context_gradient) const;
+    void embed_backward(const batch& b, float* gradient, encoder::model& found) const;
+    /// backward() and learn() of the network.
+    void backward(const batch& b, const loss_gradient& loss, const visitor* visit,
+                  const learning* how, gradients* found);
 };
 
 /// Rows divided by their lengths. As in PyTorch's normalize, a row of zeros stays as it is.

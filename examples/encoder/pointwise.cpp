@@ -110,13 +110,17 @@ void normalize(const layer_norm& norm, float epsilon, Index rows, const float* x
 }
 
 void normalize_backward(const layer_norm& norm, float epsilon, Index rows, const float* x,
-                        float* gradient) {
+                        float* gradient, float* parameters) {
     const Index n = norm.weight.size();
     const auto weight = norm.weight.transpose().array();
     for (Index i = 0; i < rows; ++i, x += n, gradient += n) {
         const Eigen::Map<const row> in(x, n);
         Eigen::Map<row> g(gradient, n);
         const float mean = in.mean(), inverse = inverse_deviation(in, mean, epsilon);
+        if (parameters) {
+            Eigen::Map<row>(parameters, n) += g * (in - mean) * inverse;
+            Eigen::Map<row>(parameters + n, n) += g;
+        }
         g *= weight;
         // What changes the mean or the length of x has no effect.
         const float along_ones = g.mean(), along_x = (g * (in - mean)).mean() * inverse;

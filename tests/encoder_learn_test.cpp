@@ -1,0 +1,260 @@
+// Gradients of weights and thresholds: against finite differences of a plain model in double.
+#include "catch.hpp"
+#include "encoder_fixtures.hpp"
+#include "support.hpp"
+
+#include "encoder/network.hpp"
+
+#include <cmath>
+#include <map>
+
+using namespace encoder;
+using Eigen::Index;
+using plain = Eigen::MatrixXd;
+
+namespace {
+
+/// A model's weights by name, and what else its output depends on.
+struct reference {
+    encoder::model shape;
+    std::map<std::string, plain> weights;
+    std::vector<double> thresholds; // none: all tokens stay
+    bool carried = true;
+    double temperature = 0;
+    std::vector<double> price;
+
+    explicit reference(const encoder::model& m) : shape(m) {
+        for (const weight& w : encoder::weights(shape))
+            weights[w.name] =
+                Eigen::Map<const encoder::matrix>(w.data, w.rows, w.columns).cast<double>();
+        thresholds = m.tokens.numbers;
+        carried = m.tokens.carried;
+    }
+
+    plain dense(const std::string& name, const plain& x) const {
+        return (x * weights.at(name + ".weight").transpose()).rowwise() +
+               weights.at(name + ".bias").col(0).transpose();
+    }
+    plain norm(const std::string& name, const plain& x) const {
+        plain y = x.colwise() - x.rowwise().mean();
+        const Eigen::VectorXd deviation =
+            (y.array().square().rowwise().mean() +
+             static_cast<double>(shape.config.layer_norm_epsilon))
+                .sqrt();
+        y = deviation.cwiseInverse().asDiagonal() * y *
+            weights.at(name + ".weight").col(0).asDiagonal();
+        return y.rowwise() + weights.at(name + ".bias").col(0).transpose();
+    }
+
+    /// Outputs [sequences x ...]; `left` gets, by layer, the mean share of tokens left.
+    plain forward(const batch& b, std::vector<double>& left) const {
+        const config& c = shape.config;
+        left.assign(shape.layers.size(), 0);
+        plain out;
+        for (std::size_t s = 0; s + 1 < b.offsets.size(); ++s) {
+            const Index first = b.offsets[s], n = b.offsets[s + 1] - first;
+            plain x(n, c.hidden);
+            for (Index t = 0; t < n; ++t) {
+                const Index id = b.ids[static_cast<std::size_t>(first + t)];
+                x.row(t) = weights.at("embeddings.word_embeddings.weight").row(id % c.vocabulary) +
+                           weights.at("embeddings.position_embeddings.weight").row(t) +
+                           weights.at("embeddings.token_type_embeddings.weight")
+                               .row(id / c.vocabulary);
+            }
+            x = norm("embeddings.LayerNorm", x);
+            Eigen::VectorXd carry = Eigen::VectorXd::Ones(n);
+            for (std::size_t l = 0; l < shape.layers.size(); ++l) {
+                const std::string name = "encoder.layer." + std::to_string(l) + ".";
+                const plain q = dense(name + "attention.self.query", x),
+                            k = dense(name + "attention.self.key", x),
+                            v = dense(name + "attention.self.value", x);
+                const Index d = c.head_size, heads = q.cols() / d;
+                plain context(n, q.cols());
+                Eigen::VectorXd scores = Eigen::VectorXd::Zero(n);
+                for (Index h = 0; h < heads; ++h) {
+                    plain p = (q.middleCols(h * d, d) * k.middleCols(h * d, d).transpose() /
+                               std::sqrt(static_cast<double>(d)))
+                                  .array()
+                                  .exp();
+                    p = p * carry.asDiagonal();
+                    p.array().colwise() /= p.rowwise().sum().eval().array();
+                    context.middleCols(h * d, d) = p * v.middleCols(h * d, d);
+                    scores += p.transpose() * carry / static_cast<double>(heads);
+                }
+                for (Index t = 1; t < n && !thresholds.empty() && heads > 0; ++t)
+                    carry(t) *= temperature > 0
+                                    ? 1 / (1 + std::exp((thresholds[l] - scores(t)) / temperature))
+                                    : (scores(t) >= thresholds[l] ? 1. : 0.);
+                plain y = norm(name + "attention.output.LayerNorm",
+                               x + dense(name + "attention.output.dense", context));
+                const plain active =
+                    dense(name + "intermediate.dense", y).unaryExpr([](double a) {
+                        return 0.5 * a * std::erfc(-a / std::sqrt(2.));
+                    });
+                y = norm(name + "output.LayerNorm", y + dense(name + "output.dense", active));
+                x += carry.asDiagonal() * (y - x);
+                left[l] += carry.mean() / static_cast<double>(b.sequences());
+            }
+            const bool mean = c.pooling == pooling::mean;
+            if (carried) carry.setOnes();
+            Eigen::RowVectorXd e =
+                mean ? (carry.transpose() * x / carry.sum()).eval() : x.row(0).eval();
+            if (shape.classifier)
+                e = e * weights.at("classifier.weight").transpose() +
+                    weights.at("classifier.bias").col(0).transpose();
+            else
+                e /= e.norm();
+            if (s == 0) out.resize(b.sequences(), e.cols());
+            out.row(static_cast<Index>(s)) = e;
+        }
+        return out;
+    }
+    double loss(const batch& b, const encoder::matrix& directions) const {
+        std::vector<double> left;
+        double sum = forward(b, left).cwiseProduct(directions.cast<double>()).sum();
+        for (std::size_t l = 0; l < price.size(); ++l) sum += price[l] * left[l];
+        return sum;
+    }
+};
+
+batch random_batch(const model& m, const std::vector<Index>& lengths, random_source& random) {
+    batch b;
+    for (const Index n : lengths) {
+        std::vector<std::int32_t> ids;
+        for (Index t = 0; t < n; ++t)
+            ids.push_back(static_cast<std::int32_t>(
+                random.integer(0, m.config.vocabulary - 1)));
+        b.append(ids);
+    }
+    return b;
+}
+
+encoder::matrix random_matrix(Index rows, Index columns, random_source& random) {
+    encoder::matrix x(rows, columns);
+    for (Index i = 0; i < x.size(); ++i) x.data()[i] = static_cast<float>(random.uniform(-1, 1));
+    return x;
+}
+
+/// The fixture with lively attention, so that scores differ.
+model lively_model(random_source& random) {
+    model m = load_model(fixtures::path("tiny_bert"));
+    for (layer& y : m.layers)
+        for (dense* d : {&y.query, &y.key}) d->weight *= 3;
+    (void)random;
+    return m;
+}
+
+struct step {
+    gradients found;
+    encoder::matrix outputs;
+};
+step learn(network& net, const batch& b, const encoder::matrix& directions, const learning& how) {
+    step s{{zeros_like(net.model()), {}, {}}, {}};
+    net.learn(
+        b,
+        [&](const encoder::matrix& outputs, encoder::matrix& gradient) {
+            s.outputs = outputs;
+            gradient = directions;
+        },
+        how, s.found);
+    return s;
+}
+
+/// Every weight in a random direction, and thresholds one by one.
+void check_gradients(const model& m, const batch& b, const learning& how, random_source& random) {
+    network net(m);
+    net.set_token_pruning(m.tokens);
+    const Index columns = m.classifier ? m.classifier->bias.size() : m.config.hidden;
+    const encoder::matrix directions = random_matrix(b.sequences(), columns, random);
+    step s = learn(net, b, directions, how);
+
+    reference r(m);
+    r.temperature = how.temperature;
+    r.price = how.price;
+    std::vector<double> left;
+    CHECK((s.outputs.cast<double>() - r.forward(b, left)).cwiseAbs().maxCoeff() < 1e-5);
+    for (std::size_t l = 0; l < left.size(); ++l)
+        CHECK(std::abs(s.found.left[l] - left[l]) < 1e-5);
+
+    double largest = 0;
+    for (const weight& g : weights(s.found.weights))
+        for (Index i = 0; i < g.size(); ++i)
+            largest = std::max(largest, static_cast<double>(std::abs(g.data[i])));
+    const auto slope = [&](const auto& change) {
+        const double h = 1e-5;
+        change(h);
+        const double above = r.loss(b, directions);
+        change(-2 * h);
+        const double below = r.loss(b, directions);
+        change(h);
+        return (above - below) / (2 * h);
+    };
+    for (const weight& g : weights(s.found.weights)) {
+        CAPTURE(g.name);
+        const plain direction = random_matrix(g.rows, g.columns, random).cast<double>();
+        const double expected = slope([&](double h) { r.weights[g.name] += h * direction; });
+        const double actual =
+            Eigen::Map<const encoder::matrix>(g.data, g.rows, g.columns).cast<double>().cwiseProduct(
+                direction).sum();
+        CHECK(std::abs(actual - expected) <
+              1e-4 * (std::abs(expected) +
+                      largest * std::sqrt(static_cast<double>(g.size()))));
+    }
+    for (std::size_t l = 0; l < r.thresholds.size(); ++l) {
+        CAPTURE(l);
+        const double expected = slope([&](double h) { r.thresholds[l] += h; });
+        const double actual = how.temperature > 0 ? s.found.thresholds[l] : 0;
+        CHECK(std::abs(actual - expected) < 1e-4 * (std::abs(expected) + largest));
+    }
+}
+
+const std::vector<Index> ragged = {1, 2, 7, 17, 24, 31};
+
+/// Relative scores of a layer lie around 1: thresholds that some of the tokens miss.
+std::vector<double> some_thresholds(const model& m, random_source& random) {
+    std::vector<double> t;
+    for (std::size_t l = 0; l < m.layers.size(); ++l) t.push_back(random.uniform(0.5, 0.9));
+    return t;
+}
+
+} // namespace
+
+TEST_CASE("gradients of all weights equal finite differences") {
+    random_source random;
+    CAPTURE(random);
+    for (const pooling p : {pooling::mean, pooling::cls}) {
+        model m = lively_model(random);
+        m.config.pooling = p;
+        check_gradients(m, random_batch(m, ragged, random), {}, random);
+    }
+}
+
+TEST_CASE("gradients through soft masks, thresholds included, equal finite differences") {
+    random_source random;
+    CAPTURE(random);
+    for (const pooling p : {pooling::mean, pooling::cls})
+        for (const bool carried : {true, false}) {
+            model m = lively_model(random);
+            m.config.pooling = p;
+            m.tokens.numbers = some_thresholds(m, random);
+            m.tokens.carried = carried;
+            learning how;
+            how.temperature = 0.2;
+            for (std::size_t l = 0; l < m.layers.size(); ++l)
+                how.price.push_back(random.uniform(0, 2));
+            check_gradients(m, random_batch(m, ragged, random), how, random);
+        }
+}
+
+TEST_CASE("gradients where tokens are gone equal finite differences") {
+    random_source random;
+    CAPTURE(random);
+    for (const pooling p : {pooling::mean, pooling::cls})
+        for (const bool carried : {true, false}) {
+            model m = lively_model(random);
+            m.config.pooling = p;
+            m.tokens.numbers = some_thresholds(m, random);
+            m.tokens.carried = carried;
+            check_gradients(m, random_batch(m, ragged, random), {}, random);
+        }
+}
