@@ -133,10 +133,10 @@ reference_matrix reference_forward(const model& m, const batch& b,
         const Index first = b.offsets[s], n = b.offsets[s + 1] - first;
         reference_matrix x(n, c.hidden);
         for (Index t = 0; t < n; ++t) {
-            x.row(t) = (m.word_embeddings.row(b.ids[static_cast<std::size_t>(first + t)]) +
-                        m.position_embeddings.row(t))
+            const Index id = b.ids[static_cast<std::size_t>(first + t)];
+            x.row(t) = (m.word_embeddings.row(id % c.vocabulary) + m.position_embeddings.row(t))
                            .cast<double>();
-            if (c.types > 0) x.row(t) += m.type_embeddings.row(0).cast<double>();
+            if (c.types > 0) x.row(t) += m.type_embeddings.row(id / c.vocabulary).cast<double>();
         }
         x = apply(m.embedding_norm, x, c.layer_norm_epsilon);
         Eigen::VectorXd alive = Eigen::VectorXd::Ones(n);
@@ -322,6 +322,19 @@ TEST_CASE("models without layers or type embeddings") {
     const model m = make_model(s);
     const batch b = make_batch({3, 1, 40});
     CHECK(distance(forward(m, b), reference_forward(m, b)) < 2e-6);
+}
+
+TEST_CASE("a token's type is in its id") {
+    shape s;
+    s.types = 3;
+    const model m = make_model(s);
+    batch b = make_batch(ragged);
+    for (std::size_t t = 0; t < b.ids.size(); ++t)
+        b.ids[t] += static_cast<std::int32_t>(t % 3) * 50;
+    const matrix embeddings = forward(m, b);
+    CHECK(distance(embeddings, reference_forward(m, b)) < 2e-6);
+    for (auto& id : b.ids) id %= 50;
+    CHECK((embeddings - forward(m, b)).cwiseAbs().maxCoeff() > 0.1f);
 }
 
 TEST_CASE("one long sequence, many short ones, and all widths of tails") {
@@ -630,12 +643,17 @@ TEST_CASE("what cannot be used is refused with numbers") {
         std::invalid_argument, with("alpha is nan"));
 
     batch b = make_batch({3, 4});
-    b.ids[5] = 50;
+    b.ids[5] = 100;
     CHECK_THROWS_MATCHES(n.forward(b, x), std::invalid_argument,
-                         with("token 5 has id 50, expected 0 to 49"));
+                         with("token 5 has id 100, expected 0 to 99"));
     b.ids[5] = -1;
     CHECK_THROWS_MATCHES(n.embed(b, x), std::invalid_argument,
-                         with("token 5 has id -1, expected 0 to 49"));
+                         with("token 5 has id -1, expected 0 to 99"));
+    shape typeless;
+    typeless.types = 0;
+    b.ids[5] = 50;
+    CHECK_THROWS_MATCHES(network(make_model(typeless)).embed(b, x), std::invalid_argument,
+                         with("token 5 has id 50, expected 0 to 49"));
     b = make_batch({3, 81});
     CHECK_THROWS_MATCHES(n.forward(b, x), std::invalid_argument,
                          with("sequence 1 has 81 tokens, expected 1 to 80"));

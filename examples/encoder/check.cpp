@@ -1,5 +1,6 @@
 #include "check.hpp"
 
+#include <algorithm>
 #include <stdexcept>
 
 namespace encoder {
@@ -72,10 +73,11 @@ void check(const batch& b, const config& c) {
             fail("sequence " + std::to_string(s - 1) + " has " + text(n) +
                  " tokens, expected 1 to " + text(c.positions));
     }
+    const Index end = c.vocabulary * std::max<Index>(c.types, 1);
     for (std::size_t t = 0; t < b.ids.size(); ++t)
-        if (b.ids[t] < 0 || b.ids[t] >= c.vocabulary)
+        if (b.ids[t] < 0 || b.ids[t] >= end)
             fail("token " + std::to_string(t) + " has id " + text(b.ids[t]) + ", expected 0 to " +
-                 text(c.vocabulary - 1));
+                 text(end - 1));
 }
 
 void check_gradients(model& gradients, model& of) {

@@ -10,7 +10,7 @@ namespace encoder {
 /// Every matrix of every layer has the shape that the config and its neighbours ask for.
 void check(const model& m);
 /// Offsets run over the ids; sequences are not empty nor longer than the model's positions; ids are
-/// in the vocabulary.
+/// in the vocabulary of one of the token types.
 void check(const batch& b, const config& c);
 
 /// A model of gradients has the shapes of the weights.

@@ -76,9 +76,10 @@ void network::state::add_embeddings(const batch& b, Index first, Index rows, flo
     for (Index t = first; t < first + rows; ++t) {
         if (t == *end) ++end;
         Eigen::Map<Eigen::RowVectorXf> row(y + (t - first) * hidden(), hidden());
-        row = model.word_embeddings.row(b.ids[static_cast<std::size_t>(t)]) +
+        const Index id = b.ids[static_cast<std::size_t>(t)], words = model.config.vocabulary;
+        row = model.word_embeddings.row(id % words) +
               model.position_embeddings.row(t - *(end - 1));
-        if (model.config.types > 0) row += model.type_embeddings.row(0);
+        if (model.config.types > 0) row += model.type_embeddings.row(id / words);
     }
 }
 

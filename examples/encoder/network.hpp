@@ -14,7 +14,8 @@
 namespace encoder {
 
 /// Sequences one after another, without padding: sequence s is ids[offsets[s]] .. ids[offsets[s +
-/// 1]].
+/// 1]]. A token of type t has the id of its word plus t * config.vocabulary, as if each type had a
+/// vocabulary of its own.
 struct batch {
     std::vector<std::int32_t> ids;
     std::vector<std::int64_t> offsets = {0};
