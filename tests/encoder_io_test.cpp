@@ -3,6 +3,7 @@
 
 #include "encoder/model.hpp"
 #include "encoder/safetensors.hpp"
+#include "encoder/text.hpp"
 #include "encoder/tokenizer.hpp"
 
 #include <algorithm>
@@ -834,6 +835,65 @@ TEST_CASE("text that is not UTF-8 is refused, with the byte") {
     CHECK(accepted > 10000);
 }
 
+TEST_CASE("labelled texts are read, or refused by line") {
+    const scratch_folder folder;
+    const auto read = [&](const std::string& text) {
+        write_text(folder / "labels", text);
+        return encoder::read_labelled(folder / "labels");
+    };
+    const auto single = read("\xEF\xBB\xBF"
+                             "0\tone\r\n\n65535\t two words \n");
+    REQUIRE(single.size() == 2);
+    CHECK(single[0].label == 0);
+    CHECK(single[0].first == "one");
+    CHECK(single[0].second.empty());
+    CHECK(single[1].label == 65535);
+    CHECK(single[1].first == " two words ");
+    const auto pairs = read("3\tone\ttwo\n1\tthree\t\n");
+    REQUIRE(pairs.size() == 2);
+    CHECK(pairs[0].label == 3);
+    CHECK(pairs[0].first == "one");
+    CHECK(pairs[0].second == "two");
+    CHECK(pairs[1].second.empty());
+
+    const std::pair<const char*, const char*> bad[] = {
+        {"", "labels: holds no text"},
+        {" \n\t\n", "labels: holds no text"},
+        {"1\ta\n1 a\n", "labels: line 2 does not have two or three columns"},
+        {"1\ta\tb\tc\n", "labels: line 1 does not have two or three columns"},
+        {"1\ta\n\n1\ta\tb\n", "labels: line 3 has 3 columns, the lines before it have 2"},
+        {"1\ta\tb\n1\ta\n", "labels: line 2 has 2 columns, the lines before it have 3"},
+        {"-1\ta\n", "labels: line 1 has the label '-1', which is not a whole number from 0 to"},
+        {"1.0\ta\n", "line 1 has the label '1.0'"},
+        {"\ta\n", "line 1 has the label ''"},
+        {" 1\ta\n", "line 1 has the label ' 1'"},
+        {"65536\ta\n", "line 1 has the label '65536'"},
+        {"99999999999\ta\n", "line 1 has the label '99999999999'"},
+        {"1\ta\n1\t\xff\n", "labels: line 2 is not UTF-8 at byte 3"},
+    };
+    for (const auto& [text, sentence] : bad) {
+        CAPTURE(text);
+        const char* const content = text; // a structured binding cannot be captured
+        CHECK_THAT(error_of([&] { read(content); }), ContainsSubstring(sentence));
+    }
+    CHECK_THAT(error_of([&] { encoder::read_labelled(folder / "none"); }),
+               ContainsSubstring("none: cannot be read"));
+
+    const encoder::tokenizer words(fixtures::path("tiny_bert/vocab.txt"), true, 120);
+    encoder::config c = tiny_bert().config;
+    CHECK(encoder::tokenize(words, single, c).at(1) == words.encode("two words", 64));
+    const auto sequences = encoder::tokenize(words, pairs, c);
+    CHECK(sequences.at(0) == words.encode("one", "two", 64));
+    CHECK(sequences.at(1) == words.encode("three", "", 64));
+    c.max_tokens = 5;
+    CHECK(encoder::tokenize(words, pairs, c).at(0).size() == 5);
+    c.types = 1;
+    CHECK(encoder::tokenize(words, single, c).size() == 2);
+    CHECK_THROWS_MATCHES(
+        encoder::tokenize(words, pairs, c), std::invalid_argument,
+        Catch::Matchers::Message("pairs of texts need 2 token types, the model has 1"));
+}
+
 TEST_CASE("words are cut, special tokens stand, long text is truncated") {
     const encoder::tokenizer tokenizer(fixtures::path("tiny_bert/vocab.txt"), true, 120);
     const std::int32_t unknown = 1, cls = 2, sep = 3, mask = 4;
@@ -862,6 +922,38 @@ TEST_CASE("words are cut, special tokens stand, long text is truncated") {
     CHECK(ids(marks) == ids("a"));
 }
 
+TEST_CASE("a pair of texts is two token types, and the longer text is cut first") {
+    const encoder::tokenizer tokenizer(fixtures::path("tiny_bert/vocab.txt"), true, 120);
+    using list = std::vector<std::int32_t>;
+    const auto id_of = [&](const std::string& token) { return tokenizer.encode(token, 3).at(1); };
+    const std::int32_t cls = 2, sep = 3, the = id_of("the"), fox = id_of("fox");
+    CHECK(tokenizer.encode("", "", 3) == list{cls, sep, sep + 120});
+    CHECK(tokenizer.encode("the fox", "", 9) == list{cls, the, fox, sep, sep + 120});
+    CHECK(tokenizer.encode("The", "fox[SEP]the", 9) ==
+          list{cls, the, sep, fox + 120, sep + 120, the + 120, sep + 120});
+
+    for (std::size_t a = 0; a < 7; ++a)
+        for (std::size_t b = 0; b < 7; ++b)
+            for (std::size_t most = 3; most < 17; ++most) {
+                CAPTURE(a, b, most);
+                // Of equal numbers the second text keeps one more: the first one is cut.
+                std::size_t first = a, second = b;
+                while (first + second > most - 3) --(first >= second ? first : second);
+                if (a > b && first < second) std::swap(first, second); // unless it was the longer
+                list expected = {cls};
+                expected.insert(expected.end(), first, the);
+                expected.push_back(sep);
+                expected.insert(expected.end(), second, fox + 120);
+                expected.push_back(sep + 120);
+                std::string x, y;
+                for (std::size_t i = 0; i < a; ++i) x += "the ";
+                for (std::size_t i = 0; i < b; ++i) y += "fox ";
+                CHECK(tokenizer.encode(x, y, most) == expected);
+            }
+    CHECK_THROWS_AS(tokenizer.encode("a", "b", 2), std::invalid_argument);
+    CHECK_THROWS_AS(tokenizer.encode("a", "\xff", 9), std::invalid_argument);
+}
+
 TEST_CASE("marks that are kept are put in canonical order") {
     const scratch_folder folder;
     const std::string low = "\xe3\x80\xae", high = "\xf0\x9d\x85\xa5"; // classes 224 and 216
@@ -885,6 +977,23 @@ TEST_CASE("token ids are the reference's", "[model]") {
         CHECK(tokenizer.encode(c["text"].get<std::string>(),
                                static_cast<std::size_t>(m.config.max_tokens)) ==
               c["ids"].get<std::vector<std::int32_t>>());
+    }
+}
+
+TEST_CASE("token ids and types of pairs are the reference's", "[model]") {
+    const auto folder = fixtures::model_folder();
+    if (!folder) return;
+    const encoder::model m = encoder::load_model(*folder);
+    const encoder::tokenizer tokenizer(*folder / "vocab.txt", m.config.lower_case,
+                                       m.config.vocabulary);
+    for (const json& c : fixtures::json("minilm_tokens.json")["pairs"]) {
+        CAPTURE(c.dump());
+        auto expected = c["ids"].get<std::vector<std::int32_t>>();
+        const auto types = c["types"].get<std::vector<std::int32_t>>();
+        for (std::size_t t = 0; t < expected.size(); ++t)
+            expected[t] += types.at(t) * static_cast<std::int32_t>(m.config.vocabulary);
+        CHECK(tokenizer.encode(c["first"].get<std::string>(), c["second"].get<std::string>(),
+                               c["max_tokens"].get<std::size_t>()) == expected);
     }
 }
 

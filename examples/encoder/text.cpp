@@ -2,10 +2,12 @@
 
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <fstream>
 #include <functional>
+#include <stdexcept>
 
 namespace encoder {
 namespace {
@@ -73,10 +75,53 @@ std::vector<scored_pair> read_pairs(const std::filesystem::path& file) {
     return pairs;
 }
 
+std::vector<labelled_text> read_labelled(const std::filesystem::path& file) {
+    constexpr int highest = 65535;
+    std::vector<labelled_text> texts;
+    std::ptrdiff_t tabs = 0; // of the first line
+    for_lines(file, [&](const std::string& line, std::size_t number) {
+        const std::string where = file.string() + ": line " + std::to_string(number);
+        const auto found = std::count(line.begin(), line.end(), '\t');
+        if (found != 1 && found != 2)
+            throw file_error(where + " does not have two or three columns (label, text or label, "
+                                     "text, text) separated by tabs");
+        if (texts.empty()) tabs = found;
+        if (found != tabs)
+            throw file_error(where + " has " + std::to_string(found + 1) +
+                             " columns, the lines before it have " + std::to_string(tabs + 1));
+        const std::size_t first = line.find('\t'), second = line.find('\t', first + 1);
+        labelled_text text{0, line.substr(first + 1, second - first - 1), ""};
+        if (second != line.npos) text.second = line.substr(second + 1);
+        const char* const end = line.data() + first;
+        const auto [stop, code] = std::from_chars(line.data(), end, text.label);
+        if (code != std::errc() || stop != end || text.label < 0 || text.label > highest)
+            throw file_error(where + " has the label '" + line.substr(0, first) +
+                             "', which is not a whole number from 0 to " + std::to_string(highest));
+        texts.push_back(std::move(text));
+    });
+    if (texts.empty()) throw file_error(file.string() + ": holds no text");
+    return texts;
+}
+
 std::vector<sequence> tokenize(const tokenizer& words, const std::vector<std::string>& texts,
                                std::size_t max_tokens) {
     std::vector<sequence> result;
     for (const std::string& text : texts) result.push_back(words.encode(text, max_tokens));
+    return result;
+}
+
+std::vector<sequence> tokenize(const tokenizer& words, const std::vector<labelled_text>& texts,
+                               const config& c) {
+    const bool pairs = std::any_of(texts.begin(), texts.end(),
+                                   [](const labelled_text& text) { return !text.second.empty(); });
+    if (pairs && c.types < 2)
+        throw std::invalid_argument("pairs of texts need 2 token types, the model has " +
+                                    std::to_string(c.types));
+    const auto max_tokens = static_cast<std::size_t>(c.max_tokens);
+    std::vector<sequence> result;
+    for (const labelled_text& text : texts)
+        result.push_back(pairs ? words.encode(text.first, text.second, max_tokens)
+                               : words.encode(text.first, max_tokens));
     return result;
 }
 

@@ -1,4 +1,5 @@
-// Text files: documents, and pairs of texts with a score; batches of their tokens.
+// Text files: documents, pairs of texts with a score, texts or pairs with a label; batches of their
+// tokens.
 #pragma once
 
 #include "network.hpp"
@@ -17,6 +18,12 @@ struct scored_pair {
     std::string first, second;
 };
 
+/// A text or, where `second` is not empty, a pair of texts, and its class.
+struct labelled_text {
+    int label;
+    std::string first, second;
+};
+
 /// A document a line; blank lines do not count. Throws file_error if the file cannot be read, has
 /// no document, or is not UTF-8 (with the line's number).
 std::vector<std::string> read_documents(const std::filesystem::path& file);
@@ -25,9 +32,18 @@ std::vector<std::string> read_documents(const std::filesystem::path& file);
 /// has other columns or a score that is not a finite number.
 std::vector<scored_pair> read_pairs(const std::filesystem::path& file);
 
+/// label, text or label, text, text on a line, separated by tabs; labels are whole numbers from 0
+/// to 65535. Throws file_error as above, and for a line that has another label or other columns
+/// than the first.
+std::vector<labelled_text> read_labelled(const std::filesystem::path& file);
+
 /// The token ids of each text.
 std::vector<sequence> tokenize(const tokenizer& words, const std::vector<std::string>& texts,
                                std::size_t max_tokens);
+/// The same for a model of config `c`. If any text is a pair, all count as one. Throws
+/// std::invalid_argument if such a model cannot tell the texts of a pair apart.
+std::vector<sequence> tokenize(const tokenizer& words, const std::vector<labelled_text>& texts,
+                               const config& c);
 
 /// No bound on tokens or sequences.
 inline constexpr std::int64_t any_number = std::int64_t{1} << 40;

@@ -148,8 +148,35 @@ std::vector<std::int32_t> tokenizer::encode(std::string_view text, std::size_t m
     if (max_tokens < 2)
         throw std::invalid_argument("max_tokens is " + std::to_string(max_tokens) +
                                     ", [CLS] and [SEP] need 2");
-    const std::size_t most = max_tokens - 1;
-    std::vector<std::int32_t> ids = {cls_};
+    std::vector<std::int32_t> ids = pieces(text, max_tokens - 2);
+    ids.insert(ids.begin(), cls_);
+    ids.push_back(sep_);
+    return ids;
+}
+
+std::vector<std::int32_t> tokenizer::encode(std::string_view first, std::string_view second,
+                                            std::size_t max_tokens) const {
+    if (max_tokens < 3)
+        throw std::invalid_argument("max_tokens is " + std::to_string(max_tokens) +
+                                    ", [CLS] and a [SEP] for each of two texts need 3");
+    const std::size_t most = max_tokens - 3;
+    std::vector<std::int32_t> ids = pieces(first, first.npos), more = pieces(second, second.npos);
+    if (ids.size() + more.size() > most) {
+        const bool first_is_longer = ids.size() > more.size(); // of equal ones the second counts as
+        auto &longer = first_is_longer ? ids : more, &shorter = first_is_longer ? more : ids;
+        shorter.resize(std::min(shorter.size(), most / 2));
+        longer.resize(most - shorter.size());
+    }
+    ids.insert(ids.begin(), cls_);
+    ids.push_back(sep_);
+    more.push_back(sep_);
+    const auto vocabulary = static_cast<std::int32_t>(ids_.size());
+    for (const std::int32_t id : more) ids.push_back(id + vocabulary);
+    return ids;
+}
+
+std::vector<std::int32_t> tokenizer::pieces(std::string_view text, std::size_t most) const {
+    std::vector<std::int32_t> ids;
     std::size_t done = 0;
     for (std::size_t at = text.find('['); at != text.npos; at = text.find('[', at)) {
         const auto special = std::find_if(special_.begin(), special_.end(), [&](const auto& s) {
@@ -165,7 +192,6 @@ std::vector<std::int32_t> tokenizer::encode(std::string_view text, std::size_t m
     }
     append_text(text, done, text.size(), most, ids);
     ids.resize(std::min(ids.size(), most));
-    ids.push_back(sep_);
     return ids;
 }
 

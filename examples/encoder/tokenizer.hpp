@@ -29,7 +29,16 @@ class tokenizer {
     /// Throws std::invalid_argument if `text` is not valid UTF-8, saying at which byte.
     std::vector<std::int32_t> encode(std::string_view text, std::size_t max_tokens) const;
 
+    /// [CLS] first [SEP] second [SEP], truncated to max_tokens (>= 3) ids in all by what the
+    /// reference calls longest_first: tokens of the longer text go until both are as long, then of
+    /// both. The second text and its [SEP] are of token type 1: their ids are those of the words
+    /// plus the size of the vocabulary. Throws as above.
+    std::vector<std::int32_t> encode(std::string_view first, std::string_view second,
+                                     std::size_t max_tokens) const;
+
   private:
+    /// The first `most` ids of `text` alone.
+    std::vector<std::int32_t> pieces(std::string_view text, std::size_t most) const;
     void append_text(std::string_view text, std::size_t from, std::size_t to, std::size_t most,
                      std::vector<std::int32_t>& ids) const;
     void append_word(std::string_view word, std::vector<std::int32_t>& ids) const;
