@@ -293,7 +293,9 @@ void run(const arguments& a) {
         r.seconds[stage] = clock.seconds();
         return result;
     };
+    // Tokens that the model drops are kept here: which ones leave depends on the heads there are.
     network dense(original);
+    dense.set_token_pruning({});
     const macs costs(original.config, data.sequences);
     pare::search_result masks;
     const model small = timed("total", [&] {
@@ -316,6 +318,7 @@ void run(const arguments& a) {
     save_model(small, a.model, candidate.path);
     network pruned(load_model(candidate.path)), masked(expand(original, small, masks));
     masked.set_masks(factors(masks));
+    for (network* net : {&pruned, &masked}) net->set_token_pruning({});
     std::vector<sequence> texts = data.sequences;
     if (task) texts = task->sequences;
     const matrix by_dense = embed(dense, texts, "embed, dense");

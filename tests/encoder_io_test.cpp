@@ -113,8 +113,25 @@ bool equal(const encoder::layer& a, const encoder::layer& b) {
            equal(a.output, b.output) && equal(a.output_norm, b.output_norm);
 }
 
+encoder::dense classifier(Eigen::Index classes, Eigen::Index hidden) {
+    return {encoder::matrix::Random(classes, hidden), encoder::vector::Random(classes)};
+}
+
+bool equal(const encoder::token_pruning& a, const encoder::token_pruning& b) {
+    return a.by == b.by && a.numbers == b.numbers && a.alpha == b.alpha && a.carried == b.carried;
+}
+
+bool equal(const encoder::operating_point& a, const encoder::operating_point& b) {
+    return a.alpha == b.alpha && a.macs_ratio == b.macs_ratio &&
+           (a.metric == b.metric || (std::isnan(a.metric) && std::isnan(b.metric)));
+}
+
 bool equal(const encoder::model& a, const encoder::model& b) {
-    return a.word_embeddings == b.word_embeddings &&
+    return a.classifier.has_value() == b.classifier.has_value() &&
+           (!a.classifier || equal(*a.classifier, *b.classifier)) && equal(a.tokens, b.tokens) &&
+           std::equal(a.curve.begin(), a.curve.end(), b.curve.begin(), b.curve.end(),
+                      [](const auto& x, const auto& y) { return equal(x, y); }) &&
+           a.word_embeddings == b.word_embeddings &&
            a.position_embeddings == b.position_embeddings &&
            a.type_embeddings == b.type_embeddings && equal(a.embedding_norm, b.embedding_norm) &&
            std::equal(a.layers.begin(), a.layers.end(), b.layers.begin(), b.layers.end(),
@@ -446,6 +463,11 @@ TEST_CASE("an impossible config is refused by name") {
         std::string sentence;
     };
     const json even = {3, 3, 3};
+    const auto tokens = [](json value, const json& numbers = {}) {
+        if (!numbers.is_null()) value.update({{"by", "threshold"}, {"numbers", numbers}});
+        return json{{"pare", {{"tokens", value}}}};
+    };
+    const json point = {{"alpha", 1}, {"macs_ratio", 0.5}, {"metric", 0.75}};
     const bad configs[] = {
         {{{"model_type", "roberta"}}, "config.json: model_type is 'roberta'"},
         {{{"model_type", nullptr}}, "config.json: model_type is ''"},
@@ -483,8 +505,44 @@ TEST_CASE("an impossible config is refused by name") {
          "config.json: pare.filters holds -1"},
         {{{"pare", {{"heads", even}, {"filters", {41, 1, 1}}}}},
          "config.json: pare.filters holds 41"},
-        {{{"pare", {{"heads", even}}}}, "config.json: pare.filters is not a list"},
-        {{{"pare", 3}}, "config.json: pare.heads is not a list"},
+        {{{"pare", {{"filters", 40}}}},
+         "config.json: pare.filters is not a list with a number for each of 3 layers"},
+        {{{"pare", 3}}, "config.json: pare is 3, not an object"},
+        {{{"pare", {{"classes", 1}}}},
+         "config.json: pare.classes is 1, not a whole number from 2 to 65536"},
+        {{{"pare", {{"classes", 65537}}}}, "config.json: pare.classes is 65537"},
+        {{{"pare", {{"classes", 2.0}}}}, "config.json: pare.classes is 2.0"},
+        {{{"pare", {{"classes", {"a", "b"}}}}}, "config.json: pare.classes is [\"a\",\"b\"]"},
+        {{{"pare", {{"classes", 2}}}}, "model.safetensors: there is no tensor 'classifier.weight'"},
+        {tokens(3), "config.json: pare.tokens is 3, not an object"},
+        {tokens({{"by", "threshold"}}), "config.json: has no pare.tokens.numbers"},
+        {tokens({{"numbers", even}}),
+         "config.json: pare.tokens.by is '', not threshold, share or count"},
+        {tokens({{"by", "chance"}, {"numbers", even}}), "config.json: pare.tokens.by is 'chance'"},
+        {tokens({{"by", 1}, {"numbers", even}}), "config.json: pare.tokens.by is 1, not a string"},
+        {tokens({{"by", "share"}, {"numbers", 0.5}}),
+         "config.json: pare.tokens.numbers is not a list with a number for each of 3 layers"},
+        {tokens({{"by", "share"}, {"numbers", {1, 1}}}),
+         "config.json: pare.tokens.numbers has 2 entries, the model has 3 layers"},
+        {tokens({{"by", "share"}, {"numbers", {1, -0.5, 1}}}),
+         "config.json: pare.tokens.numbers holds -0.5, not a number from 0 to 1.79769e+308"},
+        {tokens({{"by", "share"}, {"numbers", {1, nullptr, 1}}}),
+         "config.json: pare.tokens.numbers holds null, not a number"},
+        {tokens({{"alpha", -1}}, even), "config.json: pare.tokens.alpha is -1, not a number from"},
+        {tokens({{"alpha", "1"}}, even), "config.json: pare.tokens.alpha is \"1\""},
+        {tokens({{"carried", 1}}, even),
+         "config.json: pare.tokens.carried is 1, not true or false"},
+        {tokens({{"curve", 1}}, even), "config.json: pare.tokens.curve is 1, not a list"},
+        {tokens({{"curve", {point, 7}}}, even),
+         "config.json: pare.tokens.curve[1] is 7, not an object"},
+        {tokens({{"curve", {point, {{"alpha", 1}}}}}, even),
+         "config.json: has no pare.tokens.curve[1].macs_ratio"},
+        {tokens({{"curve", {{{"macs_ratio", 1}}, point}}}, even),
+         "config.json: has no pare.tokens.curve[0].alpha"},
+        {tokens({{"curve", {{{"alpha", 1}, {"macs_ratio", -1}}, point}}}, even),
+         "config.json: pare.tokens.curve[0].macs_ratio is -1, not a number from 0"},
+        {tokens({{"curve", {point, {{"alpha", 1}, {"macs_ratio", 1}, {"metric", "x"}}}}}, even),
+         "config.json: pare.tokens.curve[1].metric is \"x\", not a number"},
         // the weights say something else
         {{{"num_hidden_layers", 2}},
          "model.safetensors: holds 3 layers, num_hidden_layers in config.json is 2"},
@@ -516,6 +574,29 @@ TEST_CASE("an impossible config is refused by name") {
     CHECK_THAT(error_of(load), ContainsSubstring("config.json: holds a JSON array, not an object"));
     fs::remove(folder / "model/config.json");
     CHECK_THAT(error_of(load), ContainsSubstring("config.json: there is no such file"));
+}
+
+TEST_CASE("what may be left out under pare is as it would be without") {
+    const scratch_folder folder;
+    const auto load = [&](const json& pare) {
+        fs::remove_all(folder / "model");
+        copy_tiny_bert(folder / "model", {{"pare", pare}});
+        return encoder::load_model(folder / "model");
+    };
+    const encoder::model plain = tiny_bert();
+    CHECK(equal(load(json::object()), plain));
+    CHECK(equal(load({{"heads", {3, 3, 3}}, {"tokens", nullptr}}), plain));
+    CHECK(equal(load({{"filters", {40, 40, 40}}, {"tokens", json::object()}}), plain));
+    const encoder::model m = load({{"tokens", {{"by", "share"}, {"numbers", {1, 0.5, 0}}}}});
+    CHECK(equal(m.tokens, {encoder::token_pruning::rule::share, {1, 0.5, 0}, 1, true}));
+    CHECK(m.curve.empty());
+    const json point = {{"alpha", 2}, {"macs_ratio", 1}};
+    const auto curve =
+        load({{"tokens",
+               {{"by", "count"}, {"numbers", {9, 5, 2}}, {"curve", json::array({point})}}}})
+            .curve;
+    REQUIRE(curve.size() == 1);
+    CHECK(equal(curve[0], {2, 1, std::nan("")}));
 }
 
 TEST_CASE("weights that are missing, unknown or not finite are refused by name") {
@@ -671,6 +752,39 @@ TEST_CASE("a model is written and read again") {
         const json config = encoder::load_model(out).json;
         CHECK(config["pare"] == json{{"heads", {2, 0, 3}}, {"filters", {11, 0, 40}}});
     }
+    SECTION("with uneven heads alone") {
+        narrow(m.layers[0], 2, 40, 8);
+        encoder::save_model(m, source, out);
+        CHECK(encoder::load_model(out).json["pare"] == json{{"heads", {2, 3, 3}}});
+    }
+    SECTION("with a classifier, whose tensors have no prefix") {
+        m.prefix = "bert.";
+        const auto before = m.parameters();
+        m.classifier = classifier(3, 24);
+        CHECK(m.parameters() == before + 3 * 24 + 3);
+        encoder::save_model(m, source, out);
+        CHECK(encoder::load_model(out).json["pare"] == json{{"classes", 3}});
+        CHECK(encoder::safetensors_file(out / "model.safetensors")
+                  .entries()
+                  .count("classifier.weight") == 1);
+    }
+    SECTION("with tokens to drop") {
+        using rule = encoder::token_pruning::rule;
+        m.curve = {{0, 1, 0.875}, {1, 0.5, std::nan("")}};
+        for (const rule by : {rule::threshold, rule::share, rule::count}) {
+            m.tokens = {by, {0, 1e-7, 1.0 / 3}, 0.1, by == rule::share};
+            encoder::save_model(m, source, out);
+            CHECK(equal(encoder::load_model(out), m));
+        }
+        CHECK(encoder::load_model(out).json["pare"]["tokens"] ==
+              json{{"by", "count"},
+                   {"numbers", {0.0, 1e-7, 1.0 / 3}},
+                   {"alpha", 0.1},
+                   {"carried", false},
+                   {"curve",
+                    {{{"alpha", 0.0}, {"macs_ratio", 1.0}, {"metric", 0.875}},
+                     {{"alpha", 1.0}, {"macs_ratio", 0.5}, {"metric", nullptr}}}}});
+    }
     SECTION("with no heads and filters at all") {
         for (auto& l : m.layers) narrow(l, 0, 0, 8);
         encoder::save_model(m, source, out);
@@ -752,6 +866,21 @@ TEST_CASE("a model that cannot be written leaves nothing behind") {
     bad = good;
     bad.others.push_back(bad.others[0]);
     CHECK_THAT(save(bad, source, out), ContainsSubstring("there are two tensors"));
+    bad = good;
+    bad.classifier = classifier(1, 24);
+    CHECK_THAT(save(bad, source, out), ContainsSubstring("out/config.json: pare.classes is 1"));
+    bad.classifier = classifier(2, 23);
+    CHECK_THAT(
+        save(bad, source, out),
+        ContainsSubstring("tensor 'classifier.weight' is 2 x 23, the other ones need 2 x 24"));
+    bad = good;
+    bad.tokens.numbers = {1, 1};
+    CHECK_THAT(save(bad, source, out), ContainsSubstring("pare.tokens.numbers has 2 entries"));
+    bad.tokens.numbers = {1, std::nan(""), 1};
+    CHECK_THAT(save(bad, source, out), ContainsSubstring("pare.tokens.numbers holds null"));
+    bad.tokens.numbers = {1, 1, 1};
+    bad.curve = {{1, std::numeric_limits<double>::infinity(), 1}};
+    CHECK_THAT(save(bad, source, out), ContainsSubstring("has no pare.tokens.curve[0].macs_ratio"));
     bad = good;
     bad.layers.clear();
     CHECK_THAT(save(bad, source, out), ContainsSubstring("a model of 0 layers"));

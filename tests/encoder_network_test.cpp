@@ -516,6 +516,20 @@ TEST_CASE("alpha 0 is the dense model, bit for bit; every threshold leaves the f
     CHECK(forward(n, b) == dense);
 }
 
+TEST_CASE("a network drops the tokens that its model drops, unless it is told otherwise") {
+    const token_pruning p{token_pruning::rule::threshold, {0.7, 0.9, 1.1}, 1, false};
+    model m = make_model({});
+    const batch b = make_batch(ragged);
+    network told(m);
+    const matrix dense = forward(told, b);
+    told.set_token_pruning(p);
+    m.tokens = p;
+    network net(m);
+    CHECK(forward(net, b) == forward(told, b));
+    net.set_token_pruning({});
+    CHECK(forward(net, b) == dense);
+}
+
 TEST_CASE("shares and counts keep as many tokens as they say") {
     const model m = make_model({});
     const batch b = make_batch(ragged);
@@ -683,6 +697,20 @@ TEST_CASE("what cannot be used is refused with numbers") {
     broken.layers[2].key.bias.resize(7);
     CHECK_THROWS_MATCHES(network(broken), std::invalid_argument,
                          with("layer 2: key bias has 7 values, expected 16"));
+    broken = m;
+    broken.classifier = dense{matrix::Zero(1, 24), vector::Zero(1)};
+    CHECK_THROWS_MATCHES(network(broken), std::invalid_argument,
+                         with("classifier of 1 classes, expected 2 or more"));
+    broken.classifier = dense{matrix::Zero(4, 23), vector::Zero(4)};
+    CHECK_THROWS_MATCHES(network(broken), std::invalid_argument,
+                         with("classifier weight is 4 x 23, expected 4 x 24"));
+    broken.classifier = dense{matrix::Zero(4, 24), vector::Zero(3)};
+    CHECK_THROWS_MATCHES(network(broken), std::invalid_argument,
+                         with("classifier bias has 3 values, expected 4"));
+    broken = m;
+    broken.tokens.numbers = {1, 1};
+    CHECK_THROWS_MATCHES(network(broken), std::invalid_argument,
+                         with("token pruning for 2 layers of 3"));
 }
 
 namespace {

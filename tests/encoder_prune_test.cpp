@@ -130,6 +130,32 @@ TEST_CASE("a pruned model says what the dense one says under masks") {
             }
 }
 
+TEST_CASE("what prunes heads and filters keeps the classifier and the tokens to drop") {
+    random_source random;
+    CAPTURE(random);
+    model m = load_model(fixtures::path("tiny_bert"));
+    m.classifier = encoder::dense{encoder::matrix::Random(3, 24), encoder::vector::Random(3)};
+    m.tokens = {token_pruning::rule::threshold, {0.5, 0.75, 1}, 2, false};
+    m.curve = {{1, 0.5, 0.25}};
+    network net(m);
+    const calibration data = random_calibration(m, random, false);
+    const auto masks = search(m, criterion(net, data, fisher_source::magnitude, false, 1),
+                              macs(m.config, data.sequences), 0.5);
+    std::vector<std::string> notes;
+    for (const tuning how : {tuning::none, tuning::scale, tuning::reconstruct}) {
+        const model small = tune(net, masks, data.sequences, how, 1e-2, notes);
+        for (const model& pruned : {small, expand(m, small, masks)}) {
+            REQUIRE(pruned.classifier);
+            CHECK(pruned.classifier->weight == m.classifier->weight);
+            CHECK(pruned.classifier->bias == m.classifier->bias);
+            CHECK(pruned.tokens.numbers == m.tokens.numbers);
+            CHECK(pruned.tokens.alpha == 2);
+            CHECK_FALSE(pruned.tokens.carried);
+            CHECK(pruned.curve.size() == 1);
+        }
+    }
+}
+
 TEST_CASE("reconstruction brings the pruned model closer to the dense one") {
     random_source random;
     CAPTURE(random);
@@ -225,6 +251,24 @@ TEST_CASE("prune_encoder writes a smaller model that loads again, and a report")
         REQUIRE(p.run("--model small --calibrate text --macs 1 --out same --json s.json") == 0);
         CHECK(nlohmann::json::parse(read(p.folder / "s.json"))["macs_ratio"] == 1.0);
     }
+}
+
+TEST_CASE("prune_encoder keeps the tokens to drop, and compares models without dropping them") {
+    program p;
+    model m = load_model(p.folder / "model");
+    m.tokens = {token_pruning::rule::threshold, {0.8, 0.9, 1}};
+    m.curve = {{1, 0.5, 0.25}};
+    save_model(m, p.folder / "model", p.folder / "dropping");
+    REQUIRE(p.run("--model dropping --calibrate text --macs 0.5 --out small --json d.json") == 0);
+    REQUIRE(p.run("--model model --calibrate text --macs 0.5 --out plain --json r.json") == 0);
+    const model small = load_model(p.folder / "small");
+    CHECK(small.tokens.numbers == m.tokens.numbers);
+    CHECK(small.curve.size() == 1);
+    const auto report = [&](const char* name) {
+        return nlohmann::json::parse(read(p.folder / name));
+    };
+    CHECK_THAT(report("d.json")["cosine_to_dense"].get<double>(),
+               WithinAbs(report("r.json")["cosine_to_dense"].get<double>(), 1e-6));
 }
 
 TEST_CASE("prune_encoder: bad input gives one sentence, status 2 and no output") {

@@ -1,6 +1,7 @@
 #include "check.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 
 namespace encoder {
@@ -61,6 +62,21 @@ void check(const model& m) {
         check_shape(name + "output", y.output, c.hidden, filters);
         check_norm(name + "output norm", y.output_norm, c.hidden);
     }
+    if (m.classifier) {
+        const Index classes = m.classifier->weight.rows();
+        if (classes < 2) fail("classifier of " + text(classes) + " classes, expected 2 or more");
+        check_shape("classifier", *m.classifier, classes, c.hidden);
+    }
+    check(m.tokens, m.layers.size());
+}
+
+void check(const token_pruning& p, std::size_t layers) {
+    if (!p.numbers.empty() && p.numbers.size() != layers)
+        fail("token pruning for " + std::to_string(p.numbers.size()) + " layers of " +
+             std::to_string(layers));
+    for (const double t : p.numbers)
+        if (!std::isfinite(t) || t < 0) fail("a number of token pruning is " + std::to_string(t));
+    if (!std::isfinite(p.alpha) || p.alpha < 0) fail("alpha is " + std::to_string(p.alpha));
 }
 
 void check(const batch& b, const config& c) {

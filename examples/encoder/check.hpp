@@ -7,8 +7,11 @@
 
 namespace encoder {
 
-/// Every matrix of every layer has the shape that the config and its neighbours ask for.
+/// Every matrix of every layer has the shape that the config and its neighbours ask for, and so has
+/// the classifier, of at least 2 classes.
 void check(const model& m);
+/// No numbers, or a finite one of at least 0 for each layer, as alpha is one.
+void check(const token_pruning& p, std::size_t layers);
 /// Offsets run over the ids; sequences are not empty nor longer than the model's positions; ids are
 /// in the vocabulary of one of the token types.
 void check(const batch& b, const config& c);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <limits>
 #include <numeric>
 #include <optional>
 #include <set>
@@ -25,6 +26,9 @@ class settings {
     explicit settings(path file) : file_(std::move(file)) {
         json_ = detail::parse_json(file_, detail::read_text(file_));
     }
+    /// `name`: what stands before the keys in errors.
+    settings(path file, json object, std::string name = "")
+        : file_(std::move(file)), json_(std::move(object)), name_(std::move(name)) {}
     static settings if_exists(const path& file) {
         return detail::is_file(file) ? settings(file) : settings(file, json::object());
     }
@@ -35,61 +39,102 @@ class settings {
     std::string text(const char* key, const char* otherwise) const {
         const json* const value = find(key);
         if (value == nullptr) return otherwise;
-        if (!value->is_string()) fail(file_, key, " is ", *value, ", not a string");
+        if (!value->is_string()) fail(file_, name_, key, " is ", *value, ", not a string");
         return value->get<std::string>();
     }
     bool flag(const char* key, bool otherwise) const {
         const json* const value = find(key);
         if (value == nullptr) return otherwise;
-        if (!value->is_boolean()) fail(file_, key, " is ", *value, ", not true or false");
+        if (!value->is_boolean()) fail(file_, name_, key, " is ", *value, ", not true or false");
         return value->get<bool>();
     }
     std::optional<double> number(const char* key, double least, double most) const {
         const json* const value = find(key);
         if (value == nullptr) return std::nullopt;
-        const double number = value->is_number() ? value->get<double>() : -1;
-        if (!value->is_number() || number < least || number > most)
-            fail(file_, key, " is ", *value, ", not a number from ", least, " to ", most);
-        return number;
+        if (!is_number(*value, least, most))
+            fail(file_, name_, key, " is ", *value, ", not a number from ", least, " to ", most);
+        return value->get<double>();
     }
-    Index size(const char* key, Index most) const {
+    std::optional<Index> count(const char* key, Index least, Index most) const {
         const json* const value = find(key);
-        if (value == nullptr) fail(file_, "has no ", key);
-        if (!is_natural(*value, 1, most))
-            fail(file_, key, " is ", *value, ", not a whole number from 1 to ", most);
+        if (value == nullptr) return std::nullopt;
+        if (!is_natural(*value, least, most))
+            fail(file_, name_, key, " is ", *value, ", not a whole number from ", least, " to ",
+                 most);
         return value->get<Index>();
     }
-    /// `count` numbers of at most `most`, from pare.<key>; without them `most` for each.
-    std::vector<Index> widths(const char* key, std::size_t count, Index most) const {
-        const json* const pare = find("pare");
-        if (pare == nullptr) return std::vector<Index>(count, most);
-        const auto found = pare->find(key);
-        if (found == pare->end() || !found->is_array())
-            fail(file_, "pare.", key, " is not a list with a number for each of ", count,
-                 " layers");
-        if (found->size() != count)
-            fail(file_, "pare.", key, " has ", found->size(), " entries, the model has ", count,
-                 " layers");
-        for (const json& n : *found)
-            if (!is_natural(n, 0, most))
-                fail(file_, "pare.", key, " holds ", n, ", not a whole number from 0 to ", most);
-        return found->get<std::vector<Index>>();
+    Index size(const char* key, Index most) const { return needed(key, count(key, 1, most)); }
+    template <class T>
+    T needed(const char* key, const std::optional<T>& value) const {
+        if (!value) fail(file_, "has no ", name_, key);
+        return *value;
     }
 
-  private:
-    settings(path file, json empty) : file_(std::move(file)), json_(std::move(empty)) {}
+    /// A whole number of at most `most` for each layer; `most` where nothing is said.
+    std::vector<Index> widths(const char* key, std::size_t layers, Index most) const {
+        const json* const found = find(key);
+        if (found == nullptr) return std::vector<Index>(layers, most);
+        check_list(key, *found, layers);
+        for (const json& n : *found)
+            if (!is_natural(n, 0, most))
+                fail(file_, name_, key, " holds ", n, ", not a whole number from 0 to ", most);
+        return found->get<std::vector<Index>>();
+    }
+    /// A number of at least 0 for each layer.
+    std::vector<double> numbers(const char* key, std::size_t layers) const {
+        const json* const found = find(key);
+        if (found == nullptr) fail(file_, "has no ", name_, key);
+        check_list(key, *found, layers);
+        for (const json& n : *found)
+            if (!is_number(n, 0, largest))
+                fail(file_, name_, key, " holds ", n, ", not a number from 0 to ", largest);
+        return found->get<std::vector<double>>();
+    }
+    /// The object at `key`; an empty one where there is none.
+    settings object(const char* key) const {
+        const json* const found = find(key);
+        return object(name_ + key, found == nullptr ? json::object() : *found);
+    }
+    std::vector<settings> objects(const char* key) const {
+        const json* const found = find(key);
+        std::vector<settings> all;
+        if (found == nullptr) return all;
+        if (!found->is_array()) fail(file_, name_, key, " is ", *found, ", not a list");
+        for (const json& entry : *found)
+            all.push_back(object(name_ + key + '[' + std::to_string(all.size()) + ']', entry));
+        return all;
+    }
 
+    static constexpr double largest = std::numeric_limits<double>::max();
+
+  private:
     const json* find(const char* key) const {
         const auto found = json_.find(key);
         return found == json_.end() || found->is_null() ? nullptr : &*found;
     }
-    static bool is_natural(const json& value, std::uint64_t least, Index most) {
-        return value.is_number_unsigned() && value.get<std::uint64_t>() >= least &&
+    settings object(const std::string& name, const json& value) const {
+        if (!value.is_object()) fail(file_, name, " is ", value, ", not an object");
+        return settings(file_, value, name + '.');
+    }
+    void check_list(const char* key, const json& list, std::size_t layers) const {
+        if (!list.is_array())
+            fail(file_, name_, key, " is not a list with a number for each of ", layers, " layers");
+        if (list.size() != layers)
+            fail(file_, name_, key, " has ", list.size(), " entries, the model has ", layers,
+                 " layers");
+    }
+    static bool is_natural(const json& value, Index least, Index most) {
+        return value.is_number_unsigned() &&
+               value.get<std::uint64_t>() >= static_cast<std::uint64_t>(least) &&
                value.get<std::uint64_t>() <= static_cast<std::uint64_t>(most);
+    }
+    static bool is_number(const json& value, double least, double most) {
+        return value.is_number() && value.get<double>() >= least && value.get<double>() <= most;
     }
 
     path file_;
     json json_;
+    std::string name_;
 };
 
 activation read_activation(const settings& given) {
@@ -184,15 +229,53 @@ config read_config(const path& folder, const settings& given) {
 
 struct widths {
     std::vector<Index> heads, filters; // of each layer
+    Index classes = 0;                 // 0: there is no classifier
 };
 
 widths widths_of(const model& m) {
     widths w;
+    if (m.classifier) w.classes = m.classifier->weight.rows();
     for (const layer& l : m.layers) {
         w.heads.push_back(l.heads(m.config.head_size));
         w.filters.push_back(l.filters());
     }
     return w;
+}
+
+/// What config.json says under "pare": what a BERT has not.
+struct additions {
+    widths kept;
+    token_pruning tokens;
+    std::vector<operating_point> curve;
+};
+
+constexpr std::pair<token_pruning::rule, const char*> rules[] = {
+    {token_pruning::rule::threshold, "threshold"},
+    {token_pruning::rule::share, "share"},
+    {token_pruning::rule::count, "count"}};
+
+additions read_additions(const settings& given, std::size_t layers, const config& c) {
+    const settings pare = given.object("pare"), tokens = pare.object("tokens");
+    additions a;
+    a.kept = {pare.widths("heads", layers, c.hidden / c.head_size),
+              pare.widths("filters", layers, given.size("intermediate_size", 1 << 20)),
+              pare.count("classes", 2, 1 << 16).value_or(0)};
+    if (tokens.all().empty()) return a;
+
+    const std::string by = tokens.text("by", "");
+    const auto rule = std::find_if(std::begin(rules), std::end(rules),
+                                   [&](const auto& r) { return r.second == by; });
+    if (rule == std::end(rules))
+        fail(tokens.file(), "pare.tokens.by is '", by, "', not threshold, share or count");
+    constexpr double largest = settings::largest;
+    a.tokens = {rule->first, tokens.numbers("numbers", layers),
+                tokens.number("alpha", 0, largest).value_or(1), tokens.flag("carried", true)};
+    for (const settings& point : tokens.objects("curve"))
+        a.curve.push_back({point.needed("alpha", point.number("alpha", 0, largest)),
+                           point.needed("macs_ratio", point.number("macs_ratio", 0, largest)),
+                           point.number("metric", -largest, largest)
+                               .value_or(std::numeric_limits<double>::quiet_NaN())});
+    return a;
 }
 
 std::string layer_name(std::size_t l) {
@@ -213,14 +296,15 @@ void for_each_weight(Model& m, const widths& w, const Visit& visit) {
         visit(name + ".weight", n.weight, shape{c.hidden});
         visit(name + ".bias", n.bias, shape{c.hidden});
     };
-    visit("embeddings.word_embeddings.weight", m.word_embeddings, shape{c.vocabulary, c.hidden});
-    visit("embeddings.position_embeddings.weight", m.position_embeddings,
+    const std::string embeddings = m.prefix + "embeddings.";
+    visit(embeddings + "word_embeddings.weight", m.word_embeddings, shape{c.vocabulary, c.hidden});
+    visit(embeddings + "position_embeddings.weight", m.position_embeddings,
           shape{c.positions, c.hidden});
-    visit("embeddings.token_type_embeddings.weight", m.type_embeddings, shape{c.types, c.hidden});
-    visit_norm("embeddings.LayerNorm", m.embedding_norm);
+    visit(embeddings + "token_type_embeddings.weight", m.type_embeddings, shape{c.types, c.hidden});
+    visit_norm(embeddings + "LayerNorm", m.embedding_norm);
     for (std::size_t i = 0; i < m.layers.size(); ++i) {
         auto& l = m.layers[i];
-        const std::string name = layer_name(i);
+        const std::string name = m.prefix + layer_name(i);
         const Index inner = w.heads[i] * c.head_size;
         visit_dense(name + "attention.self.query", l.query, inner, c.hidden);
         visit_dense(name + "attention.self.key", l.key, inner, c.hidden);
@@ -231,10 +315,25 @@ void for_each_weight(Model& m, const widths& w, const Visit& visit) {
         visit_dense(name + "output.dense", l.output, c.hidden, w.filters[i]);
         visit_norm(name + "output.LayerNorm", l.output_norm);
     }
+    if (m.classifier) visit_dense("classifier", *m.classifier, w.classes, c.hidden);
 }
 
 Index columns(const std::vector<std::int64_t>& shape) {
     return shape.size() == 2 ? shape[1] : 1;
+}
+
+json describe_tokens(const model& m) {
+    json curve = json::array();
+    for (const operating_point& p : m.curve) // a NaN is written as null
+        curve.push_back({{"alpha", p.alpha}, {"macs_ratio", p.macs_ratio}, {"metric", p.metric}});
+    const token_pruning& t = m.tokens;
+    const auto rule = std::find_if(std::begin(rules), std::end(rules),
+                                   [&](const auto& r) { return r.first == t.by; });
+    return {{"by", rule->second},
+            {"numbers", t.numbers},
+            {"alpha", t.alpha},
+            {"carried", t.carried},
+            {"curve", std::move(curve)}};
 }
 
 json describe(const model& m, const widths& w) {
@@ -258,9 +357,13 @@ json describe(const model& m, const widths& w) {
     const auto all = [](const std::vector<Index>& list, Index n) {
         return std::count(list.begin(), list.end(), n) == static_cast<std::ptrdiff_t>(list.size());
     };
+    json pare;
+    if (!all(w.heads, heads)) pare["heads"] = w.heads;
+    if (!all(w.filters, filters)) pare["filters"] = w.filters;
+    if (m.classifier) pare["classes"] = w.classes;
+    if (!m.tokens.numbers.empty()) pare["tokens"] = describe_tokens(m);
     j.erase("pare");
-    if (!all(w.heads, heads) || !all(w.filters, filters))
-        j["pare"] = {{"heads", w.heads}, {"filters", w.filters}};
+    if (!pare.empty()) j["pare"] = std::move(pare);
     return j;
 }
 
@@ -324,9 +427,10 @@ model load_model(const path& folder) {
     m.config = read_config(folder, given);
     m.json = given.all();
     m.layers.resize(static_cast<std::size_t>(given.size("num_hidden_layers", 1 << 10)));
-    const widths w{
-        given.widths("heads", m.layers.size(), m.config.hidden / m.config.head_size),
-        given.widths("filters", m.layers.size(), given.size("intermediate_size", 1 << 20))};
+    additions more = read_additions(given, m.layers.size(), m.config);
+    m.tokens = std::move(more.tokens);
+    m.curve = std::move(more.curve);
+    if (more.kept.classes > 0) m.classifier.emplace();
 
     const safetensors_file file(folder / "model.safetensors");
     const auto has = [&](const std::string& name) { return file.entries().count(name) > 0; };
@@ -339,8 +443,7 @@ model load_model(const path& folder) {
 
     std::set<std::string> used;
     std::set<data_type> types;
-    for_each_weight(m, w, [&](const std::string& plain_name, auto& weight, const auto& shape) {
-        const std::string name = m.prefix + plain_name;
+    for_each_weight(m, more.kept, [&](const std::string& name, auto& weight, const auto& shape) {
         const std::vector<float> values = file.read(name, shape);
         using type = std::decay_t<decltype(weight)>;
         weight = Eigen::Map<const type>(values.data(), shape[0], columns(shape));
@@ -383,12 +486,17 @@ void save_model(const model& m, const path& source, const path& folder) try {
              " and head size ", m.config.head_size, " cannot be written");
 
     const widths w = widths_of(m);
+    const std::string config = describe(m, w).dump(2) + '\n';
+    const path config_file = folder / "config.json";
+    // What load_model would refuse is not written.
+    read_additions(settings(config_file, detail::parse_json(config_file, config)), m.layers.size(),
+                   m.config);
     std::vector<tensor> tensors;
     for_each_weight(m, w, [&](const std::string& name, const auto& weight, const auto& shape) {
         if (weight.rows() != shape[0] || weight.cols() != columns(shape))
             fail(folder, "tensor '", name, "' is ", weight.rows(), " x ", weight.cols(),
                  ", the other ones need ", shape[0], " x ", columns(shape));
-        tensors.push_back(make_tensor(m.prefix + name, shape, weight.data(), m.stored_as));
+        tensors.push_back(make_tensor(name, shape, weight.data(), m.stored_as));
     });
     tensors.insert(tensors.end(), m.others.begin(), m.others.end());
 
@@ -397,7 +505,7 @@ void save_model(const model& m, const path& source, const path& folder) try {
     for (const char* name : companions)
         if (fs::exists(from / name))
             fs::copy(from / name, unfinished.path() / name, fs::copy_options::recursive);
-    detail::write_text(unfinished.path() / "config.json", describe(m, w).dump(2) + '\n');
+    detail::write_text(unfinished.path() / "config.json", config);
     write_safetensors(unfinished.path() / "model.safetensors", tensors, {{"format", "pt"}});
     replace(unfinished.path(), target);
 } catch (const std::filesystem::filesystem_error& error) {

@@ -71,7 +71,8 @@ struct token_pruning {
 
 /// What a model gives and costs where its thresholds are multiplied by alpha.
 struct operating_point {
-    double alpha, macs_ratio, metric;
+    double alpha, macs_ratio;
+    double metric; ///< NaN: none was measured
 };
 
 struct model {
@@ -115,10 +116,13 @@ model zeros_like(const model& m);
 /// Throws file_error with a sentence that names the file and what is wrong with it.
 model load_model(const std::filesystem::path& folder);
 
-/// Writes `m` as a folder of the same kind, with the tokenizer's files copied from `source`. A
-/// model with uneven layers says so in config.json ("pare": {"heads": [...], "filters": [...]}, one
-/// entry a layer) and load_model reads it again. The folder appears, or replaces an older one, only
-/// when it is complete. Throws file_error.
+/// Writes `m` as a folder of the same kind, with the tokenizer's files copied from `source`. What
+/// sets it apart from a BERT is in config.json's "pare", and load_model reads it again:
+///     "heads", "filters"  of uneven layers, a number a layer
+///     "classes"           of the classifier, which is in classifier.weight and classifier.bias
+///     "tokens"            {"by": "threshold", "share" or "count", "numbers": [...], "alpha",
+///                         "carried", "curve": [{"alpha", "macs_ratio", "metric" or null}, ...]}
+/// The folder appears, or replaces an older one, only when it is complete. Throws file_error.
 void save_model(const model& m, const std::filesystem::path& source,
                 const std::filesystem::path& folder);
 

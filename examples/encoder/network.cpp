@@ -50,6 +50,7 @@ void batch::append(const std::vector<std::int32_t>& sequence) {
 network::state::state(encoder::model m)
     : model(std::move(m)), context_masks(depth()), active_masks(depth()) {
     check(model);
+    pruning = model.tokens;
     for (const layer& y : model.layers)
         packed.push_back({pack(stack_projections(y)), pack(y.attention_output),
                           pack(y.intermediate), pack(y.output)});
@@ -77,8 +78,7 @@ void network::state::add_embeddings(const batch& b, Index first, Index rows, flo
         if (t == *end) ++end;
         Eigen::Map<Eigen::RowVectorXf> row(y + (t - first) * hidden(), hidden());
         const Index id = b.ids[static_cast<std::size_t>(t)], words = model.config.vocabulary;
-        row = model.word_embeddings.row(id % words) +
-              model.position_embeddings.row(t - *(end - 1));
+        row = model.word_embeddings.row(id % words) + model.position_embeddings.row(t - *(end - 1));
         if (model.config.types > 0) row += model.type_embeddings.row(id / words);
     }
 }
@@ -393,12 +393,7 @@ void network::pool(const matrix& x, const batch& b, matrix& embeddings) {
 }
 
 void network::set_token_pruning(token_pruning p) {
-    if (!p.numbers.empty() && p.numbers.size() != state_->depth())
-        fail("token pruning for " + std::to_string(p.numbers.size()) + " layers of " +
-             std::to_string(state_->depth()));
-    for (const double t : p.numbers)
-        if (!std::isfinite(t) || t < 0) fail("a number of token pruning is " + std::to_string(t));
-    if (!std::isfinite(p.alpha) || p.alpha < 0) fail("alpha is " + std::to_string(p.alpha));
+    check(p, state_->depth());
     state_->pruning = std::move(p);
 }
 

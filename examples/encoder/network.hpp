@@ -113,7 +113,7 @@ class network {
     };
     void set_masks(masks m);
 
-    /// Tokens to drop in forward().
+    /// Tokens to drop in forward(), instead of those that the model drops.
     void set_token_pruning(token_pruning p);
     const token_pruning& tokens() const;
 
