@@ -206,7 +206,7 @@ struct mask_gradients {
     std::vector<reference_matrix> heads, filters;
 };
 
-mask_gradients gradients(network& n, const batch& b, const matrix& directions) {
+mask_gradients found_gradients(network& n, const batch& b, const matrix& directions) {
     const model& m = n.model();
     mask_gradients g;
     g.heads.resize(m.layers.size());
@@ -450,7 +450,7 @@ TEST_CASE("mask gradients equal finite differences of the reference") {
     const batch b = make_batch({1, 2, 19, 33});
     const matrix directions = random_numbers(7).normal(b.sequences(), s.hidden, 1);
     network n(m);
-    const mask_gradients g = gradients(n, b, directions),
+    const mask_gradients g = found_gradients(n, b, directions),
                          expected = reference_gradients(m, b, directions);
     CHECK(distance(g.heads, expected.heads) < 1e-5);
     CHECK(distance(g.filters, expected.filters) < 1e-5);
@@ -466,7 +466,7 @@ TEST_CASE("mask gradients through relu, away from its corner") {
     const batch b = make_batch({1, 9, 20});
     const matrix directions = random_numbers(7).normal(b.sequences(), s.hidden, 1);
     network n(m);
-    const mask_gradients g = gradients(n, b, directions),
+    const mask_gradients g = found_gradients(n, b, directions),
                          expected = reference_gradients(m, b, directions);
     CHECK(distance(g.heads, expected.heads) < 3e-5);
     for (std::size_t l = 0; l < m.layers.size(); ++l)
@@ -584,7 +584,7 @@ TEST_CASE("results do not depend on the number of threads") {
     for (const int threads : {1, 2, 5}) {
         const with_threads guard(threads);
         const matrix e = forward(n, b);
-        const mask_gradients g = gradients(n, b, directions);
+        const mask_gradients g = found_gradients(n, b, directions);
         if (threads == 1) {
             embeddings = e;
             first = g;
@@ -612,13 +612,13 @@ TEST_CASE("replaced layers take part in forward and backward") {
     const batch b = make_batch({3, 30});
     const matrix directions = random_numbers(7).normal(b.sequences(), 24, 1);
     network n(m);
-    gradients(n, b, directions); // packs what must be packed again
+    found_gradients(n, b, directions); // packs what must be packed again
     const model other = make_model({}, 9);
     n.replace_attention_output(1, m.layers[1].attention_output = other.layers[1].attention_output);
     n.replace_output(2, m.layers[2].output = other.layers[2].output);
     CHECK(n.model().layers[2].output.weight == m.layers[2].output.weight);
     CHECK(distance(forward(n, b), reference_forward(m, b)) < 2e-6);
-    const mask_gradients g = gradients(n, b, directions),
+    const mask_gradients g = found_gradients(n, b, directions),
                          expected = reference_gradients(m, b, directions);
     CHECK(distance(g.heads, expected.heads) < 1e-5);
     CHECK(distance(g.filters, expected.filters) < 1e-5);
@@ -760,7 +760,8 @@ TEST_CASE("embeddings and mask gradients of a small model equal PyTorch's") {
     CHECK(distance_to("embeddings_cls", embeddings(activation::gelu, pooling::cls)) < 1e-5);
 
     network n(m);
-    const mask_gradients g = gradients(n, b, as_matrix(expected["loss_gradients"]).cast<float>());
+    const mask_gradients g =
+        found_gradients(n, b, as_matrix(expected["loss_gradients"]).cast<float>());
     CHECK(distance(g.heads, by_layer(expected["head_gradients"], m.layers.size())) < 1e-5);
     CHECK(distance(g.filters, by_layer(expected["filter_gradients"], m.layers.size())) < 1e-5);
 }
