@@ -63,6 +63,7 @@ struct reference {
             }
             x = norm("embeddings.LayerNorm", x);
             Eigen::VectorXd carry = Eigen::VectorXd::Ones(n);
+            Eigen::RowVectorXd gone = Eigen::RowVectorXd::Zero(c.hidden);
             for (std::size_t l = 0; l < shape.layers.size(); ++l) {
                 const std::string name = "encoder.layer." + std::to_string(l) + ".";
                 const plain q = dense(name + "attention.self.query", x),
@@ -81,6 +82,7 @@ struct reference {
                     context.middleCols(h * d, d) = p * v.middleCols(h * d, d);
                     scores += p.transpose() * carry / static_cast<double>(heads);
                 }
+                const Eigen::VectorXd came = carry;
                 for (Index t = 1; t < n && !thresholds.empty() && heads > 0; ++t)
                     carry(t) *= temperature > 0
                                     ? 1 / (1 + std::exp((thresholds[l] - scores(t)) / temperature))
@@ -92,13 +94,22 @@ struct reference {
                         return 0.5 * a * std::erfc(-a / std::sqrt(2.));
                     });
                 y = norm(name + "output.LayerNorm", y + dense(name + "output.dense", active));
-                x += carry.asDiagonal() * (y - x);
+                plain exit = x;
+                if (!shape.exits.empty()) {
+                    plain both(n, c.hidden + context.cols());
+                    both << x, context;
+                    exit = dense("exits." + std::to_string(l), both);
+                }
+                gone += (came - carry).transpose() * exit;
+                x = y;
                 left[l] += carry.mean() / static_cast<double>(b.sequences());
             }
             const bool mean = c.pooling == pooling::mean;
-            if (carried) carry.setOnes();
-            Eigen::RowVectorXd e =
-                mean ? (carry.transpose() * x / carry.sum()).eval() : x.row(0).eval();
+            Eigen::RowVectorXd e = x.row(0);
+            if (mean && carried)
+                e = (carry.transpose() * x + gone) / static_cast<double>(n);
+            else if (mean)
+                e = carry.transpose() * x / carry.sum();
             if (shape.classifier)
                 e = e * weights.at("classifier.weight").transpose() +
                     weights.at("classifier.bias").col(0).transpose();
@@ -123,7 +134,7 @@ batch random_batch(const model& m, const std::vector<Index>& lengths, random_sou
         std::vector<std::int32_t> ids;
         for (Index t = 0; t < n; ++t)
             ids.push_back(static_cast<std::int32_t>(
-                random.integer(0, m.config.vocabulary - 1)));
+                random.integer(0, m.config.vocabulary * m.config.types - 1)));
         b.append(ids);
     }
     return b;
@@ -144,12 +155,20 @@ model lively_model(random_source& random) {
     return m;
 }
 
+void add_exits(model& m, random_source& random) {
+    for (const layer& y : m.layers) {
+        const Index inputs = m.config.hidden + y.query.weight.rows();
+        m.exits.push_back({random_matrix(m.config.hidden, inputs, random) * 0.3f,
+                           random_matrix(m.config.hidden, 1, random).col(0)});
+    }
+}
+
 struct step {
     gradients found;
     encoder::matrix outputs;
 };
 step learn(network& net, const batch& b, const encoder::matrix& directions, const learning& how) {
-    step s{{zeros_like(net.model()), {}, {}}, {}};
+    step s{{zeros_like(net.model()), {}, {}, {}}, {}};
     net.learn(
         b,
         [&](const encoder::matrix& outputs, encoder::matrix& gradient) {
@@ -163,14 +182,14 @@ step learn(network& net, const batch& b, const encoder::matrix& directions, cons
 /// Every weight in a random direction, and thresholds one by one.
 void check_gradients(const model& m, const batch& b, const learning& how, random_source& random) {
     network net(m);
-    net.set_token_pruning(m.tokens);
     const Index columns = m.classifier ? m.classifier->bias.size() : m.config.hidden;
     const encoder::matrix directions = random_matrix(b.sequences(), columns, random);
     step s = learn(net, b, directions, how);
 
     reference r(m);
     r.temperature = how.temperature;
-    r.price = how.price;
+    r.price = how.weights;
+    for (double& p : r.price) p *= how.lambda;
     std::vector<double> left;
     CHECK((s.outputs.cast<double>() - r.forward(b, left)).cwiseAbs().maxCoeff() < 1e-5);
     for (std::size_t l = 0; l < left.size(); ++l)
@@ -238,10 +257,12 @@ TEST_CASE("gradients through soft masks, thresholds included, equal finite diffe
             m.config.pooling = p;
             m.tokens.numbers = some_thresholds(m, random);
             m.tokens.carried = carried;
+            if (carried) add_exits(m, random);
             learning how;
             how.temperature = 0.2;
+            how.lambda = 2;
             for (std::size_t l = 0; l < m.layers.size(); ++l)
-                how.price.push_back(random.uniform(0, 2));
+                how.weights.push_back(random.uniform(0, 1));
             check_gradients(m, random_batch(m, ragged, random), how, random);
         }
 }
@@ -255,6 +276,7 @@ TEST_CASE("gradients where tokens are gone equal finite differences") {
             m.config.pooling = p;
             m.tokens.numbers = some_thresholds(m, random);
             m.tokens.carried = carried;
+            if (carried) add_exits(m, random);
             check_gradients(m, random_batch(m, ragged, random), {}, random);
         }
 }

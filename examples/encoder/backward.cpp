@@ -75,67 +75,111 @@ void network::state::pack_transposed() {
     });
 }
 
-/// Gradients on the way down, at what comes out of a layer: at its rows and, of soft tokens, at
-/// their carry.
+/// What a gradient on its way down carries besides the rows'.
 struct network::state::descent {
     std::vector<std::int64_t> offsets; // of the rows
-    std::vector<float> carry;
-    matrix dropped; // gradient at the last state of each sequence's dropped tokens, or empty
+    std::vector<float> carry;          // the gradient at what is left of soft tokens
+    matrix gone; // at each sequence's sum of what left, or empty: [sequences x hidden]
 };
 
 /// Gradient at the rows of the last layer's output, into `to`, from that at the pooled rows.
 network::state::descent network::state::pool_backward(const remaining& left, const matrix& pooled,
-                                                      const matrix& gradient, const float* rows,
+                                                      const matrix& gradient, const matrix& rows,
                                                       float* to) const {
-    descent d{left.offsets, {}, {}};
-    d.carry.assign(left.carry.size(), 0.f);
+    descent down{left.offsets, {}, {}};
+    down.carry.assign(left.carry.size(), 0.f);
     const bool mean = model.config.pooling == pooling::mean;
-    const bool weighted = mean && !left.carry.empty() && !pruning.carried;
-    if (mean && !left.count.empty() && pruning.carried)
-        d.dropped.resize(gradient.rows(), hidden());
+    if (left.gone.size() > 0) down.gone.resize(gradient.rows(), hidden());
     pare::openmp{}.run(gradient.rows(), [&](Index s, Index) {
         const auto at = static_cast<std::size_t>(s);
         const Index first = left.offsets[at], n = left.offsets[at + 1] - first;
-        const auto g = gradient.row(s);
         Eigen::Map<matrix> result(to + first * hidden(), n, hidden());
         if (!mean) {
             result.setZero();
-            result.row(0) = g;
-        } else if (weighted) {
-            const Eigen::Map<const vector> carry(left.carry.data() + first, n);
-            const Eigen::Map<const matrix> x(rows + first * hidden(), n, hidden());
-            const float sum = carry.sum();
-            Eigen::Map<vector>(d.carry.data() + first, n) =
-                ((x * g.transpose()).array() - pooled.row(s).dot(g)) / sum;
-            result.noalias() = carry / sum * g;
-        } else {
-            const Index count = n + (left.count.empty() ? 0 : left.count[at]);
-            result.rowwise() = g / static_cast<float>(count);
-            if (d.dropped.size() > 0) d.dropped.row(s) = g / static_cast<float>(count);
+            result.row(0) = gradient.row(s);
+            return;
         }
+        // The mean is (sum of carry x + what is gone) / count.
+        vector carry = vector::Ones(n);
+        if (!left.carry.empty())
+            carry = Eigen::Map<const vector>(left.carry.data() + first, n);
+        const bool all = down.gone.size() > 0;
+        const float count =
+            all ? static_cast<float>(left.came[at + 1] - left.came[at]) : carry.sum();
+        const Eigen::RowVectorXf g = gradient.row(s) / count;
+        result.noalias() = carry * g;
+        if (all) down.gone.row(s) = g;
+        if (left.carry.empty()) return;
+        Eigen::Map<vector> to_carry(down.carry.data() + first, n);
+        to_carry.noalias() = rows.middleRows(first, n) * g.transpose();
+        if (!all) to_carry.array() -= pooled.row(s).dot(g);
     });
-    return d;
+    return down;
 }
 
-/// From the gradient at the kept rows, in `stream` and `context_gradient`, to that at all rows that
+/// The adjoint of leave(): the gradient at a token that leaves, [sequences x hidden + columns + 1],
+/// of which the last column is what every such token adds to that of its share.
+matrix network::state::leave_backward(std::size_t l, const record& r, const float* input,
+                                      const std::vector<float>& leaving, const matrix& gone,
+                                      encoder::model& found) const {
+    const Index d = hidden(), columns = context_columns(l);
+    matrix at_token = matrix::Zero(gone.rows(), d + columns + 1);
+    if (model.exits.empty()) {
+        at_token.leftCols(d) = gone;
+        return at_token;
+    }
+    const matrix sums = leaving_sums(l, r.offsets, input, r.context.data(), leaving);
+    dense& to = found.exits[l];
+    to.weight.noalias() += gone.transpose() * sums.leftCols(d + columns);
+    to.bias.noalias() += gone.transpose() * sums.col(d + columns);
+    at_token.leftCols(d + columns).noalias() = gone * model.exits[l].weight;
+    at_token.col(d + columns).noalias() = gone * model.exits[l].bias;
+    return at_token;
+}
+
+/// From the gradient at the kept rows, in `rows` and `context_gradient`, to that at all rows that
 /// came into the layer.
-void network::state::undrop(const record& r, descent& down, float* rows,
-                            matrix& context_gradient) const {
+void network::state::undrop(std::size_t l, const record& r, const float* input, descent& down,
+                            float* rows, matrix& context_gradient, encoder::model& found) const {
     const Index tokens = r.offsets.back(), kept = static_cast<Index>(r.kept.size());
-    matrix all(tokens, hidden()), context_all = matrix::Zero(tokens, context_gradient.cols());
-    for (std::size_t s = 0; s + 1 < r.offsets.size(); ++s) {
-        auto of_sequence = all.middleRows(r.offsets[s], r.offsets[s + 1] - r.offsets[s]);
-        if (down.dropped.size() > 0)
-            of_sequence.rowwise() = down.dropped.row(static_cast<Index>(s));
-        else
-            of_sequence.setZero();
+    const Index d = hidden(), columns = context_gradient.cols();
+    matrix all = matrix::Zero(tokens, d), context_all = matrix::Zero(tokens, columns);
+    if (down.gone.size() > 0) {
+        std::vector<float> leaving(static_cast<std::size_t>(tokens), 1.f);
+        for (const std::int64_t t : r.kept) leaving[static_cast<std::size_t>(t)] = 0;
+        const matrix at_token = leave_backward(l, r, input, leaving, down.gone, found);
+        for (std::size_t s = 0; s + 1 < r.offsets.size(); ++s) {
+            const Index n = r.offsets[s + 1] - r.offsets[s];
+            const auto g = at_token.row(static_cast<Index>(s));
+            all.middleRows(r.offsets[s], n).rowwise() = g.head(d);
+            context_all.middleRows(r.offsets[s], n).rowwise() = g.segment(d, columns);
+        }
     }
     pare::restore(pare::simd, r.kept,
-                  pare::from_to(pare::view<const float, 2>(rows, kept, hidden()), all),
+                  pare::from_to(pare::view<const float, 2>(rows, kept, d), all),
                   pare::from_to(context_gradient, context_all));
     std::copy_n(all.data(), all.size(), rows);
     context_gradient = std::move(context_all);
     down.offsets = r.offsets;
+}
+
+/// What `weight` times the share of tokens left behind layer l grows by with the thresholds up to
+/// there: by that of layer i, -carry (1 - mask i) / temperature.
+void network::state::add_left_by_threshold(std::size_t l, const std::vector<float>& carry,
+                                           double weight, double temperature,
+                                           std::vector<double>& sums) const {
+    for (std::size_t i = 0; i <= l; ++i) {
+        const record& r = records[i];
+        for (std::size_t s = 0; s + 1 < r.offsets.size(); ++s) {
+            double sum = 0;
+            for (auto t = static_cast<std::size_t>(r.offsets[s]) + 1;
+                 t < static_cast<std::size_t>(r.offsets[s + 1]); ++t)
+                sum += static_cast<double>(carry[t] * (1 - r.mask[t]));
+            sums[i] -= weight * sum / temperature /
+                       static_cast<double>(r.offsets[s + 1] - r.offsets[s]) /
+                       static_cast<double>(r.offsets.size() - 1);
+        }
+    }
 }
 
 /// The gradients of all embedding tables and their normalisation, from that at embed().
@@ -178,9 +222,9 @@ void network::state::backward(const batch& b, const loss_gradient& loss, const v
 
     // From here on, the residual stream's place holds the gradient at it.
     float* const residual = stream.get<float>(b.tokens() * d);
-    matrix last_rows; // pooling weights them by what is left
+    matrix last_rows; // which pooling weighs by what is left
     if (!left.carry.empty()) last_rows = Eigen::Map<const matrix>(last, b.tokens(), d);
-    descent down = pool_backward(left, vectors, gradient, last_rows.data(), residual);
+    descent down = pool_backward(left, vectors, gradient, last_rows, residual);
     std::vector<float> carry_after = left.carry;
 
     for (std::size_t l = depth(); l-- > 0;) {
@@ -195,26 +239,12 @@ void network::state::backward(const batch& b, const loss_gradient& loss, const v
         const float* const before = r.intermediate.get<float>(tokens * n);
         const float* const input = learn ? r.input.get<float>(all_tokens * d) : nullptr;
 
-        // Soft tokens: x + carry (y - x) came out.
-        matrix past; // the gradient that goes past the layer
         if (soft) {
-            past.resize(tokens, d);
-            std::vector<float> to_carry(carry_after.size());
-            matrix moved(tokens, d);
-            for_row_blocks(tokens, [&](Index first, Index rows, Index) {
-                float* const m = row(moved, first);
-                norm(y.output_norm, rows, output_sum + first * d, m);
-                Eigen::Map<matrix>(m, rows, d) -=
-                    Eigen::Map<const matrix>(input + first * d, rows, d);
-            });
-            std::copy_n(residual, tokens * d, past.data());
-            const pare::view<float, 2> rows(residual, tokens, d);
-            pare::scale_rows_backward(pare::simd, carry_after, moved, rows, rows, to_carry);
-            past -= Eigen::Map<const matrix>(residual, tokens, d);
-            for (std::size_t t = 0; t < to_carry.size(); ++t) down.carry[t] += to_carry[t];
-            found->left[l] =
-                pare::mask_penalty(pare::simd, carry_after, r.offsets,
-                                   how->price.empty() ? 0 : how->price[l], down.carry);
+            const double weight = how->weights.empty() ? 0 : how->weights[l];
+            found->left[l] = pare::mask_penalty(pare::simd, carry_after, r.offsets,
+                                                how->lambda * weight, down.carry);
+            add_left_by_threshold(l, carry_after, weight, how->temperature,
+                                  found->left_by_threshold);
         } else if (learn) {
             found->left[l] = 0;
             for (std::size_t s = 0; s + 1 < b.offsets.size(); ++s)
@@ -264,11 +294,36 @@ void network::state::backward(const batch& b, const loss_gradient& loss, const v
             }
             add_weight_gradient(tokens, residual, d, kept, to->attention_output.weight,
                                 to->attention_output.bias);
-            if (!r.kept.empty()) undrop(r, down, residual, context_gradient);
+            if (!r.kept.empty())
+                undrop(l, r, input, down, residual, context_gradient, found->weights);
         }
 
-        // The masks' part of the scores' gradient, and what of the carry's goes past the mask.
-        std::vector<float> score_gradient, key_gradient, query_gradient;
+        // What leaves soft tokens, carry - carry after the layer; the masks' part of the scores'
+        // gradient, and what of the carry's goes past the mask.
+        std::vector<float> score_gradient, key_gradient, query_gradient, leaving_gradient;
+        matrix at_leaving;
+        if (soft && down.gone.size() > 0) {
+            at_leaving = leave_backward(l, r, input, r.leaving, down.gone, found->weights);
+            leaving_gradient.resize(r.leaving.size());
+            pare::openmp{}.run(b.sequences(), [&](Index s, Index) {
+                const auto at = static_cast<std::size_t>(s);
+                const Index first = r.offsets[at], count = r.offsets[at + 1] - first;
+                const auto g = at_leaving.row(s);
+                const Eigen::Map<const matrix> x(input + first * d, count, d);
+                const Eigen::Map<const vector> share(r.leaving.data() + first, count);
+                auto context_rows = context_gradient.middleRows(first, count);
+                Eigen::Map<vector> to_leaving(leaving_gradient.data() + first, count);
+                to_leaving = x * g.head(d).transpose() +
+                             r.context.middleRows(first, count) *
+                                 g.segment(d, columns).transpose();
+                to_leaving.array() += g(d + columns);
+                context_rows.noalias() += share * g.segment(d, columns);
+                Eigen::Map<matrix>(residual + first * d, count, d).noalias() +=
+                    share * g.head(d);
+            });
+            for (std::size_t t = 0; t < r.leaving.size(); ++t)
+                down.carry[t] -= leaving_gradient[t];
+        }
         if (soft) {
             score_gradient.resize(r.mask.size());
             for (std::size_t t = 0; t < r.mask.size(); ++t) {
@@ -307,11 +362,12 @@ void network::state::backward(const batch& b, const loss_gradient& loss, const v
             }
         }
         if (soft) {
-            Eigen::Map<matrix>(residual, tokens, d) += past;
-            for (std::size_t t = 0; t < r.carry.size(); ++t)
+            for (std::size_t t = 0; t < r.carry.size(); ++t) {
+                if (!leaving_gradient.empty()) down.carry[t] += leaving_gradient[t];
                 down.carry[t] +=
                     query_gradient[t] +
                     (r.carry[t] > least_carry ? key_gradient[t] / r.carry[t] : 0.f);
+            }
             carry_after = r.carry;
         }
     }
@@ -327,12 +383,13 @@ void network::learn(const batch& b, const loss_gradient& loss, const learning& h
     const std::size_t depth = state_->depth();
     if (!std::isfinite(how.temperature) || how.temperature < 0)
         fail("the temperature is " + std::to_string(how.temperature));
-    if (!how.price.empty() && how.price.size() != depth)
-        fail("prices for " + std::to_string(how.price.size()) + " layers of " +
+    if (!how.weights.empty() && how.weights.size() != depth)
+        fail("weights of " + std::to_string(how.weights.size()) + " layers of " +
              std::to_string(depth));
     check_gradients(found.weights, state_->model);
     found.thresholds.resize(depth);
     found.left.assign(depth, 1);
+    found.left_by_threshold.assign(depth, 0);
     state_->backward(b, loss, nullptr, &how, &found);
 }
 

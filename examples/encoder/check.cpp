@@ -67,6 +67,12 @@ void check(const model& m) {
         if (classes < 2) fail("classifier of " + text(classes) + " classes, expected 2 or more");
         check_shape("classifier", *m.classifier, classes, c.hidden);
     }
+    if (!m.exits.empty() && m.exits.size() != m.layers.size())
+        fail(std::to_string(m.exits.size()) + " exits for " + std::to_string(m.layers.size()) +
+             " layers");
+    for (std::size_t l = 0; l < m.exits.size(); ++l)
+        check_shape("exit " + std::to_string(l), m.exits[l], c.hidden,
+                    c.hidden + m.layers[l].heads(c.head_size) * c.head_size);
     check(m.tokens, m.layers.size());
 }
 

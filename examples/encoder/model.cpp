@@ -246,6 +246,7 @@ widths widths_of(const model& m) {
 struct additions {
     widths kept;
     token_pruning tokens;
+    bool exits = false;
     std::vector<operating_point> curve;
 };
 
@@ -270,6 +271,7 @@ additions read_additions(const settings& given, std::size_t layers, const config
     constexpr double largest = settings::largest;
     a.tokens = {rule->first, tokens.numbers("numbers", layers),
                 tokens.number("alpha", 0, largest).value_or(1), tokens.flag("carried", true)};
+    a.exits = tokens.flag("exits", false);
     for (const settings& point : tokens.objects("curve"))
         a.curve.push_back({point.needed("alpha", point.number("alpha", 0, largest)),
                            point.needed("macs_ratio", point.number("macs_ratio", 0, largest)),
@@ -316,6 +318,9 @@ void for_each_weight(Model& m, const widths& w, const Visit& visit) {
         visit_norm(name + "output.LayerNorm", l.output_norm);
     }
     if (m.classifier) visit_dense("classifier", *m.classifier, w.classes, c.hidden);
+    for (std::size_t i = 0; i < m.exits.size(); ++i)
+        visit_dense("exits." + std::to_string(i), m.exits[i], c.hidden,
+                    c.hidden + w.heads[i] * c.head_size);
 }
 
 Index columns(const std::vector<std::int64_t>& shape) {
@@ -333,6 +338,7 @@ json describe_tokens(const model& m) {
             {"numbers", t.numbers},
             {"alpha", t.alpha},
             {"carried", t.carried},
+            {"exits", !m.exits.empty()},
             {"curve", std::move(curve)}};
 }
 
@@ -431,6 +437,7 @@ model load_model(const path& folder) {
     m.tokens = std::move(more.tokens);
     m.curve = std::move(more.curve);
     if (more.kept.classes > 0) m.classifier.emplace();
+    if (more.exits) m.exits.resize(m.layers.size());
 
     const safetensors_file file(folder / "model.safetensors");
     const auto has = [&](const std::string& name) { return file.entries().count(name) > 0; };

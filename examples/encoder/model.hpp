@@ -83,7 +83,11 @@ struct model {
     /// What a model for classification puts on its pooled vector: [classes x hidden].
     std::optional<dense> classifier;
 
-    token_pruning tokens;               ///< tokens that forward passes drop
+    token_pruning tokens; ///< tokens that forward passes drop
+    /// What a token dropped in layer l would have become, guessed from its input to the layer and
+    /// its heads' outputs there: [hidden x hidden + heads * head_size] for each layer. With none, a
+    /// dropped token counts in the mean as what it was.
+    std::vector<dense> exits;
     std::vector<operating_point> curve; ///< of `tokens`, as measured when it was learned
 
     data_type stored_as = data_type::f32; ///< type of the weights on disk, kept when written again

@@ -22,12 +22,6 @@ void scale_columns(const vector& by, Index rows, float* y) {
         Eigen::Map<matrix>(y, rows, by.size()).array().rowwise() *= by.transpose().array();
 }
 
-/// y = x + carry (y - x) for rows of `hidden` numbers.
-void move_rows(const float* carry, Index rows, Index d, const float* x, float* y) {
-    for (Index i = 0; i < rows; ++i, x += d, y += d)
-        for (Index j = 0; j < d; ++j) y[j] = x[j] + carry[i] * (y[j] - x[j]);
-}
-
 Index columns_of(const dense& d) {
     return d.weight.cols();
 }
@@ -107,25 +101,17 @@ std::int64_t choose_tokens(const token_pruning& p, std::size_t l, pare::view<con
 
 std::vector<std::int64_t> network::state::drop_tokens(std::size_t l,
                                                       pare::view<const float, 1> scores,
-                                                      float* residual, remaining& left) {
+                                                      float* residual, const float* heads_out,
+                                                      remaining& left) {
     const Index tokens = left.offsets.back(), d = hidden();
     std::vector<std::int64_t> kept(static_cast<std::size_t>(tokens)), offsets(left.offsets.size());
     kept.resize(
         static_cast<std::size_t>(choose_tokens(pruning, l, scores, left.offsets, kept, offsets)));
-    if (pruning.carried)
-        for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {
-            auto next = kept.begin() + offsets[s];
-            const auto last = kept.begin() + offsets[s + 1];
-            for (std::int64_t t = left.offsets[s]; t < left.offsets[s + 1]; ++t) {
-                if (next != last && *next == t) {
-                    ++next;
-                    continue;
-                }
-                left.dropped.row(static_cast<Index>(s)) +=
-                    Eigen::Map<const Eigen::RowVectorXf>(residual + t * d, d);
-                ++left.count[s];
-            }
-        }
+    if (carries()) {
+        std::vector<float> leaving(static_cast<std::size_t>(tokens), 1.f);
+        for (const std::int64_t t : kept) leaving[static_cast<std::size_t>(t)] = 0;
+        leave(l, left.offsets, residual, heads_out, leaving, left.gone);
+    }
     pare::gather_rows(pare::simd, kept, pare::view<float, 2>(residual, tokens, d));
     left.offsets = std::move(offsets);
     return kept;
@@ -134,26 +120,63 @@ std::vector<std::int64_t> network::state::drop_tokens(std::size_t l,
 void network::state::fade_tokens(std::size_t l, const std::vector<float>& scores,
                                  double temperature, record& r, remaining& left) const {
     r.mask.assign(scores.size(), 1.f);
+    r.leaving.assign(scores.size(), 0.f);
     if (heads(l) > 0) {
         pare::soft_mask(pare::simd, scores, pruning.alpha * pruning.numbers[l], temperature,
                         r.mask);
         for (std::size_t s = 0; s + 1 < left.offsets.size(); ++s)
             r.mask[static_cast<std::size_t>(left.offsets[s])] = 1; // the first token stays
     }
-    for (std::size_t t = 0; t < scores.size(); ++t) left.carry[t] *= r.mask[t];
+    for (std::size_t t = 0; t < scores.size(); ++t) {
+        left.carry[t] = r.carry[t] * r.mask[t];
+        r.leaving[t] = r.carry[t] - left.carry[t];
+    }
+    if (carries())
+        leave(l, left.offsets, r.input.get<float>(left.offsets.back() * hidden()),
+              r.context.data(), r.leaving, left.gone);
+}
+
+matrix network::state::leaving_sums(std::size_t l, const std::vector<std::int64_t>& offsets,
+                                    const float* x, const float* heads_out,
+                                    const std::vector<float>& leaving) const {
+    const auto sequences = static_cast<Index>(offsets.size()) - 1;
+    const Index d = hidden(), columns = context_columns(l);
+    matrix sums = matrix::Zero(sequences, d + columns + 1);
+    pare::openmp{}.run(sequences, [&](Index s, Index) {
+        const auto at = static_cast<std::size_t>(s);
+        for (Index t = offsets[at]; t < offsets[at + 1]; ++t) {
+            const float share = leaving[static_cast<std::size_t>(t)];
+            if (share == 0) continue;
+            using row = Eigen::Map<const Eigen::RowVectorXf>;
+            sums.row(s).head(d) += share * row(x + t * d, d);
+            sums.row(s).segment(d, columns) += share * row(heads_out + t * columns, columns);
+            sums(s, d + columns) += share;
+        }
+    });
+    return sums;
+}
+
+void network::state::leave(std::size_t l, const std::vector<std::int64_t>& offsets, const float* x,
+                           const float* heads_out, const std::vector<float>& leaving,
+                           matrix& gone) const {
+    const matrix sums = leaving_sums(l, offsets, x, heads_out, leaving);
+    if (model.exits.empty()) {
+        gone += sums.leftCols(hidden());
+        return;
+    }
+    const dense& exit = model.exits[l];
+    gone.noalias() += sums.leftCols(sums.cols() - 1) * exit.weight.transpose();
+    gone.noalias() += sums.rightCols(1) * exit.bias.transpose();
 }
 
 float* network::state::run_layers(const batch& b, const pass& how, remaining& left,
                                   std::vector<token_use>* use) {
     const bool keep = how.records, soft = how.temperature > 0 && !pruning.numbers.empty();
     const bool dropping = how.drop && !soft && !pruning.numbers.empty();
-    left = {b.offsets, {}, {}, {}};
+    left = {b.offsets, b.offsets, {}, {}};
     std::vector<float> scores;
     if (dropping || soft) scores.resize(static_cast<std::size_t>(b.tokens()));
-    if (dropping) {
-        left.dropped = matrix::Zero(b.sequences(), hidden());
-        left.count.assign(static_cast<std::size_t>(b.sequences()), 0);
-    }
+    if ((dropping || soft) && carries()) left.gone = matrix::Zero(b.sequences(), hidden());
     if (soft) left.carry.assign(scores.size(), 1.f);
     if (use) use->resize(depth());
     Index tokens = b.tokens();
@@ -166,7 +189,7 @@ float* network::state::run_layers(const batch& b, const pass& how, remaining& le
     const auto get_input = [&](std::size_t l) {
         return how.inputs && l < depth() ? records[l].input.get<float>(tokens * d) : nullptr;
     };
-    float *projected = depth() > 0 ? get_qkv(0) : nullptr, *input = get_input(0);
+    float *projected = depth() > 0 ? get_qkv(0) : nullptr, *const input = get_input(0);
     for_row_blocks(tokens, [&](Index first, Index rows, Index slot) {
         float* const y = residual + first * d;
         embed(b, first, rows, y);
@@ -198,7 +221,8 @@ float* network::state::run_layers(const batch& b, const pass& how, remaining& le
             fade_tokens(l, scores, how.temperature, *r, left);
         } else if (dropping && columns > 0) { // without heads nothing says who matters
             attend(l, projected, left.offsets, heads_out, of_layer);
-            std::vector<std::int64_t> kept = drop_tokens(l, of_layer, residual, left);
+            std::vector<std::int64_t> kept =
+                drop_tokens(l, of_layer, residual, heads_out, left);
             const pare::view<float, 2> all(heads_out, tokens, columns);
             const auto stay = static_cast<Index>(kept.size());
             if (!keep) {
@@ -242,18 +266,16 @@ float* network::state::run_layers(const batch& b, const pass& how, remaining& le
             if (!keep) scale_columns(active_masks[l], rows, block);
             add(packed[l].output, block, second_sum + first * d, model.layers[l].output_norm);
 
-            if (soft) move_rows(left.carry.data() + first, rows, d, input + first * d, y);
             if (next_input) std::copy_n(y, rows * d, next_input + first * d);
             if (next) project(l + 1, y, first, rows, tokens, block, next);
         });
         projected = next;
-        input = next_input;
     }
     return residual;
 }
 
 matrix network::state::pooled(const float* rows, const std::vector<std::int64_t>& offsets) const {
-    return pooled(rows, remaining{offsets, {}, {}, {}});
+    return pooled(rows, remaining{offsets, offsets, {}, {}});
 }
 
 matrix network::state::pooled(const float* rows, const remaining& left) const {
@@ -262,22 +284,23 @@ matrix network::state::pooled(const float* rows, const remaining& left) const {
     const Eigen::Map<const matrix> all(rows, left.offsets.back(), hidden());
     pare::openmp{}.run(sequences, [&](Index s, Index) {
         const auto at = static_cast<std::size_t>(s);
-        const Index first = left.offsets[at], last = left.offsets[at + 1];
+        const Index first = left.offsets[at], n = left.offsets[at + 1] - first;
         auto sum = result.row(s);
         sum = all.row(first);
         if (model.config.pooling == pooling::cls) return;
-        if (!left.carry.empty() && !pruning.carried) {
-            const Eigen::Map<const vector> weights(left.carry.data() + first, last - first);
-            sum = weights.transpose() * all.middleRows(first, last - first) / weights.sum();
-            return;
+        auto count = static_cast<float>(n);
+        if (left.carry.empty()) {
+            for (Index t = 1; t < n; ++t) sum += all.row(first + t);
+        } else {
+            const Eigen::Map<const vector> carry(left.carry.data() + first, n);
+            sum.noalias() = carry.transpose() * all.middleRows(first, n);
+            count = carry.sum();
         }
-        for (Index t = first + 1; t < last; ++t) sum += all.row(t);
-        Index count = last - first;
-        if (!left.count.empty() && left.count[at] > 0) {
-            sum += left.dropped.row(s);
-            count += left.count[at];
+        if (left.gone.size() > 0) {
+            sum += left.gone.row(s);
+            count = static_cast<float>(left.came[at + 1] - left.came[at]);
         }
-        sum /= static_cast<float>(count);
+        sum /= count;
     });
     return result;
 }

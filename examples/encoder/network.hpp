@@ -34,16 +34,22 @@ struct learning {
     /// added to its key's logits and counts c times as a query in the scores; its state moves the
     /// share c of what the layer would move it. 0: tokens are dropped as in forward().
     double temperature = 0;
-    /// A layer each, or none: times the mean over sequences of the share of their tokens that are
-    /// left behind the layer is added to the loss. Only soft masks have gradients.
-    std::vector<double> price;
+    /// The price of a token, and its part that the layers behind each layer have in it (a layer
+    /// each, or none): lambda * sum over layers of weight * the mean over sequences of the share of
+    /// their tokens that is left behind the layer is added to the loss. Only soft masks have
+    /// gradients.
+    double lambda = 0;
+    std::vector<double> weights;
 };
 
-/// What one step of learning finds. All are added to, but for `left`.
+/// What one step of learning finds.
 struct gradients {
-    encoder::model weights; ///< of the model's shapes
-    std::vector<double> thresholds;
-    std::vector<double> left; ///< by layer, the share of tokens that is left behind it
+    encoder::model weights; ///< of the model's shapes; added to
+    std::vector<double> thresholds; ///< added to
+    std::vector<double> left;       ///< by layer, the share of tokens that is left behind it
+    /// By layer, what the weighted sum of the shares left grows by with its threshold, were the
+    /// scores not to change.
+    std::vector<double> left_by_threshold;
 };
 
 /// What a layer had to do, summed up over sequences.

@@ -31,7 +31,8 @@ struct record {
     // To learn, also:
     pare::workspace input;
     std::vector<std::int64_t> offsets, kept; // of the tokens that come in; those that stay, if not all
-    std::vector<float> carry, key_bias, mask; // of soft tokens: what of them comes in; its logarithm
+    // Of soft tokens, what comes in of them, its logarithm, their masks, and what leaves.
+    std::vector<float> carry, key_bias, mask, leaving;
 };
 
 /// What is left of a soft token counts as this much at least where it is divided by.
@@ -127,12 +128,11 @@ struct network::state {
         double temperature = 0; ///< > 0: tokens fade instead
     };
 
-    /// Tokens that are left of a batch, and sums of the last states of those dropped.
+    /// Tokens that are left of a batch.
     struct remaining {
-        std::vector<std::int64_t> offsets;
-        matrix dropped;                  // [sequences x hidden]
-        std::vector<std::int64_t> count; // of a sequence's tokens in `dropped`
-        std::vector<float> carry;        // of soft tokens, what of them is left
+        std::vector<std::int64_t> offsets, came; // of those left, and of all
+        matrix gone; // [sequences x hidden]: what those that left add to the mean's sum, or empty
+        std::vector<float> carry; // of soft tokens, what of them is left
     };
 
     /// The whole stack; returns the last layer's output, which lies in `stream`. Masks are applied
@@ -141,10 +141,20 @@ struct network::state {
                       std::vector<token_use>* use);
     /// Drops rows of the residual stream, in place, and returns which stay.
     std::vector<std::int64_t> drop_tokens(std::size_t l, pare::view<const float, 1> scores,
-                                          float* residual, remaining& left);
+                                          float* residual, const float* heads_out, remaining& left);
     /// Soft masks of a layer's tokens, into the record and what is left.
     void fade_tokens(std::size_t l, const std::vector<float>& scores, double temperature, record& r,
                      remaining& left) const;
+
+    /// Whether tokens that leave take part in the pooled row.
+    bool carries() const { return pruning.carried && model.config.pooling == pooling::mean; }
+    /// For each sequence, what of its tokens leaves in layer l: the sums of their inputs to it, of
+    /// their heads' outputs, and of their shares; [sequences x hidden + columns + 1].
+    matrix leaving_sums(std::size_t l, const std::vector<std::int64_t>& offsets, const float* x,
+                        const float* heads_out, const std::vector<float>& leaving) const;
+    /// Adds that to `gone`, through the layer's exit.
+    void leave(std::size_t l, const std::vector<std::int64_t>& offsets, const float* x,
+               const float* heads_out, const std::vector<float>& leaving, matrix& gone) const;
 
     /// Each sequence's mean or first row, before it is scaled to length 1.
     matrix pooled(const float* rows, const std::vector<std::int64_t>& offsets) const;
@@ -156,8 +166,14 @@ struct network::state {
     void pack_transposed();
     struct descent;
     descent pool_backward(const remaining& left, const matrix& pooled, const matrix& gradient,
-                          const float* rows, float* to) const;
-    void undrop(const record& r, descent& down, float* rows, matrix& context_gradient) const;
+                          const matrix& rows, float* to) const;
+    matrix leave_backward(std::size_t l, const record& r, const float* input,
+                          const std::vector<float>& leaving, const matrix& gone,
+                          encoder::model& found) const;
+    void undrop(std::size_t l, const record& r, const float* input, descent& down, float* rows,
+                matrix& context_gradient, encoder::model& found) const;
+    void add_left_by_threshold(std::size_t l, const std::vector<float>& carry, double weight,
+                               double temperature, std::vector<double>& sums) const;
     void embed_backward(const batch& b, float* gradient, encoder::model& found) const;
     /// backward() and learn() of the network.
     void backward(const batch& b, const loss_gradient& loss, const visitor* visit,

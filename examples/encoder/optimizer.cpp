@@ -75,7 +75,7 @@ void adamw::step(model& weights, std::vector<double>& thresholds, gradients& fou
             x = keep * x - rate * first / (second.sqrt() * root + epsilon);
             dx.setZero();
         };
-        if (w[s.weight].name != "embeddings.word_embeddings.weight") return change(s);
+        if (w[s.weight].data != weights.word_embeddings.data()) return change(s);
         for (Index i = s.first; i < s.first + s.rows; ++i)
             if (stretch one{s.weight, i, 1}; (part_of(g[s.weight], one) != 0).any()) change(one);
     });

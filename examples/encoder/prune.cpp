@@ -22,7 +22,6 @@ namespace {
 
 constexpr std::int64_t backward_tokens =
     2048; // a batch; the backward pass keeps all layers' activations
-constexpr std::int64_t forward_tokens = 8192;
 
 std::int64_t count_tokens(const std::vector<sequence>& sequences) {
     std::int64_t n = 0;

@@ -3,7 +3,9 @@
 #include "progress.hpp"
 
 #include <pare/gather.hpp>
+#include <pare/least_squares.hpp>
 #include <pare/policy/simd.hpp>
+#include <pare/tune.hpp>
 
 #include <algorithm>
 #include <stdexcept>
@@ -11,7 +13,7 @@
 namespace encoder {
 namespace {
 
-constexpr std::int64_t forward_tokens = 8192;
+
 
 /// What is left of a batch, with its residual stream.
 struct stream {
@@ -123,6 +125,41 @@ token_pruning schedule(network& net, const std::vector<sequence>& text, token_pr
         }
     }
     return found;
+}
+
+void fit_exits(network& net, const std::vector<sequence>& text) {
+    const model& m = net.model();
+    const auto hidden = static_cast<int>(m.config.hidden);
+    const auto inputs = [&](std::size_t l) { // and the heads' outputs
+        return hidden + m.layers[l].query.weight.rows();
+    };
+    std::vector<pare::least_squares> statistics;
+    std::vector<dense> exits;
+    for (std::size_t l = 0; l < m.layers.size(); ++l) {
+        statistics.emplace_back(inputs(l), hidden);
+        exits.push_back({matrix::Identity(hidden, inputs(l)), vector::Zero(hidden)});
+    }
+    const std::vector<batch> batches = make_batches(text, forward_tokens, any_number);
+    progress bar("exits", static_cast<std::int64_t>(batches.size()));
+    for (const batch& b : batches) {
+        std::vector<matrix> seen;
+        matrix x, context, active;
+        net.embed(b, x);
+        for (std::size_t l = 0; l < m.layers.size(); ++l) {
+            net.attention(l, x, b, context);
+            seen.emplace_back(x.rows(), inputs(l)) << x, context;
+            net.attention_output(l, context, x);
+            net.activation(l, x, active);
+            net.output(l, active, x);
+        }
+        for (std::size_t l = 0; l < m.layers.size(); ++l)
+            statistics[l].add(pare::simd, seen[l], x);
+        bar.advance();
+    }
+    constexpr double ridge = 1e-3;
+    for (std::size_t l = 0; l < m.layers.size(); ++l)
+        pare::reconstruct(pare::simd, statistics[l], exits[l].weight, exits[l].bias, ridge);
+    net.update([&](model& changed) { changed.exits = std::move(exits); });
 }
 
 token_pruning schedule_for(network& net, const std::vector<sequence>& text, token_pruning::rule by,

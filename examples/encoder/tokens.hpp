@@ -22,6 +22,10 @@ double dense_token_macs(const model& m, const std::vector<sequence>& sequences);
 token_pruning schedule(network& net, const std::vector<sequence>& text, token_pruning::rule by,
                        double most, std::vector<token_use>& use);
 
+/// Exits that guess by least squares what tokens of the text become in the dense network: they go
+/// into the network's model. A forward pass over the text.
+void fit_exits(network& net, const std::vector<sequence>& text);
+
 /// The schedule whose `most` makes the text take at most `share` of the dense multiply-adds, by
 /// bisection. Throws std::invalid_argument if there is none.
 token_pruning schedule_for(network& net, const std::vector<sequence>& text, token_pruning::rule by,

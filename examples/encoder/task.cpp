@@ -1,0 +1,124 @@
+#include "task.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace encoder {
+namespace {
+
+double classify(const dataset& data, const std::vector<std::size_t>& examples,
+                const matrix& logits, matrix& gradient) {
+    double sum = 0;
+    const auto n = static_cast<float>(examples.size());
+    for (std::size_t i = 0; i < examples.size(); ++i) {
+        const auto at = static_cast<Eigen::Index>(i);
+        const auto right = static_cast<Eigen::Index>(data.targets[examples[i]]);
+        const auto row = logits.row(at);
+        const float top = row.maxCoeff(), log_sum = top + std::log((row.array() - top).exp().sum());
+        sum += static_cast<double>(log_sum - row(right));
+        gradient.row(at) = (row.array() - log_sum).exp() / n;
+        gradient(at, right) -= 1 / n;
+    }
+    return sum / static_cast<double>(examples.size());
+}
+
+double similarity(const dataset& data, const std::vector<std::size_t>& examples, const matrix& e,
+                  matrix& gradient) {
+    double sum = 0;
+    for (std::size_t i = 0; i < examples.size(); ++i) {
+        const auto a = static_cast<Eigen::Index>(2 * i), b = a + 1;
+        const double error =
+            static_cast<double>(e.row(a).dot(e.row(b))) - data.targets[examples[i]];
+        const auto slope = static_cast<float>(2 * error / static_cast<double>(examples.size()));
+        gradient.row(a) = slope * e.row(b);
+        gradient.row(b) = slope * e.row(a);
+        sum += error * error;
+    }
+    return sum / static_cast<double>(examples.size());
+}
+
+double distill(const dataset& data, const std::vector<std::size_t>& examples, const matrix& e,
+               matrix& gradient) {
+    double sum = 0;
+    for (std::size_t i = 0; i < examples.size(); ++i) {
+        const auto at = static_cast<Eigen::Index>(i);
+        const auto teacher = data.teacher.row(static_cast<Eigen::Index>(examples[i]));
+        gradient.row(at) = -teacher / static_cast<float>(examples.size());
+        sum += 1 - static_cast<double>(e.row(at).dot(teacher));
+    }
+    return sum / static_cast<double>(examples.size());
+}
+
+std::vector<double> cosines(const std::vector<scored_pair>& pairs) {
+    double highest = 0;
+    for (const scored_pair& p : pairs) highest = std::max(highest, p.score);
+    std::vector<double> targets;
+    for (const scored_pair& p : pairs)
+        targets.push_back(highest > 0 ? std::max(0., p.score) / highest : 0.);
+    return targets;
+}
+
+} // namespace
+
+int dataset::classes() const {
+    return targets.empty() ? 0
+                           : 1 + static_cast<int>(*std::max_element(targets.begin(), targets.end()));
+}
+
+dataset read_dataset(task_kind kind, const std::filesystem::path& file, const tokenizer& words,
+                     const config& c) {
+    dataset data{kind, {}, {}, {}, {}};
+    const auto longest = static_cast<std::size_t>(c.max_tokens);
+    switch (kind) {
+    case task_kind::classify: {
+        const std::vector<labelled_text> rows = read_labelled(file);
+        data.texts = tokenize(words, rows, c);
+        for (const labelled_text& r : rows) data.targets.push_back(r.label);
+        break;
+    }
+    case task_kind::similarity: {
+        const std::vector<scored_pair> rows = read_pairs(file);
+        for (const scored_pair& r : rows)
+            for (const std::string* text : {&r.first, &r.second})
+                data.texts.push_back(words.encode(*text, longest));
+        data.targets = cosines(rows);
+        data.pairs = make_task(words, rows, longest);
+        break;
+    }
+    case task_kind::distill:
+        data.texts = tokenize(words, read_documents(file), longest);
+        break;
+    }
+    return data;
+}
+
+double loss(const dataset& data, const std::vector<std::size_t>& examples, const matrix& outputs,
+            matrix& gradient) {
+    switch (data.kind) {
+    case task_kind::classify:
+        return classify(data, examples, outputs, gradient);
+    case task_kind::similarity:
+        return similarity(data, examples, outputs, gradient);
+    default:
+        return distill(data, examples, outputs, gradient);
+    }
+}
+
+double measure(network& net, const dataset& data, std::vector<token_use>* use) {
+    const matrix outputs = embed(net, measured_texts(data), "measure", use);
+    if (data.pairs) return correlate(*data.pairs, outputs).spearman;
+    if (data.kind == task_kind::distill) return mean_cosine(outputs, data.teacher);
+    double right = 0;
+    for (std::size_t i = 0; i < data.targets.size(); ++i) {
+        Eigen::Index best;
+        outputs.row(static_cast<Eigen::Index>(i)).maxCoeff(&best);
+        right += static_cast<double>(best) == data.targets[i];
+    }
+    return right / static_cast<double>(data.targets.size());
+}
+
+const std::vector<sequence>& measured_texts(const dataset& data) {
+    return data.pairs ? data.pairs->sequences : data.texts;
+}
+
+} // namespace encoder

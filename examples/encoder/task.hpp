@@ -1,0 +1,47 @@
+// What a model is to learn: texts and targets, the loss, and how well it does.
+#pragma once
+
+#include "evaluate.hpp"
+
+#include <optional>
+
+namespace encoder {
+
+enum class task_kind {
+    classify,   ///< texts, or pairs of texts, into classes
+    similarity, ///< the cosine of two texts' embeddings
+    distill     ///< the embeddings of the model as it was, from raw text
+};
+
+/// Texts to learn from or to measure on.
+struct dataset {
+    task_kind kind;
+    std::vector<sequence> texts; ///< of similarity, 2 i and 2 i + 1 belong together
+    std::vector<double> targets; ///< classes; cosines from 0 to 1 of pairs; empty to distill
+    matrix teacher;              ///< to distill: the texts' embeddings
+    std::optional<similarity_task> pairs; ///< similarity, or where distilled embeddings are measured
+
+    std::size_t texts_each() const { return kind == task_kind::similarity ? 2 : 1; }
+    std::size_t size() const { return texts.size() / texts_each(); }
+    int classes() const; ///< one more than the largest class
+};
+
+/// label <tab> text [<tab> text] to classify, score <tab> text <tab> text for similarity, raw text
+/// to distill. Throws file_error.
+dataset read_dataset(task_kind kind, const std::filesystem::path& file, const tokenizer& words,
+                     const config& c);
+
+/// The mean loss of some of the data's examples, whose outputs are given in this order, and its
+/// gradient. To classify, the cross entropy; for similarity, the square of cosine minus target; to
+/// distill, 1 - cosine with the teacher.
+double loss(const dataset& data, const std::vector<std::size_t>& examples, const matrix& outputs,
+            matrix& gradient);
+
+/// Accuracy, Spearman correlation, or mean cosine with the teacher where there are no pairs. `use`
+/// as for network::forward.
+double measure(network& net, const dataset& data, std::vector<token_use>* use = nullptr);
+
+/// The texts that measure() sends through the network.
+const std::vector<sequence>& measured_texts(const dataset& data);
+
+} // namespace encoder

@@ -1,0 +1,270 @@
+#include "train.hpp"
+
+#include "file.hpp"
+#include "progress.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <random>
+#include <stdexcept>
+
+namespace encoder {
+namespace {
+
+const char* name_of(stage s) {
+    switch (s) {
+    case stage::calibrate:
+        return "calibrate";
+    case stage::finetune:
+        return "finetune";
+    case stage::soft:
+        return "soft";
+    default:
+        return "hard";
+    }
+}
+
+/// The order of examples in an epoch: a function of its arguments alone.
+std::vector<std::size_t> shuffled(std::size_t n, std::initializer_list<std::uint64_t> from) {
+    std::seed_seq seed(from.begin(), from.end());
+    std::mt19937_64 random(seed);
+    std::vector<std::size_t> order(n);
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    // std::shuffle is another one in each standard library.
+    for (std::size_t i = n; i > 1; --i) std::swap(order[i - 1], order[random() % i]);
+    return order;
+}
+
+std::vector<sequence> sample_of(const dataset& data, std::uint64_t seed) {
+    constexpr std::size_t tokens = 32768;
+    std::vector<sequence> sample;
+    std::size_t sum = 0;
+    for (const std::size_t i : shuffled(data.texts.size(), {seed})) {
+        if (sum >= tokens) break;
+        sample.push_back(data.texts[i]);
+        sum += sample.back().size();
+    }
+    return sample;
+}
+
+double share_of(network& net, const std::vector<sequence>& text) {
+    std::vector<token_use> use;
+    matrix outputs;
+    for (const batch& b : make_batches(text, forward_tokens, any_number))
+        net.forward(b, outputs, &use);
+    return token_macs(net.model(), use) / dense_token_macs(net.model(), text);
+}
+
+/// The multiply-adds of sequences of which `left` stays behind each layer, as a share of all; and
+/// what the share grows by with each of `left`.
+struct soft_macs {
+    double share;
+    std::vector<double> slopes;
+};
+soft_macs count_soft(const model& m, const batch& b, const std::vector<double>& left) {
+    const auto d = static_cast<double>(m.config.hidden);
+    double tokens = 0, pairs = 0, sum = 0, all = 0;
+    for (std::size_t s = 0; s + 1 < b.offsets.size(); ++s) {
+        const auto n = static_cast<double>(b.offsets[s + 1] - b.offsets[s]);
+        tokens += n;
+        pairs += n * n;
+    }
+    std::vector<double> slopes;
+    double in = 1;
+    for (std::size_t l = 0; l < m.layers.size(); ++l) {
+        const auto columns =
+            static_cast<double>(m.layers[l].heads(m.config.head_size) * m.config.head_size);
+        const auto filters = static_cast<double>(m.layers[l].filters());
+        const double project = columns * 3 * d * tokens, attend = columns * 2 * pairs,
+                     rest = (columns + 2 * filters) * d * tokens;
+        sum += project * in + attend * in * in + rest * left[l];
+        all += project + attend + rest;
+        if (l > 0) slopes[l - 1] += project + 2 * attend * in;
+        slopes.push_back(rest);
+        in = left[l];
+    }
+    for (double& s : slopes) s /= all;
+    return {sum / all, slopes};
+}
+
+/// Rises from 0 to 1 in the first tenth and falls to 0 again.
+double warm_up_and_decay(double done) {
+    constexpr double warm = 0.1;
+    return done < warm ? done / warm : (1 - done) / (1 - warm);
+}
+
+} // namespace
+
+double scale_thresholds(network& net, const std::vector<sequence>& text, double share) {
+    token_pruning p = net.tokens();
+    const std::vector<double> thresholds = p.numbers;
+    const auto share_at = [&](double factor) {
+        for (std::size_t l = 0; l < thresholds.size(); ++l) p.numbers[l] = factor * thresholds[l];
+        net.set_token_pruning(p);
+        return share_of(net, text);
+    };
+    double low = 0, high = 1;
+    while (share_at(high) > share) {
+        low = high;
+        if ((high *= 2) > 1e6)
+            throw std::invalid_argument(fmt::format(
+                "a share of {} of the multiply-adds is below what the first layers take", share));
+    }
+    for (int i = 0; i < 12; ++i) {
+        const double middle = (low + high) / 2;
+        (share_at(middle) > share ? low : high) = middle;
+    }
+    return share_at(high);
+}
+
+trainer::trainer(network& net, const dataset& data, recipe how)
+    : net_(net), data_(data), how_(std::move(how)), sample_(sample_of(data, how_.seed)),
+      optimizer_(net.model()), found_{zeros_like(net.model()), {}, {}, {}}, lambda_(how_.lambda) {}
+
+void trainer::begin_stage() {
+    const stage s = how_.stages[at_];
+    if (s != stage::finetune && how_.exits && net_.model().exits.empty()) fit_exits(net_, sample_);
+    optimizer_ = adamw(net_.model());
+    found_ = {zeros_like(net_.model()), {}, {}, {}};
+    token_pruning p = net_.tokens();
+    if (s == stage::calibrate) {
+        const bool carried = p.carried;
+        p = schedule_for(net_, sample_, token_pruning::rule::threshold, how_.target.value_or(0.5));
+        p.carried = carried;
+        net_.set_token_pruning(p);
+    } else if (s == stage::soft && p.numbers.empty()) {
+        std::vector<token_use> use;
+        const bool carried = p.carried;
+        p = schedule(net_, sample_, token_pruning::rule::threshold, 0, use);
+        p.carried = carried;
+        for (double& t : p.numbers) t = std::max(0., t - 2 * how_.temperature);
+        net_.set_token_pruning(p);
+    } else if (s == stage::hard) {
+        fit_to_target();
+    }
+}
+
+void trainer::fit_to_target() {
+    if (how_.target && !net_.tokens().numbers.empty())
+        scale_thresholds(net_, sample_, *how_.target);
+}
+
+void trainer::epoch() {
+    if (epoch_ == 0) begin_stage();
+    if (how_.stages[at_] != stage::calibrate) learn_epoch();
+    ++epoch_;
+    if (how_.stages[at_] == stage::calibrate || epoch_ >= how_.epochs[at_]) {
+        if (how_.stages[at_] == stage::soft) gap_ = soft_share_ - share_of(net_, sample_);
+        ++at_;
+        epoch_ = 0;
+        if (done()) fit_to_target();
+    }
+}
+
+/// Leaves of the thresholds' gradient what does not change the share of multiply-adds; what does is
+/// what a token's price must outweigh, so the price becomes that, slowly.
+void trainer::free_of_price() {
+    const std::vector<double>& by = found_.left_by_threshold;
+    const double square = std::inner_product(by.begin(), by.end(), by.begin(), 1e-30);
+    const double along =
+        std::inner_product(by.begin(), by.end(), found_.thresholds.begin(), 0.) / square;
+    for (std::size_t l = 0; l < by.size(); ++l) found_.thresholds[l] -= along * by[l];
+    lambda_ = std::max(0., lambda_ - 0.1 * along);
+}
+
+/// Moves thresholds by the shortest way that lowers the share of multiply-adds by a part of
+/// `excess`.
+void trainer::follow_line(double excess, token_pruning& p) const {
+    const std::vector<double>& by = found_.left_by_threshold;
+    const double square = std::inner_product(by.begin(), by.end(), by.begin(), 1e-2);
+    for (std::size_t l = 0; l < by.size(); ++l)
+        p.numbers[l] = std::max(0., p.numbers[l] - 0.2 * excess * by[l] / square);
+}
+
+void trainer::learn_epoch() {
+    const stage s = how_.stages[at_];
+    const std::vector<std::size_t> order =
+        shuffled(data_.size(), {how_.seed, at_, static_cast<std::uint64_t>(epoch_)});
+    const std::size_t each = data_.texts_each();
+    const std::size_t steps = (data_.size() + how_.batch - 1) / how_.batch;
+    const auto all_steps = static_cast<double>(steps) * how_.epochs[at_];
+    const token_pruning pruning = net_.tokens();
+    if (s == stage::finetune) {
+        token_pruning none = pruning;
+        none.numbers.clear();
+        net_.set_token_pruning(none);
+    }
+    progress bar(fmt::format("{} {} of {}", name_of(s), epoch_ + 1, how_.epochs[at_]),
+                 static_cast<std::int64_t>(steps));
+    double loss_sum = 0, share_sum = 0, share_last = 0;
+    for (std::size_t i = 0; i < steps; ++i) {
+        const std::vector<std::size_t> chosen(
+            order.begin() + static_cast<std::ptrdiff_t>(i * how_.batch),
+            order.begin() +
+                static_cast<std::ptrdiff_t>(std::min(order.size(), (i + 1) * how_.batch)));
+        batch b;
+        for (const std::size_t e : chosen)
+            for (std::size_t t = 0; t < each; ++t) b.append(data_.texts[e * each + t]);
+
+        const double done = (static_cast<double>(epoch_) * static_cast<double>(steps) +
+                             static_cast<double>(i) + 0.5) /
+                            all_steps;
+        learning step;
+        if (s == stage::soft) {
+            step.temperature = how_.temperature * std::pow(5, 1 - done);
+            const std::vector<double> left =
+                found_.left.empty() ? std::vector<double>(net_.model().layers.size(), 1)
+                                    : found_.left;
+            step.weights = count_soft(net_.model(), b, left).slopes;
+            step.lambda = lambda_;
+        }
+        double of_batch = 0;
+        net_.learn(
+            b,
+            [&](const matrix& outputs, matrix& gradient) {
+                of_batch = loss(data_, chosen, outputs, gradient);
+            },
+            step, found_);
+        if (!std::isfinite(of_batch))
+            throw std::runtime_error(
+                fmt::format("the loss of batch {} in epoch {} of stage {} is {}", i + 1, epoch_ + 1,
+                            name_of(s), of_batch));
+        loss_sum += of_batch;
+        const double share = count_soft(net_.model(), b, found_.left).share;
+        share_sum += share;
+        share_last = i == 0 ? share : 0.9 * share_last + 0.1 * share;
+
+        const double scale = warm_up_and_decay(done);
+        token_pruning p = net_.tokens();
+        if (s == stage::soft && how_.target) free_of_price();
+        net_.update([&](model& m) {
+            optimizer_.step(m, p.numbers, found_,
+                            {how_.rate * scale,
+                             s == stage::soft ? how_.threshold_rate * std::min(1., 2 - 2 * done)
+                                              : 0});
+        });
+        if (s == stage::hard && how_.target && !p.numbers.empty()) {
+            // Scores move as weights are learned; the budget is kept by a common factor.
+            const double factor = std::exp(0.1 * (share - *how_.target) / *how_.target);
+            for (double& t : p.numbers) t *= factor;
+            net_.set_token_pruning(p);
+        }
+        if (s == stage::soft) {
+            if (how_.target)
+                follow_line(share - (1 - (1 - *how_.target) * std::min(1., done / 0.6)), p);
+            net_.set_token_pruning(p);
+        }
+        bar.advance();
+    }
+    if (s == stage::finetune) net_.set_token_pruning(pruning);
+    soft_share_ = share_last;
+    report_ = fmt::format("{} {} of {}: loss {:.5f}, share of multiply-adds {:.3f}, {:.0f} s",
+                          name_of(s), epoch_ + 1, how_.epochs[at_],
+                          loss_sum / static_cast<double>(steps),
+                          share_sum / static_cast<double>(steps), bar.seconds());
+}
+
+} // namespace encoder

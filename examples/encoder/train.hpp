@@ -1,0 +1,85 @@
+// Learned token pruning (arXiv:2107.00910, section 3.3): weights and thresholds learned in stages.
+#pragma once
+
+#include "optimizer.hpp"
+#include "task.hpp"
+#include "tokens.hpp"
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace encoder {
+
+enum class stage {
+    calibrate, ///< thresholds from quantiles of the scores on sample text; nothing is learned
+    finetune,  ///< weights, with all tokens
+    soft,      ///< weights and thresholds, tokens fading out
+    hard       ///< weights, thresholds fixed, tokens gone
+};
+
+struct recipe {
+    std::vector<stage> stages;
+    std::vector<int> epochs; ///< of each stage
+    /// The share of the dense multiply-adds to reach. The price of a token then finds itself: it
+    /// rises while the share is above a line from 1 to the target, and falls below it.
+    std::optional<double> target;
+    double lambda = 0;         ///< the price without a target: times the share is added to the loss
+    double temperature = 0.05; ///< of the soft masks in the end; they begin with 4 times that
+    double rate = 5e-5;        ///< of weights, behind a warm-up of a tenth of a stage, then falling
+    double threshold_rate = 0.02; ///< of thresholds, of scores with mean 1
+    bool exits = true;            ///< fitted before tokens leave for the first time
+    std::size_t batch = 32;       ///< examples
+    std::uint64_t seed = 1;
+};
+
+/// One run of a recipe. The same seed gives the same result for any number of threads, also where a
+/// run is interrupted and goes on from a checkpoint.
+class trainer {
+  public:
+    /// The network's thresholds, if it has any, are the first ones. `data` is kept by reference.
+    trainer(network& net, const dataset& data, recipe how);
+
+    bool done() const { return at_ == how_.stages.size(); }
+    /// Runs the next epoch. Throws std::runtime_error if the loss is not finite.
+    void epoch();
+
+    /// Everything that the next epochs depend on, in a folder that appears when it is complete.
+    void save(const std::filesystem::path& folder) const;
+    /// Goes on from save(). Throws file_error for a folder that is damaged or of another run.
+    void resume(const std::filesystem::path& folder);
+
+    /// A sentence about the last epoch.
+    const std::string& report() const { return report_; }
+    /// Share of multiply-adds by soft masks less that of dropping, before tokens were dropped for
+    /// the first time; none without a soft stage.
+    std::optional<double> soft_hard_gap() const { return gap_; }
+
+  private:
+    void begin_stage();
+    void learn_epoch();
+    void free_of_price();
+    void follow_line(double excess, token_pruning& p) const;
+    void fit_to_target();
+    double hard_share(double alpha);
+    std::string fingerprint() const;
+
+    network& net_;
+    const dataset& data_;
+    recipe how_;
+    std::vector<sequence> sample_; // on which shares are measured
+    adamw optimizer_;
+    gradients found_;
+    std::size_t at_ = 0; // stage
+    int epoch_ = 0;      // of the stage
+    double lambda_, soft_share_ = 1;
+    std::optional<double> gap_;
+    std::string report_;
+};
+
+/// Multiplies the thresholds by the number that makes the text take at most `share` of the dense
+/// multiply-adds, by bisection; returns the share.
+double scale_thresholds(network& net, const std::vector<sequence>& text, double share);
+
+} // namespace encoder
