@@ -3,6 +3,7 @@
 #include "encoder/evaluate.hpp"
 #include "encoder/progress.hpp"
 #include "encoder/prune.hpp"
+#include "encoder/report.hpp"
 
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
@@ -11,12 +12,9 @@
 #ifdef _OPENMP
 #include <omp.h>
 #endif
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <map>
 #include <optional>
 
@@ -98,42 +96,9 @@ void check(arguments& a) {
     if (a.samples == 0) throw std::invalid_argument("--samples is 0, expected at least 1");
     if (a.threads < 0)
         throw std::invalid_argument(fmt::format("--threads is {}, expected >= 0", a.threads));
-    if (a.out.empty()) {
-        fs::path name = fs::absolute(a.model).lexically_normal();
-        if (!name.has_filename()) name = name.parent_path();
-        a.out = name.filename().string() + "-pruned";
-    }
-    for (const auto& [option, path] : {std::pair("--out", a.out), std::pair("--json", a.json)}) {
-        if (path.empty()) continue;
-        const fs::path parent = fs::absolute(path).lexically_normal().parent_path();
-        if (!fs::is_directory(parent) || access(parent.c_str(), W_OK) != 0)
-            throw file_error(fmt::format("{} {}: the folder {} does not exist or cannot be written",
-                                         option, path.string(), parent.string()));
-    }
-    std::error_code none;
-    if (fs::exists(a.out, none)) {
-        if (fs::equivalent(a.out, a.model, none))
-            throw file_error(fmt::format("--out {}: is the model itself", a.out.string()));
-        if (!fs::is_directory(a.out) ||
-            (!fs::exists(a.out / "config.json") && !fs::is_empty(a.out)))
-            throw file_error(fmt::format("--out {}: exists and is not a model", a.out.string()));
-    }
-    if (!a.json.empty() && fs::is_directory(a.json))
-        throw file_error(fmt::format("--json {}: is a folder", a.json.string()));
-}
-
-int threads() {
-#ifdef _OPENMP
-    return omp_get_max_threads();
-#else
-    return 1;
-#endif
-}
-
-double peak_memory_mb() {
-    rusage usage{};
-    getrusage(RUSAGE_SELF, &usage);
-    return static_cast<double>(usage.ru_maxrss) / 1024;
+    if (a.out.empty()) a.out = name_beside(a.model, "-pruned");
+    check_model_output("--out", a.out, a.model);
+    check_output("--json", a.json);
 }
 
 /// Largest difference of an embedding's coordinate that rounding explains, for weights stored as
@@ -155,33 +120,6 @@ std::string bar_of(Eigen::Index kept, Eigen::Index of) {
     for (Eigen::Index i = 0; i < width; ++i) bar += i * of < kept * width ? '#' : '.';
     return bar;
 }
-
-/// NaN (a correlation of constants, say) has no JSON number.
-nlohmann::json number(double x) {
-    return std::isfinite(x) ? nlohmann::json(x) : nlohmann::json(nullptr);
-}
-
-void write_json(const fs::path& path, const nlohmann::ordered_json& report) {
-    const fs::path temporary = path.string() + ".part";
-    std::ofstream out(temporary);
-    out << report.dump(2) << '\n';
-    out.close();
-    std::error_code error;
-    if (out) fs::rename(temporary, path, error);
-    if (!out || error) {
-        fs::remove(temporary, error);
-        throw file_error(path.string() + ": cannot be written");
-    }
-}
-
-/// A folder that is removed unless nothing goes wrong.
-struct temporary_folder {
-    fs::path path;
-    ~temporary_folder() {
-        std::error_code ignored;
-        fs::remove_all(path, ignored);
-    }
-};
 
 network::masks factors(const pare::search_result& found) {
     network::masks all;

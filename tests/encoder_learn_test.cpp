@@ -37,10 +37,9 @@ struct reference {
     }
     plain norm(const std::string& name, const plain& x) const {
         plain y = x.colwise() - x.rowwise().mean();
-        const Eigen::VectorXd deviation =
-            (y.array().square().rowwise().mean() +
-             static_cast<double>(shape.config.layer_norm_epsilon))
-                .sqrt();
+        const Eigen::VectorXd deviation = (y.array().square().rowwise().mean() +
+                                           static_cast<double>(shape.config.layer_norm_epsilon))
+                                              .sqrt();
         y = deviation.cwiseInverse().asDiagonal() * y *
             weights.at(name + ".weight").col(0).asDiagonal();
         return y.rowwise() + weights.at(name + ".bias").col(0).transpose();
@@ -56,10 +55,10 @@ struct reference {
             plain x(n, c.hidden);
             for (Index t = 0; t < n; ++t) {
                 const Index id = b.ids[static_cast<std::size_t>(first + t)];
-                x.row(t) = weights.at("embeddings.word_embeddings.weight").row(id % c.vocabulary) +
-                           weights.at("embeddings.position_embeddings.weight").row(t) +
-                           weights.at("embeddings.token_type_embeddings.weight")
-                               .row(id / c.vocabulary);
+                x.row(t) =
+                    weights.at("embeddings.word_embeddings.weight").row(id % c.vocabulary) +
+                    weights.at("embeddings.position_embeddings.weight").row(t) +
+                    weights.at("embeddings.token_type_embeddings.weight").row(id / c.vocabulary);
             }
             x = norm("embeddings.LayerNorm", x);
             Eigen::VectorXd carry = Eigen::VectorXd::Ones(n);
@@ -89,10 +88,9 @@ struct reference {
                                     : (scores(t) >= thresholds[l] ? 1. : 0.);
                 plain y = norm(name + "attention.output.LayerNorm",
                                x + dense(name + "attention.output.dense", context));
-                const plain active =
-                    dense(name + "intermediate.dense", y).unaryExpr([](double a) {
-                        return 0.5 * a * std::erfc(-a / std::sqrt(2.));
-                    });
+                const plain active = dense(name + "intermediate.dense", y).unaryExpr([](double a) {
+                    return 0.5 * a * std::erfc(-a / std::sqrt(2.));
+                });
                 y = norm(name + "output.LayerNorm", y + dense(name + "output.dense", active));
                 plain exit = x;
                 if (!shape.exits.empty()) {
@@ -192,8 +190,7 @@ void check_gradients(const model& m, const batch& b, const learning& how, random
     for (double& p : r.price) p *= how.lambda;
     std::vector<double> left;
     CHECK((s.outputs.cast<double>() - r.forward(b, left)).cwiseAbs().maxCoeff() < 1e-5);
-    for (std::size_t l = 0; l < left.size(); ++l)
-        CHECK(std::abs(s.found.left[l] - left[l]) < 1e-5);
+    for (std::size_t l = 0; l < left.size(); ++l) CHECK(std::abs(s.found.left[l] - left[l]) < 1e-5);
 
     double largest = 0;
     for (const weight& g : weights(s.found.weights))
@@ -212,12 +209,12 @@ void check_gradients(const model& m, const batch& b, const learning& how, random
         CAPTURE(g.name);
         const plain direction = random_matrix(g.rows, g.columns, random).cast<double>();
         const double expected = slope([&](double h) { r.weights[g.name] += h * direction; });
-        const double actual =
-            Eigen::Map<const encoder::matrix>(g.data, g.rows, g.columns).cast<double>().cwiseProduct(
-                direction).sum();
+        const double actual = Eigen::Map<const encoder::matrix>(g.data, g.rows, g.columns)
+                                  .cast<double>()
+                                  .cwiseProduct(direction)
+                                  .sum();
         CHECK(std::abs(actual - expected) <
-              1e-4 * (std::abs(expected) +
-                      largest * std::sqrt(static_cast<double>(g.size()))));
+              1e-4 * (std::abs(expected) + largest * std::sqrt(static_cast<double>(g.size()))));
     }
     for (std::size_t l = 0; l < r.thresholds.size(); ++l) {
         CAPTURE(l);

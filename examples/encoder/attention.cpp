@@ -99,8 +99,7 @@ void attention_backward(const projections<const float>& in,
         }
         ds.colwise() -= sums;
         ds.array() *= p.array();
-        if (others)
-            Eigen::Map<vector>(to_keys + head * tokens + begin, n) = ds.colwise().sum();
+        if (others) Eigen::Map<vector>(to_keys + head * tokens + begin, n) = ds.colwise().sum();
         ds *= factor;
         result(gradient.q).noalias() = ds * k;
         result(gradient.k).noalias() = ds.transpose() * q;

@@ -101,8 +101,7 @@ network::state::descent network::state::pool_backward(const remaining& left, con
         }
         // The mean is (sum of carry x + what is gone) / count.
         vector carry = vector::Ones(n);
-        if (!left.carry.empty())
-            carry = Eigen::Map<const vector>(left.carry.data() + first, n);
+        if (!left.carry.empty()) carry = Eigen::Map<const vector>(left.carry.data() + first, n);
         const bool all = down.gone.size() > 0;
         const float count =
             all ? static_cast<float>(left.came[at + 1] - left.came[at]) : carry.sum();
@@ -155,8 +154,7 @@ void network::state::undrop(std::size_t l, const record& r, const float* input, 
             context_all.middleRows(r.offsets[s], n).rowwise() = g.segment(d, columns);
         }
     }
-    pare::restore(pare::simd, r.kept,
-                  pare::from_to(pare::view<const float, 2>(rows, kept, d), all),
+    pare::restore(pare::simd, r.kept, pare::from_to(pare::view<const float, 2>(rows, kept, d), all),
                   pare::from_to(context_gradient, context_all));
     std::copy_n(all.data(), all.size(), rows);
     context_gradient = std::move(context_all);
@@ -260,8 +258,7 @@ void network::state::backward(const batch& b, const loss_gradient& loss, const v
             of_output.backward(y.output_norm, epsilon, first, rows, output_sum + first * d, g);
             transposed[l].output.assign(g, rows, row(active_gradient, first));
             activate(model.config.activation, rows * n, before + first * n, row(active, first));
-            if (learn)
-                norm(y.attention_norm, rows, attention_sum + first * d, row(middle, first));
+            if (learn) norm(y.attention_norm, rows, attention_sum + first * d, row(middle, first));
         });
         if (visit) (*visit)(l, unit_kind::filter, active, active_gradient);
         if (learn) {
@@ -314,15 +311,12 @@ void network::state::backward(const batch& b, const loss_gradient& loss, const v
                 auto context_rows = context_gradient.middleRows(first, count);
                 Eigen::Map<vector> to_leaving(leaving_gradient.data() + first, count);
                 to_leaving = x * g.head(d).transpose() +
-                             r.context.middleRows(first, count) *
-                                 g.segment(d, columns).transpose();
+                             r.context.middleRows(first, count) * g.segment(d, columns).transpose();
                 to_leaving.array() += g(d + columns);
                 context_rows.noalias() += share * g.segment(d, columns);
-                Eigen::Map<matrix>(residual + first * d, count, d).noalias() +=
-                    share * g.head(d);
+                Eigen::Map<matrix>(residual + first * d, count, d).noalias() += share * g.head(d);
             });
-            for (std::size_t t = 0; t < r.leaving.size(); ++t)
-                down.carry[t] -= leaving_gradient[t];
+            for (std::size_t t = 0; t < r.leaving.size(); ++t) down.carry[t] -= leaving_gradient[t];
         }
         if (soft) {
             score_gradient.resize(r.mask.size());
@@ -333,9 +327,9 @@ void network::state::backward(const batch& b, const loss_gradient& loss, const v
             for (std::size_t s = 0; s + 1 < r.offsets.size(); ++s)
                 score_gradient[static_cast<std::size_t>(r.offsets[s])] = 0;
             if (columns == 0) std::fill(score_gradient.begin(), score_gradient.end(), 0.f);
-            found->thresholds[l] += pruning.alpha * pare::soft_mask_backward(
-                                                        pare::simd, r.mask, score_gradient,
-                                                        how->temperature, score_gradient);
+            found->thresholds[l] +=
+                pruning.alpha * pare::soft_mask_backward(pare::simd, r.mask, score_gradient,
+                                                         how->temperature, score_gradient);
             key_gradient.resize(r.mask.size());
             query_gradient.resize(r.mask.size());
         }
@@ -364,9 +358,8 @@ void network::state::backward(const batch& b, const loss_gradient& loss, const v
         if (soft) {
             for (std::size_t t = 0; t < r.carry.size(); ++t) {
                 if (!leaving_gradient.empty()) down.carry[t] += leaving_gradient[t];
-                down.carry[t] +=
-                    query_gradient[t] +
-                    (r.carry[t] > least_carry ? key_gradient[t] / r.carry[t] : 0.f);
+                down.carry[t] += query_gradient[t] +
+                                 (r.carry[t] > least_carry ? key_gradient[t] / r.carry[t] : 0.f);
             }
             carry_after = r.carry;
         }

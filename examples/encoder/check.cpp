@@ -110,8 +110,7 @@ void check_gradients(model& gradients, model& of) {
     for (std::size_t i = 0; i < w.size(); ++i)
         if (g[i].rows != w[i].rows || g[i].columns != w[i].columns)
             fail("gradient of " + w[i].name + " is " + text(g[i].rows) + " x " +
-                 text(g[i].columns) + ", expected " + text(w[i].rows) + " x " +
-                 text(w[i].columns));
+                 text(g[i].columns) + ", expected " + text(w[i].rows) + " x " + text(w[i].columns));
 }
 
 } // namespace encoder

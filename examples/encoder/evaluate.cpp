@@ -55,7 +55,7 @@ double seconds_of(network& net, const batch& b, matrix& embeddings) {
 
 matrix embed(network& net, const std::vector<sequence>& sequences, const std::string& stage,
              std::vector<token_use>* use) {
-    matrix all(static_cast<Eigen::Index>(sequences.size()), net.model().config.hidden), some;
+    matrix all(static_cast<Eigen::Index>(sequences.size()), net.outputs()), some;
     const std::vector<batch> batches = make_batches(sequences, any_number, documents);
     progress bar(stage, static_cast<std::int64_t>(batches.size()));
     Eigen::Index row = 0;
@@ -98,13 +98,16 @@ double mean_cosine(const matrix& a, const matrix& b) {
     return a.cast<double>().cwiseProduct(b.cast<double>()).rowwise().sum().mean();
 }
 
-speed compare_speed(network& dense, network& pruned, const std::vector<sequence>& sequences) {
-    constexpr std::size_t most_batches = 4;
+speed compare_speed(network& dense, network& pruned, const std::vector<sequence>& sequences,
+                    std::int64_t sequences_a_batch) {
+    // About as much work for batches of one sequence.
+    const std::size_t most_batches = sequences_a_batch < documents ? 64 : 4;
+    const auto most = most_batches * static_cast<std::size_t>(sequences_a_batch);
     constexpr int rounds = 4; // the first one warms up
     const std::vector<sequence> some(
-        sequences.begin(), sequences.begin() + static_cast<std::ptrdiff_t>(std::min(
-                                                   sequences.size(), most_batches * documents)));
-    const std::vector<batch> batches = make_batches(some, any_number, documents);
+        sequences.begin(),
+        sequences.begin() + static_cast<std::ptrdiff_t>(std::min(sequences.size(), most)));
+    const std::vector<batch> batches = make_batches(some, any_number, sequences_a_batch);
     progress bar("measure speed", rounds * static_cast<std::int64_t>(batches.size()));
     std::vector<double> of_dense, of_pruned, ratios;
     matrix out;

@@ -8,8 +8,7 @@
 
 namespace encoder {
 
-/// Embeddings of all sequences [sequences x hidden], in batches of 32. `use` as for
-/// network::forward.
+/// What network::forward gives of all sequences, a row each, in batches of 32; and `use`.
 matrix embed(network& net, const std::vector<sequence>& sequences, const std::string& stage,
              std::vector<token_use>* use = nullptr);
 
@@ -31,11 +30,12 @@ correlations correlate(const similarity_task& task, const matrix& embeddings);
 /// Mean over rows of the cosine between two sets of embeddings of length 1.
 double mean_cosine(const matrix& a, const matrix& b);
 
-/// Two models in turn on the same batches of 32 sequences.
+/// Two models in turn on the same batches.
 struct speed {
     double tokens_per_second_dense, tokens_per_second_pruned; ///< medians over rounds and batches
     double speedup;                                           ///< median of the paired ratios
 };
-speed compare_speed(network& dense, network& pruned, const std::vector<sequence>& sequences);
+speed compare_speed(network& dense, network& pruned, const std::vector<sequence>& sequences,
+                    std::int64_t sequences_a_batch = 32);
 
 } // namespace encoder

@@ -86,6 +86,20 @@ inline std::filesystem::path sibling(std::filesystem::path path) {
     return path += ".part-" + std::to_string(::getpid()) + "-" + std::to_string(next++);
 }
 
+/// Puts `complete` in the place of `folder`. If that fails, what stood there stands there again.
+inline void replace(const std::filesystem::path& complete, const std::filesystem::path& folder) {
+    if (!std::filesystem::exists(folder)) return std::filesystem::rename(complete, folder);
+    const std::filesystem::path old = sibling(folder);
+    std::filesystem::rename(folder, old);
+    std::error_code error;
+    std::filesystem::rename(complete, folder, error);
+    if (error) {
+        std::filesystem::rename(old, folder);
+        fail(folder, "cannot be replaced: ", error.message());
+    }
+    std::filesystem::remove_all(old, error);
+}
+
 /// A file or folder under construction: removed at the end, unless it has been renamed by then.
 class unfinished {
   public:

@@ -334,12 +334,8 @@ json describe_tokens(const model& m) {
     const token_pruning& t = m.tokens;
     const auto rule = std::find_if(std::begin(rules), std::end(rules),
                                    [&](const auto& r) { return r.first == t.by; });
-    return {{"by", rule->second},
-            {"numbers", t.numbers},
-            {"alpha", t.alpha},
-            {"carried", t.carried},
-            {"exits", !m.exits.empty()},
-            {"curve", std::move(curve)}};
+    return {{"by", rule->second},   {"numbers", t.numbers},      {"alpha", t.alpha},
+            {"carried", t.carried}, {"exits", !m.exits.empty()}, {"curve", std::move(curve)}};
 }
 
 json describe(const model& m, const widths& w) {
@@ -384,20 +380,6 @@ constexpr const char* companions[] = {"vocab.txt",
                                       "modules.json",
                                       "1_Pooling",
                                       "2_Normalize"};
-
-/// Puts `complete` in the place of `folder`. If that fails, what stood there stands there again.
-void replace(const path& complete, const path& folder) {
-    if (!std::filesystem::exists(folder)) return std::filesystem::rename(complete, folder);
-    const path old = detail::sibling(folder);
-    std::filesystem::rename(folder, old);
-    std::error_code error;
-    std::filesystem::rename(complete, folder, error);
-    if (error) {
-        std::filesystem::rename(old, folder);
-        fail(folder, "cannot be replaced: ", error.message());
-    }
-    std::filesystem::remove_all(old, error);
-}
 
 } // namespace
 
@@ -469,7 +451,8 @@ model load_model(const path& folder) {
         if (used.count(name)) continue;
         if (is_ours(name) && !buffers.count(name))
             fail(file.path(), "tensor '", name, "' has no place in a BERT of ", layers, " layers");
-        if (data_type_of(entry.dtype) != data_type::other) file.read(name, entry.shape); // checks it
+        if (data_type_of(entry.dtype) != data_type::other)
+            file.read(name, entry.shape); // checks it
         m.others.push_back(
             {name, entry.dtype, entry.shape, {entry.data, entry.data + entry.bytes}});
     }
@@ -514,7 +497,7 @@ void save_model(const model& m, const path& source, const path& folder) try {
             fs::copy(from / name, unfinished.path() / name, fs::copy_options::recursive);
     detail::write_text(unfinished.path() / "config.json", config);
     write_safetensors(unfinished.path() / "model.safetensors", tensors, {{"format", "pt"}});
-    replace(unfinished.path(), target);
+    detail::replace(unfinished.path(), target);
 } catch (const std::filesystem::filesystem_error& error) {
     fail(folder, "cannot be written: ", error.code().message());
 }

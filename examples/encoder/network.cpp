@@ -132,8 +132,8 @@ void network::state::fade_tokens(std::size_t l, const std::vector<float>& scores
         r.leaving[t] = r.carry[t] - left.carry[t];
     }
     if (carries())
-        leave(l, left.offsets, r.input.get<float>(left.offsets.back() * hidden()),
-              r.context.data(), r.leaving, left.gone);
+        leave(l, left.offsets, r.input.get<float>(left.offsets.back() * hidden()), r.context.data(),
+              r.leaving, left.gone);
 }
 
 matrix network::state::leaving_sums(std::size_t l, const std::vector<std::int64_t>& offsets,
@@ -194,8 +194,7 @@ float* network::state::run_layers(const batch& b, const pass& how, remaining& le
         float* const y = residual + first * d;
         embed(b, first, rows, y);
         if (input) std::copy_n(y, rows * d, input + first * d);
-        if (depth() > 0)
-            project(0, y, first, rows, tokens, blocks + slot * wide_size(), projected);
+        if (depth() > 0) project(0, y, first, rows, tokens, blocks + slot * wide_size(), projected);
     });
 
     for (std::size_t l = 0; l < depth(); ++l) {
@@ -221,8 +220,7 @@ float* network::state::run_layers(const batch& b, const pass& how, remaining& le
             fade_tokens(l, scores, how.temperature, *r, left);
         } else if (dropping && columns > 0) { // without heads nothing says who matters
             attend(l, projected, left.offsets, heads_out, of_layer);
-            std::vector<std::int64_t> kept =
-                drop_tokens(l, of_layer, residual, heads_out, left);
+            std::vector<std::int64_t> kept = drop_tokens(l, of_layer, residual, heads_out, left);
             const pare::view<float, 2> all(heads_out, tokens, columns);
             const auto stay = static_cast<Index>(kept.size());
             if (!keep) {
@@ -342,6 +340,10 @@ network& network::operator=(network&&) noexcept = default;
 
 const encoder::model& network::model() const {
     return state_->model;
+}
+
+Index network::outputs() const {
+    return model().classifier ? model().classifier->weight.rows() : model().config.hidden;
 }
 
 void network::embed(const batch& b, matrix& x) {

@@ -44,7 +44,7 @@ struct learning {
 
 /// What one step of learning finds.
 struct gradients {
-    encoder::model weights; ///< of the model's shapes; added to
+    encoder::model weights;         ///< of the model's shapes; added to
     std::vector<double> thresholds; ///< added to
     std::vector<double> left;       ///< by layer, the share of tokens that is left behind it
     /// By layer, what the weighted sum of the shares left grows by with its threshold, were the
@@ -89,6 +89,8 @@ class network {
     network& operator=(network&&) noexcept;
 
     const encoder::model& model() const;
+    /// Columns of what forward() gives.
+    Eigen::Index outputs() const;
 
     void embed(const batch& b, matrix& x);
     /// `scores` [tokens] gets the attention that tokens receive, relative to the mean (1), or is

@@ -30,7 +30,8 @@ struct record {
     matrix context;
     // To learn, also:
     pare::workspace input;
-    std::vector<std::int64_t> offsets, kept; // of the tokens that come in; those that stay, if not all
+    std::vector<std::int64_t> offsets,
+        kept; // of the tokens that come in; those that stay, if not all
     // Of soft tokens, what comes in of them, its logarithm, their masks, and what leaves.
     std::vector<float> carry, key_bias, mask, leaving;
 };

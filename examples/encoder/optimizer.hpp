@@ -11,8 +11,8 @@ namespace encoder {
 /// Learning rates of a step and what does not change between steps.
 struct step_size {
     double rate, threshold_rate;
-    double decay = 0.01;     ///< of matrices, not of biases and normalisations; times the rate
-    double longest = 1;      ///< gradients of the weights longer than this are scaled down to it
+    double decay = 0.01; ///< of matrices, not of biases and normalisations; times the rate
+    double longest = 1;  ///< gradients of the weights longer than this are scaled down to it
     double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
 };
 

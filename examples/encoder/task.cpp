@@ -6,8 +6,8 @@
 namespace encoder {
 namespace {
 
-double classify(const dataset& data, const std::vector<std::size_t>& examples,
-                const matrix& logits, matrix& gradient) {
+double classify(const dataset& data, const std::vector<std::size_t>& examples, const matrix& logits,
+                matrix& gradient) {
     double sum = 0;
     const auto n = static_cast<float>(examples.size());
     for (std::size_t i = 0; i < examples.size(); ++i) {
@@ -61,8 +61,9 @@ std::vector<double> cosines(const std::vector<scored_pair>& pairs) {
 } // namespace
 
 int dataset::classes() const {
-    return targets.empty() ? 0
-                           : 1 + static_cast<int>(*std::max_element(targets.begin(), targets.end()));
+    return targets.empty()
+               ? 0
+               : 1 + static_cast<int>(*std::max_element(targets.begin(), targets.end()));
 }
 
 dataset read_dataset(task_kind kind, const std::filesystem::path& file, const tokenizer& words,

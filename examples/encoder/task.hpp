@@ -19,7 +19,8 @@ struct dataset {
     std::vector<sequence> texts; ///< of similarity, 2 i and 2 i + 1 belong together
     std::vector<double> targets; ///< classes; cosines from 0 to 1 of pairs; empty to distill
     matrix teacher;              ///< to distill: the texts' embeddings
-    std::optional<similarity_task> pairs; ///< similarity, or where distilled embeddings are measured
+    std::optional<similarity_task>
+        pairs; ///< similarity, or where distilled embeddings are measured
 
     std::size_t texts_each() const { return kind == task_kind::similarity ? 2 : 1; }
     std::size_t size() const { return texts.size() / texts_each(); }

@@ -13,8 +13,6 @@
 namespace encoder {
 namespace {
 
-
-
 /// What is left of a batch, with its residual stream.
 struct stream {
     batch tokens;
@@ -127,18 +125,21 @@ token_pruning schedule(network& net, const std::vector<sequence>& text, token_pr
     return found;
 }
 
+void add_exits(model& m) {
+    m.exits.clear();
+    for (const layer& y : m.layers)
+        m.exits.push_back(
+            {matrix::Identity(m.config.hidden, m.config.hidden + y.query.weight.rows()),
+             vector::Zero(m.config.hidden)});
+}
+
 void fit_exits(network& net, const std::vector<sequence>& text) {
     const model& m = net.model();
-    const auto hidden = static_cast<int>(m.config.hidden);
-    const auto inputs = [&](std::size_t l) { // and the heads' outputs
-        return hidden + m.layers[l].query.weight.rows();
-    };
+    model with = m;
+    add_exits(with);
     std::vector<pare::least_squares> statistics;
-    std::vector<dense> exits;
-    for (std::size_t l = 0; l < m.layers.size(); ++l) {
-        statistics.emplace_back(inputs(l), hidden);
-        exits.push_back({matrix::Identity(hidden, inputs(l)), vector::Zero(hidden)});
-    }
+    for (const dense& exit : with.exits)
+        statistics.emplace_back(exit.weight.cols(), exit.weight.rows());
     const std::vector<batch> batches = make_batches(text, forward_tokens, any_number);
     progress bar("exits", static_cast<std::int64_t>(batches.size()));
     for (const batch& b : batches) {
@@ -147,19 +148,19 @@ void fit_exits(network& net, const std::vector<sequence>& text) {
         net.embed(b, x);
         for (std::size_t l = 0; l < m.layers.size(); ++l) {
             net.attention(l, x, b, context);
-            seen.emplace_back(x.rows(), inputs(l)) << x, context;
+            seen.emplace_back(x.rows(), x.cols() + context.cols()) << x, context;
             net.attention_output(l, context, x);
             net.activation(l, x, active);
             net.output(l, active, x);
         }
-        for (std::size_t l = 0; l < m.layers.size(); ++l)
-            statistics[l].add(pare::simd, seen[l], x);
+        for (std::size_t l = 0; l < m.layers.size(); ++l) statistics[l].add(pare::simd, seen[l], x);
         bar.advance();
     }
     constexpr double ridge = 1e-3;
     for (std::size_t l = 0; l < m.layers.size(); ++l)
-        pare::reconstruct(pare::simd, statistics[l], exits[l].weight, exits[l].bias, ridge);
-    net.update([&](model& changed) { changed.exits = std::move(exits); });
+        pare::reconstruct(pare::simd, statistics[l], with.exits[l].weight, with.exits[l].bias,
+                          ridge);
+    net.update([&](model& changed) { changed.exits = std::move(with.exits); });
 }
 
 token_pruning schedule_for(network& net, const std::vector<sequence>& text, token_pruning::rule by,

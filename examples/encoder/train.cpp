@@ -38,18 +38,6 @@ std::vector<std::size_t> shuffled(std::size_t n, std::initializer_list<std::uint
     return order;
 }
 
-std::vector<sequence> sample_of(const dataset& data, std::uint64_t seed) {
-    constexpr std::size_t tokens = 32768;
-    std::vector<sequence> sample;
-    std::size_t sum = 0;
-    for (const std::size_t i : shuffled(data.texts.size(), {seed})) {
-        if (sum >= tokens) break;
-        sample.push_back(data.texts[i]);
-        sum += sample.back().size();
-    }
-    return sample;
-}
-
 double share_of(network& net, const std::vector<sequence>& text) {
     std::vector<token_use> use;
     matrix outputs;
@@ -120,8 +108,20 @@ double scale_thresholds(network& net, const std::vector<sequence>& text, double 
     return share_at(high);
 }
 
+std::vector<sequence> trainer::sample(const dataset& data, std::uint64_t seed) {
+    constexpr std::size_t tokens = 32768;
+    std::vector<sequence> some;
+    std::size_t sum = 0;
+    for (const std::size_t i : shuffled(data.texts.size(), {seed})) {
+        if (sum >= tokens) break;
+        some.push_back(data.texts[i]);
+        sum += some.back().size();
+    }
+    return some;
+}
+
 trainer::trainer(network& net, const dataset& data, recipe how)
-    : net_(net), data_(data), how_(std::move(how)), sample_(sample_of(data, how_.seed)),
+    : net_(net), data_(data), how_(std::move(how)), sample_(sample(data, how_.seed)),
       optimizer_(net.model()), found_{zeros_like(net.model()), {}, {}, {}}, lambda_(how_.lambda) {}
 
 void trainer::begin_stage() {
@@ -148,7 +148,8 @@ void trainer::begin_stage() {
 }
 
 void trainer::fit_to_target() {
-    if (how_.target && !net_.tokens().numbers.empty())
+    if (how_.target && !net_.tokens().numbers.empty() &&
+        net_.tokens().by == token_pruning::rule::threshold)
         scale_thresholds(net_, sample_, *how_.target);
 }
 
@@ -241,12 +242,13 @@ void trainer::learn_epoch() {
         token_pruning p = net_.tokens();
         if (s == stage::soft && how_.target) free_of_price();
         net_.update([&](model& m) {
-            optimizer_.step(m, p.numbers, found_,
-                            {how_.rate * scale,
-                             s == stage::soft ? how_.threshold_rate * std::min(1., 2 - 2 * done)
-                                              : 0});
+            optimizer_.step(
+                m, p.numbers, found_,
+                {how_.rate * scale,
+                 s == stage::soft ? how_.threshold_rate * std::min(1., 2 - 2 * done) : 0});
         });
-        if (s == stage::hard && how_.target && !p.numbers.empty()) {
+        if (s == stage::hard && how_.target && !p.numbers.empty() &&
+            p.by == token_pruning::rule::threshold) {
             // Scores move as weights are learned; the budget is kept by a common factor.
             const double factor = std::exp(0.1 * (share - *how_.target) / *how_.target);
             for (double& t : p.numbers) t *= factor;
@@ -261,10 +263,109 @@ void trainer::learn_epoch() {
     }
     if (s == stage::finetune) net_.set_token_pruning(pruning);
     soft_share_ = share_last;
-    report_ = fmt::format("{} {} of {}: loss {:.5f}, share of multiply-adds {:.3f}, {:.0f} s",
-                          name_of(s), epoch_ + 1, how_.epochs[at_],
-                          loss_sum / static_cast<double>(steps),
-                          share_sum / static_cast<double>(steps), bar.seconds());
+    report_ =
+        fmt::format("{} {} of {}: loss {:.5f}, share of multiply-adds {:.3f}, {:.0f} s", name_of(s),
+                    epoch_ + 1, how_.epochs[at_], loss_sum / static_cast<double>(steps),
+                    share_sum / static_cast<double>(steps), bar.seconds());
+}
+
+/// What must be the same for a run to go on.
+nlohmann::json trainer::arguments() const {
+    std::vector<const char*> stages;
+    for (const stage s : how_.stages) stages.push_back(name_of(s));
+    std::uint64_t hash = 14695981039346656037u; // FNV-1a of all ids
+    for (const sequence& text : data_.texts)
+        for (const std::int32_t id : text)
+            hash = (hash ^ static_cast<std::uint64_t>(id)) * 1099511628211u;
+    return {{"stages", stages},
+            {"epochs", how_.epochs},
+            {"target", how_.target.value_or(-1)},
+            {"lambda", how_.lambda},
+            {"temperature", how_.temperature},
+            {"rate", how_.rate},
+            {"threshold_rate", how_.threshold_rate},
+            {"exits", how_.exits},
+            {"carried", net_.tokens().carried},
+            {"rule", static_cast<int>(net_.tokens().by)},
+            {"batch", how_.batch},
+            {"seed", how_.seed},
+            {"texts", data_.texts.size()},
+            {"text", hash}};
+}
+
+std::vector<std::pair<std::string, model*>> trainer::checkpointed(model& current) {
+    return {{"weights", &current},
+            {"first moments", &optimizer_.state.first},
+            {"second moments", &optimizer_.state.second}};
+}
+
+void trainer::save(const std::filesystem::path& folder) try {
+    const adamw::moments& moments = optimizer_.state;
+    nlohmann::json state = {{"arguments", arguments()},
+                            {"stage", at_},
+                            {"epoch", epoch_},
+                            {"lambda", lambda_},
+                            {"soft_share", soft_share_},
+                            {"gap", gap_ ? nlohmann::json(*gap_) : nlohmann::json()},
+                            {"left", found_.left},
+                            {"numbers", net_.tokens().numbers},
+                            {"exits", !net_.model().exits.empty()},
+                            {"steps", moments.steps},
+                            {"first", moments.first_of_thresholds},
+                            {"second", moments.second_of_thresholds}};
+    std::vector<tensor> tensors;
+    model current = net_.model();
+    for (const auto& [prefix, m] : checkpointed(current))
+        for (const weight& w : weights(*m))
+            tensors.push_back(
+                make_tensor(prefix + "/" + w.name, {w.rows, w.columns}, w.data, data_type::f32));
+    const detail::unfinished unfinished(folder);
+    std::filesystem::create_directories(unfinished.path());
+    detail::write_text(unfinished.path() / "state.json", state.dump(1) + '\n');
+    write_safetensors(unfinished.path() / "weights.safetensors", tensors);
+    detail::replace(unfinished.path(), folder);
+} catch (const std::filesystem::filesystem_error& error) {
+    detail::fail(folder, "cannot be written: ", error.code().message());
+}
+
+void trainer::resume(const std::filesystem::path& folder) {
+    const std::filesystem::path file = folder / "state.json";
+    const nlohmann::json state = detail::parse_json(file, detail::read_text(file));
+    try {
+        const nlohmann::json mine = arguments(), &its = state.at("arguments");
+        for (const auto& [key, value] : mine.items())
+            if (its.at(key) != value)
+                detail::fail(folder, "is of a run whose ", key, " is ", its.at(key), ", not ",
+                             value, "; remove it to begin anew");
+        at_ = state.at("stage");
+        epoch_ = state.at("epoch");
+        if (at_ > how_.stages.size()) detail::fail(file, "stage is ", at_);
+        lambda_ = state.at("lambda");
+        soft_share_ = state.at("soft_share");
+        if (!state.at("gap").is_null()) gap_ = state.at("gap").get<double>();
+        model current = net_.model();
+        if (state.at("exits").get<bool>() && current.exits.empty()) add_exits(current);
+        optimizer_ = adamw(current);
+        found_ = {zeros_like(current), {}, state.at("left"), {}};
+        optimizer_.state.steps = state.at("steps");
+        optimizer_.state.first_of_thresholds = state.at("first").get<std::vector<double>>();
+        optimizer_.state.second_of_thresholds = state.at("second").get<std::vector<double>>();
+        const safetensors_file tensors(folder / "weights.safetensors");
+        for (const auto& [prefix, m] : checkpointed(current))
+            for (const weight& w : weights(*m)) {
+                const std::vector<float> values =
+                    tensors.read(prefix + "/" + w.name, {w.rows, w.columns});
+                std::copy(values.begin(), values.end(), w.data);
+            }
+        token_pruning p = net_.tokens();
+        p.numbers = state.at("numbers").get<std::vector<double>>();
+        net_.update([&](model& m) { m = std::move(current); });
+        net_.set_token_pruning(p);
+    } catch (const nlohmann::json::exception& e) {
+        detail::fail(file, "is not a checkpoint's: ", e.what());
+    } catch (const std::invalid_argument& e) {
+        detail::fail(file, e.what());
+    }
 }
 
 } // namespace encoder

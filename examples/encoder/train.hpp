@@ -5,6 +5,8 @@
 #include "task.hpp"
 #include "tokens.hpp"
 
+#include <nlohmann/json.hpp>
+
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -46,9 +48,12 @@ class trainer {
     void epoch();
 
     /// Everything that the next epochs depend on, in a folder that appears when it is complete.
-    void save(const std::filesystem::path& folder) const;
+    void save(const std::filesystem::path& folder);
     /// Goes on from save(). Throws file_error for a folder that is damaged or of another run.
     void resume(const std::filesystem::path& folder);
+
+    /// Some of the data's texts, for shares and exits.
+    static std::vector<sequence> sample(const dataset& data, std::uint64_t seed);
 
     /// A sentence about the last epoch.
     const std::string& report() const { return report_; }
@@ -59,11 +64,13 @@ class trainer {
   private:
     void begin_stage();
     void learn_epoch();
+    /// Models whose weights a checkpoint holds, by name.
+    std::vector<std::pair<std::string, model*>> checkpointed(model& current);
     void free_of_price();
     void follow_line(double excess, token_pruning& p) const;
     void fit_to_target();
     double hard_share(double alpha);
-    std::string fingerprint() const;
+    nlohmann::json arguments() const;
 
     network& net_;
     const dataset& data_;

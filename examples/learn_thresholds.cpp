@@ -1,0 +1,442 @@
+// Learns which tokens a BERT-type encoder can drop, layer by layer, for a task or for its
+// embeddings as they are; writes the model with its thresholds, loads it again, checks it, and
+// reports.
+#include "encoder/progress.hpp"
+#include "encoder/report.hpp"
+#include "encoder/train.hpp"
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+#include <fmt/ranges.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <numeric>
+#include <random>
+
+namespace {
+
+namespace fs = std::filesystem;
+using namespace encoder;
+using rule = token_pruning::rule;
+
+/// What becomes of a token that leaves.
+enum class leaving {
+    guessed, ///< counts in the mean as what it would have become, as far as an exit can tell
+    carried, ///< counts in the mean as what it was
+    gone
+};
+
+struct arguments {
+    fs::path model, train, dev, evaluate, out, json;
+    task_kind task = task_kind::distill;
+    recipe how;
+    leaving dropped = leaving::guessed;
+    double alpha = 1;
+    bool baselines = false;
+    int threads = 0;
+};
+
+/// Returns an exit status where the program ends here (--help, bad arguments).
+std::optional<int> parse(int argc, char** argv, arguments& a) {
+    CLI::App app("Learns thresholds by which a BERT-type encoder drops tokens while it runs, and "
+                 "weights that suit them.");
+    app.option_defaults()->always_capture_default();
+    app.add_option("--model", a.model, "folder with config.json, model.safetensors and vocab.txt")
+        ->required();
+    app.add_option("--task", a.task, "classify, similarity or distill")
+        ->transform(
+            CLI::Transformer(std::map<std::string, task_kind>{{"classify", task_kind::classify},
+                                                              {"similarity", task_kind::similarity},
+                                                              {"distill", task_kind::distill}}))
+        ->default_str("distill");
+    app.add_option("--train", a.train,
+                   "distill: text, a document a line; classify: label, text[, text]; similarity: "
+                   "score, text, text, by tabs")
+        ->required();
+    app.add_option("--dev", a.dev, "to measure the curve on; as --train, or pairs to distill");
+    app.add_option("--evaluate", a.evaluate, "to measure the result on; as --dev");
+    app.add_option("--stage", a.how.stages, "calibrate, finetune, soft, hard, by commas")
+        ->delimiter(',')
+        ->transform(CLI::Transformer(std::map<std::string, stage>{{"calibrate", stage::calibrate},
+                                                                  {"finetune", stage::finetune},
+                                                                  {"soft", stage::soft},
+                                                                  {"hard", stage::hard}}))
+        ->default_str("soft,hard to distill, else finetune,soft,hard");
+    app.add_option("--epochs", a.how.epochs, "of each stage but calibrate, by commas")
+        ->delimiter(',')
+        ->default_str("2 each");
+    app.add_option("--target-macs", a.how.target,
+                   "share of the dense multiply-adds to reach; finds lambda by itself")
+        ->default_str("0.5 without --lambda");
+    app.add_option("--lambda", a.how.lambda, "fixed price of all tokens in the loss");
+    app.add_option("--temperature", a.how.temperature, "of the soft masks in the end");
+    app.add_option("--alpha", a.alpha, "multiplies all thresholds of the written model");
+    app.add_option("--dropped", a.dropped,
+                   "what a dropped token counts for in mean pooling: guessed, carried or gone")
+        ->transform(CLI::Transformer(std::map<std::string, leaving>{
+            {"guessed", leaving::guessed}, {"carried", leaving::carried}, {"gone", leaving::gone}}))
+        ->default_str("guessed");
+    app.add_option("--rate", a.how.rate, "learning rate of weights");
+    app.add_option("--threshold-rate", a.how.threshold_rate, "learning rate of thresholds");
+    app.add_option("--batch", a.how.batch, "examples of a step");
+    app.add_option("--seed", a.how.seed, "of the order of examples");
+    app.add_flag("--baselines", a.baselines,
+                 "also train with other rules for as long: top-k, a fixed schedule, thresholds "
+                 "calibrated and set by hand");
+    app.add_option("--threads", a.threads, "0: as many as there are processors");
+    app.add_option("--out", a.out, "folder to write")->default_str("MODEL-tokens, in this folder");
+    app.add_option("--json", a.json, "file to write the report to");
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& e) {
+        if (e.get_exit_code() == 0) return app.exit(e); // --help
+        fmt::print(stderr, "learn_thresholds: {}\n", e.what());
+        return 2;
+    }
+    return std::nullopt;
+}
+
+/// Everything that can be known to be wrong before the work begins, and what is left to default.
+void check(arguments& a) {
+    recipe& how = a.how;
+    const auto refuse = [](const char* option, double value, const char* expected) {
+        throw std::invalid_argument(fmt::format("{} is {}, expected {}", option, value, expected));
+    };
+    if (how.target && !(*how.target > 0 && *how.target <= 1))
+        refuse("--target-macs", *how.target, "a share in (0, 1]");
+    for (const auto& [option, value] :
+         {std::pair("--lambda", how.lambda), std::pair("--alpha", a.alpha),
+          std::pair("--threads", static_cast<double>(a.threads))})
+        if (!(value >= 0 && std::isfinite(value))) refuse(option, value, "a number >= 0");
+    for (const auto& [option, value] :
+         {std::pair("--temperature", how.temperature), std::pair("--rate", how.rate),
+          std::pair("--threshold-rate", how.threshold_rate),
+          std::pair("--batch", static_cast<double>(how.batch))})
+        if (!(value > 0 && std::isfinite(value))) refuse(option, value, "a number > 0");
+    if (how.target && how.lambda > 0)
+        throw std::invalid_argument("--target-macs finds lambda by itself, so not both");
+    if (!how.target && how.lambda == 0) how.target = 0.5;
+    if (how.stages.empty()) {
+        how.stages = {stage::soft, stage::hard};
+        if (a.task != task_kind::distill) how.stages.insert(how.stages.begin(), stage::finetune);
+    }
+    const auto learned = static_cast<std::size_t>(std::count_if(
+        how.stages.begin(), how.stages.end(), [](stage s) { return s != stage::calibrate; }));
+    if (how.epochs.empty()) how.epochs.assign(learned, 2);
+    if (how.epochs.size() != learned)
+        throw std::invalid_argument(fmt::format("--epochs has {} numbers for {} stages that learn",
+                                                how.epochs.size(), learned));
+    for (const int epochs : how.epochs)
+        if (epochs < 1) refuse("--epochs", epochs, "1 or more");
+    for (std::size_t i = 0; i < how.stages.size(); ++i)
+        if (how.stages[i] == stage::calibrate)
+            how.epochs.insert(how.epochs.begin() + static_cast<std::ptrdiff_t>(i), 1);
+    how.exits = a.dropped == leaving::guessed;
+    if (a.out.empty()) a.out = name_beside(a.model, "-tokens");
+    check_model_output("--out", a.out, a.model);
+    check_output("--json", a.json);
+}
+
+/// A classifier of small random weights, instead of one that the model may have for other classes.
+void add_classifier(model& m, int classes, std::uint64_t seed) {
+    if (m.classifier && m.classifier->weight.rows() == classes) return;
+    m.others.erase(
+        std::remove_if(m.others.begin(), m.others.end(),
+                       [](const tensor& t) { return t.name.rfind("classifier.", 0) == 0; }),
+        m.others.end());
+    std::mt19937_64 random(seed);
+    m.classifier = dense{matrix(classes, m.config.hidden), vector::Zero(classes)};
+    float* const w = m.classifier->weight.data();
+    for (Eigen::Index i = 0; i < m.classifier->weight.size(); ++i)
+        w[i] = 0.04f * (static_cast<float>(random() >> 40) * 0x1p-24f - 0.5f);
+}
+
+/// The last of every `each` examples, out of `from`, to measure on.
+dataset hold_out(dataset& from, std::size_t each) {
+    dataset held{from.kind, {}, {}, {}, {}}, rest = held;
+    const std::size_t texts = from.texts_each();
+    for (std::size_t i = 0; i < from.size(); ++i) {
+        dataset& to = i % each == each - 1 ? held : rest;
+        for (std::size_t t = 0; t < texts; ++t) to.texts.push_back(from.texts[i * texts + t]);
+        if (!from.targets.empty()) to.targets.push_back(from.targets[i]);
+    }
+    if (held.texts.empty())
+        throw std::invalid_argument(
+            fmt::format("{} examples are too few to hold some out; give --evaluate", from.size()));
+    from = std::move(rest);
+    return held;
+}
+
+/// All epochs that a checkpoint does not have yet.
+void run(trainer& t, const fs::path& checkpoint, const std::string& name) {
+    if (fs::exists(checkpoint)) {
+        t.resume(checkpoint);
+        fmt::print(stderr, "{}: goes on from {}\n", name, checkpoint.string());
+    }
+    while (!t.done()) {
+        t.epoch();
+        t.save(checkpoint);
+        fmt::print(stderr, "{}: {}\n", name, t.report());
+    }
+}
+
+struct measured {
+    double metric, macs_ratio;
+    std::vector<double> kept; // a layer each, share of all tokens
+};
+measured measure_at(network& net, const dataset& data) {
+    std::vector<token_use> use;
+    measured m{measure(net, data, &use), 0, {}};
+    m.macs_ratio =
+        token_macs(net.model(), use) / dense_token_macs(net.model(), measured_texts(data));
+    for (const token_use& u : use)
+        m.kept.push_back(static_cast<double>(u.kept) / static_cast<double>(use[0].attending));
+    return m;
+}
+
+struct baseline {
+    std::string name;
+    measured result;
+};
+
+/// The stages that do not drop tokens, and the others.
+std::pair<recipe, recipe> split(const recipe& how) {
+    recipe first = how, rest = how;
+    for (recipe* part : {&first, &rest}) {
+        part->stages.clear();
+        part->epochs.clear();
+    }
+    for (std::size_t i = 0; i < how.stages.size(); ++i) {
+        recipe& to = how.stages[i] == stage::finetune && rest.stages.empty() ? first : rest;
+        to.stages.push_back(how.stages[i]);
+        to.epochs.push_back(how.epochs[i]);
+    }
+    return {first, rest};
+}
+
+/// Other rules for which tokens stay, with as many epochs to get used to them.
+std::vector<baseline> train_baselines(const model& dense, const dataset& train,
+                                      const dataset& evaluate, recipe how, bool carried,
+                                      const fs::path& checkpoints) {
+    const int epochs = std::accumulate(how.epochs.begin(), how.epochs.end(), 0);
+    how.stages = {stage::hard};
+    how.epochs = {epochs};
+    std::vector<baseline> found;
+    const std::vector<sequence> sample = trainer::sample(train, how.seed);
+    for (const char* name : {"calibrated", "hand-set", "top-k", "schedule"}) {
+        const std::string which = name;
+        network net(dense);
+        token_pruning p;
+        if (which == "hand-set") {
+            for (std::size_t l = 0; l < dense.layers.size(); ++l)
+                p.numbers.push_back(static_cast<double>(l + 1) /
+                                    static_cast<double>(dense.layers.size()));
+            net.set_token_pruning(p);
+            scale_thresholds(net, sample, *how.target);
+            p = net.tokens();
+        } else {
+            p = schedule_for(net, sample,
+                             which == "calibrated" ? rule::threshold
+                             : which == "top-k"    ? rule::share
+                                                   : rule::count,
+                             *how.target);
+        }
+        p.carried = carried;
+        net.set_token_pruning(p);
+        trainer t(net, train, how);
+        run(t, checkpoints / name, name);
+        found.push_back({name, measure_at(net, evaluate)});
+    }
+    return found;
+}
+
+struct results {
+    double metric_dense;
+    measured pruned;
+    speed at_32, at_1;
+    std::optional<double> gap;
+    std::vector<double> thresholds;
+    std::vector<operating_point> curve;
+    std::vector<baseline> baselines;
+    double seconds;
+    std::size_t tokens;
+};
+
+nlohmann::ordered_json to_json(const results& r) {
+    const auto seconds = [&](double tokens_per_second) {
+        return static_cast<double>(r.tokens) / tokens_per_second;
+    };
+    nlohmann::ordered_json report;
+    report["metric_dense"] = number(r.metric_dense);
+    report["metric_pruned"] = number(r.pruned.metric);
+    report["macs_ratio"] = r.pruned.macs_ratio;
+    report["tokens_kept"] = r.pruned.kept;
+    report["seconds_dense"] = seconds(r.at_32.tokens_per_second_dense);
+    report["seconds_pruned"] = seconds(r.at_32.tokens_per_second_pruned);
+    report["speedup"] = r.at_32.speedup;
+    report["speedup_batch_1"] = r.at_1.speedup;
+    report["soft_hard_gap"] = number(r.gap.value_or(NAN));
+    report["thresholds"] = r.thresholds;
+    report["curve"] = nlohmann::json::array();
+    for (const operating_point& p : r.curve)
+        report["curve"].push_back(
+            {{"alpha", p.alpha}, {"macs_ratio", p.macs_ratio}, {"metric", number(p.metric)}});
+    report["baselines"] = nlohmann::json::array();
+    for (const baseline& b : r.baselines)
+        report["baselines"].push_back({{"name", b.name},
+                                       {"macs_ratio", b.result.macs_ratio},
+                                       {"metric", number(b.result.metric)}});
+    report["seconds_total"] = r.seconds;
+    report["peak_rss_mb"] = peak_memory_mb();
+    report["threads"] = threads();
+    return report;
+}
+
+void print(const results& r, const char* metric, const fs::path& out) {
+    fmt::print("\nlayer  threshold  tokens kept\n");
+    for (std::size_t l = 0; l < r.thresholds.size(); ++l) {
+        constexpr int width = 20;
+        std::string bar(width, '.');
+        std::fill_n(bar.begin(), std::lround(width * r.pruned.kept[l]), '#');
+        fmt::print("{:>5}  {:>9.3f}  {} {:>5.1f} %\n", l, r.thresholds[l], bar,
+                   100 * r.pruned.kept[l]);
+    }
+    fmt::print("\n{:<12}{:>8}{:>15}{:>10}\n", "", "alpha", "share of MACs", metric);
+    fmt::print("{:<12}{:>8}{:>15.3f}{:>10.2f}\n", "dense", "", 1., 100 * r.metric_dense);
+    for (const operating_point& p : r.curve)
+        fmt::print("{:<12}{:>8.2f}{:>15.3f}{:>10.2f}\n", "learned", p.alpha, p.macs_ratio,
+                   100 * p.metric);
+    for (const baseline& b : r.baselines)
+        fmt::print("{:<12}{:>8}{:>15.3f}{:>10.2f}\n", b.name, "", b.result.macs_ratio,
+                   100 * b.result.metric);
+    fmt::print("\nresult                 {:.2f} of {:.2f} at {:.3f} of the multiply-adds\n",
+               100 * r.pruned.metric, 100 * r.metric_dense, r.pruned.macs_ratio);
+    fmt::print("speedup                {:.3f} in batches of 32, {:.3f} one by one, of {:.3f} that "
+               "the MACs allow\n",
+               r.at_32.speedup, r.at_1.speedup, 1 / r.pruned.macs_ratio);
+    if (r.gap) fmt::print("soft to hard           {:+.3f} of the multiply-adds\n", *r.gap);
+    fmt::print(
+        "seconds                {:.1f}\npeak memory            {:.0f} MB\nwritten              "
+        "  {}\n",
+        r.seconds, peak_memory_mb(), out.string());
+}
+
+void run(arguments& a) {
+    const progress whole("", 1); // a clock
+    model original = load_model(a.model);
+    const config& shape = original.config;
+    const tokenizer words(a.model / "vocab.txt", shape.lower_case, shape.vocabulary);
+    original.tokens = {};
+    original.exits.clear();
+    original.curve.clear();
+
+    dataset train = read_dataset(a.task, a.train, words, shape);
+    const task_kind measured_as =
+        a.task == task_kind::distill ? task_kind::similarity : a.task; // pairs
+    std::optional<dataset> dev, evaluate;
+    if (!a.dev.empty()) dev = read_dataset(measured_as, a.dev, words, shape);
+    if (!a.evaluate.empty()) evaluate = read_dataset(measured_as, a.evaluate, words, shape);
+    if (!evaluate) evaluate = dev ? dev : hold_out(train, 10);
+    if (!dev) dev = evaluate;
+    if (a.task == task_kind::classify) {
+        const int classes = std::max({train.classes(), dev->classes(), evaluate->classes(), 2});
+        add_classifier(original, classes, a.how.seed);
+    } else {
+        original.classifier.reset();
+    }
+    if (a.task == task_kind::distill) {
+        network teacher(original);
+        train.teacher = embed(teacher, train.texts, "teacher");
+        for (dataset* data : {&*dev, &*evaluate})
+            if (!data->pairs) data->teacher = embed(teacher, data->texts, "teacher");
+    }
+
+    const fs::path checkpoints = a.out.string() + ".checkpoint";
+    fs::create_directories(checkpoints);
+    const auto [without, with] = split(a.how);
+    network dense(original);
+    if (!without.stages.empty()) {
+        trainer first(dense, train, without);
+        run(first, checkpoints / "finetune", "fine-tuning");
+    }
+    network net(dense.model());
+    token_pruning p;
+    p.carried = a.dropped != leaving::gone;
+    net.set_token_pruning(p);
+    results r{};
+    if (!with.stages.empty()) {
+        trainer second(net, train, with);
+        run(second, checkpoints / "learned", "thresholds");
+        r.gap = second.soft_hard_gap();
+    }
+    if (a.baselines && with.target)
+        r.baselines = train_baselines(dense.model(), train, *evaluate, with, p.carried,
+                                      checkpoints / "baselines");
+
+    // The curve, and the result at the alpha asked for.
+    p = net.tokens();
+    r.thresholds = p.numbers;
+    if (!p.numbers.empty())
+        for (const double alpha : {0., 0.5, 0.7, 0.8, 0.9, 1., 1.1, 1.25, 1.5, 2.}) {
+            p.alpha = alpha;
+            net.set_token_pruning(p);
+            const measured at = measure_at(net, *dev);
+            r.curve.push_back({alpha, at.macs_ratio, at.metric});
+        }
+    p.alpha = a.alpha;
+    net.set_token_pruning(p);
+    model result = net.model();
+    result.tokens = p;
+    result.curve = r.curve;
+
+    // What is written and loaded again must say what was measured.
+    const temporary_folder candidate{a.out.string() + ".unverified"};
+    save_model(result, a.model, candidate.path);
+    network written(load_model(candidate.path));
+    r.pruned = measure_at(written, *evaluate);
+    r.metric_dense = measure(dense, *evaluate);
+    const matrix learned_outputs = embed(net, measured_texts(*evaluate), "verify, learned");
+    const matrix outputs = embed(written, measured_texts(*evaluate), "verify, written");
+    const bool exact = original.stored_as == data_type::f32;
+    if (exact && learned_outputs != outputs)
+        throw std::runtime_error(fmt::format("the written model's outputs differ by {:.2e}",
+                                             (learned_outputs - outputs).cwiseAbs().maxCoeff()));
+    r.at_32 = compare_speed(dense, written, measured_texts(*evaluate));
+    r.at_1 = compare_speed(dense, written, measured_texts(*evaluate), 1);
+    for (const sequence& s : measured_texts(*evaluate)) r.tokens += s.size();
+    r.seconds = whole.seconds();
+
+    // The model before the report, so that a report always has its model.
+    save_model(result, a.model, a.out);
+    if (!a.json.empty()) write_json(a.json, to_json(r));
+    print(r,
+          evaluate->pairs                 ? "Spearman"
+          : a.task == task_kind::classify ? "accuracy"
+                                          : "cosine",
+          a.out);
+    fs::remove_all(checkpoints);
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    arguments a;
+    if (const auto status = parse(argc, argv, a)) return *status;
+    try {
+        check(a);
+#ifdef _OPENMP
+        if (a.threads > 0) omp_set_num_threads(a.threads);
+#endif
+        run(a);
+    } catch (const std::exception& e) {
+        fmt::print(stderr, "learn_thresholds: {}\n", e.what());
+        return 2;
+    }
+    return 0;
+}
