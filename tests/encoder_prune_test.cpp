@@ -1,13 +1,10 @@
 // The pruning pipeline on a small model, and prune_encoder as a user runs it: good input and bad.
 #include "encoder_fixtures.hpp"
+#include "encoder_program.hpp"
 #include "support.hpp"
 
 #include <encoder/evaluate.hpp>
 #include <encoder/prune.hpp>
-
-#include <sys/wait.h>
-
-#include <fstream>
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -15,6 +12,7 @@
 
 namespace fs = std::filesystem;
 using namespace encoder;
+using programs::read, programs::write;
 
 namespace {
 
@@ -49,56 +47,6 @@ network::masks factors(const pare::search_result& masks) {
     }
     return all;
 }
-
-void write(const fs::path& path, const std::string& text) {
-    std::ofstream(path, std::ios::binary) << text;
-}
-
-std::string read(const fs::path& path) {
-    std::ifstream in(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
-}
-
-/// prune_encoder in a folder of its own, with a copy of the small model and some text.
-struct program {
-    fixtures::scratch_folder folder;
-    std::string output, errors;
-
-    program() {
-        fs::copy(fixtures::path("tiny_bert"), folder / "model", fs::copy_options::recursive);
-        std::string documents, pairs;
-        const std::vector<std::string> words = {"the",   "quick", "brown", "fox",
-                                                "jumps", "over",  "lazy",  "dogs"};
-        for (std::size_t i = 0; i < 40; ++i) {
-            std::string text;
-            for (std::size_t j = 0; j <= i % 9; ++j)
-                text += words[(i * 5 + j * j) % words.size()] + " ";
-            documents += text + "\n";
-            pairs += std::to_string(i % 6) + "\t" + text + "\t" + words[i % words.size()] + "\n";
-        }
-        write(folder / "text", documents);
-        write(folder / "pairs", pairs);
-    }
-
-    int run(const std::string& arguments) {
-        const std::string command = "cd '" + folder.path().string() +
-                                    "' && '" PARE_PRUNE_ENCODER "' " + arguments +
-                                    " >stdout 2>stderr </dev/null";
-        const int status = std::system(command.c_str());
-        output = read(folder / "stdout");
-        errors = read(folder / "stderr");
-        return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-    }
-
-    /// Names in the folder, to see that nothing was left behind.
-    std::vector<std::string> files() const {
-        std::vector<std::string> names;
-        for (const auto& entry : fs::directory_iterator(folder.path()))
-            names.push_back(entry.path().filename());
-        std::sort(names.begin(), names.end());
-        return names;
-    }
-};
 
 } // namespace
 
@@ -214,7 +162,7 @@ TEST_CASE("correlations of known values, ties included") {
 }
 
 TEST_CASE("prune_encoder writes a smaller model that loads again, and a report") {
-    program p;
+    programs::sandbox p(PARE_PRUNE_ENCODER);
     for (const std::string how :
          {"--calibrate text", "--calibrate text --tune scale --rearrange",
           "--calibrate text --fisher none", "--calibrate text --threads 1 --tune none --samples 7",
@@ -254,7 +202,7 @@ TEST_CASE("prune_encoder writes a smaller model that loads again, and a report")
 }
 
 TEST_CASE("prune_encoder keeps the tokens to drop, and compares models without dropping them") {
-    program p;
+    programs::sandbox p(PARE_PRUNE_ENCODER);
     model m = load_model(p.folder / "model");
     m.tokens = {token_pruning::rule::threshold, {0.8, 0.9, 1}};
     m.curve = {{1, 0.5, 0.25}};
@@ -272,7 +220,7 @@ TEST_CASE("prune_encoder keeps the tokens to drop, and compares models without d
 }
 
 TEST_CASE("prune_encoder: bad input gives one sentence, status 2 and no output") {
-    program p;
+    programs::sandbox p(PARE_PRUNE_ENCODER);
     const std::string good = "--model model --calibrate text --out small --json r.json ";
     const auto fails = [&](const std::string& arguments, const std::string& sentence) {
         CAPTURE(arguments);
@@ -346,7 +294,7 @@ TEST_CASE("prune_encoder: bad input gives one sentence, status 2 and no output")
 }
 
 TEST_CASE("prune_encoder replaces an older output only by a complete one") {
-    program p;
+    programs::sandbox p(PARE_PRUNE_ENCODER);
     REQUIRE(p.run("--model model --calibrate text --out small") == 0);
     const std::string before = read(p.folder / "small" / "model.safetensors");
     CHECK(p.run("--model model --calibrate nothing --out small") == 2);

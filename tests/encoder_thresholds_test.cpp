@@ -1,0 +1,136 @@
+// learn_thresholds as a user runs it: good input and bad.
+#include "encoder_program.hpp"
+
+#include <encoder/evaluate.hpp>
+
+using namespace encoder;
+using programs::read, programs::write;
+namespace fs = std::filesystem;
+
+namespace {
+
+const std::string quick = "--model model --epochs 1,1 --rate 1e-3 --batch 8 --threads 1 ";
+
+std::vector<sequence> some_text(const model& m) {
+    std::vector<sequence> text;
+    for (std::int32_t i = 0; i < 12; ++i) {
+        sequence s;
+        for (std::int32_t t = 0; t <= 2 * i; ++t)
+            s.push_back((7 * i + t * t) % static_cast<std::int32_t>(m.config.vocabulary));
+        text.push_back(s);
+    }
+    return text;
+}
+
+} // namespace
+
+TEST_CASE("learn_thresholds writes a model with thresholds, and a report") {
+    programs::sandbox p(PARE_LEARN_THRESHOLDS);
+    REQUIRE(p.run(quick + "--train text --evaluate pairs --stage soft,hard --target-macs 0.7 "
+                          "--baselines --out out --json report") == 0);
+    CAPTURE(p.output, p.errors);
+    CHECK(p.output.find("of the multiply-adds") != std::string::npos);
+    const nlohmann::json report = nlohmann::json::parse(read(p.folder / "report"));
+    for (const char* key :
+         {"metric_dense", "metric_pruned", "macs_ratio", "tokens_kept", "seconds_dense",
+          "seconds_pruned", "speedup", "soft_hard_gap", "thresholds", "curve", "baselines"})
+        CHECK(report.contains(key));
+    CHECK(report["baselines"].size() == 4);
+    CHECK(report["tokens_kept"].size() == 3);
+    CHECK(report["macs_ratio"].get<double>() < 0.95);
+    const model m = load_model(p.folder / "out");
+    CHECK(m.tokens.numbers == report["thresholds"].get<std::vector<double>>());
+    CHECK(m.exits.size() == m.layers.size());
+    REQUIRE(m.curve.size() > 3);
+    CHECK(m.curve[0].alpha == 0);
+    CHECK(m.curve[0].macs_ratio == 1);
+    CHECK(p.files() == std::vector<std::string>{"classes", "model", "out", "pair_classes", "pairs",
+                                                "report", "stderr", "stdout", "text"});
+
+    // It runs as it is written, and with alpha 0 it is the dense model of the same weights.
+    network net(m);
+    const std::vector<sequence> text = some_text(m);
+    std::vector<token_use> use;
+    const encoder::matrix dropping = embed(net, text, "", &use);
+    CHECK(use.back().kept < use.front().attending);
+    token_pruning tokens = m.tokens;
+    tokens.alpha = 0;
+    net.set_token_pruning(tokens);
+    const encoder::matrix alpha_0 = embed(net, text, "");
+    net.set_token_pruning({});
+    CHECK(alpha_0 == embed(net, text, ""));
+    CHECK(alpha_0 != dropping);
+}
+
+TEST_CASE("learn_thresholds learns to classify, pairs too, and similarity") {
+    programs::sandbox p(PARE_LEARN_THRESHOLDS);
+    const std::string three = "--model model --epochs 1,1,1 --batch 8 --threads 1 --out out ";
+    REQUIRE(p.run(three + "--task classify --train classes --evaluate classes") == 0);
+    model m = load_model(p.folder / "out");
+    REQUIRE(m.classifier);
+    CHECK(m.classifier->weight.rows() == 2);
+    REQUIRE(p.run(three + "--task classify --train pair_classes --dev pair_classes") == 0);
+    REQUIRE(p.run(three + "--task similarity --train pairs --dropped gone") == 0);
+    m = load_model(p.folder / "out");
+    CHECK(!m.classifier);
+    CHECK(m.exits.empty());
+    CHECK(!m.tokens.carried);
+    // What a classifier was learned on can be learned on again, and thresholds without training.
+    REQUIRE(p.run("--model out --train text --stage calibrate --target-macs 0.8 --out again") == 0);
+}
+
+TEST_CASE("a killed run goes on, and ends as if nothing had happened") {
+    programs::sandbox p(PARE_LEARN_THRESHOLDS);
+    const std::string run = "--model model --train text --evaluate pairs --batch 8 --threads 1 "
+                            "--stage soft,hard --epochs 3,2 ";
+    REQUIRE(p.run(run + "--out whole") == 0);
+    // Killed at some moment, again and again, until it is through.
+    int status = 128;
+    for (int limit = 1; status != 0 && limit < 60; ++limit) {
+        const std::string milliseconds = std::to_string(limit * 40);
+        p.program = "timeout";
+        const std::string killed = "-s KILL " + std::to_string(limit * 0.04) + " " +
+                                   PARE_LEARN_THRESHOLDS " " + run + "--out parts";
+        status = p.run(killed);
+    }
+    REQUIRE(status == 0);
+    CHECK(read(p.folder / "whole" / "model.safetensors") ==
+          read(p.folder / "parts" / "model.safetensors"));
+}
+
+TEST_CASE("learn_thresholds: bad input gives one sentence, status 2 and no output") {
+    programs::sandbox p(PARE_LEARN_THRESHOLDS);
+    write(p.folder / "one_class", "0\ta\n0\tb\n");
+    write(p.folder / "bad", "x\ta\n");
+    write(p.folder / "short", "a\n");
+    const auto refused = [&](const std::string& arguments, const std::string& sentence) {
+        CAPTURE(arguments);
+        const auto before = p.files();
+        CHECK(p.run(arguments) == 2);
+        CAPTURE(p.errors);
+        CHECK(p.output.empty());
+        CHECK(p.errors.find(sentence) != std::string::npos);
+        CHECK(std::count(p.errors.begin(), p.errors.end(), '\n') == 1);
+        std::vector<std::string> names = p.files();
+        for (const char* name : {"stderr", "stdout"})
+            names.erase(std::remove(names.begin(), names.end(), name), names.end());
+        std::vector<std::string> old = before;
+        for (const char* name : {"stderr", "stdout"})
+            old.erase(std::remove(old.begin(), old.end(), name), old.end());
+        CHECK(names == old);
+    };
+    refused("--model model", "--train is required");
+    refused(quick + "--train nothing", "nothing: cannot be read");
+    refused("--model nothing --train text", "nothing");
+    refused(quick + "--train text --target-macs 0", "--target-macs is 0, expected a share");
+    refused(quick + "--train text --target-macs 0.5 --lambda 1", "so not both");
+    refused(quick + "--train text --lambda -1", "--lambda is -1, expected a number >= 0");
+    refused(quick + "--train text --temperature nan",
+            "--temperature is nan, expected a number > 0");
+    refused(quick + "--train text --stage soft", "--epochs has 2 numbers for 1 stages");
+    refused(quick + "--train text --out model", "is the model itself");
+    refused(quick + "--train text --json no/where", "does not exist or cannot be written");
+    refused(quick + "--task classify --train bad --stage soft,hard", "line 1");
+    refused(quick + "--task classify --train text --stage soft,hard", "text");
+    refused(quick + "--train short --stage soft,hard", "too few to hold some out");
+}
