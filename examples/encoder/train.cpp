@@ -130,7 +130,10 @@ void trainer::begin_stage() {
     optimizer_ = adamw(net_.model());
     found_ = {zeros_like(net_.model()), {}, {}, {}};
     token_pruning p = net_.tokens();
-    if (s == stage::calibrate) {
+    if (s == stage::finetune) {
+        p.numbers.clear();
+        net_.set_token_pruning(p);
+    } else if (s == stage::calibrate) {
         const bool carried = p.carried;
         p = schedule_for(net_, sample_, token_pruning::rule::threshold, how_.target.value_or(0.5));
         p.carried = carried;
@@ -153,16 +156,38 @@ void trainer::fit_to_target() {
         scale_thresholds(net_, sample_, *how_.target);
 }
 
+/// The share of multiply-adds by the soft masks that the soft stage ends with, on the sample.
+double trainer::soft_share() {
+    double sum = 0, all = 0;
+    for (const batch& b :
+         make_batches(sample_, any_number, static_cast<std::int64_t>(how_.batch))) {
+        // Without a loss there are no gradients either.
+        net_.learn(
+            b, [](const matrix&, matrix&) {}, {how_.temperature, 0, {}}, found_);
+        const auto tokens = static_cast<double>(b.tokens());
+        sum += tokens * count_soft(net_.model(), b, found_.left).share;
+        all += tokens;
+    }
+    return sum / all;
+}
+
 void trainer::epoch() {
     if (epoch_ == 0) begin_stage();
     if (how_.stages[at_] != stage::calibrate) learn_epoch();
     ++epoch_;
     if (how_.stages[at_] == stage::calibrate || epoch_ >= how_.epochs[at_]) {
-        if (how_.stages[at_] == stage::soft) gap_ = soft_share_ - share_of(net_, sample_);
+        if (how_.stages[at_] == stage::soft) gap_ = soft_share() - share_of(net_, sample_);
         ++at_;
         epoch_ = 0;
         if (done()) fit_to_target();
     }
+}
+
+/// Where the share of multiply-adds should be when `done` of a stage is done.
+double trainer::line(double done) const {
+    constexpr double falling = 0.6; // then it stays
+    const bool soft = how_.stages[at_] == stage::soft;
+    return soft ? 1 - (1 - *how_.target) * std::min(1., done / falling) : *how_.target;
 }
 
 /// Leaves of the thresholds' gradient what does not change the share of multiply-adds; what does is
@@ -176,97 +201,80 @@ void trainer::free_of_price() {
     lambda_ = std::max(0., lambda_ - 0.1 * along);
 }
 
-/// Moves thresholds by the shortest way that lowers the share of multiply-adds by a part of
-/// `excess`.
-void trainer::follow_line(double excess, token_pruning& p) const {
-    const std::vector<double>& by = found_.left_by_threshold;
-    const double square = std::inner_product(by.begin(), by.end(), by.begin(), 1e-2);
-    for (std::size_t l = 0; l < by.size(); ++l)
-        p.numbers[l] = std::max(0., p.numbers[l] - 0.2 * excess * by[l] / square);
+/// Moves thresholds so that the share of multiply-adds comes closer to the line.
+void trainer::follow_line(double excess, std::vector<double>& thresholds) const {
+    if (how_.stages[at_] == stage::soft) { // by the shortest way
+        const std::vector<double>& by = found_.left_by_threshold;
+        const double square = std::inner_product(by.begin(), by.end(), by.begin(), 1e-2);
+        for (std::size_t l = 0; l < by.size(); ++l)
+            thresholds[l] = std::max(0., thresholds[l] - 0.2 * excess * by[l] / square);
+    } else { // by a common factor: scores move while weights are learned, the budget stays
+        for (double& t : thresholds) t *= std::exp(0.1 * excess / *how_.target);
+    }
+}
+
+/// One step for some of the examples, when `done` of the stage is done; returns the loss.
+double trainer::step(const std::vector<std::size_t>& examples, double done) {
+    const stage s = how_.stages[at_];
+    batch b;
+    for (const std::size_t e : examples)
+        for (std::size_t t = 0; t < data_.texts_each(); ++t)
+            b.append(data_.texts[e * data_.texts_each() + t]);
+
+    learning how;
+    if (s == stage::soft) {
+        how.temperature = how_.temperature * std::pow(5, 1 - done);
+        how.lambda = lambda_;
+        if (found_.left.empty()) found_.left.assign(net_.model().layers.size(), 1);
+        how.weights = count_soft(net_.model(), b, found_.left).slopes;
+    }
+    double of_batch = 0;
+    net_.learn(
+        b,
+        [&](const matrix& outputs, matrix& gradient) {
+            of_batch = loss(data_, examples, outputs, gradient);
+        },
+        how, found_);
+    share_ = count_soft(net_.model(), b, found_.left).share;
+
+    token_pruning p = net_.tokens();
+    const bool adapts = s != stage::finetune && how_.target && !p.numbers.empty() &&
+                        p.by == token_pruning::rule::threshold;
+    step_size size{how_.rate * warm_up_and_decay(done), 0};
+    if (s == stage::soft) size.threshold_rate = how_.threshold_rate * std::min(1., 2 - 2 * done);
+    if (s == stage::soft && adapts) free_of_price();
+    net_.update([&](model& m) { optimizer_.step(m, p.numbers, found_, size); });
+    if (adapts) follow_line(share_ - line(done), p.numbers);
+    net_.set_token_pruning(p);
+    return of_batch;
 }
 
 void trainer::learn_epoch() {
-    const stage s = how_.stages[at_];
     const std::vector<std::size_t> order =
         shuffled(data_.size(), {how_.seed, at_, static_cast<std::uint64_t>(epoch_)});
-    const std::size_t each = data_.texts_each();
     const std::size_t steps = (data_.size() + how_.batch - 1) / how_.batch;
-    const auto all_steps = static_cast<double>(steps) * how_.epochs[at_];
-    const token_pruning pruning = net_.tokens();
-    if (s == stage::finetune) {
-        token_pruning none = pruning;
-        none.numbers.clear();
-        net_.set_token_pruning(none);
-    }
-    progress bar(fmt::format("{} {} of {}", name_of(s), epoch_ + 1, how_.epochs[at_]),
-                 static_cast<std::int64_t>(steps));
-    double loss_sum = 0, share_sum = 0, share_last = 0;
+    const int epochs = how_.epochs[at_];
+    const std::string name =
+        fmt::format("{} {} of {}", name_of(how_.stages[at_]), epoch_ + 1, epochs);
+    progress bar(name, static_cast<std::int64_t>(steps));
+    double loss_sum = 0, share_sum = 0;
     for (std::size_t i = 0; i < steps; ++i) {
-        const std::vector<std::size_t> chosen(
-            order.begin() + static_cast<std::ptrdiff_t>(i * how_.batch),
-            order.begin() +
-                static_cast<std::ptrdiff_t>(std::min(order.size(), (i + 1) * how_.batch)));
-        batch b;
-        for (const std::size_t e : chosen)
-            for (std::size_t t = 0; t < each; ++t) b.append(data_.texts[e * each + t]);
-
-        const double done = (static_cast<double>(epoch_) * static_cast<double>(steps) +
-                             static_cast<double>(i) + 0.5) /
-                            all_steps;
-        learning step;
-        if (s == stage::soft) {
-            step.temperature = how_.temperature * std::pow(5, 1 - done);
-            const std::vector<double> left =
-                found_.left.empty() ? std::vector<double>(net_.model().layers.size(), 1)
-                                    : found_.left;
-            step.weights = count_soft(net_.model(), b, left).slopes;
-            step.lambda = lambda_;
-        }
-        double of_batch = 0;
-        net_.learn(
-            b,
-            [&](const matrix& outputs, matrix& gradient) {
-                of_batch = loss(data_, chosen, outputs, gradient);
-            },
-            step, found_);
+        const auto at = [&](std::size_t place) {
+            return order.begin() + static_cast<std::ptrdiff_t>(std::min(order.size(), place));
+        };
+        const double done =
+            (epoch_ + (static_cast<double>(i) + 0.5) / static_cast<double>(steps)) / epochs;
+        const double of_batch = step({at(i * how_.batch), at((i + 1) * how_.batch)}, done);
         if (!std::isfinite(of_batch))
             throw std::runtime_error(
-                fmt::format("the loss of batch {} in epoch {} of stage {} is {}", i + 1, epoch_ + 1,
-                            name_of(s), of_batch));
+                fmt::format("{}: the loss of batch {} is {}", name, i + 1, of_batch));
         loss_sum += of_batch;
-        const double share = count_soft(net_.model(), b, found_.left).share;
-        share_sum += share;
-        share_last = i == 0 ? share : 0.9 * share_last + 0.1 * share;
-
-        const double scale = warm_up_and_decay(done);
-        token_pruning p = net_.tokens();
-        if (s == stage::soft && how_.target) free_of_price();
-        net_.update([&](model& m) {
-            optimizer_.step(
-                m, p.numbers, found_,
-                {how_.rate * scale,
-                 s == stage::soft ? how_.threshold_rate * std::min(1., 2 - 2 * done) : 0});
-        });
-        if (s == stage::hard && how_.target && !p.numbers.empty() &&
-            p.by == token_pruning::rule::threshold) {
-            // Scores move as weights are learned; the budget is kept by a common factor.
-            const double factor = std::exp(0.1 * (share - *how_.target) / *how_.target);
-            for (double& t : p.numbers) t *= factor;
-            net_.set_token_pruning(p);
-        }
-        if (s == stage::soft) {
-            if (how_.target)
-                follow_line(share - (1 - (1 - *how_.target) * std::min(1., done / 0.6)), p);
-            net_.set_token_pruning(p);
-        }
+        share_sum += share_;
         bar.advance();
     }
-    if (s == stage::finetune) net_.set_token_pruning(pruning);
-    soft_share_ = share_last;
-    report_ =
-        fmt::format("{} {} of {}: loss {:.5f}, share of multiply-adds {:.3f}, {:.0f} s", name_of(s),
-                    epoch_ + 1, how_.epochs[at_], loss_sum / static_cast<double>(steps),
-                    share_sum / static_cast<double>(steps), bar.seconds());
+    const auto n = static_cast<double>(steps);
+    report_ = fmt::format("{}: loss {:.5f}, share of multiply-adds {:.3f}, {:.0f} s", name,
+                          loss_sum / n, share_sum / n, bar.seconds());
 }
 
 /// What must be the same for a run to go on.
@@ -305,7 +313,6 @@ void trainer::save(const std::filesystem::path& folder) try {
                             {"stage", at_},
                             {"epoch", epoch_},
                             {"lambda", lambda_},
-                            {"soft_share", soft_share_},
                             {"gap", gap_ ? nlohmann::json(*gap_) : nlohmann::json()},
                             {"left", found_.left},
                             {"numbers", net_.tokens().numbers},
@@ -341,7 +348,6 @@ void trainer::resume(const std::filesystem::path& folder) {
         epoch_ = state.at("epoch");
         if (at_ > how_.stages.size()) detail::fail(file, "stage is ", at_);
         lambda_ = state.at("lambda");
-        soft_share_ = state.at("soft_share");
         if (!state.at("gap").is_null()) gap_ = state.at("gap").get<double>();
         model current = net_.model();
         if (state.at("exits").get<bool>() && current.exits.empty()) add_exits(current);

@@ -16,7 +16,7 @@ namespace encoder {
 
 enum class stage {
     calibrate, ///< thresholds from quantiles of the scores on sample text; nothing is learned
-    finetune,  ///< weights, with all tokens
+    finetune,  ///< weights, with all tokens; thresholds are forgotten
     soft,      ///< weights and thresholds, tokens fading out
     hard       ///< weights, thresholds fixed, tokens gone
 };
@@ -28,7 +28,7 @@ struct recipe {
     /// rises while the share is above a line from 1 to the target, and falls below it.
     std::optional<double> target;
     double lambda = 0;         ///< the price without a target: times the share is added to the loss
-    double temperature = 0.05; ///< of the soft masks in the end; they begin with 4 times that
+    double temperature = 0.01; ///< of the soft masks in the end; they begin with 5 times that
     double rate = 5e-5;        ///< of weights, behind a warm-up of a tenth of a stage, then falling
     double threshold_rate = 0.02; ///< of thresholds, of scores with mean 1
     bool exits = true;            ///< fitted before tokens leave for the first time
@@ -66,10 +66,12 @@ class trainer {
     void learn_epoch();
     /// Models whose weights a checkpoint holds, by name.
     std::vector<std::pair<std::string, model*>> checkpointed(model& current);
+    double step(const std::vector<std::size_t>& examples, double done);
+    double line(double done) const;
     void free_of_price();
-    void follow_line(double excess, token_pruning& p) const;
+    void follow_line(double excess, std::vector<double>& thresholds) const;
     void fit_to_target();
-    double hard_share(double alpha);
+    double soft_share();
     nlohmann::json arguments() const;
 
     network& net_;
@@ -78,9 +80,9 @@ class trainer {
     std::vector<sequence> sample_; // on which shares are measured
     adamw optimizer_;
     gradients found_;
-    std::size_t at_ = 0; // stage
-    int epoch_ = 0;      // of the stage
-    double lambda_, soft_share_ = 1;
+    std::size_t at_ = 0;        // stage
+    int epoch_ = 0;             // of the stage
+    double lambda_, share_ = 1; // of the last batch
     std::optional<double> gap_;
     std::string report_;
 };
