@@ -1,9 +1,10 @@
-// Gradients of weights and thresholds: against finite differences of a plain model in double.
+// Gradients of weights and thresholds: against finite differences of a plain model in double, and
+// against PyTorch's.
 #include "catch.hpp"
 #include "encoder_fixtures.hpp"
 #include "support.hpp"
 
-#include "encoder/network.hpp"
+#include "encoder/task.hpp"
 
 #include <cmath>
 #include <map>
@@ -233,6 +234,34 @@ std::vector<double> some_thresholds(const model& m, random_source& random) {
     return t;
 }
 
+dense read_dense(const nlohmann::json& from) {
+    const std::vector<float> weight = fixtures::floats(from["weight"]),
+                             bias = fixtures::floats(from["bias"]);
+    const auto rows = static_cast<Index>(bias.size());
+    return {Eigen::Map<const encoder::matrix>(weight.data(), rows,
+                                              static_cast<Index>(weight.size()) / rows),
+            Eigen::Map<const encoder::vector>(bias.data(), rows)};
+}
+
+Eigen::VectorXd read_vector(const nlohmann::json& from) {
+    const std::vector<float> values = fixtures::floats(from);
+    return Eigen::Map<const encoder::vector>(values.data(), static_cast<Index>(values.size()))
+        .cast<double>();
+}
+
+/// What the fixture holds of a gradient: a vector as it is, a matrix times cosines from either
+/// side.
+Eigen::VectorXd projected(const weight& g) {
+    const plain all = Eigen::Map<const encoder::matrix>(g.data, g.rows, g.columns).cast<double>();
+    if (g.columns == 1) return all;
+    const auto cosines = [](Index n) {
+        return Eigen::VectorXd::LinSpaced(n, 0, static_cast<double>(n - 1)).array().cos().matrix();
+    };
+    Eigen::VectorXd both(g.rows + g.columns);
+    both << all * cosines(g.columns), all.transpose() * cosines(g.rows);
+    return both;
+}
+
 } // namespace
 
 TEST_CASE("gradients of all weights equal finite differences") {
@@ -276,4 +305,84 @@ TEST_CASE("gradients where tokens are gone equal finite differences") {
             if (carried) add_exits(m, random);
             check_gradients(m, random_batch(m, ragged, random), {}, random);
         }
+}
+
+TEST_CASE("gradients of a small model equal PyTorch's") {
+    const nlohmann::json fixture = fixtures::json("tiny_bert_training.json");
+    batch b;
+    for (const auto& ids : fixture["sequences"]) b.append(ids);
+    const std::vector<float> numbers = fixtures::floats(fixture["directions"]);
+    const Eigen::VectorXd price = read_vector(fixture["price"]);
+
+    for (const auto& expected : fixture["cases"]) {
+        const std::string name = expected["name"];
+        model m = load_model(fixtures::path("tiny_bert"));
+        dataset classes{task_kind::classify, {}, {}, {}, {}};
+        if (name == "classify") {
+            m.classifier = read_dense(fixture["classifier"]);
+            classes.targets = fixture["labels"].get<std::vector<double>>();
+        } else {
+            for (const float t : fixtures::floats(expected["thresholds"]))
+                m.tokens.numbers.push_back(static_cast<double>(t));
+            m.tokens.carried = expected["carried"];
+            if (expected["exits"])
+                for (const auto& exit : fixture["exits"]) m.exits.push_back(read_dense(exit));
+        }
+        CAPTURE(name, m.tokens.carried, m.exits.size());
+        learning how;
+        if (name == "soft") {
+            how.temperature = fixture["temperature"];
+            how.lambda = 1;
+            how.weights.assign(price.begin(), price.end());
+        }
+
+        network net(m);
+        gradients found{zeros_like(m), {}, {}, {}};
+        double loss = 0;
+        encoder::matrix outputs;
+        net.learn(
+            b,
+            [&](const encoder::matrix& given, encoder::matrix& gradient) {
+                outputs = given;
+                if (name == "classify") { // the fixture's loss is a sum
+                    const auto n = static_cast<float>(b.sequences());
+                    loss = static_cast<double>(n) *
+                           encoder::loss(classes, {0, 1, 2, 3, 4}, given, gradient);
+                    gradient *= n;
+                } else {
+                    gradient = Eigen::Map<const encoder::matrix>(numbers.data(), given.rows(),
+                                                                 given.cols());
+                    loss = given.cast<double>().cwiseProduct(gradient.cast<double>()).sum();
+                }
+            },
+            how, found);
+        const Eigen::Map<const Eigen::VectorXd> left(found.left.data(), price.size());
+        if (name == "soft") loss += left.dot(price);
+
+        const auto error = [](const auto& actual, const nlohmann::json& of) {
+            return (actual - read_vector(of)).cwiseAbs().maxCoeff();
+        };
+        CHECK(std::abs(loss - expected["loss"].get<double>()) < 1e-5);
+        CHECK(error(outputs.reshaped<Eigen::RowMajor>().cast<double>(), expected["outputs"]) <
+              1e-5);
+        CHECK(error(left, expected["left"]) < 1e-6);
+
+        const auto& of = expected["gradients"];
+        std::size_t checked = 0;
+        // Gradients of a key's bias are 0, and what is found there is rounding.
+        constexpr double relative = 1e-5, absolute = 2e-6;
+        for (const weight& g : weights(found.weights)) {
+            CAPTURE(g.name);
+            const double largest = read_vector(of.at(g.name)).cwiseAbs().maxCoeff();
+            CHECK(error(projected(g), of.at(g.name)) < relative * largest + absolute);
+            ++checked;
+        }
+        if (name == "soft") {
+            const Eigen::Map<const Eigen::VectorXd> thresholds(found.thresholds.data(),
+                                                               price.size());
+            CHECK(error(thresholds, of["thresholds"]) < absolute);
+            ++checked;
+        }
+        CHECK(checked == of.size());
+    }
 }
