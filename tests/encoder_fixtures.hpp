@@ -4,6 +4,7 @@
 #include "catch.hpp"
 
 #include <nlohmann/json.hpp>
+#include <omp.h>
 
 #include <cstdint>
 #include <cstdlib>
@@ -78,6 +79,18 @@ class scratch_folder {
 
   private:
     std::filesystem::path path_;
+};
+
+/// So many threads as long as it lives.
+class with_threads {
+  public:
+    explicit with_threads(int n) : before_(omp_get_max_threads()) { omp_set_num_threads(n); }
+    ~with_threads() { omp_set_num_threads(before_); }
+    with_threads(const with_threads&) = delete;
+    with_threads& operator=(const with_threads&) = delete;
+
+  private:
+    int before_;
 };
 
 } // namespace fixtures

@@ -4,7 +4,6 @@
 
 #include "encoder/network.hpp"
 
-#include <omp.h>
 
 #include <cmath>
 #include <random>
@@ -277,15 +276,6 @@ double distance(const std::vector<reference_matrix>& a, const std::vector<refere
     }
     return worst;
 }
-
-class with_threads {
-  public:
-    explicit with_threads(int n) : before_(omp_get_max_threads()) { omp_set_num_threads(n); }
-    ~with_threads() { omp_set_num_threads(before_); }
-
-  private:
-    int before_;
-};
 
 dense select_rows(const dense& d, const std::vector<Index>& rows) {
     return {d.weight(rows, Eigen::all), d.bias(rows)};
@@ -582,7 +572,7 @@ TEST_CASE("results do not depend on the number of threads") {
     matrix embeddings;
     mask_gradients first;
     for (const int threads : {1, 2, 5}) {
-        const with_threads guard(threads);
+        const fixtures::with_threads guard(threads);
         const matrix e = forward(n, b);
         const mask_gradients g = found_gradients(n, b, directions);
         if (threads == 1) {
