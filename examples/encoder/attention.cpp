@@ -48,7 +48,11 @@ void attention_backward(const projections<const float>& in,
     const index_t tokens = offsets.back();
     const float factor = 1 / std::sqrt(static_cast<float>(d));
     const pare::openmp threads;
-    const index_t slot_size = 2 * longest_n * longest_n;
+    // The order in which Eigen adds up a row depends on where in a cache line the row begins: for
+    // every thread at the same place.
+    constexpr index_t line = 16;
+    const index_t square = (longest_n * longest_n + line - 1) / line * line;
+    const index_t slot_size = 2 * square;
     // What each head adds to the gradients of key biases and of query weights.
     const index_t by_head = others ? in.heads * tokens : 0;
     float* const memory = scratch.get<float>(threads.concurrency() * slot_size + 2 * by_head);
@@ -78,7 +82,7 @@ void attention_backward(const projections<const float>& in,
         const auto q = input(in.q), k = input(in.k), v = input(in.v);
         const auto y = output(context), dy = output(context_gradient);
 
-        Eigen::Map<matrix> p(memory + slot * slot_size, n, n), ds(p.data() + n * n, n, n);
+        Eigen::Map<matrix> p(memory + slot * slot_size, n, n), ds(p.data() + square, n, n);
         p.noalias() = factor * q * k.transpose();
         if (soft.key_bias) p.rowwise() += of_tokens(soft.key_bias).transpose();
         p = (p.colwise() - p.rowwise().maxCoeff().eval()).array().exp();

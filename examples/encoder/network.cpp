@@ -290,7 +290,8 @@ matrix network::state::pooled(const float* rows, const remaining& left) const {
         if (left.carry.empty()) {
             for (Index t = 1; t < n; ++t) sum += all.row(first + t);
         } else {
-            const Eigen::Map<const vector> carry(left.carry.data() + first, n);
+            // A copy, as it begins where a cache line does: the order of the sum depends on that.
+            const vector carry = Eigen::Map<const vector>(left.carry.data() + first, n);
             sum.noalias() = carry.transpose() * all.middleRows(first, n);
             count = carry.sum();
         }
