@@ -1,0 +1,141 @@
+// Learning where tokens leave: what the trainer promises, on a small model.
+#include "encoder_fixtures.hpp"
+#include "support.hpp"
+
+#include <encoder/train.hpp>
+
+#include <cmath>
+
+using namespace encoder;
+
+namespace {
+
+std::vector<sequence> random_texts(const model& m, int count, random_source& random) {
+    std::vector<sequence> texts;
+    for (int i = 0; i < count; ++i) {
+        sequence s;
+        for (index_t n = random.integer(8, 40); n > 0; --n)
+            s.push_back(static_cast<std::int32_t>(random.integer(0, m.config.vocabulary - 1)));
+        texts.push_back(std::move(s));
+    }
+    return texts;
+}
+
+/// The model that learns, and from what: to embed as it does with all tokens, or to tell random
+/// classes apart.
+struct work {
+    encoder::model model;
+    dataset data;
+
+    work(task_kind kind, int texts, random_source& random)
+        : model(load_model(fixtures::path("tiny_bert"))), data{kind, {}, {}, {}, {}} {
+        data.texts = random_texts(model, texts, random);
+        if (kind == task_kind::distill) {
+            network dense(model);
+            data.teacher = embed(dense, data.texts, "teacher");
+            return;
+        }
+        constexpr index_t classes = 3;
+        for (int i = 0; i < texts; ++i)
+            data.targets.push_back(static_cast<double>(random.integer(0, classes - 1)));
+        model.classifier =
+            dense{encoder::matrix(classes, model.config.hidden), encoder::vector::Zero(classes)};
+        for (float& w : model.classifier->weight.reshaped()) w = random.uniform<float>(-0.2, 0.2);
+    }
+};
+
+recipe soft_and_hard() {
+    recipe how;
+    how.stages = {stage::soft, stage::hard};
+    how.epochs = {2, 1};
+    how.target = 0.6;
+    how.rate = 5e-4;
+    how.batch = 8;
+    return how;
+}
+
+void run(network& net, const dataset& data, const recipe& how) {
+    trainer learner(net, data, how);
+    while (!learner.done()) learner.epoch();
+}
+
+double share_of(network& net, const std::vector<sequence>& texts) {
+    std::vector<token_use> use;
+    encoder::matrix outputs;
+    for (const batch& b : make_batches(texts, 500, any_number)) net.forward(b, outputs, &use);
+    return token_macs(net.model(), use) / dense_token_macs(net.model(), texts);
+}
+
+/// All weights, and the thresholds.
+std::vector<double> everything(const network& net) {
+    model m = net.model();
+    std::vector<double> all = net.tokens().numbers;
+    for (const weight& w : weights(m)) all.insert(all.end(), w.data, w.data + w.size());
+    return all;
+}
+
+} // namespace
+
+TEST_CASE("training reaches the share of multiply-adds that it is to reach") {
+    random_source random;
+    CAPTURE(random);
+    for (const task_kind kind : {task_kind::distill, task_kind::classify})
+        for (const bool exits : {true, false}) {
+            const work w(kind, 64, random);
+            network net(w.model);
+            recipe how = soft_and_hard();
+            how.exits = exits;
+            CAPTURE(kind, exits);
+            run(net, w.data, how);
+            const double share = share_of(net, w.data.texts);
+            CHECK(share < *how.target + 0.001); // scores near a threshold, in other batches
+            CHECK(share > *how.target - 0.03);
+            CHECK(net.model().exits.empty() != exits);
+            for (const double t : net.tokens().numbers) CHECK(t >= 0);
+        }
+}
+
+TEST_CASE("the same seed gives the same weights, for any number of threads") {
+    const auto learned = [](bool exits, std::uint64_t seed, int threads) {
+        const fixtures::with_threads guard(threads);
+        random_source random;
+        const work w(task_kind::distill, 24, random);
+        network net(w.model);
+        recipe how = soft_and_hard();
+        how.stages = {stage::calibrate, stage::finetune, stage::soft, stage::hard};
+        how.epochs = {1, 1, 1, 1};
+        how.exits = exits;
+        how.seed = seed;
+        run(net, w.data, how);
+        return everything(net);
+    };
+    for (const bool exits : {true, false}) {
+        const std::vector<double> once = learned(exits, 1, 1);
+        CHECK(same_bits(once, learned(exits, 1, 1)));
+        CHECK(same_bits(once, learned(exits, 1, 2)));
+        CHECK_FALSE(same_bits(once, learned(exits, 2, 1)));
+    }
+}
+
+TEST_CASE("scaled thresholds keep to the share, and drop no more than need be") {
+    random_source random;
+    CAPTURE(random);
+    const model m = load_model(fixtures::path("tiny_bert"));
+    const std::vector<sequence> texts = random_texts(m, 100, random);
+    network net(m);
+    token_pruning p;
+    p.numbers = {0.3, 0.5, 0.6};
+    for (const double share : {0.9, 0.7, 0.5}) {
+        CAPTURE(share);
+        net.set_token_pruning(p);
+        const double reached = scale_thresholds(net, texts, share);
+        CHECK(reached <= share);
+        CHECK(reached > share - 0.01);
+        CHECK_THAT(share_of(net, texts), WithinAbs(reached, 1e-3));
+        const std::vector<double>& scaled = net.tokens().numbers;
+        for (std::size_t l = 0; l < p.numbers.size(); ++l)
+            CHECK_THAT(scaled[l] / scaled[0], WithinRel(p.numbers[l] / p.numbers[0], 1e-12));
+    }
+    net.set_token_pruning(p);
+    CHECK_THROWS_AS(scale_thresholds(net, texts, 0.01), std::invalid_argument);
+}
