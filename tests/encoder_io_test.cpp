@@ -1039,6 +1039,11 @@ TEST_CASE("words are cut, special tokens stand, long text is truncated") {
     CHECK(ids(std::string(100, 'x')) == tokenizer.encode(std::string(100, 'x'), 64));
     CHECK(tokenizer.encode(std::string(100, 'x'), 200).size() == 102);
     CHECK(ids(std::string(101, 'x')) == list{cls, unknown, sep});
+    CHECK(tokenizer.word(cls) == "[CLS]");
+    CHECK(tokenizer.word(id_of("fox")) == "fox");
+    CHECK(tokenizer.word(ids("foxing").at(2)) == "##ing");
+    CHECK(tokenizer.word(119) == "[unused15]");
+    CHECK(tokenizer.word(id_of("fox") + 120) == "fox"); // of the second text of a pair
     for (std::size_t most = 2; most < 10; ++most) {
         const list cut = tokenizer.encode("a[MASK] xyz fox foxing", most);
         REQUIRE(cut.size() == std::min<std::size_t>(most, 10));

@@ -127,6 +127,7 @@ tokenizer::tokenizer(const std::filesystem::path& vocab, bool lower_case, std::i
         if (!is_new)
             detail::fail(vocab, "token '", token, "' stands on line ", at->second + 1,
                          " and on line ", count + 1);
+        words_.push_back(token);
     }
     if (count != vocabulary)
         detail::fail(vocab, "has ", count, " tokens, vocab_size in config.json is ", vocabulary);

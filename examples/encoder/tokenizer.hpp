@@ -36,6 +36,11 @@ class tokenizer {
     std::vector<std::int32_t> encode(std::string_view first, std::string_view second,
                                      std::size_t max_tokens) const;
 
+    /// The vocabulary's entry for an id (>= 0) of any type; "##" begins what continues a word.
+    const std::string& word(std::int32_t id) const {
+        return words_[static_cast<std::size_t>(id) % words_.size()];
+    }
+
   private:
     /// The first `most` ids of `text` alone.
     std::vector<std::int32_t> pieces(std::string_view text, std::size_t most) const;
@@ -43,6 +48,7 @@ class tokenizer {
                      std::vector<std::int32_t>& ids) const;
     void append_word(std::string_view word, std::vector<std::int32_t>& ids) const;
 
+    std::vector<std::string> words_;
     std::unordered_map<std::string, std::int32_t> ids_;
     std::vector<std::pair<std::string_view, std::int32_t>> special_;
     std::size_t longest_ = 0; ///< bytes of the longest token

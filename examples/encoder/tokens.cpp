@@ -8,7 +8,9 @@
 #include <pare/tune.hpp>
 
 #include <algorithm>
+#include <numeric>
 #include <stdexcept>
+#include <utility>
 
 namespace encoder {
 namespace {
@@ -20,8 +22,8 @@ struct stream {
     std::vector<float> scores;
 };
 
-/// Drops what does not stay in layer l, rows and ids alike.
-void drop(const token_pruning& p, std::size_t l, stream& s) {
+/// Drops what does not stay in layer l, rows and ids alike; returns what stays.
+std::vector<std::int64_t> drop(const token_pruning& p, std::size_t l, stream& s) {
     std::vector<std::int64_t> kept(s.scores.size());
     const pare::view<const float, 1> scores(s.scores.data(), s.tokens.tokens());
     kept.resize(static_cast<std::size_t>(
@@ -31,6 +33,7 @@ void drop(const token_pruning& p, std::size_t l, stream& s) {
     s.tokens.ids.resize(kept.size());
     s.x.conservativeResize(rows, Eigen::NoChange);
     s.context.conservativeResize(rows, Eigen::NoChange);
+    return kept;
 }
 
 /// The largest threshold that drops at most `share` of the scores. Takes them in any order.
@@ -187,6 +190,35 @@ token_pruning schedule_for(network& net, const std::vector<sequence>& text, toke
         bar.advance();
     }
     return best;
+}
+
+std::vector<std::size_t> layers_of_leaving(network& net, const sequence& text) {
+    const model& m = net.model();
+    std::vector<std::size_t> layers(text.size(), m.layers.size());
+    if (net.tokens().numbers.empty()) return layers;
+    std::vector<std::size_t> present(text.size());
+    std::iota(present.begin(), present.end(), std::size_t{0});
+    stream s;
+    s.tokens.append(text);
+    net.embed(s.tokens, s.x);
+    matrix active;
+    for (std::size_t l = 0; l < m.layers.size(); ++l) {
+        s.scores.resize(present.size());
+        net.attention(l, s.x, s.tokens, s.context,
+                      pare::view<float, 1>(s.scores.data(), s.tokens.tokens()));
+        if (m.layers[l].heads(m.config.head_size) > 0) { // else nothing says who matters
+            for (const std::size_t t : present) layers[t] = l;
+            std::vector<std::size_t> stay;
+            for (const std::int64_t t : drop(net.tokens(), l, s))
+                stay.push_back(present[static_cast<std::size_t>(t)]);
+            for (const std::size_t t : stay) layers[t] = m.layers.size();
+            present = std::move(stay);
+        }
+        net.attention_output(l, s.context, s.x);
+        net.activation(l, s.x, active);
+        net.output(l, active, s.x);
+    }
+    return layers;
 }
 
 } // namespace encoder

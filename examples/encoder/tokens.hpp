@@ -34,4 +34,8 @@ void fit_exits(network& net, const std::vector<sequence>& text);
 token_pruning schedule_for(network& net, const std::vector<sequence>& text, token_pruning::rule by,
                            double share);
 
+/// By token of a text, the layer in which it leaves by the network's rules; the number of layers if
+/// it stays.
+std::vector<std::size_t> layers_of_leaving(network& net, const sequence& text);
+
 } // namespace encoder
