@@ -380,7 +380,7 @@ TEST_CASE("gradients of a small model equal PyTorch's") {
         if (name == "soft") {
             const Eigen::Map<const Eigen::VectorXd> thresholds(found.thresholds.data(),
                                                                price.size());
-            CHECK(error(thresholds, of["thresholds"]) < absolute);
+            CHECK(error(thresholds, of["thresholds"]) < 1e-5); // sums of differences over T
             ++checked;
         }
         CHECK(checked == of.size());
