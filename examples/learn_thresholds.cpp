@@ -1,6 +1,7 @@
 // Learns which tokens a BERT-type encoder can drop, layer by layer, for a task or for its
 // embeddings as they are; writes the model with its thresholds, loads it again, checks it, and
 // reports.
+#include "encoder/page.hpp"
 #include "encoder/progress.hpp"
 #include "encoder/report.hpp"
 #include "encoder/train.hpp"
@@ -33,7 +34,7 @@ enum class leaving {
 };
 
 struct arguments {
-    fs::path model, train, dev, evaluate, out, json;
+    fs::path model, train, dev, evaluate, out, json, html;
     task_kind task = task_kind::distill;
     recipe how;
     leaving dropped = leaving::guessed;
@@ -92,6 +93,7 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
     app.add_option("--threads", a.threads, "0: as many as there are processors");
     app.add_option("--out", a.out, "folder to write")->default_str("MODEL-tokens, in this folder");
     app.add_option("--json", a.json, "file to write the report to");
+    app.add_option("--html", a.html, "file to draw on which tokens leave, and what that costs");
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& e) {
@@ -141,6 +143,7 @@ void check(arguments& a) {
     if (a.out.empty()) a.out = name_beside(a.model, "-tokens");
     check_model_output("--out", a.out, a.model);
     check_output("--json", a.json);
+    check_output("--html", a.html);
 }
 
 /// A classifier of small random weights, instead of one that the model may have for other classes.
@@ -298,7 +301,39 @@ nlohmann::ordered_json to_json(const results& r) {
     return report;
 }
 
-void print(const results& r, const char* metric, const fs::path& out) {
+/// Some of the texts, with the layers in which their tokens leave, and the result's figures.
+page to_page(const results& r, network& net, const std::vector<sequence>& texts,
+             const tokenizer& words, const std::string& metric) {
+    page p;
+    const double gain = 1 / r.pruned.macs_ratio;
+    p.title = "Tokens that leave";
+    p.summary = fmt::format("{:.2f} times fewer multiply-adds, {} {:.2f} instead of {:.2f}", gain,
+                            metric, 100 * r.pruned.metric, 100 * r.metric_dense);
+    p.facts = {{"share of multiply-adds", fmt::format("{:.3f}", r.pruned.macs_ratio)},
+               {metric + ", dense", fmt::format("{:.2f}", 100 * r.metric_dense)},
+               {metric + ", pruned", fmt::format("{:.2f}", 100 * r.pruned.metric)},
+               {"speedup in batches of 32", fmt::format("{:.2f}", r.at_32.speedup)},
+               {"speedup one by one", fmt::format("{:.2f}", r.at_1.speedup)}};
+    constexpr std::size_t most = 8;
+    for (std::size_t i = 0; i < std::min(most, texts.size()); ++i) {
+        const sequence& s = texts[i * texts.size() / std::min(most, texts.size())];
+        page::text t{{}, layers_of_leaving(net, s)};
+        for (const std::int32_t id : s) t.tokens.push_back(words.word(id));
+        p.texts.push_back(std::move(t));
+    }
+    p.kept = r.pruned.kept;
+    p.metric = metric;
+    p.dense = 100 * r.metric_dense;
+    page::series learned{"learned", {}};
+    for (const operating_point& at : r.curve)
+        learned.points.push_back({at.macs_ratio, 100 * at.metric});
+    p.curves.push_back(std::move(learned));
+    for (const baseline& b : r.baselines)
+        p.curves.push_back({b.name, {{b.result.macs_ratio, 100 * b.result.metric}}});
+    return p;
+}
+
+void print(const results& r, const std::string& metric, const fs::path& out) {
     fmt::print("\nlayer  threshold  tokens kept\n");
     for (std::size_t l = 0; l < r.thresholds.size(); ++l) {
         constexpr int width = 20;
@@ -412,14 +447,15 @@ void run(arguments& a) {
     for (const sequence& s : measured_texts(*evaluate)) r.tokens += s.size();
     r.seconds = whole.seconds();
 
-    // The model before the report, so that a report always has its model.
+    // The model before the reports, so that a report always has its model.
+    const std::string metric = evaluate->pairs                 ? "Spearman"
+                               : a.task == task_kind::classify ? "accuracy"
+                                                               : "cosine";
     save_model(result, a.model, a.out);
     if (!a.json.empty()) write_json(a.json, to_json(r));
-    print(r,
-          evaluate->pairs                 ? "Spearman"
-          : a.task == task_kind::classify ? "accuracy"
-                                          : "cosine",
-          a.out);
+    if (!a.html.empty())
+        write_file(a.html, to_html(to_page(r, written, measured_texts(*evaluate), words, metric)));
+    print(r, metric, a.out);
     fs::remove_all(checkpoints);
 }
 

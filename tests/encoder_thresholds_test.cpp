@@ -27,7 +27,7 @@ std::vector<sequence> some_text(const model& m) {
 TEST_CASE("learn_thresholds writes a model with thresholds, and a report") {
     programs::sandbox p(PARE_LEARN_THRESHOLDS);
     REQUIRE(p.run(quick + "--train text --evaluate pairs --stage soft,hard --target-macs 0.7 "
-                          "--baselines --out out --json report") == 0);
+                          "--baselines --out out --json report --html page") == 0);
     CAPTURE(p.output, p.errors);
     CHECK(p.output.find("of the multiply-adds") != std::string::npos);
     const nlohmann::json report = nlohmann::json::parse(read(p.folder / "report"));
@@ -38,14 +38,15 @@ TEST_CASE("learn_thresholds writes a model with thresholds, and a report") {
     CHECK(report["baselines"].size() == 4);
     CHECK(report["tokens_kept"].size() == 3);
     CHECK(report["macs_ratio"].get<double>() < 0.95);
+    CHECK(read(p.folder / "page").find("</html>") != std::string::npos);
     const model m = load_model(p.folder / "out");
     CHECK(m.tokens.numbers == report["thresholds"].get<std::vector<double>>());
     CHECK(m.exits.size() == m.layers.size());
     REQUIRE(m.curve.size() > 3);
     CHECK(m.curve[0].alpha == 0);
     CHECK(m.curve[0].macs_ratio == 1);
-    CHECK(p.files() == std::vector<std::string>{"classes", "model", "out", "pair_classes", "pairs",
-                                                "report", "stderr", "stdout", "text"});
+    CHECK(p.files() == std::vector<std::string>{"classes", "model", "out", "page", "pair_classes",
+                                                "pairs", "report", "stderr", "stdout", "text"});
 
     // It runs as it is written, and with alpha 0 it is the dense model of the same weights.
     network net(m);

@@ -54,8 +54,12 @@ nlohmann::json number(double x) {
 }
 
 void write_json(const fs::path& path, const nlohmann::ordered_json& report) {
+    write_file(path, report.dump(2) + '\n');
+}
+
+void write_file(const fs::path& path, const std::string& text) {
     const detail::unfinished unfinished(path);
-    detail::write_text(unfinished.path(), report.dump(2) + '\n');
+    detail::write_text(unfinished.path(), text);
     std::error_code error;
     fs::rename(unfinished.path(), path, error);
     if (error) throw file_error(path.string() + ": cannot be written");

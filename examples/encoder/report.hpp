@@ -20,6 +20,7 @@ void check_model_output(const std::string& option, const std::filesystem::path& 
 /// NaN (a correlation of constants, say) has no JSON number.
 nlohmann::json number(double x);
 /// The file appears when it is complete. Throws file_error.
+void write_file(const std::filesystem::path& path, const std::string& text);
 void write_json(const std::filesystem::path& path, const nlohmann::ordered_json& report);
 
 /// OpenMP's number.
