@@ -113,8 +113,8 @@ bool equal(const encoder::layer& a, const encoder::layer& b) {
            equal(a.output, b.output) && equal(a.output_norm, b.output_norm);
 }
 
-encoder::dense classifier(Eigen::Index classes, Eigen::Index hidden) {
-    return {encoder::matrix::Random(classes, hidden), encoder::vector::Random(classes)};
+encoder::dense random_dense(Eigen::Index rows, Eigen::Index columns) {
+    return {encoder::matrix::Random(rows, columns), encoder::vector::Random(rows)};
 }
 
 bool equal(const encoder::token_pruning& a, const encoder::token_pruning& b) {
@@ -130,6 +130,8 @@ bool equal(const encoder::model& a, const encoder::model& b) {
     return a.classifier.has_value() == b.classifier.has_value() &&
            (!a.classifier || equal(*a.classifier, *b.classifier)) && equal(a.tokens, b.tokens) &&
            std::equal(a.curve.begin(), a.curve.end(), b.curve.begin(), b.curve.end(),
+                      [](const auto& x, const auto& y) { return equal(x, y); }) &&
+           std::equal(a.exits.begin(), a.exits.end(), b.exits.begin(), b.exits.end(),
                       [](const auto& x, const auto& y) { return equal(x, y); }) &&
            a.word_embeddings == b.word_embeddings &&
            a.position_embeddings == b.position_embeddings &&
@@ -760,7 +762,7 @@ TEST_CASE("a model is written and read again") {
     SECTION("with a classifier, whose tensors have no prefix") {
         m.prefix = "bert.";
         const auto before = m.parameters();
-        m.classifier = classifier(3, 24);
+        m.classifier = random_dense(3, 24);
         CHECK(m.parameters() == before + 3 * 24 + 3);
         encoder::save_model(m, source, out);
         CHECK(encoder::load_model(out).json["pare"] == json{{"classes", 3}});
@@ -775,12 +777,17 @@ TEST_CASE("a model is written and read again") {
             m.tokens = {by, {0, 1e-7, 1.0 / 3}, 0.1, by == rule::share};
             encoder::save_model(m, source, out);
             CHECK(equal(encoder::load_model(out), m));
+            for (const auto& l : m.layers) // from the second rule on
+                if (m.exits.size() < m.layers.size())
+                    m.exits.push_back(
+                        random_dense(m.config.hidden, m.config.hidden + l.query.weight.rows()));
         }
         CHECK(encoder::load_model(out).json["pare"]["tokens"] ==
               json{{"by", "count"},
                    {"numbers", {0.0, 1e-7, 1.0 / 3}},
                    {"alpha", 0.1},
                    {"carried", false},
+                   {"exits", true},
                    {"curve",
                     {{{"alpha", 0.0}, {"macs_ratio", 1.0}, {"metric", 0.875}},
                      {{"alpha", 1.0}, {"macs_ratio", 0.5}, {"metric", nullptr}}}}});
@@ -867,9 +874,9 @@ TEST_CASE("a model that cannot be written leaves nothing behind") {
     bad.others.push_back(bad.others[0]);
     CHECK_THAT(save(bad, source, out), ContainsSubstring("there are two tensors"));
     bad = good;
-    bad.classifier = classifier(1, 24);
+    bad.classifier = random_dense(1, 24);
     CHECK_THAT(save(bad, source, out), ContainsSubstring("out/config.json: pare.classes is 1"));
-    bad.classifier = classifier(2, 23);
+    bad.classifier = random_dense(2, 23);
     CHECK_THAT(
         save(bad, source, out),
         ContainsSubstring("tensor 'classifier.weight' is 2 x 23, the other ones need 2 x 24"));

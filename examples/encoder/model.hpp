@@ -125,7 +125,8 @@ model load_model(const std::filesystem::path& folder);
 ///     "heads", "filters"  of uneven layers, a number a layer
 ///     "classes"           of the classifier, which is in classifier.weight and classifier.bias
 ///     "tokens"            {"by": "threshold", "share" or "count", "numbers": [...], "alpha",
-///                         "carried", "curve": [{"alpha", "macs_ratio", "metric" or null}, ...]}
+///                         "carried", "exits": whether exits.0.weight and so on are there,
+///                         "curve": [{"alpha", "macs_ratio", "metric" or null}, ...]}
 /// The folder appears, or replaces an older one, only when it is complete. Throws file_error.
 void save_model(const model& m, const std::filesystem::path& source,
                 const std::filesystem::path& folder);
