@@ -37,6 +37,7 @@ struct arguments {
     fs::path model, train, dev, evaluate, out, json, html;
     task_kind task = task_kind::distill;
     recipe how;
+    std::optional<double> rate; // that suits the task
     leaving dropped = leaving::guessed;
     double alpha = 1;
     bool baselines = false;
@@ -83,7 +84,8 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
         ->transform(CLI::Transformer(std::map<std::string, leaving>{
             {"guessed", leaving::guessed}, {"carried", leaving::carried}, {"gone", leaving::gone}}))
         ->default_str("guessed");
-    app.add_option("--rate", a.how.rate, "learning rate of weights");
+    app.add_option("--rate", a.rate, "learning rate of weights")
+        ->default_str("5e-4 to distill, else 1e-4");
     app.add_option("--threshold-rate", a.how.threshold_rate, "learning rate of thresholds");
     app.add_option("--batch", a.how.batch, "examples of a step");
     app.add_option("--seed", a.how.seed, "of the order of examples");
@@ -116,6 +118,7 @@ void check(arguments& a) {
          {std::pair("--lambda", how.lambda), std::pair("--alpha", a.alpha),
           std::pair("--threads", static_cast<double>(a.threads))})
         if (!(value >= 0 && std::isfinite(value))) refuse(option, value, "a number >= 0");
+    how.rate = a.rate.value_or(a.task == task_kind::distill ? 5e-4 : 1e-4);
     for (const auto& [option, value] :
          {std::pair("--temperature", how.temperature), std::pair("--rate", how.rate),
           std::pair("--threshold-rate", how.threshold_rate),

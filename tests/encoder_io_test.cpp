@@ -787,7 +787,6 @@ TEST_CASE("a model is written and read again") {
                    {"numbers", {0.0, 1e-7, 1.0 / 3}},
                    {"alpha", 0.1},
                    {"carried", false},
-                   {"exits", true},
                    {"curve",
                     {{{"alpha", 0.0}, {"macs_ratio", 1.0}, {"metric", 0.875}},
                      {{"alpha", 1.0}, {"macs_ratio", 0.5}, {"metric", nullptr}}}}});

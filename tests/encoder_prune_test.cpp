@@ -5,6 +5,7 @@
 
 #include <encoder/evaluate.hpp>
 #include <encoder/prune.hpp>
+#include <encoder/tokens.hpp>
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -85,6 +86,7 @@ TEST_CASE("what prunes heads and filters keeps the classifier and the tokens to 
     m.classifier = encoder::dense{encoder::matrix::Random(3, 24), encoder::vector::Random(3)};
     m.tokens = {token_pruning::rule::threshold, {0.5, 0.75, 1}, 2, false};
     m.curve = {{1, 0.5, 0.25}};
+    add_exits(m);
     network net(m);
     const calibration data = random_calibration(m, random, false);
     const auto masks = search(m, criterion(net, data, fisher_source::magnitude, false, 1),
@@ -100,6 +102,7 @@ TEST_CASE("what prunes heads and filters keeps the classifier and the tokens to 
             CHECK(pruned.tokens.alpha == 2);
             CHECK_FALSE(pruned.tokens.carried);
             CHECK(pruned.curve.size() == 1);
+            const network fits(pruned); // or it throws: exits see the heads that are left
         }
     }
 }

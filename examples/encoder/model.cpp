@@ -261,6 +261,7 @@ additions read_additions(const settings& given, std::size_t layers, const config
     a.kept = {pare.widths("heads", layers, c.hidden / c.head_size),
               pare.widths("filters", layers, given.size("intermediate_size", 1 << 20)),
               pare.count("classes", 2, 1 << 16).value_or(0)};
+    a.exits = pare.flag("exits", false);
     if (tokens.all().empty()) return a;
 
     const std::string by = tokens.text("by", "");
@@ -271,7 +272,6 @@ additions read_additions(const settings& given, std::size_t layers, const config
     constexpr double largest = settings::largest;
     a.tokens = {rule->first, tokens.numbers("numbers", layers),
                 tokens.number("alpha", 0, largest).value_or(1), tokens.flag("carried", true)};
-    a.exits = tokens.flag("exits", false);
     for (const settings& point : tokens.objects("curve"))
         a.curve.push_back({point.needed("alpha", point.number("alpha", 0, largest)),
                            point.needed("macs_ratio", point.number("macs_ratio", 0, largest)),
@@ -334,8 +334,11 @@ json describe_tokens(const model& m) {
     const token_pruning& t = m.tokens;
     const auto rule = std::find_if(std::begin(rules), std::end(rules),
                                    [&](const auto& r) { return r.first == t.by; });
-    return {{"by", rule->second},   {"numbers", t.numbers},      {"alpha", t.alpha},
-            {"carried", t.carried}, {"exits", !m.exits.empty()}, {"curve", std::move(curve)}};
+    return {{"by", rule->second},
+            {"numbers", t.numbers},
+            {"alpha", t.alpha},
+            {"carried", t.carried},
+            {"curve", std::move(curve)}};
 }
 
 json describe(const model& m, const widths& w) {
@@ -363,6 +366,7 @@ json describe(const model& m, const widths& w) {
     if (!all(w.heads, heads)) pare["heads"] = w.heads;
     if (!all(w.filters, filters)) pare["filters"] = w.filters;
     if (m.classifier) pare["classes"] = w.classes;
+    if (!m.exits.empty()) pare["exits"] = true;
     if (!m.tokens.numbers.empty()) pare["tokens"] = describe_tokens(m);
     j.erase("pare");
     if (!pare.empty()) j["pare"] = std::move(pare);

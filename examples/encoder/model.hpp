@@ -124,9 +124,9 @@ model load_model(const std::filesystem::path& folder);
 /// sets it apart from a BERT is in config.json's "pare", and load_model reads it again:
 ///     "heads", "filters"  of uneven layers, a number a layer
 ///     "classes"           of the classifier, which is in classifier.weight and classifier.bias
+///     "exits"             true if exits.0.weight, exits.0.bias and so on are there
 ///     "tokens"            {"by": "threshold", "share" or "count", "numbers": [...], "alpha",
-///                         "carried", "exits": whether exits.0.weight and so on are there,
-///                         "curve": [{"alpha", "macs_ratio", "metric" or null}, ...]}
+///                         "carried", "curve": [{"alpha", "macs_ratio", "metric" or null}, ...]}
 /// The folder appears, or replaces an older one, only when it is complete. Throws file_error.
 void save_model(const model& m, const std::filesystem::path& source,
                 const std::filesystem::path& folder);

@@ -378,6 +378,11 @@ model shrink(const model& m, const pare::search_result& masks) {
         keep_columns(at.attention_output, heads);
         keep_rows(at.intermediate, filters);
         keep_columns(at.output, filters);
+        if (small.exits.empty()) continue;
+        std::vector<pare::index_t> seen(static_cast<std::size_t>(m.config.hidden));
+        std::iota(seen.begin(), seen.end(), pare::index_t{0}); // a token's state, then its heads
+        for (const pare::index_t h : heads) seen.push_back(m.config.hidden + h);
+        keep_columns(small.exits[l], seen);
     }
     return small;
 }

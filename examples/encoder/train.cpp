@@ -97,19 +97,20 @@ double scale_thresholds(network& net, const std::vector<sequence>& text, double 
     double low = 0, high = 1;
     while (share_at(high) > share) {
         low = high;
-        if ((high *= 2) > 1e6)
+        if ((high *= 2) > 1e6) {
+            share_at(1);
             throw std::invalid_argument(fmt::format(
                 "a share of {} of the multiply-adds is below what the first layers take", share));
+        }
     }
-    for (int i = 0; i < 12; ++i) {
+    for (int i = 0; i < 8; ++i) {
         const double middle = (low + high) / 2;
         (share_at(middle) > share ? low : high) = middle;
     }
     return share_at(high);
 }
 
-std::vector<sequence> trainer::sample(const dataset& data, std::uint64_t seed) {
-    constexpr std::size_t tokens = 32768;
+std::vector<sequence> trainer::sample(const dataset& data, std::uint64_t seed, std::size_t tokens) {
     std::vector<sequence> some;
     std::size_t sum = 0;
     for (const std::size_t i : shuffled(data.texts.size(), {seed})) {
@@ -126,7 +127,8 @@ trainer::trainer(network& net, const dataset& data, recipe how)
 
 void trainer::begin_stage() {
     const stage s = how_.stages[at_];
-    if (s != stage::finetune && how_.exits && net_.model().exits.empty()) fit_exits(net_, sample_);
+    if (s != stage::finetune && how_.exits && net_.model().exits.empty())
+        fit_exits(net_, sample(data_, how_.seed, 32768)); // dozens of tokens an unknown
     optimizer_ = adamw(net_.model());
     found_ = {zeros_like(net_.model()), {}, {}, {}};
     token_pruning p = net_.tokens();

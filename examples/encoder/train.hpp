@@ -29,7 +29,7 @@ struct recipe {
     std::optional<double> target;
     double lambda = 0;         ///< the price without a target: times the share is added to the loss
     double temperature = 0.01; ///< of the soft masks in the end; they begin with 5 times that
-    double rate = 5e-5;        ///< of weights, behind a warm-up of a tenth of a stage, then falling
+    double rate = 5e-4;        ///< of weights, behind a warm-up of a tenth of a stage, then falling
     double threshold_rate = 0.02; ///< of thresholds, of scores with mean 1
     bool exits = true;            ///< fitted before tokens leave for the first time
     std::size_t batch = 32;       ///< examples
@@ -52,8 +52,9 @@ class trainer {
     /// Goes on from save(). Throws file_error for a folder that is damaged or of another run.
     void resume(const std::filesystem::path& folder);
 
-    /// Some of the data's texts, for shares and exits.
-    static std::vector<sequence> sample(const dataset& data, std::uint64_t seed);
+    /// Texts of the data, about so many tokens in all.
+    static std::vector<sequence> sample(const dataset& data, std::uint64_t seed,
+                                        std::size_t tokens = 8192);
 
     /// A sentence about the last epoch.
     const std::string& report() const { return report_; }
