@@ -102,8 +102,8 @@ answer<real> oracle(const problem<T>& p, const pare::attention_options<T>& o) {
                 }
         if (o.query_weights.extent(0) > 0)
             for (std::size_t i = 0; i < all.size(); ++i)
-                all[i] *= static_cast<double>(
-                    o.query_weights(at + static_cast<index_t>(i) / n % n));
+                all[i] *=
+                    static_cast<double>(o.query_weights(at + static_cast<index_t>(i) / n % n));
         std::vector<double> scores(static_cast<std::size_t>(n));
         pare::importance(pare::seq, pare::view<const double, 3>(all.data(), p.heads, n, n), scores,
                          {o.scores, o.fixed_length, o.mask, o.queries});

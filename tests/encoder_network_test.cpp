@@ -4,7 +4,6 @@
 
 #include "encoder/network.hpp"
 
-
 #include <cmath>
 #include <random>
 
