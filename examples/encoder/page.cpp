@@ -169,7 +169,7 @@ void add_text(const page::text& t, std::size_t layers, writer& to) {
         to.add("<span class=\"s{}{}\" title=\"{}: {}\">{}</span>", layer, special ? " special" : "",
                escape(token),
                layer == layers ? std::string("stays to the end")
-                               : fmt::format("leaves in layer {} of {}", layer + 1, layers),
+                               : fmt::format("leaves in layer {}", layer),
                escape(continues ? token.substr(2) : token));
     }
     to.add("{}</div>\n<figcaption>{} of {} tokens stay to the end.</figcaption></figure>\n",
@@ -181,7 +181,7 @@ void add_texts(const page& p, writer& to) {
     to.add("<h2>Where each token leaves</h2>\n<p class=\"muted\">A token's shade is the layer in "
            "which it leaves the network; point at one to read it.</p>\n<p class=\"legend\">"
            "<span>leaves in layer</span> <span class=\"word\">");
-    for (std::size_t l = 0; l < layers; ++l) to.add("<span class=\"s{}\">{}</span>", l, l + 1);
+    for (std::size_t l = 0; l < layers; ++l) to.add("<span class=\"s{}\">{}</span>", l, l);
     to.add("</span> <span>or</span> <span class=\"word\"><span class=\"s{}\">stays to the "
            "end</span></span></p>\n",
            layers);
@@ -230,14 +230,14 @@ void add_bars(const page& p, writer& to) {
         to.add("<g><title>layer {}: {:.1f}% of the tokens are kept</title>"
                "<rect class=\"track\" x=\"{:.1f}\" y=\"{}\" width=\"{:.1f}\" height=\"{}\"/>"
                "<rect class=\"bar\" x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\"/>",
-               l + 1, 100 * p.kept[l], middle - bar / 2, top, bar, bottom - top, middle - bar / 2,
+               l, 100 * p.kept[l], middle - bar / 2, top, bar, bottom - top, middle - bar / 2,
                at, bar, bottom - at);
         const bool fits = bottom - at > 24; // the number, into the bar
         if (slot > 38)
             to.add("<text class=\"{}\" x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\">{}</text>",
                    fits ? "inside" : "value", middle, fits ? at + 18 : at - 6, percent(p.kept[l]));
         to.add("<text x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">{}</text></g>\n", middle,
-               bottom + 18, l + 1);
+               bottom + 18, l);
     }
     to.add("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">layer</text>\n</svg></div>\n",
            (left + width) / 2, height - 4);
