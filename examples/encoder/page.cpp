@@ -230,8 +230,8 @@ void add_bars(const page& p, writer& to) {
         to.add("<g><title>layer {}: {:.1f}% of the tokens are kept</title>"
                "<rect class=\"track\" x=\"{:.1f}\" y=\"{}\" width=\"{:.1f}\" height=\"{}\"/>"
                "<rect class=\"bar\" x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\"/>",
-               l, 100 * p.kept[l], middle - bar / 2, top, bar, bottom - top, middle - bar / 2,
-               at, bar, bottom - at);
+               l, 100 * p.kept[l], middle - bar / 2, top, bar, bottom - top, middle - bar / 2, at,
+               bar, bottom - at);
         const bool fits = bottom - at > 24; // the number, into the bar
         if (slot > 38)
             to.add("<text class=\"{}\" x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\">{}</text>",
