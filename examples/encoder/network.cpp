@@ -107,7 +107,7 @@ std::vector<std::int64_t> network::state::drop_tokens(std::size_t l,
     std::vector<std::int64_t> kept(static_cast<std::size_t>(tokens)), offsets(left.offsets.size());
     kept.resize(
         static_cast<std::size_t>(choose_tokens(pruning, l, scores, left.offsets, kept, offsets)));
-    if (carries()) {
+    if (carries() && static_cast<Index>(kept.size()) < tokens) {
         std::vector<float> leaving(static_cast<std::size_t>(tokens), 1.f);
         for (const std::int64_t t : kept) leaving[static_cast<std::size_t>(t)] = 0;
         leave(l, left.offsets, residual, heads_out, leaving, left.gone);
@@ -232,6 +232,8 @@ float* network::state::run_layers(const batch& b, const pass& how, remaining& le
                     pare::from_to(all, pare::view<float, 2>(heads_out, stay, columns)));
                 r->kept = std::move(kept);
             }
+            if (use && stay < tokens && carries() && !model.exits.empty())
+                (*use)[l].guessed += b.sequences();
             tokens = stay;
         } else {
             attend(l, projected, left.offsets, heads_out);

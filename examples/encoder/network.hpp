@@ -57,6 +57,7 @@ struct token_use {
     std::int64_t attending = 0; ///< tokens that came in
     std::int64_t pairs = 0;     ///< their squares: attention probabilities
     std::int64_t kept = 0;      ///< tokens that stayed
+    std::int64_t guessed = 0;   ///< sequences whose tokens that left went through an exit
 
     /// A sequence of `length` tokens came in.
     void attend(std::int64_t length) {

@@ -56,8 +56,10 @@ double token_macs(const model& m, const std::vector<token_use>& use) {
         const auto filters = static_cast<double>(m.layers[l].filters());
         const auto attending = static_cast<double>(use[l].attending),
                    pairs = static_cast<double>(use[l].pairs),
-                   kept = static_cast<double>(use[l].kept);
+                   kept = static_cast<double>(use[l].kept),
+                   guessed = static_cast<double>(use[l].guessed);
         sum += heads * h * (3 * d * attending + 2 * pairs + d * kept) + 2 * d * filters * kept;
+        sum += d * (d + heads * h) * guessed;
     }
     return sum;
 }
@@ -118,8 +120,11 @@ token_pruning schedule(network& net, const std::vector<sequence>& text, token_pr
         found.numbers.push_back(heads ? quantile(scores, dropped(l)) : 0);
         matrix active;
         for (stream& s : streams) {
+            const std::int64_t came = s.tokens.tokens();
             drop(found, l, s);
             use[l].kept += s.tokens.tokens();
+            if (!m.exits.empty() && s.tokens.tokens() < came)
+                use[l].guessed += s.tokens.sequences();
             net.attention_output(l, s.context, s.x);
             net.activation(l, s.x, active);
             net.output(l, active, s.x);
