@@ -65,7 +65,8 @@ struct token_pruning {
     rule by = rule::threshold;
     std::vector<double> numbers; ///< a layer each; none: nothing is dropped
     double alpha = 1;            ///< multiplies thresholds; 0 drops nothing
-    /// Whether the last state of a dropped token takes part in the mean that is the embedding.
+    /// Whether a dropped token takes part in the mean that is the embedding: by its last state, or
+    /// what the model's exits make of it.
     bool carried = true;
 };
 
