@@ -10,10 +10,6 @@
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -467,15 +463,9 @@ void run(arguments& a) {
 int main(int argc, char** argv) {
     arguments a;
     if (const auto status = parse(argc, argv, a)) return *status;
-    try {
+    return exit_status("learn_thresholds", [&] {
         check(a);
-#ifdef _OPENMP
-        if (a.threads > 0) omp_set_num_threads(a.threads);
-#endif
+        set_threads(a.threads);
         run(a);
-    } catch (const std::exception& e) {
-        fmt::print(stderr, "learn_thresholds: {}\n", e.what());
-        return 2;
-    }
-    return 0;
+    });
 }

@@ -9,10 +9,6 @@
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -304,15 +300,9 @@ void run(const arguments& a) {
 int main(int argc, char** argv) {
     arguments a;
     if (const auto status = parse(argc, argv, a)) return *status;
-    try {
+    return exit_status("prune_encoder", [&] {
         check(a);
-#ifdef _OPENMP
-        if (a.threads > 0) omp_set_num_threads(a.threads);
-#endif
+        set_threads(a.threads);
         run(a);
-    } catch (const std::exception& e) {
-        fmt::print(stderr, "prune_encoder: {}\n", e.what());
-        return 2;
-    }
-    return 0;
+    });
 }

@@ -1,6 +1,7 @@
 // The pruning pipeline on a small model, and prune_encoder as a user runs it: good input and bad.
 #include "encoder_fixtures.hpp"
 #include "encoder_program.hpp"
+#include "encoder_random.hpp"
 #include "support.hpp"
 
 #include <encoder/evaluate.hpp>
@@ -17,20 +18,9 @@ using programs::read, programs::write;
 
 namespace {
 
-std::vector<sequence> random_sequences(const model& m, index_t count, random_source& random) {
-    std::vector<sequence> all;
-    for (index_t i = 0; i < count; ++i) {
-        sequence s;
-        for (index_t n = random.integer(2, 20); n > 0; --n)
-            s.push_back(static_cast<std::int32_t>(random.integer(0, m.config.vocabulary - 1)));
-        all.push_back(std::move(s));
-    }
-    return all;
-}
-
 calibration random_calibration(const model& m, random_source& random, bool labelled) {
     calibration data;
-    data.sequences = random_sequences(m, 60, random);
+    data.sequences = random_texts(m, 60, 2, 20, random);
     if (labelled)
         for (int p = 0; p < 30; ++p) data.labels.push_back(random.uniform(0, 1));
     return data;
@@ -73,7 +63,7 @@ TEST_CASE("a pruned model says what the dense one says under masks") {
                 CHECK(costs.of(small) <= share * costs.of(m));
                 network pruned(small), masked(expand(m, small, masks));
                 masked.set_masks(factors(masks));
-                const auto texts = random_sequences(m, 10, random);
+                const auto texts = random_texts(m, 10, 2, 20, random);
                 CHECK((embed(pruned, texts, "") - embed(masked, texts, "")).cwiseAbs().maxCoeff() <
                       1e-5);
             }

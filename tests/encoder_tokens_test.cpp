@@ -1,5 +1,6 @@
 // Schedules of token pruning: what they promise on their own text.
 #include "encoder_fixtures.hpp"
+#include "encoder_random.hpp"
 #include "support.hpp"
 
 #include <encoder/tokens.hpp>
@@ -10,17 +11,6 @@ using namespace encoder;
 using rule = token_pruning::rule;
 
 namespace {
-
-std::vector<sequence> random_text(const model& m, random_source& random) {
-    std::vector<sequence> all;
-    for (int i = 0; i < 50; ++i) {
-        sequence s;
-        for (index_t n = random.integer(1, 30); n > 0; --n)
-            s.push_back(static_cast<std::int32_t>(random.integer(0, m.config.vocabulary - 1)));
-        all.push_back(std::move(s));
-    }
-    return all;
-}
 
 std::vector<token_use> use_of(network& net, const std::vector<sequence>& text,
                               const token_pruning& p) {
@@ -39,7 +29,7 @@ TEST_CASE("a schedule keeps its budget on its own text, and no more is dropped t
     CAPTURE(random);
     const model m = load_model(fixtures::path("tiny_bert"));
     network net(m);
-    const std::vector<sequence> text = random_text(m, random);
+    const std::vector<sequence> text = random_texts(m, 50, 1, 30, random);
     const double dense = dense_token_macs(m, text);
     CHECK(token_macs(m, use_of(net, text, {})) == dense);
     for (const rule by : {rule::threshold, rule::share, rule::count})
@@ -58,7 +48,7 @@ TEST_CASE("what a schedule says that layers had to do is what they do") {
     CAPTURE(random);
     const model m = load_model(fixtures::path("tiny_bert"));
     network net(m);
-    const std::vector<sequence> text = random_text(m, random);
+    const std::vector<sequence> text = random_texts(m, 50, 1, 30, random);
     for (const rule by : {rule::threshold, rule::share, rule::count})
         for (const double most : {0.0, 0.5, 0.9}) {
             std::vector<token_use> said;
@@ -90,7 +80,7 @@ TEST_CASE("tokens leave in the layers in which forward drops them") {
     for (const token_pruning& p : {token_pruning(), by_threshold, by_share, by_count}) {
         net.set_token_pruning(p);
         std::size_t leave = 0;
-        for (const sequence& text : random_text(net.model(), random)) {
+        for (const sequence& text : random_texts(net.model(), 50, 1, 30, random)) {
             const std::vector<std::size_t> layers = layers_of_leaving(net, text);
             REQUIRE(layers.size() == text.size());
             CHECK(layers[0] == depth);

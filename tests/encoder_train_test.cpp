@@ -1,5 +1,6 @@
 // Learning where tokens leave: what the trainer promises, on a small model.
 #include "encoder_fixtures.hpp"
+#include "encoder_random.hpp"
 #include "support.hpp"
 
 #include <encoder/train.hpp>
@@ -10,17 +11,6 @@ using namespace encoder;
 
 namespace {
 
-std::vector<sequence> random_texts(const model& m, int count, random_source& random) {
-    std::vector<sequence> texts;
-    for (int i = 0; i < count; ++i) {
-        sequence s;
-        for (index_t n = random.integer(8, 40); n > 0; --n)
-            s.push_back(static_cast<std::int32_t>(random.integer(0, m.config.vocabulary - 1)));
-        texts.push_back(std::move(s));
-    }
-    return texts;
-}
-
 /// The model that learns, and from what: to embed as it does with all tokens, or to tell random
 /// classes apart.
 struct work {
@@ -29,7 +19,7 @@ struct work {
 
     work(task_kind kind, int texts, random_source& random)
         : model(load_model(fixtures::path("tiny_bert"))), data{kind, {}, {}, {}, {}} {
-        data.texts = random_texts(model, texts, random);
+        data.texts = random_texts(model, texts, 8, 40, random);
         if (kind == task_kind::distill) {
             network dense(model);
             data.teacher = embed(dense, data.texts, "teacher");
@@ -121,7 +111,7 @@ TEST_CASE("scaled thresholds keep to the share, and drop no more than need be") 
     random_source random;
     CAPTURE(random);
     const model m = load_model(fixtures::path("tiny_bert"));
-    const std::vector<sequence> texts = random_texts(m, 100, random);
+    const std::vector<sequence> texts = random_texts(m, 100, 8, 40, random);
     network net(m);
     token_pruning p;
     p.numbers = {0.3, 0.5, 0.6};

@@ -144,9 +144,8 @@ void network::state::undrop(std::size_t l, const record& r, const float* input, 
     const Index d = hidden(), columns = context_gradient.cols();
     matrix all = matrix::Zero(tokens, d), context_all = matrix::Zero(tokens, columns);
     if (down.gone.size() > 0) {
-        std::vector<float> leaving(static_cast<std::size_t>(tokens), 1.f);
-        for (const std::int64_t t : r.kept) leaving[static_cast<std::size_t>(t)] = 0;
-        const matrix at_token = leave_backward(l, r, input, leaving, down.gone, found);
+        const matrix at_token =
+            leave_backward(l, r, input, leaving_tokens(tokens, r.kept), down.gone, found);
         for (std::size_t s = 0; s + 1 < r.offsets.size(); ++s) {
             const Index n = r.offsets[s + 1] - r.offsets[s];
             const auto g = at_token.row(static_cast<Index>(s));

@@ -101,7 +101,7 @@ struct model {
     std::int64_t parameters() const;
 };
 
-/// One of a model's weights: its numbers, row after row, and its name in the file without prefix.
+/// One of a model's weights: its numbers, row after row, and its name in the file.
 struct weight {
     std::string name;
     float* data;

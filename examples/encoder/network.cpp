@@ -107,11 +107,8 @@ std::vector<std::int64_t> network::state::drop_tokens(std::size_t l,
     std::vector<std::int64_t> kept(static_cast<std::size_t>(tokens)), offsets(left.offsets.size());
     kept.resize(
         static_cast<std::size_t>(choose_tokens(pruning, l, scores, left.offsets, kept, offsets)));
-    if (carries() && static_cast<Index>(kept.size()) < tokens) {
-        std::vector<float> leaving(static_cast<std::size_t>(tokens), 1.f);
-        for (const std::int64_t t : kept) leaving[static_cast<std::size_t>(t)] = 0;
-        leave(l, left.offsets, residual, heads_out, leaving, left.gone);
-    }
+    if (carries() && static_cast<Index>(kept.size()) < tokens)
+        leave(l, left.offsets, residual, heads_out, leaving_tokens(tokens, kept), left.gone);
     pare::gather_rows(pare::simd, kept, pare::view<float, 2>(residual, tokens, d));
     left.offsets = std::move(offsets);
     return kept;

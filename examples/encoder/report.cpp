@@ -73,6 +73,24 @@ int threads() {
 #endif
 }
 
+void set_threads(int number) {
+#ifdef _OPENMP
+    if (number > 0) omp_set_num_threads(number);
+#else
+    (void)number;
+#endif
+}
+
+int exit_status(const char* program, const std::function<void()>& work) {
+    try {
+        work();
+    } catch (const std::exception& e) {
+        fmt::print(stderr, "{}: {}\n", program, e.what());
+        return 2;
+    }
+    return 0;
+}
+
 double peak_memory_mb() {
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include <filesystem>
+#include <functional>
 #include <string>
 
 namespace encoder {
@@ -23,9 +24,13 @@ nlohmann::json number(double x);
 void write_file(const std::filesystem::path& path, const std::string& text);
 void write_json(const std::filesystem::path& path, const nlohmann::ordered_json& report);
 
-/// OpenMP's number.
+/// OpenMP's number; 0 leaves it as it is.
 int threads();
+void set_threads(int number);
 double peak_memory_mb();
+
+/// A program's exit status: 0, or 2 where `work` throws, with one sentence on stderr.
+int exit_status(const char* program, const std::function<void()>& work);
 
 /// A folder that is removed unless nothing goes wrong.
 struct temporary_folder {
