@@ -302,6 +302,43 @@ TEST_CASE("gradients through soft masks, thresholds included, equal finite diffe
     }
 }
 
+TEST_CASE("gradients do not depend on where memory lies") {
+    random_source random;
+    CAPTURE(random);
+    model m = lively_model(random);
+    for (layer& y : m.layers) { // of so many heads that sums over them could be in another order
+        const Index columns = 5 * y.query.weight.rows();
+        for (dense* d : {&y.query, &y.key, &y.value})
+            *d = {random_matrix(columns, m.config.hidden, random),
+                  random_matrix(columns, 1, random).col(0)};
+        y.attention_output.weight = random_matrix(m.config.hidden, columns, random);
+    }
+    m.tokens.numbers = some_thresholds(m, random);
+    add_exits(m, random);
+    network net(m);
+    const batch b = random_batch(m, ragged, random);
+    const encoder::matrix directions = random_matrix(b.sequences(), m.config.hidden, random);
+    learning how;
+    how.temperature = 0.2;
+    const step first = learn(net, b, directions, how);
+    std::vector<std::vector<char>> others; // between which the next ones find their places
+    for (int i = 0; i < 8; ++i) {
+        for (int k = 0; k < 200; ++k)
+            others.emplace_back(static_cast<std::size_t>(random.integer(16, 2000)));
+        for (std::size_t k = 0; k < others.size(); k += 2) std::vector<char>().swap(others[k]);
+        step again = learn(net, b, directions, how);
+        CHECK(again.outputs == first.outputs);
+        CHECK(again.found.thresholds == first.found.thresholds);
+        const std::vector<weight> mine = weights(again.found.weights);
+        model expected = first.found.weights;
+        const std::vector<weight> theirs = weights(expected);
+        for (std::size_t w = 0; w < mine.size(); ++w) {
+            CAPTURE(mine[w].name);
+            CHECK(std::equal(mine[w].data, mine[w].data + mine[w].size(), theirs[w].data));
+        }
+    }
+}
+
 TEST_CASE("gradients where tokens are gone equal finite differences") {
     random_source random;
     CAPTURE(random);

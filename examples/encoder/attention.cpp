@@ -109,9 +109,11 @@ void attention_backward(const projections<const float>& in,
         result(gradient.k).noalias() = ds.transpose() * q;
     });
     if (!others) return;
-    const auto sum_heads = [&](const float* from, float* to) {
-        Eigen::Map<vector>(to, tokens) =
-            Eigen::Map<const matrix>(from, in.heads, tokens).colwise().sum();
+    const auto sum_heads = [&](const float* from, float* to) { // head after head, wherever `to` is
+        Eigen::Map<vector> sum(to, tokens);
+        sum.setZero();
+        for (index_t head = 0; head < in.heads; ++head)
+            sum += Eigen::Map<const vector>(from + head * tokens, tokens);
     };
     sum_heads(to_keys, others->key_bias);
     sum_heads(to_queries, others->query_weights);
