@@ -35,6 +35,7 @@ struct arguments {
     recipe how;
     std::optional<double> rate; // that suits the task
     leaving dropped = leaving::guessed;
+    pare::score_scale scores = pare::score_scale::relative;
     double alpha = 1;
     bool baselines = false;
     int threads = 0;
@@ -80,6 +81,12 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
         ->transform(CLI::Transformer(std::map<std::string, leaving>{
             {"guessed", leaving::guessed}, {"carried", leaving::carried}, {"gone", leaving::gone}}))
         ->default_str("guessed");
+    app.add_option("--scores", a.scores,
+                   "relative (mean 1 at any length) or per_query (mean 1 / length)")
+        ->transform(CLI::Transformer(
+            std::map<std::string, pare::score_scale>{{"relative", pare::score_scale::relative},
+                                                     {"per_query", pare::score_scale::per_query}}))
+        ->default_str("relative");
     app.add_option("--rate", a.rate, "learning rate of weights")
         ->default_str("5e-4 to distill, else 1e-4");
     app.add_option("--threshold-rate", a.how.threshold_rate, "learning rate of thresholds");
@@ -224,7 +231,7 @@ std::pair<recipe, recipe> split(const recipe& how) {
 
 /// Other rules for which tokens stay, with as many epochs to get used to them.
 std::vector<baseline> train_baselines(const model& dense, const dataset& train,
-                                      const dataset& evaluate, recipe how, bool carried,
+                                      const dataset& evaluate, recipe how, const token_pruning& as,
                                       const fs::path& checkpoints) {
     const int epochs = std::accumulate(how.epochs.begin(), how.epochs.end(), 0);
     how.stages = {stage::hard};
@@ -234,23 +241,21 @@ std::vector<baseline> train_baselines(const model& dense, const dataset& train,
     for (const char* name : {"calibrated", "hand-set", "top-k", "schedule"}) {
         const std::string which = name;
         network net(dense);
-        token_pruning p;
+        token_pruning p = as;
         if (which == "hand-set") {
             for (std::size_t l = 0; l < dense.layers.size(); ++l)
                 p.numbers.push_back(static_cast<double>(l + 1) /
                                     static_cast<double>(dense.layers.size()));
             net.set_token_pruning(p);
             scale_thresholds(net, sample, *how.target);
-            p = net.tokens();
         } else {
-            p = schedule_for(net, sample,
-                             which == "calibrated" ? rule::threshold
-                             : which == "top-k"    ? rule::share
-                                                   : rule::count,
-                             *how.target);
+            net.set_token_pruning(p);
+            net.set_token_pruning(schedule_for(net, sample,
+                                               which == "calibrated" ? rule::threshold
+                                               : which == "top-k"    ? rule::share
+                                                                     : rule::count,
+                                               *how.target));
         }
-        p.carried = carried;
-        net.set_token_pruning(p);
         trainer t(net, train, how);
         run(t, checkpoints / name, name);
         found.push_back({name, measure_at(net, evaluate)});
@@ -402,6 +407,7 @@ void run(arguments& a) {
     network net(dense.model());
     token_pruning p;
     p.carried = a.dropped != leaving::gone;
+    p.scores = a.scores;
     net.set_token_pruning(p);
     results r{};
     if (!with.stages.empty()) {
@@ -410,8 +416,8 @@ void run(arguments& a) {
         r.gap = second.soft_hard_gap();
     }
     if (a.baselines && with.target)
-        r.baselines = train_baselines(dense.model(), train, *evaluate, with, p.carried,
-                                      checkpoints / "baselines");
+        r.baselines =
+            train_baselines(dense.model(), train, *evaluate, with, p, checkpoints / "baselines");
 
     // The curve, and the result at the alpha asked for.
     p = net.tokens();

@@ -118,7 +118,8 @@ encoder::dense random_dense(Eigen::Index rows, Eigen::Index columns) {
 }
 
 bool equal(const encoder::token_pruning& a, const encoder::token_pruning& b) {
-    return a.by == b.by && a.numbers == b.numbers && a.alpha == b.alpha && a.carried == b.carried;
+    return a.by == b.by && a.numbers == b.numbers && a.alpha == b.alpha && a.carried == b.carried &&
+           a.scores == b.scores;
 }
 
 bool equal(const encoder::operating_point& a, const encoder::operating_point& b) {
@@ -519,7 +520,7 @@ TEST_CASE("an impossible config is refused by name") {
         {tokens(3), "config.json: pare.tokens is 3, not an object"},
         {tokens({{"by", "threshold"}}), "config.json: has no pare.tokens.numbers"},
         {tokens({{"numbers", even}}),
-         "config.json: pare.tokens.by is '', not threshold, share or count"},
+         "config.json: pare.tokens.by is '', not one of threshold, share, count"},
         {tokens({{"by", "chance"}, {"numbers", even}}), "config.json: pare.tokens.by is 'chance'"},
         {tokens({{"by", 1}, {"numbers", even}}), "config.json: pare.tokens.by is 1, not a string"},
         {tokens({{"by", "share"}, {"numbers", 0.5}}),
@@ -532,6 +533,8 @@ TEST_CASE("an impossible config is refused by name") {
          "config.json: pare.tokens.numbers holds null, not a number"},
         {tokens({{"alpha", -1}}, even), "config.json: pare.tokens.alpha is -1, not a number from"},
         {tokens({{"alpha", "1"}}, even), "config.json: pare.tokens.alpha is \"1\""},
+        {tokens({{"scores", "fixed"}}, even),
+         "config.json: pare.tokens.scores is 'fixed', not one of relative, per_query"},
         {tokens({{"carried", 1}}, even),
          "config.json: pare.tokens.carried is 1, not true or false"},
         {tokens({{"curve", 1}}, even), "config.json: pare.tokens.curve is 1, not a list"},
@@ -775,6 +778,7 @@ TEST_CASE("a model is written and read again") {
         m.curve = {{0, 1, 0.875}, {1, 0.5, std::nan("")}};
         for (const rule by : {rule::threshold, rule::share, rule::count}) {
             m.tokens = {by, {0, 1e-7, 1.0 / 3}, 0.1, by == rule::share};
+            if (by == rule::threshold) m.tokens.scores = pare::score_scale::per_query;
             encoder::save_model(m, source, out);
             CHECK(equal(encoder::load_model(out), m));
             for (const auto& l : m.layers) // from the second rule on
@@ -787,6 +791,7 @@ TEST_CASE("a model is written and read again") {
                    {"numbers", {0.0, 1e-7, 1.0 / 3}},
                    {"alpha", 0.1},
                    {"carried", false},
+                   {"scores", "relative"},
                    {"curve",
                     {{{"alpha", 0.0}, {"macs_ratio", 1.0}, {"metric", 0.875}},
                      {{"alpha", 1.0}, {"macs_ratio", 0.5}, {"metric", nullptr}}}}});

@@ -20,7 +20,7 @@ struct reference {
     encoder::model shape;
     std::map<std::string, plain> weights;
     std::vector<double> thresholds; // none: all tokens stay
-    bool carried = true;
+    bool carried = true, per_query = false;
     double temperature = 0;
     std::vector<double> price;
 
@@ -30,6 +30,7 @@ struct reference {
                 Eigen::Map<const encoder::matrix>(w.data, w.rows, w.columns).cast<double>();
         thresholds = m.tokens.numbers;
         carried = m.tokens.carried;
+        per_query = m.tokens.scores == pare::score_scale::per_query;
     }
 
     plain dense(const std::string& name, const plain& x) const {
@@ -82,6 +83,7 @@ struct reference {
                     context.middleCols(h * d, d) = p * v.middleCols(h * d, d);
                     scores += p.transpose() * carry / static_cast<double>(heads);
                 }
+                if (per_query) scores /= carry.sum();
                 const Eigen::VectorXd came = carry;
                 for (Index t = 1; t < n && !thresholds.empty() && heads > 0; ++t)
                     carry(t) *= temperature > 0
@@ -225,7 +227,8 @@ void check_gradients(const model& m, const batch& b, const learning& how, random
     }
 }
 
-const std::vector<Index> ragged = {1, 2, 7, 17, 24, 31};
+constexpr Index middle = 17;
+const std::vector<Index> ragged = {1, 2, 7, middle, 24, 31};
 
 /// Relative scores of a layer lie around 1: thresholds that some of the tokens miss.
 std::vector<double> some_thresholds(const model& m, random_source& random) {
@@ -247,6 +250,12 @@ std::vector<model> models_that_drop(random_source& random) {
             all.push_back(std::move(m));
         }
     return all;
+}
+
+/// Thresholds that are the same ones for a sequence of the middle length.
+void score_per_query(model& m) {
+    m.tokens.scores = pare::score_scale::per_query;
+    for (double& t : m.tokens.numbers) t /= middle;
 }
 
 dense read_dense(const nlohmann::json& from) {
@@ -292,12 +301,15 @@ TEST_CASE("gradients of all weights equal finite differences") {
 TEST_CASE("gradients through soft masks, thresholds included, equal finite differences") {
     random_source random;
     CAPTURE(random);
-    for (const model& m : models_that_drop(random)) {
+    for (model& m : models_that_drop(random)) {
         learning how;
         how.temperature = 0.2;
         how.lambda = 2;
         for (std::size_t l = 0; l < m.layers.size(); ++l)
             how.weights.push_back(random.uniform(0, 1));
+        check_gradients(m, random_batch(m, ragged, random), how, random);
+        score_per_query(m);
+        how.temperature /= middle;
         check_gradients(m, random_batch(m, ragged, random), how, random);
     }
 }
@@ -342,8 +354,11 @@ TEST_CASE("gradients do not depend on where memory lies") {
 TEST_CASE("gradients where tokens are gone equal finite differences") {
     random_source random;
     CAPTURE(random);
-    for (const model& m : models_that_drop(random))
+    for (model& m : models_that_drop(random)) {
         check_gradients(m, random_batch(m, ragged, random), {}, random);
+        score_per_query(m);
+        check_gradients(m, random_batch(m, ragged, random), {}, random);
+    }
 }
 
 TEST_CASE("gradients of a small model equal PyTorch's") {

@@ -69,7 +69,9 @@ TEST_CASE("learn_thresholds learns to classify, pairs too, and similarity") {
     model m = load_model(p.folder / "out");
     REQUIRE(m.classifier);
     CHECK(m.classifier->weight.rows() == 2);
-    REQUIRE(p.run(three + "--task classify --train pair_classes --dev pair_classes") == 0);
+    REQUIRE(p.run(three + "--task classify --train pair_classes --dev pair_classes "
+                          "--scores per_query") == 0);
+    CHECK(load_model(p.folder / "out").tokens.scores == pare::score_scale::per_query);
     REQUIRE(p.run(three + "--task similarity --train pairs --dropped gone") == 0);
     m = load_model(p.folder / "out");
     CHECK(!m.classifier);

@@ -160,6 +160,25 @@ void network::state::undrop(std::size_t l, const record& r, const float* input, 
     down.offsets = r.offsets;
 }
 
+/// From the gradient at scaled scores to that at relative ones, and its part in the carry's.
+void network::state::scale_scores_backward(const record& r, std::vector<float>& gradient,
+                                           std::vector<float>& carry) const {
+    if (pruning.scores == pare::score_scale::relative) return;
+    for (std::size_t s = 0; s + 1 < r.offsets.size(); ++s) {
+        const auto first = static_cast<std::size_t>(r.offsets[s]),
+                   end = static_cast<std::size_t>(r.offsets[s + 1]);
+        float left = 0, change = 0; // score = relative / left
+        for (std::size_t t = first; t < end; ++t) {
+            left += r.carry[t];
+            change += gradient[t] * r.scores[t];
+        }
+        for (std::size_t t = first; t < end; ++t) {
+            gradient[t] /= left;
+            carry[t] -= change / left;
+        }
+    }
+}
+
 /// What `weight` times the share of tokens left behind layer l grows by with the thresholds up to
 /// there: by that of layer i, -carry (1 - mask i) / temperature.
 void network::state::add_left_by_threshold(std::size_t l, const std::vector<float>& carry,
@@ -329,6 +348,7 @@ void network::state::backward(const batch& b, const loss_gradient& loss, const v
             found->thresholds[l] +=
                 pruning.alpha * pare::soft_mask_backward(pare::simd, r.mask, score_gradient,
                                                          how->temperature, score_gradient);
+            scale_scores_backward(r, score_gradient, down.carry);
             key_gradient.resize(r.mask.size());
             query_gradient.resize(r.mask.size());
         }

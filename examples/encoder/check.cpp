@@ -83,6 +83,7 @@ void check(const token_pruning& p, std::size_t layers) {
     for (const double t : p.numbers)
         if (!std::isfinite(t) || t < 0) fail("a number of token pruning is " + std::to_string(t));
     if (!std::isfinite(p.alpha) || p.alpha < 0) fail("alpha is " + std::to_string(p.alpha));
+    if (p.scores == pare::score_scale::fixed) fail("scores are fixed, not relative or per query");
 }
 
 void check(const batch& b, const config& c) {

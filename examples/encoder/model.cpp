@@ -250,10 +250,37 @@ struct additions {
     std::vector<operating_point> curve;
 };
 
-constexpr std::pair<token_pruning::rule, const char*> rules[] = {
-    {token_pruning::rule::threshold, "threshold"},
-    {token_pruning::rule::share, "share"},
-    {token_pruning::rule::count, "count"}};
+/// Values and what config.json calls them.
+template <class Value>
+struct named {
+    Value value;
+    const char* name;
+};
+constexpr named<token_pruning::rule> rules[] = {{token_pruning::rule::threshold, "threshold"},
+                                                {token_pruning::rule::share, "share"},
+                                                {token_pruning::rule::count, "count"}};
+constexpr named<pare::score_scale> scales[] = {{pare::score_scale::relative, "relative"},
+                                               {pare::score_scale::per_query, "per_query"}};
+
+template <class Value, std::size_t N>
+const char* name_of(const named<Value> (&all)[N], Value value) {
+    return std::find_if(std::begin(all), std::end(all),
+                        [&](const auto& x) { return x.value == value; })
+        ->name;
+}
+
+/// What `key` says, which is one of their names.
+template <class Value, std::size_t N>
+Value value_of(const named<Value> (&all)[N], const settings& given, const char* key,
+               const char* otherwise) {
+    const std::string name = given.text(key, otherwise);
+    std::string expected;
+    for (const named<Value>& x : all) {
+        if (name == x.name) return x.value;
+        expected += (expected.empty() ? "" : ", ") + std::string(x.name);
+    }
+    fail(given.file(), "pare.tokens.", key, " is '", name, "', not one of ", expected);
+}
 
 additions read_additions(const settings& given, std::size_t layers, const config& c) {
     const settings pare = given.object("pare"), tokens = pare.object("tokens");
@@ -264,14 +291,10 @@ additions read_additions(const settings& given, std::size_t layers, const config
     a.exits = pare.flag("exits", false);
     if (tokens.all().empty()) return a;
 
-    const std::string by = tokens.text("by", "");
-    const auto rule = std::find_if(std::begin(rules), std::end(rules),
-                                   [&](const auto& r) { return r.second == by; });
-    if (rule == std::end(rules))
-        fail(tokens.file(), "pare.tokens.by is '", by, "', not threshold, share or count");
     constexpr double largest = settings::largest;
-    a.tokens = {rule->first, tokens.numbers("numbers", layers),
-                tokens.number("alpha", 0, largest).value_or(1), tokens.flag("carried", true)};
+    a.tokens = {value_of(rules, tokens, "by", ""), tokens.numbers("numbers", layers),
+                tokens.number("alpha", 0, largest).value_or(1), tokens.flag("carried", true),
+                value_of(scales, tokens, "scores", "relative")};
     for (const settings& point : tokens.objects("curve"))
         a.curve.push_back({point.needed("alpha", point.number("alpha", 0, largest)),
                            point.needed("macs_ratio", point.number("macs_ratio", 0, largest)),
@@ -332,12 +355,11 @@ json describe_tokens(const model& m) {
     for (const operating_point& p : m.curve) // a NaN is written as null
         curve.push_back({{"alpha", p.alpha}, {"macs_ratio", p.macs_ratio}, {"metric", p.metric}});
     const token_pruning& t = m.tokens;
-    const auto rule = std::find_if(std::begin(rules), std::end(rules),
-                                   [&](const auto& r) { return r.first == t.by; });
-    return {{"by", rule->second},
+    return {{"by", name_of(rules, t.by)},
             {"numbers", t.numbers},
             {"alpha", t.alpha},
             {"carried", t.carried},
+            {"scores", name_of(scales, t.scores)},
             {"curve", std::move(curve)}};
 }
 

@@ -5,6 +5,7 @@
 
 #include <Eigen/Core>
 #include <nlohmann/json.hpp>
+#include <pare/importance.hpp>
 
 #include <cstdint>
 #include <filesystem>
@@ -58,7 +59,7 @@ struct config {
 /// what follows sees them. The first token of a sequence always stays.
 struct token_pruning {
     enum class rule {
-        threshold, ///< whose relative score (mean 1) is below the layer's number leaves
+        threshold, ///< whose score is below the layer's number leaves
         share,     ///< the layer's share of the tokens that it sees stay, those with most attention
         count      ///< so many stay
     };
@@ -68,6 +69,9 @@ struct token_pruning {
     /// Whether a dropped token takes part in the mean that is the embedding: by its last state, or
     /// what the model's exits make of it.
     bool carried = true;
+    /// relative (mean 1, so that thresholds hold at any length) or per_query (mean 1 / length, as
+    /// in arXiv:2107.00910).
+    pare::score_scale scores = pare::score_scale::relative;
 };
 
 /// What a model gives and costs where its thresholds are multiplied by alpha.
@@ -127,7 +131,8 @@ model load_model(const std::filesystem::path& folder);
 ///     "classes"           of the classifier, which is in classifier.weight and classifier.bias
 ///     "exits"             true if exits.0.weight, exits.0.bias and so on are there
 ///     "tokens"            {"by": "threshold", "share" or "count", "numbers": [...], "alpha",
-///                         "carried", "curve": [{"alpha", "macs_ratio", "metric" or null}, ...]}
+///                         "carried", "scores": "relative" or "per_query",
+///                         "curve": [{"alpha", "macs_ratio", "metric" or null}, ...]}
 /// The folder appears, or replaces an older one, only when it is complete. Throws file_error.
 void save_model(const model& m, const std::filesystem::path& source,
                 const std::filesystem::path& folder);

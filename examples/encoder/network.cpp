@@ -9,6 +9,7 @@
 #include <pare/soft_mask.hpp>
 
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 namespace encoder {
@@ -99,6 +100,18 @@ std::int64_t choose_tokens(const token_pruning& p, std::size_t l, pare::view<con
     return pare::keep_top_k(pare::simd, scores, k, offsets, kept, kept_offsets, first);
 }
 
+void network::state::scale_scores(const std::vector<std::int64_t>& offsets,
+                                  const std::vector<float>& carry,
+                                  pare::view<float, 1> scores) const {
+    if (pruning.scores == pare::score_scale::relative) return;
+    for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {
+        const float left = carry.empty() ? static_cast<float>(offsets[s + 1] - offsets[s])
+                                         : std::accumulate(carry.begin() + offsets[s],
+                                                           carry.begin() + offsets[s + 1], 0.f);
+        for (std::int64_t t = offsets[s]; t < offsets[s + 1]; ++t) scores(t) /= left;
+    }
+}
+
 std::vector<std::int64_t> network::state::drop_tokens(std::size_t l,
                                                       pare::view<const float, 1> scores,
                                                       float* residual, const float* heads_out,
@@ -114,17 +127,17 @@ std::vector<std::int64_t> network::state::drop_tokens(std::size_t l,
     return kept;
 }
 
-void network::state::fade_tokens(std::size_t l, const std::vector<float>& scores,
-                                 double temperature, record& r, remaining& left) const {
-    r.mask.assign(scores.size(), 1.f);
-    r.leaving.assign(scores.size(), 0.f);
+void network::state::fade_tokens(std::size_t l, double temperature, record& r,
+                                 remaining& left) const {
+    r.mask.assign(r.scores.size(), 1.f);
+    r.leaving.assign(r.scores.size(), 0.f);
     if (heads(l) > 0) {
-        pare::soft_mask(pare::simd, scores, pruning.alpha * pruning.numbers[l], temperature,
+        pare::soft_mask(pare::simd, r.scores, pruning.alpha * pruning.numbers[l], temperature,
                         r.mask);
         for (std::size_t s = 0; s + 1 < left.offsets.size(); ++s)
             r.mask[static_cast<std::size_t>(left.offsets[s])] = 1; // the first token stays
     }
-    for (std::size_t t = 0; t < scores.size(); ++t) {
+    for (std::size_t t = 0; t < r.scores.size(); ++t) {
         left.carry[t] = r.carry[t] * r.mask[t];
         r.leaving[t] = r.carry[t] - left.carry[t];
     }
@@ -171,10 +184,9 @@ float* network::state::run_layers(const batch& b, const pass& how, remaining& le
     const bool keep = how.records, soft = how.temperature > 0 && !pruning.numbers.empty();
     const bool dropping = how.drop && !soft && !pruning.numbers.empty();
     left = {b.offsets, b.offsets, {}, {}};
-    std::vector<float> scores;
-    if (dropping || soft) scores.resize(static_cast<std::size_t>(b.tokens()));
+    std::vector<float> scores(dropping ? static_cast<std::size_t>(b.tokens()) : 0);
     if ((dropping || soft) && carries()) left.gone = matrix::Zero(b.sequences(), hidden());
-    if (soft) left.carry.assign(scores.size(), 1.f);
+    if (soft) left.carry.assign(static_cast<std::size_t>(b.tokens()), 1.f);
     if (use) use->resize(depth());
     Index tokens = b.tokens();
     const Index d = hidden();
@@ -207,16 +219,20 @@ float* network::state::run_layers(const batch& b, const pass& how, remaining& le
         if (use)
             for (std::size_t s = 0; s + 1 < left.offsets.size(); ++s)
                 (*use)[l].attend(left.offsets[s + 1] - left.offsets[s]);
-        const pare::view<float, 1> of_layer(scores.data(), tokens);
         if (soft) {
-            r->key_bias.resize(scores.size());
+            r->key_bias.resize(r->carry.size());
+            r->scores.resize(r->carry.size());
             std::transform(r->carry.begin(), r->carry.end(), r->key_bias.begin(),
                            [](float c) { return std::log(std::max(c, least_carry)); });
-            attend(l, projected, left.offsets, heads_out, of_layer,
+            const pare::view<float, 1> scores_of(r->scores.data(), tokens);
+            attend(l, projected, left.offsets, heads_out, scores_of,
                    {r->key_bias.data(), r->carry.data()});
-            fade_tokens(l, scores, how.temperature, *r, left);
+            scale_scores(left.offsets, r->carry, scores_of);
+            fade_tokens(l, how.temperature, *r, left);
         } else if (dropping && columns > 0) { // without heads nothing says who matters
+            const pare::view<float, 1> of_layer(scores.data(), tokens);
             attend(l, projected, left.offsets, heads_out, of_layer);
+            scale_scores(left.offsets, {}, of_layer);
             std::vector<std::int64_t> kept = drop_tokens(l, of_layer, residual, heads_out, left);
             const pare::view<float, 2> all(heads_out, tokens, columns);
             const auto stay = static_cast<Index>(kept.size());
@@ -367,6 +383,7 @@ void network::attention(std::size_t l, const matrix& x, const batch& b, matrix& 
     });
     context.resize(tokens, columns);
     s.attend(l, projected, b.offsets, context.data(), scores);
+    if (scores.extent(0) > 0) s.scale_scores(b.offsets, {}, scores);
 }
 
 void network::activation(std::size_t l, const matrix& x, matrix& active) {

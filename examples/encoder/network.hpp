@@ -95,7 +95,7 @@ class network {
     Eigen::Index outputs() const;
 
     void embed(const batch& b, matrix& x);
-    /// `scores` [tokens] gets the attention that tokens receive, relative to the mean (1), or is
+    /// `scores` [tokens] gets the attention that tokens receive, as tokens() scales it, or is
     /// empty.
     void attention(std::size_t l, const matrix& x, const batch& b, matrix& context,
                    pare::view<float, 1> scores = {});

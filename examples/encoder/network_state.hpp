@@ -33,7 +33,7 @@ struct record {
     std::vector<std::int64_t> offsets,
         kept; // of the tokens that come in; those that stay, if not all
     // Of soft tokens, what comes in of them, its logarithm, their masks, and what leaves.
-    std::vector<float> carry, key_bias, mask, leaving;
+    std::vector<float> carry, key_bias, scores, mask, leaving;
 };
 
 /// What is left of a soft token counts as this much at least where it is divided by.
@@ -147,12 +147,15 @@ struct network::state {
     /// unless records are kept.
     float* run_layers(const batch& b, const pass& how, remaining& left,
                       std::vector<token_use>* use);
+    /// Makes of relative scores what the rule asks for: per query, they are divided by what is left
+    /// of a sequence's tokens, `carry` of each, or all of each if that is empty.
+    void scale_scores(const std::vector<std::int64_t>& offsets, const std::vector<float>& carry,
+                      pare::view<float, 1> scores) const;
     /// Drops rows of the residual stream, in place, and returns which stay.
     std::vector<std::int64_t> drop_tokens(std::size_t l, pare::view<const float, 1> scores,
                                           float* residual, const float* heads_out, remaining& left);
     /// Soft masks of a layer's tokens, into the record and what is left.
-    void fade_tokens(std::size_t l, const std::vector<float>& scores, double temperature, record& r,
-                     remaining& left) const;
+    void fade_tokens(std::size_t l, double temperature, record& r, remaining& left) const;
 
     /// Whether tokens that leave take part in the pooled row.
     bool carries() const { return pruning.carried && model.config.pooling == pooling::mean; }
@@ -180,6 +183,8 @@ struct network::state {
                           encoder::model& found) const;
     void undrop(std::size_t l, const record& r, const float* input, descent& down, float* rows,
                 matrix& context_gradient, encoder::model& found) const;
+    void scale_scores_backward(const record& r, std::vector<float>& gradient,
+                               std::vector<float>& carry) const;
     void add_left_by_threshold(std::size_t l, const std::vector<float>& carry, double weight,
                                double temperature, std::vector<double>& sums) const;
     void embed_backward(const batch& b, float* gradient, encoder::model& found) const;

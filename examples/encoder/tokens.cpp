@@ -78,8 +78,10 @@ token_pruning schedule(network& net, const std::vector<sequence>& text, token_pr
     const model& m = net.model();
     const auto depth = static_cast<double>(m.layers.size());
     const auto dropped = [&](std::size_t l) { return most * static_cast<double>(l + 1) / depth; };
-    token_pruning found;
+    const token_pruning before = net.tokens();
+    token_pruning found = before;
     found.by = by;
+    found.numbers.clear();
     use.assign(m.layers.size(), {});
     if (by != token_pruning::rule::threshold) {
         std::size_t longest = 0;
@@ -93,7 +95,7 @@ token_pruning schedule(network& net, const std::vector<sequence>& text, token_pr
         matrix embeddings;
         for (const batch& b : make_batches(text, forward_tokens, any_number))
             net.forward(b, embeddings, &use);
-        net.set_token_pruning({});
+        net.set_token_pruning(before);
         return found;
     }
 

@@ -123,7 +123,13 @@ std::vector<sequence> trainer::sample(const dataset& data, std::uint64_t seed, s
 
 trainer::trainer(network& net, const dataset& data, recipe how)
     : net_(net), data_(data), how_(std::move(how)), sample_(sample(data, how_.seed)),
-      optimizer_(net.model()), found_{zeros_like(net.model()), {}, {}, {}}, lambda_(how_.lambda) {}
+      optimizer_(net.model()), found_{zeros_like(net.model()), {}, {}, {}}, lambda_(how_.lambda) {
+    if (net.tokens().scores == pare::score_scale::per_query) {
+        std::size_t tokens = 0;
+        for (const sequence& text : sample_) tokens += text.size();
+        mean_score_ = static_cast<double>(sample_.size()) / static_cast<double>(tokens);
+    }
+}
 
 void trainer::begin_stage() {
     const stage s = how_.stages[at_];
@@ -136,16 +142,12 @@ void trainer::begin_stage() {
         p.numbers.clear();
         net_.set_token_pruning(p);
     } else if (s == stage::calibrate) {
-        const bool carried = p.carried;
-        p = schedule_for(net_, sample_, token_pruning::rule::threshold, how_.target.value_or(0.5));
-        p.carried = carried;
-        net_.set_token_pruning(p);
+        net_.set_token_pruning(
+            schedule_for(net_, sample_, token_pruning::rule::threshold, how_.target.value_or(0.5)));
     } else if (s == stage::soft && p.numbers.empty()) {
         std::vector<token_use> use;
-        const bool carried = p.carried;
         p = schedule(net_, sample_, token_pruning::rule::threshold, 0, use);
-        p.carried = carried;
-        for (double& t : p.numbers) t = std::max(0., t - 2 * how_.temperature);
+        for (double& t : p.numbers) t = std::max(0., t - 2 * mean_score_ * how_.temperature);
         net_.set_token_pruning(p);
     } else if (s == stage::hard) {
         fit_to_target();
@@ -165,7 +167,7 @@ double trainer::soft_share() {
          make_batches(sample_, any_number, static_cast<std::int64_t>(how_.batch))) {
         // Without a loss there are no gradients either.
         net_.learn(
-            b, [](const matrix&, matrix&) {}, {how_.temperature, 0, {}}, found_);
+            b, [](const matrix&, matrix&) {}, {mean_score_ * how_.temperature, 0, {}}, found_);
         const auto tokens = static_cast<double>(b.tokens());
         sum += tokens * count_soft(net_.model(), b, found_.left).share;
         all += tokens;
@@ -225,7 +227,7 @@ double trainer::step(const std::vector<std::size_t>& examples, double done) {
 
     learning how;
     if (s == stage::soft) {
-        how.temperature = how_.temperature * std::pow(5, 1 - done);
+        how.temperature = mean_score_ * how_.temperature * std::pow(5, 1 - done);
         how.lambda = lambda_;
         if (found_.left.empty()) found_.left.assign(net_.model().layers.size(), 1);
         how.weights = count_soft(net_.model(), b, found_.left).slopes;
@@ -243,7 +245,8 @@ double trainer::step(const std::vector<std::size_t>& examples, double done) {
     const bool adapts = s != stage::finetune && how_.target && !p.numbers.empty() &&
                         p.by == token_pruning::rule::threshold;
     step_size size{how_.rate * warm_up_and_decay(done), 0};
-    if (s == stage::soft) size.threshold_rate = how_.threshold_rate * std::min(1., 2 - 2 * done);
+    if (s == stage::soft)
+        size.threshold_rate = mean_score_ * how_.threshold_rate * std::min(1., 2 - 2 * done);
     if (s == stage::soft && adapts) free_of_price();
     net_.update([&](model& m) { optimizer_.step(m, p.numbers, found_, size); });
     if (adapts) follow_line(share_ - line(done), p.numbers);
@@ -296,6 +299,7 @@ nlohmann::json trainer::arguments() const {
             {"threshold_rate", how_.threshold_rate},
             {"exits", how_.exits},
             {"carried", net_.tokens().carried},
+            {"scores", static_cast<int>(net_.tokens().scores)},
             {"rule", static_cast<int>(net_.tokens().by)},
             {"batch", how_.batch},
             {"seed", how_.seed},

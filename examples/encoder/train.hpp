@@ -27,9 +27,10 @@ struct recipe {
     /// The share of the dense multiply-adds to reach. The price of a token then finds itself: it
     /// rises while the share is above a line from 1 to the target, and falls below it.
     std::optional<double> target;
-    double lambda = 0;         ///< the price without a target: times the share is added to the loss
-    double temperature = 0.01; ///< of the soft masks in the end; they begin with 5 times that
-    double rate = 5e-4;        ///< of weights, behind a warm-up of a tenth of a stage, then falling
+    double lambda = 0; ///< the price without a target: times the share is added to the loss
+    /// Of the soft masks in the end, of scores with mean 1; they begin with 5 times that.
+    double temperature = 0.01;
+    double rate = 5e-4; ///< of weights, behind a warm-up of a tenth of a stage, then falling
     double threshold_rate = 0.02; ///< of thresholds, of scores with mean 1
     bool exits = true;            ///< fitted before tokens leave for the first time
     std::size_t batch = 32;       ///< examples
@@ -79,6 +80,7 @@ class trainer {
     const dataset& data_;
     recipe how_;
     std::vector<sequence> sample_; // on which shares are measured
+    double mean_score_ = 1;        // there, by the network's scale
     adamw optimizer_;
     gradients found_;
     std::size_t at_ = 0;        // stage
