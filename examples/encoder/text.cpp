@@ -45,6 +45,23 @@ void for_lines(const std::filesystem::path& file,
     if (in.bad()) throw file_error(file.string() + ": reading failed");
 }
 
+std::vector<std::string> split_at_tabs(const std::string& line) {
+    std::vector<std::string> columns;
+    for (std::size_t begin = 0, tab = 0; tab != line.npos; begin = tab + 1) {
+        tab = line.find('\t', begin);
+        columns.push_back(line.substr(begin, tab - begin));
+    }
+    return columns;
+}
+
+/// Whether all of `text` is a number.
+template <class Number>
+bool parse(const std::string& text, Number& number) {
+    const char* const end = text.data() + text.size();
+    const auto [stop, code] = std::from_chars(text.data(), end, number);
+    return code == std::errc() && stop == end;
+}
+
 } // namespace
 
 std::vector<std::string> read_documents(const std::filesystem::path& file) {
@@ -58,18 +75,13 @@ std::vector<scored_pair> read_pairs(const std::filesystem::path& file) {
     std::vector<scored_pair> pairs;
     for_lines(file, [&](const std::string& line, std::size_t number) {
         const std::string where = file.string() + ": line " + std::to_string(number);
-        const std::size_t first = line.find('\t');
-        const std::size_t second = first == std::string::npos ? first : line.find('\t', first + 1);
-        if (second == std::string::npos || line.find('\t', second + 1) != std::string::npos)
+        const std::vector<std::string> columns = split_at_tabs(line);
+        if (columns.size() != 3)
             throw file_error(where +
                              " does not have three columns (score, text, text) separated by tabs");
-        scored_pair pair{0, line.substr(first + 1, second - first - 1), line.substr(second + 1)};
-        const char* const end = line.data() + first;
-        const auto [stop, code] = std::from_chars(line.data(), end, pair.score);
-        if (code != std::errc() || stop != end || !std::isfinite(pair.score))
-            throw file_error(where + " has the score '" + line.substr(0, first) +
-                             "', which is not a number");
-        pairs.push_back(std::move(pair));
+        pairs.push_back({0, columns[1], columns[2]});
+        if (double& score = pairs.back().score; !parse(columns[0], score) || !std::isfinite(score))
+            throw file_error(where + " has the score '" + columns[0] + "', which is not a number");
     });
     if (pairs.empty()) throw file_error(file.string() + ": holds no pair");
     return pairs;
@@ -78,26 +90,23 @@ std::vector<scored_pair> read_pairs(const std::filesystem::path& file) {
 std::vector<labelled_text> read_labelled(const std::filesystem::path& file) {
     constexpr int highest = 65535;
     std::vector<labelled_text> texts;
-    std::ptrdiff_t tabs = 0; // of the first line
+    std::size_t expected = 0; // columns, as in the first line
     for_lines(file, [&](const std::string& line, std::size_t number) {
         const std::string where = file.string() + ": line " + std::to_string(number);
-        const auto found = std::count(line.begin(), line.end(), '\t');
-        if (found != 1 && found != 2)
+        const std::vector<std::string> columns = split_at_tabs(line);
+        const std::size_t n = columns.size();
+        if (n != 2 && n != 3)
             throw file_error(where + " does not have two or three columns (label, text or label, "
                                      "text, text) separated by tabs");
-        if (texts.empty()) tabs = found;
-        if (found != tabs)
-            throw file_error(where + " has " + std::to_string(found + 1) +
-                             " columns, the lines before it have " + std::to_string(tabs + 1));
-        const std::size_t first = line.find('\t'), second = line.find('\t', first + 1);
-        labelled_text text{0, line.substr(first + 1, second - first - 1), ""};
-        if (second != line.npos) text.second = line.substr(second + 1);
-        const char* const end = line.data() + first;
-        const auto [stop, code] = std::from_chars(line.data(), end, text.label);
-        if (code != std::errc() || stop != end || text.label < 0 || text.label > highest)
-            throw file_error(where + " has the label '" + line.substr(0, first) +
+        if (texts.empty()) expected = n;
+        if (n != expected)
+            throw file_error(where + " has " + std::to_string(n) +
+                             " columns, the lines before it have " + std::to_string(expected));
+        texts.push_back({0, columns[1], n == 3 ? columns[2] : ""});
+        if (int& label = texts.back().label;
+            !parse(columns[0], label) || label < 0 || label > highest)
+            throw file_error(where + " has the label '" + columns[0] +
                              "', which is not a whole number from 0 to " + std::to_string(highest));
-        texts.push_back(std::move(text));
     });
     if (texts.empty()) throw file_error(file.string() + ": holds no text");
     return texts;
