@@ -263,7 +263,7 @@ constexpr named<pare::score_scale> scales[] = {{pare::score_scale::relative, "re
                                                {pare::score_scale::per_query, "per_query"}};
 
 template <class Value, std::size_t N>
-const char* name_of(const named<Value> (&all)[N], Value value) {
+const char* find_name(const named<Value> (&all)[N], Value value) {
     return std::find_if(std::begin(all), std::end(all),
                         [&](const auto& x) { return x.value == value; })
         ->name;
@@ -355,11 +355,11 @@ json describe_tokens(const model& m) {
     for (const operating_point& p : m.curve) // a NaN is written as null
         curve.push_back({{"alpha", p.alpha}, {"macs_ratio", p.macs_ratio}, {"metric", p.metric}});
     const token_pruning& t = m.tokens;
-    return {{"by", name_of(rules, t.by)},
+    return {{"by", find_name(rules, t.by)},
             {"numbers", t.numbers},
             {"alpha", t.alpha},
             {"carried", t.carried},
-            {"scores", name_of(scales, t.scores)},
+            {"scores", find_name(scales, t.scores)},
             {"curve", std::move(curve)}};
 }
 
@@ -408,6 +408,14 @@ constexpr const char* companions[] = {"vocab.txt",
                                       "2_Normalize"};
 
 } // namespace
+
+const char* name_of(token_pruning::rule by) {
+    return find_name(rules, by);
+}
+
+const char* name_of(pare::score_scale scores) {
+    return find_name(scales, scores);
+}
 
 std::int64_t model::parameters() const {
     std::int64_t sum = 0;

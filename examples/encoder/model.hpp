@@ -74,6 +74,10 @@ struct token_pruning {
     pare::score_scale scores = pare::score_scale::relative;
 };
 
+/// As config.json has them.
+const char* name_of(token_pruning::rule by);
+const char* name_of(pare::score_scale scores);
+
 /// What a model gives and costs where its thresholds are multiplied by alpha.
 struct operating_point {
     double alpha, macs_ratio;
