@@ -39,7 +39,7 @@ void attention_forward(const projections<const float>& in, const std::vector<std
 void attention_backward(const projections<const float>& in,
                         const std::vector<std::int64_t>& offsets, const fading& soft,
                         const float* context, const float* context_gradient,
-                        const projections<float>& gradient, const fading_gradients* others,
+                        const projections<float>& gradient, fading_gradients* others,
                         pare::workspace& scratch) {
     using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
     using vector = Eigen::VectorXf;
@@ -94,7 +94,7 @@ void attention_backward(const projections<const float>& in,
         ds.noalias() = dy * v.transpose();
         vector sums = (y.array() * dy.array()).rowwise().sum();
         if (others) { // scores_j = sum over queries i and heads of weight_i p_ij / heads
-            const vector by_score = of_tokens(others->scores) / static_cast<float>(in.heads);
+            const vector by_score = of_tokens(others->scores.data()) / static_cast<float>(in.heads);
             const auto weights = of_tokens(soft.query_weights);
             const vector of_weight = p * by_score;
             ds.noalias() += weights * by_score.transpose();
@@ -109,11 +109,11 @@ void attention_backward(const projections<const float>& in,
         result(gradient.k).noalias() = ds.transpose() * q;
     });
     if (!others) return;
-    const auto sum_heads = [&](const float* from, float* to) { // head after head, wherever `to` is
-        Eigen::Map<vector> sum(to, tokens);
-        sum.setZero();
-        for (index_t head = 0; head < in.heads; ++head)
-            sum += Eigen::Map<const vector>(from + head * tokens, tokens);
+    const auto sum_heads = [&](const float* from, std::vector<float>& to) {
+        to.assign(static_cast<std::size_t>(tokens), 0.f);
+        for (index_t head = 0; head < in.heads; ++head) // one after another, wherever `to` is
+            Eigen::Map<vector>(to.data(), tokens) +=
+                Eigen::Map<const vector>(from + head * tokens, tokens);
     };
     sum_heads(to_keys, others->key_bias);
     sum_heads(to_queries, others->query_weights);

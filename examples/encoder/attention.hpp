@@ -23,10 +23,9 @@ struct fading {
     const float *key_bias = nullptr, *query_weights = nullptr;
 };
 
-/// Gradients through fading and scores, numbers a token: the scores' are given, the others are set.
+/// Gradients at what fades, numbers a token.
 struct fading_gradients {
-    const float* scores;
-    float *key_bias, *query_weights;
+    std::vector<float> scores, key_bias, query_weights;
 };
 
 /// context = softmax(q k' / sqrt(head_size)) v for each head within each sequence (tokens
@@ -38,11 +37,12 @@ void attention_forward(const projections<const float>& in, const std::vector<std
                        pare::workspace& scratch);
 
 /// Gradients of q, k and v from the context and its gradient. Probabilities are computed again, an
-/// n x n matrix per thread at a time. `others` is null where nothing fades.
+/// n x n matrix per thread at a time. `others`, null where nothing fades, has the gradient at the
+/// scores and gets the rest.
 void attention_backward(const projections<const float>& in,
                         const std::vector<std::int64_t>& offsets, const fading& soft,
                         const float* context, const float* context_gradient,
-                        const projections<float>& gradient, const fading_gradients* others,
+                        const projections<float>& gradient, fading_gradients* others,
                         pare::workspace& scratch);
 
 } // namespace encoder

@@ -33,7 +33,7 @@ class norm_gradient {
     }
 
   private:
-    static constexpr Index block = linear::block / 4;
+    static constexpr Index block = linear::unit;
     matrix sums_;
 };
 
@@ -116,24 +116,23 @@ network::state::descent network::state::pool_backward(const remaining& left, con
     return down;
 }
 
-/// The adjoint of leave(): the gradient at a token that leaves, [sequences x hidden + columns + 1],
-/// of which the last column is what every such token adds to that of its share.
-matrix network::state::leave_backward(std::size_t l, const record& r, const float* input,
-                                      const std::vector<float>& leaving, const matrix& gone,
-                                      encoder::model& found) const {
+/// The adjoint of leave(): the gradient at what leaves of each sequence.
+departures network::state::leave_backward(std::size_t l, const record& r, const float* input,
+                                          const std::vector<float>& leaving, const matrix& gone,
+                                          encoder::model& found) const {
     const Index d = hidden(), columns = context_columns(l);
-    matrix at_token = matrix::Zero(gone.rows(), d + columns + 1);
+    departures gradient{matrix::Zero(gone.rows(), d + columns), vector::Zero(gone.rows())};
     if (model.exits.empty()) {
-        at_token.leftCols(d) = gone;
-        return at_token;
+        gradient.rows.leftCols(d) = gone;
+        return gradient;
     }
-    const matrix sums = leaving_sums(l, r.offsets, input, r.context.data(), leaving);
+    const departures sums = leaving_sums(l, r.offsets, input, r.context.data(), leaving);
     dense& to = found.exits[l];
-    to.weight.noalias() += gone.transpose() * sums.leftCols(d + columns);
-    to.bias.noalias() += gone.transpose() * sums.col(d + columns);
-    at_token.leftCols(d + columns).noalias() = gone * model.exits[l].weight;
-    at_token.col(d + columns).noalias() = gone * model.exits[l].bias;
-    return at_token;
+    to.weight.noalias() += gone.transpose() * sums.rows;
+    to.bias.noalias() += gone.transpose() * sums.shares;
+    gradient.rows.noalias() = gone * model.exits[l].weight;
+    gradient.shares.noalias() = gone * model.exits[l].bias;
+    return gradient;
 }
 
 /// From the gradient at the kept rows, in `rows` and `context_gradient`, to that at all rows that
@@ -144,13 +143,13 @@ void network::state::undrop(std::size_t l, const record& r, const float* input, 
     const Index d = hidden(), columns = context_gradient.cols();
     matrix all = matrix::Zero(tokens, d), context_all = matrix::Zero(tokens, columns);
     if (down.gone.size() > 0) {
-        const matrix at_token =
+        const departures gradient =
             leave_backward(l, r, input, leaving_tokens(tokens, r.kept), down.gone, found);
         for (std::size_t s = 0; s + 1 < r.offsets.size(); ++s) {
             const Index n = r.offsets[s + 1] - r.offsets[s];
-            const auto g = at_token.row(static_cast<Index>(s));
+            const auto g = gradient.rows.row(static_cast<Index>(s));
             all.middleRows(r.offsets[s], n).rowwise() = g.head(d);
-            context_all.middleRows(r.offsets[s], n).rowwise() = g.segment(d, columns);
+            context_all.middleRows(r.offsets[s], n).rowwise() = g.tail(columns);
         }
     }
     pare::restore(pare::simd, r.kept, pare::from_to(pare::view<const float, 2>(rows, kept, d), all),
@@ -177,6 +176,48 @@ void network::state::scale_scores_backward(const record& r, std::vector<float>& 
             carry[t] -= change / left;
         }
     }
+}
+
+/// From the gradient at what is left of soft tokens behind layer l to that at what came in and at
+/// the scores, the threshold's on the way. What left of them went through the layer's exit: its
+/// part goes to `rows` and `context_gradient`.
+fading_gradients network::state::fade_backward(std::size_t l, const record& r, double temperature,
+                                               const float* input, float* rows,
+                                               matrix& context_gradient, descent& down,
+                                               gradients& found) const {
+    const Index d = hidden(), columns = context_columns(l);
+    const std::size_t tokens = r.mask.size();
+    vector at_leaving = vector::Zero(static_cast<Index>(tokens));
+    if (down.gone.size() > 0) {
+        const departures gradient =
+            leave_backward(l, r, input, r.leaving, down.gone, found.weights);
+        pare::openmp{}.run(gradient.rows.rows(), [&](Index s, Index) {
+            const auto at = static_cast<std::size_t>(s);
+            const Index first = r.offsets[at], n = r.offsets[at + 1] - first;
+            const auto of_row = gradient.rows.row(s).head(d),
+                       of_context = gradient.rows.row(s).tail(columns);
+            const Eigen::Map<const vector> share(r.leaving.data() + first, n);
+            at_leaving.segment(first, n) =
+                Eigen::Map<const matrix>(input + first * d, n, d) * of_row.transpose() +
+                r.context.middleRows(first, n) * of_context.transpose();
+            at_leaving.segment(first, n).array() += gradient.shares(s);
+            Eigen::Map<matrix>(rows + first * d, n, d).noalias() += share * of_row;
+            context_gradient.middleRows(first, n).noalias() += share * of_context;
+        });
+    }
+    fading_gradients g;
+    g.scores.resize(tokens);
+    for (std::size_t t = 0; t < tokens; ++t) { // left = came * mask, and what leaves is the rest
+        const float leaving = at_leaving(static_cast<Index>(t)), left = down.carry[t] - leaving;
+        g.scores[t] = columns > 0 ? left * r.carry[t] : 0.f;
+        down.carry[t] = left * r.mask[t] + leaving;
+    }
+    for (std::size_t s = 0; s + 1 < r.offsets.size(); ++s) // the first token stays
+        g.scores[static_cast<std::size_t>(r.offsets[s])] = 0;
+    found.thresholds[l] += pruning.alpha * pare::soft_mask_backward(pare::simd, r.mask, g.scores,
+                                                                    temperature, g.scores);
+    scale_scores_backward(r, g.scores, down.carry);
+    return g;
 }
 
 /// What `weight` times the share of tokens left behind layer l grows by with the thresholds up to
@@ -313,50 +354,12 @@ void network::state::backward(const batch& b, const loss_gradient& loss, const v
                 undrop(l, r, input, down, residual, context_gradient, found->weights);
         }
 
-        // What leaves soft tokens, carry - carry after the layer; the masks' part of the scores'
-        // gradient, and what of the carry's goes past the mask.
-        std::vector<float> score_gradient, key_gradient, query_gradient, leaving_gradient;
-        matrix at_leaving;
-        if (soft && down.gone.size() > 0) {
-            at_leaving = leave_backward(l, r, input, r.leaving, down.gone, found->weights);
-            leaving_gradient.resize(r.leaving.size());
-            pare::openmp{}.run(b.sequences(), [&](Index s, Index) {
-                const auto at = static_cast<std::size_t>(s);
-                const Index first = r.offsets[at], count = r.offsets[at + 1] - first;
-                const auto g = at_leaving.row(s);
-                const Eigen::Map<const matrix> x(input + first * d, count, d);
-                const Eigen::Map<const vector> share(r.leaving.data() + first, count);
-                auto context_rows = context_gradient.middleRows(first, count);
-                Eigen::Map<vector> to_leaving(leaving_gradient.data() + first, count);
-                to_leaving = x * g.head(d).transpose() +
-                             r.context.middleRows(first, count) * g.segment(d, columns).transpose();
-                to_leaving.array() += g(d + columns);
-                context_rows.noalias() += share * g.segment(d, columns);
-                Eigen::Map<matrix>(residual + first * d, count, d).noalias() += share * g.head(d);
-            });
-            for (std::size_t t = 0; t < r.leaving.size(); ++t) down.carry[t] -= leaving_gradient[t];
-        }
-        if (soft) {
-            score_gradient.resize(r.mask.size());
-            for (std::size_t t = 0; t < r.mask.size(); ++t) {
-                score_gradient[t] = down.carry[t] * r.carry[t];
-                down.carry[t] *= r.mask[t];
-            }
-            for (std::size_t s = 0; s + 1 < r.offsets.size(); ++s)
-                score_gradient[static_cast<std::size_t>(r.offsets[s])] = 0;
-            if (columns == 0) std::fill(score_gradient.begin(), score_gradient.end(), 0.f);
-            found->thresholds[l] +=
-                pruning.alpha * pare::soft_mask_backward(pare::simd, r.mask, score_gradient,
-                                                         how->temperature, score_gradient);
-            scale_scores_backward(r, score_gradient, down.carry);
-            key_gradient.resize(r.mask.size());
-            query_gradient.resize(r.mask.size());
-        }
-
+        fading_gradients others;
+        if (soft)
+            others = fade_backward(l, r, how->temperature, input, residual, context_gradient, down,
+                                   *found);
         const Index size = model.config.head_size;
         float* const q = qkv.get<float>(all_tokens * 3 * columns);
-        const fading_gradients others{score_gradient.data(), key_gradient.data(),
-                                      query_gradient.data()};
         attention_backward(
             by_head<const float>(l, r.qkv.get<float>(all_tokens * 3 * columns), all_tokens),
             r.offsets, soft ? fading{r.key_bias.data(), r.carry.data()} : fading{},
@@ -376,9 +379,9 @@ void network::state::backward(const batch& b, const loss_gradient& loss, const v
         }
         if (soft) {
             for (std::size_t t = 0; t < r.carry.size(); ++t) {
-                if (!leaving_gradient.empty()) down.carry[t] += leaving_gradient[t];
-                down.carry[t] += query_gradient[t] +
-                                 (r.carry[t] > least_carry ? key_gradient[t] / r.carry[t] : 0.f);
+                const float of_log = others.key_bias[t];
+                down.carry[t] += others.query_weights[t] +
+                                 (r.carry[t] > least_carry ? of_log / r.carry[t] : 0.f);
             }
             carry_after = r.carry;
         }

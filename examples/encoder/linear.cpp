@@ -54,23 +54,24 @@ class one_thread {
 } // namespace
 
 // Creating a primitive takes as long as a product, and each is for one number of rows. So there are
-// two sizes of blocks for the rows of any batch; what is left is padded to the small one.
+// some sizes of blocks for the rows of any batch; what is left is padded to the smallest one, which
+// is about as fast for a row as the largest.
 struct linear::packed {
     struct product {
         dnnl::matmul assign, add;
         dnnl::memory::desc source, target, scratch;
         dnnl::memory weight;
     };
-    static constexpr Index small_block = 16;
+    static constexpr Index sizes[] = {block, 16, unit};
     dnnl::memory bias;
-    product large, small;
+    std::array<product, std::size(sizes)> products;
 
     packed(const matrix& weight, const Eigen::VectorXf& b) {
         const one_thread guard;
         const auto plain = wrap_plain(weight);
         bias = dnnl::memory(describe({1, weight.rows()}, layout::ab), engine());
-        large = plan(block, plain, dnnl::memory());
-        small = plan(small_block, plain, large.weight);
+        for (std::size_t i = 0; i < products.size(); ++i)
+            products[i] = plan(sizes[i], plain, products[0].weight);
         replace(weight, b);
     }
 
@@ -79,9 +80,9 @@ struct linear::packed {
         std::copy_n(b.data(), b.size(), static_cast<float*>(bias.get_data_handle()));
         dnnl::memory plain = wrap_plain(weight);
         dnnl::stream stream(engine());
-        dnnl::reorder(plain, large.weight).execute(stream, plain, large.weight);
-        if (small.weight != large.weight)
-            dnnl::reorder(plain, small.weight).execute(stream, plain, small.weight);
+        for (product& p : products)
+            if (&p == &products[0] || p.weight != products[0].weight)
+                dnnl::reorder(plain, p.weight).execute(stream, plain, p.weight);
         stream.wait();
     }
 
@@ -91,10 +92,10 @@ struct linear::packed {
 
     /// With memory for the packed weights: `shared`, if its layout is the right one here, too.
     product plan(Index rows, const dnnl::memory& plain, const dnnl::memory& shared) const {
-        const dims sizes = plain.get_desc().dims();
+        const dims shape = plain.get_desc().dims();
         product p;
-        p.source = describe({rows, sizes[0]}, layout::ab);
-        p.target = describe({rows, sizes[1]}, layout::ab);
+        p.source = describe({rows, shape[0]}, layout::ab);
+        p.target = describe({rows, shape[1]}, layout::ab);
         const auto describe_product = [&](bool accumulate, const dnnl::memory::desc& weight) {
             dnnl::post_ops after;
             if (accumulate) after.append_sum();
@@ -109,7 +110,7 @@ struct linear::packed {
                                                 attributes, engine());
 #endif
         };
-        const auto assign = describe_product(false, describe(sizes, layout::any));
+        const auto assign = describe_product(false, describe(shape, layout::any));
         const auto add = describe_product(true, assign.weights_desc());
         p.assign = dnnl::matmul(assign);
         p.add = dnnl::matmul(add);
@@ -133,19 +134,17 @@ struct linear::packed {
     }
 
     void run(const float* x, Index rows, float* y, bool accumulate) const {
-        const Index inputs = large.source.dims()[1], outputs = large.target.dims()[1];
-        for (; rows >= block; rows -= block, x += block * inputs, y += block * outputs)
-            multiply(large, x, y, accumulate);
-        for (; rows >= small_block;
-             rows -= small_block, x += small_block * inputs, y += small_block * outputs)
-            multiply(small, x, y, accumulate);
+        const Index inputs = products[0].source.dims()[1], outputs = products[0].target.dims()[1];
+        for (std::size_t i = 0; i < products.size(); ++i)
+            for (const Index n = sizes[i]; rows >= n; rows -= n, x += n * inputs, y += n * outputs)
+                multiply(products[i], x, y, accumulate);
         if (rows == 0) return;
         thread_local std::vector<float> padded;
-        padded.assign(static_cast<std::size_t>(small_block * (inputs + outputs)), 0.f);
+        padded.assign(static_cast<std::size_t>(unit * (inputs + outputs)), 0.f);
         float* const y_padded =
-            std::copy_n(x, rows * inputs, padded.data()) + (small_block - rows) * inputs;
+            std::copy_n(x, rows * inputs, padded.data()) + (unit - rows) * inputs;
         if (accumulate) std::copy_n(y, rows * outputs, y_padded);
-        multiply(small, padded.data(), y_padded, accumulate);
+        multiply(products.back(), padded.data(), y_padded, accumulate);
         std::copy_n(y_padded, rows * outputs, y);
     }
 };

@@ -25,8 +25,8 @@ class linear {
     /// Takes new weights of the same shape, which costs less than a new layer.
     void replace(const matrix& weight, const Eigen::VectorXf& bias);
 
-    /// Rows of the largest block that is one product; calls with a multiple of it are fastest.
-    static constexpr Eigen::Index block = 64;
+    /// Rows of the largest block that is one product, and what rows are padded to a multiple of.
+    static constexpr Eigen::Index block = 64, unit = 4;
 
     /// y [rows x outputs] = x [rows x inputs] weight' + bias.
     void assign(const float* x, Eigen::Index rows, float* y) const { run(x, rows, y, false); }

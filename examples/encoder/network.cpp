@@ -18,6 +18,10 @@ namespace {
 linear pack(const dense& d) {
     return {d.weight, d.bias};
 }
+/// An exit is applied to sums over tokens, its bias once for each of them.
+linear pack_exit(const encoder::model& m, std::size_t l) {
+    return m.exits.empty() ? linear() : linear(m.exits[l].weight, vector());
+}
 void scale_columns(const vector& by, Index rows, float* y) {
     if (by.size() > 0)
         Eigen::Map<matrix>(y, rows, by.size()).array().rowwise() *= by.transpose().array();
@@ -46,9 +50,11 @@ network::state::state(encoder::model m)
     : model(std::move(m)), context_masks(depth()), active_masks(depth()) {
     check(model);
     pruning = model.tokens;
-    for (const layer& y : model.layers)
+    for (std::size_t l = 0; l < depth(); ++l) {
+        const layer& y = model.layers[l];
         packed.push_back({pack(stack_projections(y)), pack(y.attention_output),
-                          pack(y.intermediate), pack(y.output)});
+                          pack(y.intermediate), pack(y.output), pack_exit(model, l)});
+    }
 }
 
 const layer& network::state::at(std::size_t l) const {
@@ -146,21 +152,21 @@ void network::state::fade_tokens(std::size_t l, double temperature, record& r,
               r.leaving, left.gone);
 }
 
-matrix network::state::leaving_sums(std::size_t l, const std::vector<std::int64_t>& offsets,
-                                    const float* x, const float* heads_out,
-                                    const std::vector<float>& leaving) const {
+departures network::state::leaving_sums(std::size_t l, const std::vector<std::int64_t>& offsets,
+                                        const float* x, const float* heads_out,
+                                        const std::vector<float>& leaving) const {
     const auto sequences = static_cast<Index>(offsets.size()) - 1;
     const Index d = hidden(), columns = context_columns(l);
-    matrix sums = matrix::Zero(sequences, d + columns + 1);
+    departures sums{matrix::Zero(sequences, d + columns), vector::Zero(sequences)};
     pare::openmp{}.run(sequences, [&](Index s, Index) {
         const auto at = static_cast<std::size_t>(s);
         for (Index t = offsets[at]; t < offsets[at + 1]; ++t) {
             const float share = leaving[static_cast<std::size_t>(t)];
             if (share == 0) continue;
             using row = Eigen::Map<const Eigen::RowVectorXf>;
-            sums.row(s).head(d) += share * row(x + t * d, d);
-            sums.row(s).segment(d, columns) += share * row(heads_out + t * columns, columns);
-            sums(s, d + columns) += share;
+            sums.rows.row(s).head(d) += share * row(x + t * d, d);
+            sums.rows.row(s).tail(columns) += share * row(heads_out + t * columns, columns);
+            sums.shares(s) += share;
         }
     });
     return sums;
@@ -169,14 +175,15 @@ matrix network::state::leaving_sums(std::size_t l, const std::vector<std::int64_
 void network::state::leave(std::size_t l, const std::vector<std::int64_t>& offsets, const float* x,
                            const float* heads_out, const std::vector<float>& leaving,
                            matrix& gone) const {
-    const matrix sums = leaving_sums(l, offsets, x, heads_out, leaving);
+    const departures sums = leaving_sums(l, offsets, x, heads_out, leaving);
     if (model.exits.empty()) {
-        gone += sums.leftCols(hidden());
+        gone += sums.rows.leftCols(hidden());
         return;
     }
-    const dense& exit = model.exits[l];
-    gone.noalias() += sums.leftCols(sums.cols() - 1) * exit.weight.transpose();
-    gone.noalias() += sums.rightCols(1) * exit.bias.transpose();
+    for_row_blocks(gone.rows(), [&](Index first, Index rows, Index) {
+        packed[l].exit.add(row(sums.rows, first), rows, row(gone, first));
+    });
+    gone.noalias() += sums.shares * model.exits[l].bias.transpose();
 }
 
 float* network::state::run_layers(const batch& b, const pass& how, remaining& left,
@@ -452,6 +459,7 @@ void network::forward(const batch& b, matrix& outputs, std::vector<token_use>* u
 
 void network::update(const std::function<void(encoder::model&)>& change) {
     state& s = *state_;
+    const bool had_exits = !s.model.exits.empty();
     change(s.model);
     pare::openmp{}.run(static_cast<Index>(s.depth()), [&](Index at, Index) {
         const auto l = static_cast<std::size_t>(at);
@@ -462,6 +470,10 @@ void network::update(const std::function<void(encoder::model&)>& change) {
         replace(p.attention_output, y.attention_output);
         replace(p.intermediate, y.intermediate);
         replace(p.output, y.output);
+        if (had_exits && !s.model.exits.empty())
+            p.exit.replace(s.model.exits[l].weight, vector::Zero(s.hidden()));
+        else
+            p.exit = pack_exit(s.model, l);
     });
     s.pack_transposed();
 }

@@ -21,7 +21,7 @@ using Eigen::Index;
 dense stack_projections(const layer& y);
 
 struct packed_layer {
-    linear qkv, attention_output, intermediate, output;
+    linear qkv, attention_output, intermediate, output, exit; // the exit without its bias
 };
 
 /// What a backward pass wants of a layer's forward pass. The rest is cheap to compute again.
@@ -34,6 +34,12 @@ struct record {
         kept; // of the tokens that come in; those that stay, if not all
     // Of soft tokens, what comes in of them, its logarithm, their masks, and what leaves.
     std::vector<float> carry, key_bias, scores, mask, leaving;
+};
+
+/// What of each sequence's tokens leaves in a layer, or the gradient at it.
+struct departures {
+    matrix rows;   // sums of their inputs to the layer and their heads' outputs [sequences x both]
+    vector shares; // of how many tokens
 };
 
 /// What is left of a soft token counts as this much at least where it is divided by.
@@ -52,15 +58,19 @@ auto row(Matrix& m, Index i) {
     return m.data() + i * m.cols();
 }
 
-/// f(first, rows, slot) for blocks of rows, on all threads. A block passes through several steps
-/// while it is in its core's cache: threads meet only where tokens do, in attention.
+/// f(first, rows, slot) for blocks of rows, at most linear::block and about as many for each
+/// thread, on all threads. A block passes through several steps while it is in its core's cache:
+/// threads meet only where tokens do, in attention. All blocks begin at a multiple of linear::unit.
 template <class F>
 void for_row_blocks(Index rows, const F& f) {
     const pare::openmp threads;
-    const bool many = rows >= 4 * linear::block * threads.concurrency();
-    const Index block = many ? linear::block : linear::block / 4;
-    threads.run((rows + block - 1) / block, [&](Index i, Index slot) {
-        f(i * block, std::min(block, rows - i * block), slot);
+    const Index units = (rows + linear::unit - 1) / linear::unit, n = threads.concurrency();
+    const Index turns = (units * linear::unit + linear::block * n - 1) / (linear::block * n);
+    const Index blocks = std::min(units, turns * n);
+    threads.run(blocks, [&](Index i, Index slot) {
+        const Index first = i * units / blocks * linear::unit;
+        const Index end = std::min(rows, (i + 1) * units / blocks * linear::unit);
+        f(first, end - first, slot);
     });
 }
 
@@ -159,10 +169,8 @@ struct network::state {
 
     /// Whether tokens that leave take part in the pooled row.
     bool carries() const { return pruning.carried && model.config.pooling == pooling::mean; }
-    /// For each sequence, what of its tokens leaves in layer l: the sums of their inputs to it, of
-    /// their heads' outputs, and of their shares; [sequences x hidden + columns + 1].
-    matrix leaving_sums(std::size_t l, const std::vector<std::int64_t>& offsets, const float* x,
-                        const float* heads_out, const std::vector<float>& leaving) const;
+    departures leaving_sums(std::size_t l, const std::vector<std::int64_t>& offsets, const float* x,
+                            const float* heads_out, const std::vector<float>& leaving) const;
     /// Adds that to `gone`, through the layer's exit.
     void leave(std::size_t l, const std::vector<std::int64_t>& offsets, const float* x,
                const float* heads_out, const std::vector<float>& leaving, matrix& gone) const;
@@ -178,11 +186,14 @@ struct network::state {
     struct descent;
     descent pool_backward(const remaining& left, const matrix& pooled, const matrix& gradient,
                           const matrix& rows, float* to) const;
-    matrix leave_backward(std::size_t l, const record& r, const float* input,
-                          const std::vector<float>& leaving, const matrix& gone,
-                          encoder::model& found) const;
+    departures leave_backward(std::size_t l, const record& r, const float* input,
+                              const std::vector<float>& leaving, const matrix& gone,
+                              encoder::model& found) const;
     void undrop(std::size_t l, const record& r, const float* input, descent& down, float* rows,
                 matrix& context_gradient, encoder::model& found) const;
+    fading_gradients fade_backward(std::size_t l, const record& r, double temperature,
+                                   const float* input, float* rows, matrix& context_gradient,
+                                   descent& down, gradients& found) const;
     void scale_scores_backward(const record& r, std::vector<float>& gradient,
                                std::vector<float>& carry) const;
     void add_left_by_threshold(std::size_t l, const std::vector<float>& carry, double weight,
