@@ -22,6 +22,9 @@ namespace fs = std::filesystem;
 using namespace encoder;
 using rule = token_pruning::rule;
 
+/// Other rules for which tokens stay, to compare with.
+const std::vector<std::string> baseline_names = {"calibrated", "hand-set", "top-k", "schedule"};
+
 /// What becomes of a token that leaves.
 enum class leaving {
     guessed, ///< counts in the mean as what it would have become, as far as an exit can tell
@@ -37,7 +40,7 @@ struct arguments {
     leaving dropped = leaving::guessed;
     pare::score_scale scores = pare::score_scale::relative;
     double alpha = 1;
-    bool baselines = false;
+    std::vector<std::string> baselines;
     int threads = 0;
 };
 
@@ -92,9 +95,12 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
     app.add_option("--threshold-rate", a.how.threshold_rate, "learning rate of thresholds");
     app.add_option("--batch", a.how.batch, "examples of a step");
     app.add_option("--seed", a.how.seed, "of the order of examples");
-    app.add_flag("--baselines", a.baselines,
-                 "also train with other rules for as long: top-k, a fixed schedule, thresholds "
-                 "calibrated and set by hand");
+    app.add_option("--baselines", a.baselines,
+                   "other rules to train with for as long, by commas: calibrated or hand-set "
+                   "thresholds, top-k, a fixed schedule")
+        ->delimiter(',')
+        ->check(CLI::IsMember(baseline_names))
+        ->default_str("none");
     app.add_option("--threads", a.threads, "0: as many as there are processors");
     app.add_option("--out", a.out, "folder to write")->default_str("MODEL-tokens, in this folder");
     app.add_option("--json", a.json, "file to write the report to");
@@ -130,6 +136,8 @@ void check(arguments& a) {
     if (how.target && how.lambda > 0)
         throw std::invalid_argument("--target-macs finds lambda by itself, so not both");
     if (!how.target && how.lambda == 0) how.target = 0.5;
+    if (!how.target && !a.baselines.empty())
+        throw std::invalid_argument("--baselines have no lambda, only --target-macs");
     if (how.stages.empty()) {
         how.stages = {stage::soft, stage::hard};
         if (a.task != task_kind::distill) how.stages.insert(how.stages.begin(), stage::finetune);
@@ -199,9 +207,10 @@ struct measured {
     double metric, macs_ratio;
     std::vector<double> kept; // a layer each, share of all tokens
 };
-measured measure_at(network& net, const dataset& data) {
+measured measure_at(network& net, const dataset& data, matrix& outputs) {
     std::vector<token_use> use;
-    measured m{measure(net, data, &use), 0, {}};
+    outputs = embed(net, measured_texts(data), "measure", &use);
+    measured m{measure(data, outputs), 0, {}};
     m.macs_ratio =
         token_macs(net.model(), use) / dense_token_macs(net.model(), measured_texts(data));
     for (const token_use& u : use)
@@ -230,19 +239,18 @@ std::pair<recipe, recipe> split(const recipe& how) {
 }
 
 /// Other rules for which tokens stay, with as many epochs to get used to them.
-std::vector<baseline> train_baselines(const model& dense, const dataset& train,
-                                      const dataset& evaluate, recipe how, const token_pruning& as,
-                                      const fs::path& checkpoints) {
+std::vector<baseline> train_baselines(const std::vector<std::string>& names, const model& dense,
+                                      const dataset& train, const dataset& evaluate, recipe how,
+                                      const token_pruning& as, const fs::path& checkpoints) {
     const int epochs = std::accumulate(how.epochs.begin(), how.epochs.end(), 0);
     how.stages = {stage::hard};
     how.epochs = {epochs};
     std::vector<baseline> found;
     const std::vector<sequence> sample = trainer::sample(train, how.seed);
-    for (const char* name : {"calibrated", "hand-set", "top-k", "schedule"}) {
-        const std::string which = name;
+    for (const std::string& name : names) {
         network net(dense);
         token_pruning p = as;
-        if (which == "hand-set") {
+        if (name == "hand-set") {
             for (std::size_t l = 0; l < dense.layers.size(); ++l)
                 p.numbers.push_back(static_cast<double>(l + 1) /
                                     static_cast<double>(dense.layers.size()));
@@ -251,14 +259,15 @@ std::vector<baseline> train_baselines(const model& dense, const dataset& train,
         } else {
             net.set_token_pruning(p);
             net.set_token_pruning(schedule_for(net, sample,
-                                               which == "calibrated" ? rule::threshold
-                                               : which == "top-k"    ? rule::share
-                                                                     : rule::count,
+                                               name == "calibrated" ? rule::threshold
+                                               : name == "top-k"    ? rule::share
+                                                                    : rule::count,
                                                *how.target));
         }
         trainer t(net, train, how);
         run(t, checkpoints / name, name);
-        found.push_back({name, measure_at(net, evaluate)});
+        matrix outputs;
+        found.push_back({name, measure_at(net, evaluate, outputs)});
     }
     return found;
 }
@@ -415,18 +424,18 @@ void run(arguments& a) {
         run(second, checkpoints / "learned", "thresholds");
         r.gap = second.soft_hard_gap();
     }
-    if (a.baselines && with.target)
-        r.baselines =
-            train_baselines(dense.model(), train, *evaluate, with, p, checkpoints / "baselines");
+    r.baselines = train_baselines(a.baselines, dense.model(), train, *evaluate, with, p,
+                                  checkpoints / "baselines");
 
     // The curve, and the result at the alpha asked for.
     p = net.tokens();
     r.thresholds = p.numbers;
+    matrix outputs;
     if (!p.numbers.empty())
         for (const double alpha : {0., 0.5, 0.7, 0.8, 0.9, 1., 1.1, 1.25, 1.5, 2.}) {
             p.alpha = alpha;
             net.set_token_pruning(p);
-            const measured at = measure_at(net, *dev);
+            const measured at = measure_at(net, *dev, outputs);
             r.curve.push_back({alpha, at.macs_ratio, at.metric});
         }
     p.alpha = a.alpha;
@@ -439,17 +448,16 @@ void run(arguments& a) {
     const temporary_folder candidate{a.out.string() + ".unverified"};
     save_model(result, a.model, candidate.path);
     network written(load_model(candidate.path));
-    r.pruned = measure_at(written, *evaluate);
-    r.metric_dense = measure(dense, *evaluate);
-    const matrix learned_outputs = embed(net, measured_texts(*evaluate), "verify, learned");
-    const matrix outputs = embed(written, measured_texts(*evaluate), "verify, written");
-    const bool exact = original.stored_as == data_type::f32;
-    if (exact && learned_outputs != outputs)
-        throw std::runtime_error(fmt::format("the written model's outputs differ by {:.2e}",
-                                             (learned_outputs - outputs).cwiseAbs().maxCoeff()));
-    r.at_32 = compare_speed(dense, written, measured_texts(*evaluate));
-    r.at_1 = compare_speed(dense, written, measured_texts(*evaluate), 1);
-    for (const sequence& s : measured_texts(*evaluate)) r.tokens += s.size();
+    const std::vector<sequence>& texts = measured_texts(*evaluate);
+    r.metric_dense = measure(*evaluate, embed(dense, texts, "measure, dense"));
+    r.pruned = measure_at(written, *evaluate, outputs);
+    if (original.stored_as == data_type::f32)
+        if (const matrix learned = embed(net, texts, "verify"); learned != outputs)
+            throw std::runtime_error(fmt::format("the written model's outputs differ by {:.2e}",
+                                                 (learned - outputs).cwiseAbs().maxCoeff()));
+    r.at_32 = compare_speed(dense, written, texts);
+    r.at_1 = compare_speed(dense, written, texts, 1);
+    for (const sequence& s : texts) r.tokens += s.size();
     r.seconds = whole.seconds();
 
     // The model before the reports, so that a report always has its model.
@@ -458,8 +466,7 @@ void run(arguments& a) {
                                                                : "cosine";
     save_model(result, a.model, a.out);
     if (!a.json.empty()) write_json(a.json, to_json(r));
-    if (!a.html.empty())
-        write_file(a.html, to_html(to_page(r, written, measured_texts(*evaluate), words, metric)));
+    if (!a.html.empty()) write_file(a.html, to_html(to_page(r, written, texts, words, metric)));
     print(r, metric, a.out);
     fs::remove_all(checkpoints);
 }

@@ -26,8 +26,12 @@ std::vector<sequence> some_text(const model& m) {
 
 TEST_CASE("learn_thresholds writes a model with thresholds, and a report") {
     programs::sandbox p(PARE_LEARN_THRESHOLDS);
-    REQUIRE(p.run(quick + "--train text --evaluate pairs --stage soft,hard --target-macs 0.7 "
-                          "--baselines --out out --json report --html page") == 0);
+    REQUIRE(
+        p.run(
+            quick +
+            "--train text --evaluate pairs --stage soft,hard --target-macs 0.7 "
+            "--baselines calibrated,hand-set,top-k,schedule --out out --json report --html page") ==
+        0);
     CAPTURE(p.output, p.errors);
     CHECK(p.output.find("of the multiply-adds") != std::string::npos);
     const nlohmann::json report = nlohmann::json::parse(read(p.folder / "report"));
@@ -120,6 +124,7 @@ TEST_CASE("learn_thresholds: bad input gives one sentence, status 2 and no outpu
     refused("--model nothing --train text", "nothing");
     refused(quick + "--train text --target-macs 0", "--target-macs is 0, expected a share");
     refused(quick + "--train text --target-macs 0.5 --lambda 1", "so not both");
+    refused(quick + "--train text --lambda 1 --baselines top-k", "--baselines have no lambda");
     refused(quick + "--train text --lambda -1", "--lambda is -1, expected a number >= 0");
     refused(quick + "--train text --temperature nan",
             "--temperature is nan, expected a number > 0");

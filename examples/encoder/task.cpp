@@ -105,8 +105,7 @@ double loss(const dataset& data, const std::vector<std::size_t>& examples, const
     }
 }
 
-double measure(network& net, const dataset& data, std::vector<token_use>* use) {
-    const matrix outputs = embed(net, measured_texts(data), "measure", use);
+double measure(const dataset& data, const matrix& outputs) {
     if (data.pairs) return correlate(*data.pairs, outputs).spearman;
     if (data.kind == task_kind::distill) return mean_cosine(outputs, data.teacher);
     double right = 0;

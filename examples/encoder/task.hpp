@@ -38,11 +38,11 @@ dataset read_dataset(task_kind kind, const std::filesystem::path& file, const to
 double loss(const dataset& data, const std::vector<std::size_t>& examples, const matrix& outputs,
             matrix& gradient);
 
-/// Accuracy, Spearman correlation, or mean cosine with the teacher where there are no pairs. `use`
-/// as for network::forward.
-double measure(network& net, const dataset& data, std::vector<token_use>* use = nullptr);
-
-/// The texts that measure() sends through the network.
+/// The texts that a network is measured on.
 const std::vector<sequence>& measured_texts(const dataset& data);
+
+/// Of its outputs for them: accuracy, Spearman correlation, or mean cosine with the teacher where
+/// there are no pairs.
+double measure(const dataset& data, const matrix& outputs);
 
 } // namespace encoder
