@@ -118,32 +118,54 @@ void network::state::scale_scores(const std::vector<std::int64_t>& offsets,
     }
 }
 
-std::vector<std::int64_t> network::state::drop_tokens(std::size_t l,
-                                                      pare::view<const float, 1> scores,
-                                                      float* residual, const float* heads_out,
-                                                      remaining& left) {
-    const Index tokens = left.offsets.back(), d = hidden();
-    std::vector<std::int64_t> kept(static_cast<std::size_t>(tokens)), offsets(left.offsets.size());
-    kept.resize(
-        static_cast<std::size_t>(choose_tokens(pruning, l, scores, left.offsets, kept, offsets)));
-    if (carries() && static_cast<Index>(kept.size()) < tokens)
+float* network::state::attend_dropping(std::size_t l, const float* projected, float* residual,
+                                       float* heads_out, record* r, remaining& left) {
+    const Index tokens = left.offsets.back(), d = hidden(), columns = context_columns(l);
+    std::vector<float> values(static_cast<std::size_t>(tokens));
+    const pare::view<float, 1> scores(values.data(), tokens);
+    attend(l, projected, left.offsets, heads_out, scores);
+    scale_scores(left.offsets, {}, scores);
+    std::vector<std::int64_t> kept(values.size()), offsets(left.offsets.size());
+    const Index stay = choose_tokens(pruning, l, scores, left.offsets, kept, offsets);
+    if (stay == tokens) return heads_out;
+
+    kept.resize(static_cast<std::size_t>(stay));
+    if (carries())
         leave(l, left.offsets, residual, heads_out, leaving_tokens(tokens, kept), left.gone);
-    pare::gather_rows(pare::simd, kept, pare::view<float, 2>(residual, tokens, d));
     left.offsets = std::move(offsets);
-    return kept;
+    pare::gather_rows(pare::simd, kept, pare::view<float, 2>(residual, tokens, d));
+    const pare::view<float, 2> all(heads_out, tokens, columns);
+    if (!r) {
+        pare::gather_rows(pare::simd, kept, all);
+        return heads_out;
+    }
+    float* const some = context.get<float>(stay * columns);
+    pare::gather_rows(pare::simd, kept,
+                      pare::from_to(all, pare::view<float, 2>(some, stay, columns)));
+    r->kept = std::move(kept);
+    return some;
 }
 
-void network::state::fade_tokens(std::size_t l, double temperature, record& r,
-                                 remaining& left) const {
-    r.mask.assign(r.scores.size(), 1.f);
-    r.leaving.assign(r.scores.size(), 0.f);
-    if (heads(l) > 0) {
+void network::state::attend_fading(std::size_t l, const float* projected, double temperature,
+                                   record& r, remaining& left) {
+    const std::size_t tokens = r.carry.size();
+    r.key_bias.resize(tokens);
+    r.scores.resize(tokens);
+    std::transform(r.carry.begin(), r.carry.end(), r.key_bias.begin(),
+                   [](float c) { return std::log(std::max(c, least_carry)); });
+    const pare::view<float, 1> scores(r.scores.data(), left.offsets.back());
+    attend(l, projected, left.offsets, r.context.data(), scores,
+           {r.key_bias.data(), r.carry.data()});
+    scale_scores(left.offsets, r.carry, scores);
+    r.mask.assign(tokens, 1.f);
+    r.leaving.assign(tokens, 0.f);
+    if (heads(l) > 0) { // else nothing says who matters
         pare::soft_mask(pare::simd, r.scores, pruning.alpha * pruning.numbers[l], temperature,
                         r.mask);
         for (std::size_t s = 0; s + 1 < left.offsets.size(); ++s)
             r.mask[static_cast<std::size_t>(left.offsets[s])] = 1; // the first token stays
     }
-    for (std::size_t t = 0; t < r.scores.size(); ++t) {
+    for (std::size_t t = 0; t < tokens; ++t) {
         left.carry[t] = r.carry[t] * r.mask[t];
         r.leaving[t] = r.carry[t] - left.carry[t];
     }
@@ -191,7 +213,6 @@ float* network::state::run_layers(const batch& b, const pass& how, remaining& le
     const bool keep = how.records, soft = how.temperature > 0 && !pruning.numbers.empty();
     const bool dropping = how.drop && !soft && !pruning.numbers.empty();
     left = {b.offsets, b.offsets, {}, {}};
-    std::vector<float> scores(dropping ? static_cast<std::size_t>(b.tokens()) : 0);
     if ((dropping || soft) && carries()) left.gone = matrix::Zero(b.sequences(), hidden());
     if (soft) left.carry.assign(static_cast<std::size_t>(b.tokens()), 1.f);
     if (use) use->resize(depth());
@@ -226,39 +247,20 @@ float* network::state::run_layers(const batch& b, const pass& how, remaining& le
         if (use)
             for (std::size_t s = 0; s + 1 < left.offsets.size(); ++s)
                 (*use)[l].attend(left.offsets[s + 1] - left.offsets[s]);
+        const Index came = tokens;
         if (soft) {
-            r->key_bias.resize(r->carry.size());
-            r->scores.resize(r->carry.size());
-            std::transform(r->carry.begin(), r->carry.end(), r->key_bias.begin(),
-                           [](float c) { return std::log(std::max(c, least_carry)); });
-            const pare::view<float, 1> scores_of(r->scores.data(), tokens);
-            attend(l, projected, left.offsets, heads_out, scores_of,
-                   {r->key_bias.data(), r->carry.data()});
-            scale_scores(left.offsets, r->carry, scores_of);
-            fade_tokens(l, how.temperature, *r, left);
+            attend_fading(l, projected, how.temperature, *r, left);
         } else if (dropping && columns > 0) { // without heads nothing says who matters
-            const pare::view<float, 1> of_layer(scores.data(), tokens);
-            attend(l, projected, left.offsets, heads_out, of_layer);
-            scale_scores(left.offsets, {}, of_layer);
-            std::vector<std::int64_t> kept = drop_tokens(l, of_layer, residual, heads_out, left);
-            const pare::view<float, 2> all(heads_out, tokens, columns);
-            const auto stay = static_cast<Index>(kept.size());
-            if (!keep) {
-                pare::gather_rows(pare::simd, kept, all);
-            } else if (stay < tokens) {
-                heads_out = context.get<float>(stay * columns);
-                pare::gather_rows(
-                    pare::simd, kept,
-                    pare::from_to(all, pare::view<float, 2>(heads_out, stay, columns)));
-                r->kept = std::move(kept);
-            }
-            if (use && stay < tokens && carries() && !model.exits.empty())
-                (*use)[l].guessed += b.sequences();
-            tokens = stay;
+            heads_out = attend_dropping(l, projected, residual, heads_out, r, left);
+            tokens = left.offsets.back();
         } else {
             attend(l, projected, left.offsets, heads_out);
         }
-        if (use) (*use)[l].kept += tokens;
+        if (use) {
+            (*use)[l].kept += tokens;
+            if (tokens < came && carries() && !model.exits.empty())
+                (*use)[l].guessed += b.sequences();
+        }
 
         float* const first_sum = keep ? r->attention_sum.get<float>(tokens * d) : residual;
         float* const second_sum = keep ? r->output_sum.get<float>(tokens * d) : residual;

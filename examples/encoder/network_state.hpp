@@ -161,11 +161,14 @@ struct network::state {
     /// of a sequence's tokens, `carry` of each, or all of each if that is empty.
     void scale_scores(const std::vector<std::int64_t>& offsets, const std::vector<float>& carry,
                       pare::view<float, 1> scores) const;
-    /// Drops rows of the residual stream, in place, and returns which stay.
-    std::vector<std::int64_t> drop_tokens(std::size_t l, pare::view<const float, 1> scores,
-                                          float* residual, const float* heads_out, remaining& left);
-    /// Soft masks of a layer's tokens, into the record and what is left.
-    void fade_tokens(std::size_t l, double temperature, record& r, remaining& left) const;
+    /// Attention, and the tokens with low scores leave: their rows in the residual stream, in place,
+    /// and in `heads_out`. Returns where the heads' outputs of those that stay are; with a record,
+    /// all of them remain in it.
+    float* attend_dropping(std::size_t l, const float* projected, float* residual, float* heads_out,
+                           record* r, remaining& left);
+    /// Attention of soft tokens, and their masks, into the record and what is left.
+    void attend_fading(std::size_t l, const float* projected, double temperature, record& r,
+                       remaining& left);
 
     /// Whether tokens that leave take part in the pooled row.
     bool carries() const { return pruning.carried && model.config.pooling == pooling::mean; }
