@@ -73,10 +73,14 @@ TEST_CASE("training reaches the share of multiply-adds that it is to reach") {
         for (const bool exits : {true, false}) {
             const work w(kind, 64, random);
             network net(w.model);
+            token_pruning p;
+            p.scores = exits ? pare::score_scale::relative : pare::score_scale::per_query;
+            net.set_token_pruning(p);
             recipe how = soft_and_hard();
             how.exits = exits;
             CAPTURE(kind, exits);
             run(net, w.data, how);
+            CHECK(net.tokens().scores == p.scores);
             const double share = share_of(net, w.data.texts);
             CHECK(share < *how.target + 0.001); // scores near a threshold, in other batches
             CHECK(share > *how.target - 0.03);
