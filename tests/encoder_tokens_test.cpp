@@ -33,7 +33,7 @@ TEST_CASE("a schedule keeps its budget on its own text, and no more is dropped t
     const double dense = dense_token_macs(m, text);
     CHECK(token_macs(m, use_of(net, text, {})) == dense);
     for (const rule by : {rule::threshold, rule::share, rule::count})
-        for (const double share : {0.9, 0.7}) {
+        for (const double share : {0.9, 0.7, 0.35}) {
             const token_pruning p = schedule_for(net, text, by, share);
             CHECK(p.by == by);
             const double used = token_macs(m, use_of(net, text, p)) / dense;

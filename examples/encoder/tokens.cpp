@@ -77,7 +77,9 @@ token_pruning schedule(network& net, const std::vector<sequence>& text, token_pr
                        double most, std::vector<token_use>& use) {
     const model& m = net.model();
     const auto depth = static_cast<double>(m.layers.size());
-    const auto dropped = [&](std::size_t l) { return most * static_cast<double>(l + 1) / depth; };
+    const auto dropped = [&](std::size_t l) {
+        return std::min(0.99, most * static_cast<double>(l + 1) / depth);
+    };
     const token_pruning before = net.tokens();
     token_pruning found = before;
     found.by = by;
@@ -181,9 +183,14 @@ token_pruning schedule_for(network& net, const std::vector<sequence>& text, toke
     std::vector<token_use> use;
     double low = 0, high = 0.99;
     token_pruning best = schedule(net, text, by, high, use);
-    if (token_macs(net.model(), use) > budget)
-        throw std::invalid_argument("a share of " + std::to_string(share) +
-                                    " of the multiply-adds is below what the first layers take");
+    for (; token_macs(net.model(), use) > budget; best = schedule(net, text, by, high, use)) {
+        if (high >= static_cast<double>(net.model().layers.size()))
+            throw std::invalid_argument(
+                "a share of " + std::to_string(share) +
+                " of the multiply-adds is below what the first layer takes");
+        low = high;
+        high *= 2;
+    }
     bar.advance();
     for (int i = 0; i < steps; ++i) {
         const double middle = (low + high) / 2;

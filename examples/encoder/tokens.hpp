@@ -13,12 +13,12 @@ double token_macs(const model& m, const std::vector<token_use>& use);
 /// The same with every token.
 double dense_token_macs(const model& m, const std::vector<sequence>& sequences);
 
-/// Layer l of L drops the share `most` * (l + 1) / L of the tokens that it sees, more in each
-/// layer as in learned token pruning (arXiv:2107.00910). By threshold: quantiles of the scores on
-/// the text, each layer seeing what the ones before it leave, first tokens not counted; a forward
-/// pass over the text. By share (SpAtten, arXiv:2012.09852) or count (a fixed length schedule as
-/// PoWER-BERT's, arXiv:2001.08950, from the text's longest): the scores do not matter. All else is
-/// as in net.tokens(). 0 <= most < 1. `use` gets what the layers had to do for the text.
+/// Layer l of L drops the share `most` * (l + 1) / L of the tokens that it sees, up to 0.99: more
+/// in each layer, as in learned token pruning (arXiv:2107.00910). By threshold: quantiles of the
+/// scores on the text, each layer seeing what the ones before it leave, first tokens not counted; a
+/// forward pass over the text. By share (SpAtten, arXiv:2012.09852) or count (a fixed length
+/// schedule as PoWER-BERT's, arXiv:2001.08950, from the text's longest): the scores do not matter.
+/// All else is as in net.tokens(). most >= 0. `use` gets what the layers had to do for the text.
 token_pruning schedule(network& net, const std::vector<sequence>& text, token_pruning::rule by,
                        double most, std::vector<token_use>& use);
 
