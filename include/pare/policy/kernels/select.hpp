@@ -117,10 +117,12 @@ void copy_rows(const Executor& executor, index_t n, view<const T, 2> in, From fr
     if (in_place) {
         height = n;
         if (same_strides) {
-            const index_t line = std::max<index_t>(1, 64 / size);
+            // Lines that another core wrote last take their time: less than a megabyte each is
+            // slower than on one thread.
+            const index_t line = std::max<index_t>(1, 64 / size), megabyte = index_t{1} << 20;
             const index_t most =
-                std::clamp<index_t>(std::min(columns / (4 * line), n * columns * size / 65536), 1,
-                                    executor.concurrency());
+                std::clamp<index_t>(std::min(columns / (4 * line), n * columns * size / megabyte),
+                                    1, executor.concurrency());
             width = (columns + most * line - 1) / (most * line) * line;
         }
     }
