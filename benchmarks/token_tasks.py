@@ -15,13 +15,13 @@ import shutil
 import subprocess
 import sys
 
-# Epochs of fine-tuning, and of soft masks and dropping; examples a step; shares of multiply-adds to reach, with
-# baselines at the first. sst2 fine-tunes on all of its text and learns thresholds on a part.
+# Epochs of fine-tuning; examples a step; shares of multiply-adds to reach, with baselines at the first. sst2 fine-tunes
+# on all of its text and learns thresholds on a part.
 TASKS = {
-    "mrpc": {"kind": "classify", "tune": 3, "learn": "1,1", "batch": 16, "targets": [0.5, 0.33, 0.66]},
-    "bbc": {"kind": "classify", "tune": 1, "learn": "1,1", "batch": 8, "targets": [0.33, 0.5, 0.66], "tokens": 512},
-    "stsb": {"kind": "similarity", "tune": 2, "learn": "1,1", "batch": 16, "targets": [0.5, 0.33, 0.66]},
-    "sst2": {"kind": "classify", "tune": 1, "learn": "1,1", "batch": 32, "targets": [0.5, 0.33, 0.66], "examples": 16000},
+    "mrpc": {"kind": "classify", "tune": 3, "batch": 16, "targets": [0.5, 0.33, 0.66]},
+    "bbc": {"kind": "classify", "tune": 1, "batch": 8, "targets": [0.33, 0.5, 0.66], "tokens": 512},
+    "stsb": {"kind": "similarity", "tune": 2, "batch": 16, "targets": [0.5, 0.33, 0.66]},
+    "sst2": {"kind": "classify", "tune": 1, "batch": 32, "targets": [0.5, 0.33, 0.66], "examples": 16000},
 }
 BASELINES = "calibrated,hand-set,top-k,schedule"
 SHIFTED = ["mrpc", "sst2"]  # from short examples to long ones
@@ -88,17 +88,20 @@ class Runs:
         self.run(f"{task}_tuned", task, model, "train", "dev", "--stage", "finetune", "--epochs", str(TASKS[task]["tune"]))
         return self.work / f"{task}_tuned"
 
+    def learn(self, name, task, train, evaluate, target, *options):
+        """The report on thresholds of the fine-tuned model, after an epoch of soft masks and one of dropping."""
+        return self.run(name, task, self.tuned(task), train, evaluate, "--stage", "soft,hard", "--epochs", "1,1",
+                        "--target-macs", str(target), *options)
+
     def learned(self, task, target):
         baselines = ["--baselines", BASELINES] if target == TASKS[task]["targets"][0] else []
-        return self.run(f"{task}_{target}", task, self.tuned(task), "learn", "dev", "--stage", "soft,hard", "--epochs",
-                        TASKS[task]["learn"], "--target-macs", str(target), *baselines)
+        return self.learn(f"{task}_{target}", task, "learn", "dev", target, *baselines)
 
     def shifted(self, task, scores):
         """Thresholds learned on the shorter half, evaluated on the longer one."""
         baselines = ["--baselines", "schedule"] if scores == "relative" else []
-        return self.run(f"{task}_{scores}", task, self.tuned(task), "learn_short", "dev_long", "--stage", "soft,hard",
-                        "--epochs", TASKS[task]["learn"], "--target-macs", "0.5", "--scores", scores, "--dev",
-                        self.work / f"{task}_dev_short.tsv", *baselines)
+        return self.learn(f"{task}_{scores}", task, "learn_short", "dev_long", 0.5, "--scores", scores, "--dev",
+                          self.work / f"{task}_dev_short.tsv", *baselines)
 
 
 def row(*cells):

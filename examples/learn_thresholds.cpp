@@ -249,15 +249,15 @@ std::vector<baseline> train_baselines(const std::vector<std::string>& names, con
     const std::vector<sequence> sample = trainer::sample(train, how.seed);
     for (const std::string& name : names) {
         network net(dense);
-        token_pruning p = as;
+        net.set_token_pruning(as);
         if (name == "hand-set") {
+            token_pruning p = as;
             for (std::size_t l = 0; l < dense.layers.size(); ++l)
                 p.numbers.push_back(static_cast<double>(l + 1) /
                                     static_cast<double>(dense.layers.size()));
             net.set_token_pruning(p);
             scale_thresholds(net, sample, *how.target);
         } else {
-            net.set_token_pruning(p);
             net.set_token_pruning(schedule_for(net, sample,
                                                name == "calibrated" ? rule::threshold
                                                : name == "top-k"    ? rule::share

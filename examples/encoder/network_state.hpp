@@ -161,9 +161,9 @@ struct network::state {
     /// of a sequence's tokens, `carry` of each, or all of each if that is empty.
     void scale_scores(const std::vector<std::int64_t>& offsets, const std::vector<float>& carry,
                       pare::view<float, 1> scores) const;
-    /// Attention, and the tokens with low scores leave: their rows in the residual stream, in place,
-    /// and in `heads_out`. Returns where the heads' outputs of those that stay are; with a record,
-    /// all of them remain in it.
+    /// Attention, and the tokens with low scores leave: their rows in the residual stream, in
+    /// place, and in `heads_out`. Returns where the heads' outputs of those that stay are; with a
+    /// record, all of them remain in it.
     float* attend_dropping(std::size_t l, const float* projected, float* residual, float* heads_out,
                            record* r, remaining& left);
     /// Attention of soft tokens, and their masks, into the record and what is left.
@@ -172,6 +172,7 @@ struct network::state {
 
     /// Whether tokens that leave take part in the pooled row.
     bool carries() const { return pruning.carried && model.config.pooling == pooling::mean; }
+    /// What of each sequence's tokens leaves in layer l, by the share of each.
     departures leaving_sums(std::size_t l, const std::vector<std::int64_t>& offsets, const float* x,
                             const float* heads_out, const std::vector<float>& leaving) const;
     /// Adds that to `gone`, through the layer's exit.
