@@ -8,6 +8,7 @@
 
 #include <cmath>
 #include <map>
+#include <optional>
 
 using namespace encoder;
 using Eigen::Index;
@@ -156,6 +157,27 @@ model lively_model(random_source& random) {
     return m;
 }
 
+/// Of a layer with rows so long that a library cuts sums over them into pieces.
+model wide_model(random_source& random) {
+    model m = lively_model(random);
+    const Index d = m.config.hidden = 400, filters = 500, columns = 2 * m.config.head_size;
+    m.layers.resize(1);
+    layer& y = m.layers[0];
+    for (dense* part : {&y.query, &y.key, &y.value}) part->weight.resize(columns, d);
+    for (dense* part : {&y.query, &y.key, &y.value}) part->bias.resize(columns);
+    y.attention_output = {encoder::matrix(d, columns), encoder::vector(d)};
+    y.intermediate = {encoder::matrix(filters, d), encoder::vector(filters)};
+    y.output = {encoder::matrix(d, filters), encoder::vector(d)};
+    for (encoder::matrix* table : {&m.word_embeddings, &m.position_embeddings, &m.type_embeddings})
+        table->resize(table->rows(), d);
+    for (layer_norm* n : {&m.embedding_norm, &y.attention_norm, &y.output_norm})
+        *n = {encoder::vector(d), encoder::vector(d)};
+    for (const weight& w : weights(m))
+        for (Index i = 0; i < w.size(); ++i)
+            w.data[i] = static_cast<float>(random.uniform(-0.2, 0.2));
+    return m;
+}
+
 void add_exits(model& m, random_source& random) {
     for (const layer& y : m.layers) {
         const Index inputs = m.config.hidden + y.query.weight.rows();
@@ -178,6 +200,16 @@ step learn(network& net, const batch& b, const encoder::matrix& directions, cons
         },
         how, s.found);
     return s;
+}
+
+void check_same_bits(step a, step b) {
+    CHECK(a.outputs == b.outputs);
+    CHECK(a.found.thresholds == b.found.thresholds);
+    const std::vector<weight> mine = weights(a.found.weights), theirs = weights(b.found.weights);
+    for (std::size_t w = 0; w < mine.size(); ++w) {
+        CAPTURE(mine[w].name);
+        CHECK(std::equal(mine[w].data, mine[w].data + mine[w].size(), theirs[w].data));
+    }
 }
 
 /// Every weight in a random direction, and thresholds one by one.
@@ -338,16 +370,34 @@ TEST_CASE("gradients do not depend on where memory lies") {
         for (int k = 0; k < 200; ++k)
             others.emplace_back(static_cast<std::size_t>(random.integer(16, 2000)));
         for (std::size_t k = 0; k < others.size(); k += 2) std::vector<char>().swap(others[k]);
-        step again = learn(net, b, directions, how);
-        CHECK(again.outputs == first.outputs);
-        CHECK(again.found.thresholds == first.found.thresholds);
-        const std::vector<weight> mine = weights(again.found.weights);
-        model expected = first.found.weights;
-        const std::vector<weight> theirs = weights(expected);
-        for (std::size_t w = 0; w < mine.size(); ++w) {
-            CAPTURE(mine[w].name);
-            CHECK(std::equal(mine[w].data, mine[w].data + mine[w].size(), theirs[w].data));
-        }
+        check_same_bits(learn(net, b, directions, how), first);
+    }
+}
+
+TEST_CASE("gradients do not depend on the number of threads") {
+    random_source random;
+    CAPTURE(random);
+    model m = wide_model(random);
+    const bool classifies = GENERATE(true, false);
+    const double temperature = GENERATE(0., 0.2);
+    CAPTURE(classifies, temperature);
+    if (classifies)
+        m.classifier = dense{random_matrix(3, m.config.hidden, random), encoder::vector::Zero(3)};
+    m.tokens.numbers = some_thresholds(m, random);
+    add_exits(m, random);
+    network net(m);
+    const batch b = random_batch(m, std::vector<Index>(37, 5), random);
+    const encoder::matrix directions =
+        random_matrix(b.sequences(), classifies ? 3 : m.config.hidden, random);
+    learning how;
+    how.temperature = temperature;
+    std::optional<step> first;
+    for (const int threads : {1, 2, 5}) {
+        CAPTURE(threads);
+        const fixtures::with_threads guard(threads);
+        const step s = learn(net, b, directions, how);
+        if (first) check_same_bits(s, *first);
+        if (!first) first = s;
     }
 }
 

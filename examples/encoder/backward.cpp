@@ -37,42 +37,45 @@ class norm_gradient {
     matrix sums_;
 };
 
+} // namespace
+
 /// The gradient at the pooled rows, from that at outputs().
-matrix output_backward(const model& m, const matrix& pooled, const matrix& outputs,
-                       const matrix& gradient, gradients* found) {
-    if (m.classifier) {
+matrix network::state::outputs_backward(const matrix& pooled, const matrix& outputs,
+                                        const matrix& gradient, gradients* found) const {
+    if (model.classifier) {
         if (found) {
             dense& to = *found->weights.classifier;
-            to.weight.noalias() += gradient.transpose() * pooled;
-            to.bias += gradient.colwise().sum().transpose();
+            add_weight_gradient(gradient.rows(), gradient.data(), gradient.cols(), pooled.data(),
+                                to.weight, to.bias);
         }
-        return gradient * m.classifier->weight;
+        matrix result(pooled.rows(), pooled.cols());
+        for_row_blocks(pooled.rows(), [&](Index first, Index rows, Index) {
+            classifier_transposed.assign(row(gradient, first), rows, row(result, first));
+        });
+        return result;
     }
     const Eigen::ArrayXf lengths = pooled.rowwise().norm().array().max(shortest_length);
     const Eigen::ArrayXf along = (outputs.array() * gradient.array()).rowwise().sum();
     return ((gradient.array() - outputs.array().colwise() * along).colwise() / lengths).matrix();
 }
 
-} // namespace
-
 void network::state::pack_transposed() {
-    const bool first = transposed.empty();
     transposed.resize(depth());
     pare::openmp{}.run(static_cast<Index>(depth()), [&](Index at, Index) {
         const auto l = static_cast<std::size_t>(at);
         const layer& y = model.layers[l];
         packed_layer& p = transposed[l];
         const auto pack = [&](linear& to, const matrix& weight) { // dx = dy W
-            if (first)
-                to = linear(weight.transpose(), vector());
-            else
-                to.replace(weight.transpose(), vector::Zero(weight.cols()));
+            to.replace(weight.transpose(), vector());
         };
         pack(p.qkv, stack_projections(y).weight);
         pack(p.attention_output, y.attention_output.weight);
         pack(p.intermediate, y.intermediate.weight);
         pack(p.output, y.output.weight);
+        pack(p.exit, model.exits.empty() ? matrix() : stack_exit(model.exits[l]));
     });
+    if (model.classifier)
+        classifier_transposed.replace(model.classifier->weight.transpose(), vector());
 }
 
 /// What a gradient on its way down carries besides the rows'.
@@ -116,22 +119,23 @@ network::state::descent network::state::pool_backward(const remaining& left, con
     return down;
 }
 
-/// The adjoint of leave(): the gradient at what leaves of each sequence.
-departures network::state::leave_backward(std::size_t l, const record& r, const float* input,
-                                          const std::vector<float>& leaving, const matrix& gone,
-                                          encoder::model& found) const {
-    const Index d = hidden(), columns = context_columns(l);
-    departures gradient{matrix::Zero(gone.rows(), d + columns), vector::Zero(gone.rows())};
+matrix network::state::leave_backward(std::size_t l, const record& r, const float* input,
+                                      const std::vector<float>& leaving, const matrix& gone,
+                                      encoder::model& found) const {
+    const Index d = hidden(), inputs = d + context_columns(l);
+    matrix gradient = matrix::Zero(gone.rows(), inputs + 1);
     if (model.exits.empty()) {
-        gradient.rows.leftCols(d) = gone;
+        gradient.leftCols(d) = gone;
         return gradient;
     }
-    const departures sums = leaving_sums(l, r.offsets, input, r.context.data(), leaving);
-    dense& to = found.exits[l];
-    to.weight.noalias() += gone.transpose() * sums.rows;
-    to.bias.noalias() += gone.transpose() * sums.shares;
-    gradient.rows.noalias() = gone * model.exits[l].weight;
-    gradient.shares.noalias() = gone * model.exits[l].bias;
+    for_row_blocks(gone.rows(), [&](Index first, Index rows, Index) {
+        transposed[l].exit.assign(row(gone, first), rows, row(gradient, first));
+    });
+    const matrix sums = leaving_sums(l, r.offsets, input, r.context.data(), leaving);
+    dense stacked{matrix::Zero(d, inputs + 1), vector::Zero(d)}; // its own bias is not there
+    add_weight_gradient(gone.rows(), gone.data(), d, sums.data(), stacked.weight, stacked.bias);
+    found.exits[l].weight += stacked.weight.leftCols(inputs);
+    found.exits[l].bias += stacked.weight.col(inputs);
     return gradient;
 }
 
@@ -143,13 +147,13 @@ void network::state::undrop(std::size_t l, const record& r, const float* input, 
     const Index d = hidden(), columns = context_gradient.cols();
     matrix all = matrix::Zero(tokens, d), context_all = matrix::Zero(tokens, columns);
     if (down.gone.size() > 0) {
-        const departures gradient =
+        const matrix gradient =
             leave_backward(l, r, input, leaving_tokens(tokens, r.kept), down.gone, found);
         for (std::size_t s = 0; s + 1 < r.offsets.size(); ++s) {
             const Index n = r.offsets[s + 1] - r.offsets[s];
-            const auto g = gradient.rows.row(static_cast<Index>(s));
+            const auto g = gradient.row(static_cast<Index>(s));
             all.middleRows(r.offsets[s], n).rowwise() = g.head(d);
-            context_all.middleRows(r.offsets[s], n).rowwise() = g.tail(columns);
+            context_all.middleRows(r.offsets[s], n).rowwise() = g.segment(d, columns);
         }
     }
     pare::restore(pare::simd, r.kept, pare::from_to(pare::view<const float, 2>(rows, kept, d), all),
@@ -189,18 +193,17 @@ fading_gradients network::state::fade_backward(std::size_t l, const record& r, d
     const std::size_t tokens = r.mask.size();
     vector at_leaving = vector::Zero(static_cast<Index>(tokens));
     if (down.gone.size() > 0) {
-        const departures gradient =
-            leave_backward(l, r, input, r.leaving, down.gone, found.weights);
-        pare::openmp{}.run(gradient.rows.rows(), [&](Index s, Index) {
+        const matrix gradient = leave_backward(l, r, input, r.leaving, down.gone, found.weights);
+        pare::openmp{}.run(gradient.rows(), [&](Index s, Index) {
             const auto at = static_cast<std::size_t>(s);
             const Index first = r.offsets[at], n = r.offsets[at + 1] - first;
-            const auto of_row = gradient.rows.row(s).head(d),
-                       of_context = gradient.rows.row(s).tail(columns);
+            const auto of_row = gradient.row(s).head(d);
+            const auto of_context = gradient.row(s).segment(d, columns);
             const Eigen::Map<const vector> share(r.leaving.data() + first, n);
             at_leaving.segment(first, n) =
                 Eigen::Map<const matrix>(input + first * d, n, d) * of_row.transpose() +
                 r.context.middleRows(first, n) * of_context.transpose();
-            at_leaving.segment(first, n).array() += gradient.shares(s);
+            at_leaving.segment(first, n).array() += gradient(s, d + columns);
             Eigen::Map<matrix>(rows + first * d, n, d).noalias() += share * of_row;
             context_gradient.middleRows(first, n).noalias() += share * of_context;
         });
@@ -275,7 +278,7 @@ void network::state::backward(const batch& b, const loss_gradient& loss, const v
     matrix gradient = matrix::Zero(output.rows(), output.cols());
     loss(output, gradient);
     check_shape("gradient", gradient, output.rows(), output.cols());
-    gradient = output_backward(model, vectors, output, gradient, found);
+    gradient = outputs_backward(vectors, output, gradient, found);
 
     // From here on, the residual stream's place holds the gradient at it.
     float* const residual = stream.get<float>(b.tokens() * d);

@@ -187,7 +187,7 @@ struct linear::packed {
 #endif
 
 linear::linear(const matrix& weight, const Eigen::VectorXf& bias)
-    : outputs_(weight.rows()),
+    : inputs_(weight.cols()), outputs_(weight.rows()),
       bias_(bias.size() == 0 ? Eigen::VectorXf::Zero(outputs_).eval() : bias) {
     if (weight.size() > 0) packed_ = std::make_unique<packed>(weight, bias_);
 }
@@ -196,8 +196,12 @@ linear::linear(linear&&) noexcept = default;
 linear& linear::operator=(linear&&) noexcept = default;
 
 void linear::replace(const matrix& weight, const Eigen::VectorXf& bias) {
-    bias_ = bias;
-    if (packed_) packed_->replace(weight, bias);
+    if (!packed_ || weight.rows() != outputs_ || weight.cols() != inputs_) {
+        *this = linear(weight, bias);
+        return;
+    }
+    bias_ = bias.size() == 0 ? Eigen::VectorXf::Zero(outputs_).eval() : bias;
+    packed_->replace(weight, bias_);
 }
 
 void linear::run(const float* x, Index rows, float* y, bool accumulate) const {
@@ -211,7 +215,9 @@ void linear::run(const float* x, Index rows, float* y, bool accumulate) const {
 void add_weight_gradient(Index rows, const float* g, Index stride, const float* x,
                          linear::matrix& weight, Eigen::VectorXf& bias) {
     const Index outputs = weight.rows(), inputs = weight.cols();
-    constexpr Index chunk = 96; // outputs that one thread takes at a time
+    // Outputs that one thread takes at a time: at least two tasks, as a product that is alone would
+    // be spread over threads by its library, in an order that depends on their number.
+    const Index chunk = std::min<Index>(96, std::max<Index>(1, (outputs + 1) / 2));
     pare::openmp{}.run((outputs + chunk - 1) / chunk, [&](Index task, Index) {
         const Index first = task * chunk, n = std::min(chunk, outputs - first);
         const Eigen::Map<const linear::matrix, 0, Eigen::OuterStride<>> some(
@@ -220,6 +226,7 @@ void add_weight_gradient(Index rows, const float* g, Index stride, const float* 
         if (inputs == 0 || rows == 0) return;
         float* const to = weight.data() + first * inputs;
 #ifdef PARE_HAVE_DNNL
+        const one_thread alone;
         dnnl::sgemm('T', 'N', n, inputs, rows, 1, g + first, stride, x, inputs, 1, to, inputs);
 #else
         Eigen::Map<linear::matrix>(to, n, inputs).noalias() +=

@@ -22,7 +22,7 @@ class linear {
     linear(linear&&) noexcept;
     linear& operator=(linear&&) noexcept;
 
-    /// Takes new weights of the same shape, which costs less than a new layer.
+    /// Takes new weights; of the same shape, that costs less than a new layer.
     void replace(const matrix& weight, const Eigen::VectorXf& bias);
 
     /// Rows of the largest block that is one product, and what rows are padded to a multiple of.
@@ -37,7 +37,7 @@ class linear {
     void run(const float* x, Eigen::Index rows, float* y, bool accumulate) const;
 
     struct packed;
-    Eigen::Index outputs_;
+    Eigen::Index inputs_, outputs_;
     Eigen::VectorXf bias_;
     std::unique_ptr<packed> packed_; // none for a matrix without elements
 };

@@ -15,12 +15,8 @@
 namespace encoder {
 namespace {
 
-linear pack(const dense& d) {
-    return {d.weight, d.bias};
-}
-/// An exit is applied to sums over tokens, its bias once for each of them.
-linear pack_exit(const encoder::model& m, std::size_t l) {
-    return m.exits.empty() ? linear() : linear(m.exits[l].weight, vector());
+void replace(linear& to, const dense& d) {
+    to.replace(d.weight, d.bias);
 }
 void scale_columns(const vector& by, Index rows, float* y) {
     if (by.size() > 0)
@@ -41,6 +37,12 @@ dense stack_projections(const layer& y) {
     return all;
 }
 
+matrix stack_exit(const dense& exit) {
+    matrix all(exit.weight.rows(), exit.weight.cols() + 1);
+    all << exit.weight, exit.bias;
+    return all;
+}
+
 void batch::append(const std::vector<std::int32_t>& sequence) {
     ids.insert(ids.end(), sequence.begin(), sequence.end());
     offsets.push_back(static_cast<std::int64_t>(ids.size()));
@@ -50,11 +52,22 @@ network::state::state(encoder::model m)
     : model(std::move(m)), context_masks(depth()), active_masks(depth()) {
     check(model);
     pruning = model.tokens;
-    for (std::size_t l = 0; l < depth(); ++l) {
+    pack();
+}
+
+void network::state::pack() {
+    packed.resize(depth());
+    pare::openmp{}.run(static_cast<Index>(depth()), [&](Index at, Index) {
+        const auto l = static_cast<std::size_t>(at);
         const layer& y = model.layers[l];
-        packed.push_back({pack(stack_projections(y)), pack(y.attention_output),
-                          pack(y.intermediate), pack(y.output), pack_exit(model, l)});
-    }
+        packed_layer& p = packed[l];
+        replace(p.qkv, stack_projections(y));
+        replace(p.attention_output, y.attention_output);
+        replace(p.intermediate, y.intermediate);
+        replace(p.output, y.output);
+        p.exit.replace(model.exits.empty() ? matrix() : stack_exit(model.exits[l]), vector());
+    });
+    if (model.classifier) replace(classifier, *model.classifier);
 }
 
 const layer& network::state::at(std::size_t l) const {
@@ -174,21 +187,21 @@ void network::state::attend_fading(std::size_t l, const float* projected, double
               r.leaving, left.gone);
 }
 
-departures network::state::leaving_sums(std::size_t l, const std::vector<std::int64_t>& offsets,
-                                        const float* x, const float* heads_out,
-                                        const std::vector<float>& leaving) const {
+matrix network::state::leaving_sums(std::size_t l, const std::vector<std::int64_t>& offsets,
+                                    const float* x, const float* heads_out,
+                                    const std::vector<float>& leaving) const {
     const auto sequences = static_cast<Index>(offsets.size()) - 1;
     const Index d = hidden(), columns = context_columns(l);
-    departures sums{matrix::Zero(sequences, d + columns), vector::Zero(sequences)};
+    matrix sums = matrix::Zero(sequences, d + columns + 1);
     pare::openmp{}.run(sequences, [&](Index s, Index) {
         const auto at = static_cast<std::size_t>(s);
         for (Index t = offsets[at]; t < offsets[at + 1]; ++t) {
             const float share = leaving[static_cast<std::size_t>(t)];
             if (share == 0) continue;
             using row = Eigen::Map<const Eigen::RowVectorXf>;
-            sums.rows.row(s).head(d) += share * row(x + t * d, d);
-            sums.rows.row(s).tail(columns) += share * row(heads_out + t * columns, columns);
-            sums.shares(s) += share;
+            sums.row(s).head(d) += share * row(x + t * d, d);
+            sums.row(s).segment(d, columns) += share * row(heads_out + t * columns, columns);
+            sums(s, d + columns) += share;
         }
     });
     return sums;
@@ -197,15 +210,14 @@ departures network::state::leaving_sums(std::size_t l, const std::vector<std::in
 void network::state::leave(std::size_t l, const std::vector<std::int64_t>& offsets, const float* x,
                            const float* heads_out, const std::vector<float>& leaving,
                            matrix& gone) const {
-    const departures sums = leaving_sums(l, offsets, x, heads_out, leaving);
+    const matrix sums = leaving_sums(l, offsets, x, heads_out, leaving);
     if (model.exits.empty()) {
-        gone += sums.rows.leftCols(hidden());
+        gone += sums.leftCols(hidden());
         return;
     }
     for_row_blocks(gone.rows(), [&](Index first, Index rows, Index) {
-        packed[l].exit.add(row(sums.rows, first), rows, row(gone, first));
+        packed[l].exit.add(row(sums, first), rows, row(gone, first));
     });
-    gone.noalias() += sums.shares * model.exits[l].bias.transpose();
 }
 
 float* network::state::run_layers(const batch& b, const pass& how, remaining& left,
@@ -330,8 +342,11 @@ matrix network::state::pooled(const float* rows, const remaining& left) const {
 
 matrix network::state::outputs(const matrix& pooled) const {
     if (!model.classifier) return unit_length(pooled);
-    const dense& c = *model.classifier;
-    return (pooled * c.weight.transpose()).rowwise() + c.bias.transpose();
+    matrix logits(pooled.rows(), model.classifier->weight.rows());
+    for_row_blocks(pooled.rows(), [&](Index first, Index rows, Index) {
+        classifier.assign(row(pooled, first), rows, row(logits, first));
+    });
+    return logits;
 }
 
 void network::state::norm_rows(const layer_norm& n, const matrix& from, matrix& to) const {
@@ -461,36 +476,22 @@ void network::forward(const batch& b, matrix& outputs, std::vector<token_use>* u
 
 void network::update(const std::function<void(encoder::model&)>& change) {
     state& s = *state_;
-    const bool had_exits = !s.model.exits.empty();
     change(s.model);
-    pare::openmp{}.run(static_cast<Index>(s.depth()), [&](Index at, Index) {
-        const auto l = static_cast<std::size_t>(at);
-        const layer& y = s.model.layers[l];
-        packed_layer& p = s.packed[l];
-        const auto replace = [](linear& to, const dense& d) { to.replace(d.weight, d.bias); };
-        replace(p.qkv, stack_projections(y));
-        replace(p.attention_output, y.attention_output);
-        replace(p.intermediate, y.intermediate);
-        replace(p.output, y.output);
-        if (had_exits && !s.model.exits.empty())
-            p.exit.replace(s.model.exits[l].weight, vector::Zero(s.hidden()));
-        else
-            p.exit = pack_exit(s.model, l);
-    });
+    s.pack();
     s.pack_transposed();
 }
 
 void network::replace_attention_output(std::size_t l, dense with) {
     check_shape("attention output", with, state_->hidden(),
                 columns_of(state_->at(l).attention_output));
-    state_->packed[l].attention_output = pack(with);
+    replace(state_->packed[l].attention_output, with);
     state_->model.layers[l].attention_output = std::move(with);
     state_->transposed.clear();
 }
 
 void network::replace_output(std::size_t l, dense with) {
     check_shape("output", with, state_->hidden(), columns_of(state_->at(l).output));
-    state_->packed[l].output = pack(with);
+    replace(state_->packed[l].output, with);
     state_->model.layers[l].output = std::move(with);
     state_->transposed.clear();
 }

@@ -19,9 +19,12 @@ using Eigen::Index;
 
 /// Queries, keys and values in one layer.
 dense stack_projections(const layer& y);
+/// An exit's weight with its bias as one more column.
+matrix stack_exit(const dense& exit);
 
 struct packed_layer {
-    linear qkv, attention_output, intermediate, output, exit; // the exit without its bias
+    linear qkv, attention_output, intermediate, output;
+    linear exit; // of sums over tokens and, for its bias, of how many: [hidden x sums]
 };
 
 /// What a backward pass wants of a layer's forward pass. The rest is cheap to compute again.
@@ -34,12 +37,6 @@ struct record {
         kept; // of the tokens that come in; those that stay, if not all
     // Of soft tokens, what comes in of them, its logarithm, their masks, and what leaves.
     std::vector<float> carry, key_bias, scores, mask, leaving;
-};
-
-/// What of each sequence's tokens leaves in a layer, or the gradient at it.
-struct departures {
-    matrix rows;   // sums of their inputs to the layer and their heads' outputs [sequences x both]
-    vector shares; // of how many tokens
 };
 
 /// What is left of a soft token counts as this much at least where it is divided by.
@@ -77,6 +74,7 @@ void for_row_blocks(Index rows, const F& f) {
 struct network::state {
     encoder::model model;
     std::vector<packed_layer> packed, transposed;    // transposed: made by the first backward pass
+    linear classifier, classifier_transposed;        // or empty
     std::vector<vector> context_masks, active_masks; // a value a column; empty: all 1
     token_pruning pruning;
 
@@ -172,9 +170,10 @@ struct network::state {
 
     /// Whether tokens that leave take part in the pooled row.
     bool carries() const { return pruning.carried && model.config.pooling == pooling::mean; }
-    /// What of each sequence's tokens leaves in layer l, by the share of each.
-    departures leaving_sums(std::size_t l, const std::vector<std::int64_t>& offsets, const float* x,
-                            const float* heads_out, const std::vector<float>& leaving) const;
+    /// What of each sequence's tokens leaves in layer l, by the share of each: sums of their inputs
+    /// to the layer, of their heads' outputs, and how many they are [sequences x all three].
+    matrix leaving_sums(std::size_t l, const std::vector<std::int64_t>& offsets, const float* x,
+                        const float* heads_out, const std::vector<float>& leaving) const;
     /// Adds that to `gone`, through the layer's exit.
     void leave(std::size_t l, const std::vector<std::int64_t>& offsets, const float* x,
                const float* heads_out, const std::vector<float>& leaving, matrix& gone) const;
@@ -185,14 +184,18 @@ struct network::state {
     /// What forward() gives of that: logits, or rows of length 1.
     matrix outputs(const matrix& pooled) const;
 
-    /// Packs the transposed weights, through which gradients go.
+    /// Packs the weights; the transposed ones, through which gradients go.
+    void pack();
     void pack_transposed();
+    matrix outputs_backward(const matrix& pooled, const matrix& outputs, const matrix& gradient,
+                            gradients* found) const;
     struct descent;
     descent pool_backward(const remaining& left, const matrix& pooled, const matrix& gradient,
                           const matrix& rows, float* to) const;
-    departures leave_backward(std::size_t l, const record& r, const float* input,
-                              const std::vector<float>& leaving, const matrix& gone,
-                              encoder::model& found) const;
+    /// The adjoint of leave(): the gradient at leaving_sums().
+    matrix leave_backward(std::size_t l, const record& r, const float* input,
+                          const std::vector<float>& leaving, const matrix& gone,
+                          encoder::model& found) const;
     void undrop(std::size_t l, const record& r, const float* input, descent& down, float* rows,
                 matrix& context_gradient, encoder::model& found) const;
     fading_gradients fade_backward(std::size_t l, const record& r, double temperature,

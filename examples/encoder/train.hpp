@@ -37,8 +37,8 @@ struct recipe {
     std::uint64_t seed = 1;
 };
 
-/// One run of a recipe. The same seed and number of threads give the same bits on the same machine,
-/// also where a run is interrupted and goes on from a checkpoint.
+/// One run of a recipe. The same seed gives the same bits on the same machine, with any number of
+/// threads, and also where a run is interrupted and goes on from a checkpoint.
 class trainer {
   public:
     /// The network's thresholds, if it has any, are the first ones. `data` is kept by reference.
