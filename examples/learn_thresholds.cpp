@@ -36,7 +36,10 @@ struct arguments {
     fs::path model, train, dev, evaluate, out, json, html;
     task_kind task = task_kind::distill;
     recipe how;
-    std::optional<double> rate; // that suits the task
+    std::vector<stage_kind> stages;
+    std::vector<int> epochs;
+    std::vector<double> rates;
+    bool labels = false; // to learn which tokens can leave
     leaving dropped = leaving::guessed;
     pare::score_scale scores = pare::score_scale::relative;
     double alpha = 1;
@@ -63,16 +66,23 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
         ->required();
     app.add_option("--dev", a.dev, "to measure the curve on; as --train, or pairs to distill");
     app.add_option("--evaluate", a.evaluate, "to measure the result on; as --dev");
-    app.add_option("--stage", a.how.stages, "calibrate, finetune, soft, hard, by commas")
+    app.add_option("--stage", a.stages, "calibrate, finetune, soft, hard, by commas")
         ->delimiter(',')
-        ->transform(CLI::Transformer(std::map<std::string, stage>{{"calibrate", stage::calibrate},
-                                                                  {"finetune", stage::finetune},
-                                                                  {"soft", stage::soft},
-                                                                  {"hard", stage::hard}}))
+        ->transform(
+            CLI::Transformer(std::map<std::string, stage_kind>{{"calibrate", stage_kind::calibrate},
+                                                               {"finetune", stage_kind::finetune},
+                                                               {"soft", stage_kind::soft},
+                                                               {"hard", stage_kind::hard}}))
         ->default_str("soft,hard to distill, else finetune,soft,hard");
-    app.add_option("--epochs", a.how.epochs, "of each stage but calibrate, by commas")
+    app.add_option("--epochs", a.epochs, "of each stage but calibrate, by commas")
         ->delimiter(',')
         ->default_str("2 each");
+    app.add_option("--rate", a.rates,
+                   "learning rate of each stage but calibrate, by commas, or of all")
+        ->delimiter(',')
+        ->default_str("1e-4 to finetune and with --labels, else 1e-3");
+    app.add_flag("--labels", a.labels,
+                 "soft and hard learn from labels too, not from what the dense model gives");
     app.add_option("--target-macs", a.how.target,
                    "share of the dense multiply-adds to reach; finds lambda by itself")
         ->default_str("0.5 without --lambda");
@@ -90,8 +100,6 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
             std::map<std::string, pare::score_scale>{{"relative", pare::score_scale::relative},
                                                      {"per_query", pare::score_scale::per_query}}))
         ->default_str("relative");
-    app.add_option("--rate", a.rate, "learning rate of weights")
-        ->default_str("5e-4 to distill, else 1e-4");
     app.add_option("--threshold-rate", a.how.threshold_rate, "learning rate of thresholds");
     app.add_option("--batch", a.how.batch, "examples of a step");
     app.add_option("--seed", a.how.seed, "of the order of examples");
@@ -115,44 +123,72 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
     return std::nullopt;
 }
 
+void refuse(const char* option, double value, const char* expected) {
+    throw std::invalid_argument(fmt::format("{} is {}, expected {}", option, value, expected));
+}
+
+/// The recipe's stages, from the options' lists.
+void set_stages(arguments& a) {
+    const bool from_text = a.task == task_kind::distill;
+    if (a.labels && from_text) throw std::invalid_argument("--labels: text to distill has none");
+    if (a.stages.empty()) {
+        a.stages = {stage_kind::soft, stage_kind::hard};
+        if (!from_text) a.stages.insert(a.stages.begin(), stage_kind::finetune);
+    }
+    const auto learned = static_cast<std::size_t>(std::count_if(
+        a.stages.begin(), a.stages.end(), [](stage_kind s) { return s != stage_kind::calibrate; }));
+    if (a.rates.size() == 1) a.rates.assign(learned, a.rates[0]);
+    for (const auto& [option, given] :
+         {std::pair("--epochs", a.epochs.size()), std::pair("--rate", a.rates.size())})
+        if (given != 0 && given != learned)
+            throw std::invalid_argument(
+                fmt::format("{} has {} numbers for {} stages that learn", option, given, learned));
+    for (const int epochs : a.epochs)
+        if (epochs < 1) refuse("--epochs", epochs, "1 or more");
+    for (const double rate : a.rates)
+        if (!(rate > 0 && std::isfinite(rate))) refuse("--rate", rate, "numbers > 0");
+    if (!std::is_sorted(a.stages.begin(), a.stages.end(), [](stage_kind x, stage_kind y) {
+            return x == stage_kind::finetune && y != stage_kind::finetune;
+        }))
+        throw std::invalid_argument("--stage finetune comes before what drops tokens");
+    std::size_t i = 0;
+    for (const stage_kind kind : a.stages) {
+        stage s{kind, 1, 0};
+        if (kind != stage_kind::calibrate) {
+            if (kind == stage_kind::finetune && from_text)
+                throw std::invalid_argument("--stage finetune needs labels; text has none");
+            s.epochs = a.epochs.empty() ? 2 : a.epochs[i];
+            s.rate = !a.rates.empty()                           ? a.rates[i]
+                     : kind == stage_kind::finetune || a.labels ? 1e-4
+                                                                : 1e-3;
+            ++i;
+        }
+        a.how.stages.push_back(s);
+    }
+    const auto drops = [](stage_kind s) { return s == stage_kind::soft || s == stage_kind::hard; };
+    if (!a.baselines.empty() && std::none_of(a.stages.begin(), a.stages.end(), drops))
+        throw std::invalid_argument("--baselines learn as long as soft and hard do: none is there");
+}
+
 /// Everything that can be known to be wrong before the work begins, and what is left to default.
 void check(arguments& a) {
     recipe& how = a.how;
-    const auto refuse = [](const char* option, double value, const char* expected) {
-        throw std::invalid_argument(fmt::format("{} is {}, expected {}", option, value, expected));
-    };
     if (how.target && !(*how.target > 0 && *how.target <= 1))
         refuse("--target-macs", *how.target, "a share in (0, 1]");
     for (const auto& [option, value] :
          {std::pair("--lambda", how.lambda), std::pair("--alpha", a.alpha),
           std::pair("--threads", static_cast<double>(a.threads))})
         if (!(value >= 0 && std::isfinite(value))) refuse(option, value, "a number >= 0");
-    how.rate = a.rate.value_or(a.task == task_kind::distill ? 5e-4 : 1e-4);
-    for (const auto& [option, value] :
-         {std::pair("--temperature", how.temperature), std::pair("--rate", how.rate),
-          std::pair("--threshold-rate", how.threshold_rate),
-          std::pair("--batch", static_cast<double>(how.batch))})
+    for (const auto& [option, value] : {std::pair("--temperature", how.temperature),
+                                        std::pair("--threshold-rate", how.threshold_rate),
+                                        std::pair("--batch", static_cast<double>(how.batch))})
         if (!(value > 0 && std::isfinite(value))) refuse(option, value, "a number > 0");
     if (how.target && how.lambda > 0)
         throw std::invalid_argument("--target-macs finds lambda by itself, so not both");
     if (!how.target && how.lambda == 0) how.target = 0.5;
     if (!how.target && !a.baselines.empty())
         throw std::invalid_argument("--baselines have no lambda, only --target-macs");
-    if (how.stages.empty()) {
-        how.stages = {stage::soft, stage::hard};
-        if (a.task != task_kind::distill) how.stages.insert(how.stages.begin(), stage::finetune);
-    }
-    const auto learned = static_cast<std::size_t>(std::count_if(
-        how.stages.begin(), how.stages.end(), [](stage s) { return s != stage::calibrate; }));
-    if (how.epochs.empty()) how.epochs.assign(learned, 2);
-    if (how.epochs.size() != learned)
-        throw std::invalid_argument(fmt::format("--epochs has {} numbers for {} stages that learn",
-                                                how.epochs.size(), learned));
-    for (const int epochs : how.epochs)
-        if (epochs < 1) refuse("--epochs", epochs, "1 or more");
-    for (std::size_t i = 0; i < how.stages.size(); ++i)
-        if (how.stages[i] == stage::calibrate)
-            how.epochs.insert(how.epochs.begin() + static_cast<std::ptrdiff_t>(i), 1);
+    set_stages(a);
     how.exits = a.dropped == leaving::guessed;
     if (a.out.empty()) a.out = name_beside(a.model, "-tokens");
     check_model_output("--out", a.out, a.model);
@@ -162,7 +198,6 @@ void check(arguments& a) {
 
 /// A classifier of small random weights, instead of one that the model may have for other classes.
 void add_classifier(model& m, int classes, std::uint64_t seed) {
-    if (m.classifier && m.classifier->weight.rows() == classes) return;
     m.others.erase(
         std::remove_if(m.others.begin(), m.others.end(),
                        [](const tensor& t) { return t.name.rfind("classifier.", 0) == 0; }),
@@ -226,15 +261,11 @@ struct baseline {
 /// The stages that do not drop tokens, and the others.
 std::pair<recipe, recipe> split(const recipe& how) {
     recipe first = how, rest = how;
-    for (recipe* part : {&first, &rest}) {
-        part->stages.clear();
-        part->epochs.clear();
-    }
-    for (std::size_t i = 0; i < how.stages.size(); ++i) {
-        recipe& to = how.stages[i] == stage::finetune && rest.stages.empty() ? first : rest;
-        to.stages.push_back(how.stages[i]);
-        to.epochs.push_back(how.epochs[i]);
-    }
+    const auto dropping = std::find_if(how.stages.begin(), how.stages.end(), [](const stage& s) {
+        return s.kind != stage_kind::finetune;
+    });
+    first.stages.assign(how.stages.begin(), dropping);
+    rest.stages.assign(dropping, how.stages.end());
     return {first, rest};
 }
 
@@ -242,9 +273,11 @@ std::pair<recipe, recipe> split(const recipe& how) {
 std::vector<baseline> train_baselines(const std::vector<std::string>& names, const model& dense,
                                       const dataset& train, const dataset& evaluate, recipe how,
                                       const token_pruning& as, const fs::path& checkpoints) {
-    const int epochs = std::accumulate(how.epochs.begin(), how.epochs.end(), 0);
-    how.stages = {stage::hard};
-    how.epochs = {epochs};
+    stage all{stage_kind::hard, 0, 0};
+    for (const stage& s : how.stages)
+        if (s.kind != stage_kind::calibrate)
+            all = {stage_kind::hard, all.epochs + s.epochs, s.rate};
+    how.stages = {all};
     std::vector<baseline> found;
     const std::vector<sequence> sample = trainer::sample(train, how.seed);
     for (const std::string& name : names) {
@@ -384,6 +417,7 @@ void run(arguments& a) {
     original.exits.clear();
     original.curve.clear();
 
+    const auto [without, with] = split(a.how);
     dataset train = read_dataset(a.task, a.train, words, shape);
     const task_kind measured_as =
         a.task == task_kind::distill ? task_kind::similarity : a.task; // pairs
@@ -394,25 +428,28 @@ void run(arguments& a) {
     if (!dev) dev = evaluate;
     if (a.task == task_kind::classify) {
         const int classes = std::max({train.classes(), dev->classes(), evaluate->classes(), 2});
-        add_classifier(original, classes, a.how.seed);
+        if (!original.classifier || original.classifier->weight.rows() != classes) {
+            if (without.stages.empty() && !a.labels)
+                throw std::invalid_argument(
+                    fmt::format("{} has no classifier for {} classes to learn from; fine-tune it, "
+                                "or learn from --labels",
+                                a.model.string(), classes));
+            add_classifier(original, classes, a.how.seed);
+        }
     } else {
         original.classifier.reset();
-    }
-    if (a.task == task_kind::distill) {
-        network teacher(original);
-        train.teacher = embed(teacher, train.texts, "teacher");
-        for (dataset* data : {&*dev, &*evaluate})
-            if (!data->pairs) data->teacher = embed(teacher, data->texts, "teacher");
     }
 
     const fs::path checkpoints = a.out.string() + ".checkpoint";
     fs::create_directories(checkpoints);
-    const auto [without, with] = split(a.how);
     network dense(original);
     if (!without.stages.empty()) {
         trainer first(dense, train, without);
         run(first, checkpoints / "finetune", "fine-tuning");
     }
+    if (!a.labels && !with.stages.empty()) train.teacher = embed(dense, train.texts, "teacher");
+    for (dataset* data : {&*dev, &*evaluate})
+        if (data->targets.empty()) data->teacher = embed(dense, data->texts, "teacher");
     network net(dense.model());
     token_pruning p;
     p.carried = a.dropped != leaving::gone;

@@ -76,6 +76,12 @@ TEST_CASE("learn_thresholds learns to classify, pairs too, and similarity") {
     REQUIRE(p.run(three + "--task classify --train pair_classes --dev pair_classes "
                           "--scores per_query") == 0);
     CHECK(load_model(p.folder / "out").tokens.scores == pare::score_scale::per_query);
+    // With its classifier, from what it gives; from labels, others can learn too.
+    const std::string two = "--model out --epochs 1,1 --batch 8 --threads 1 --out again "
+                            "--task classify --train pair_classes --stage soft,hard ";
+    REQUIRE(p.run(two) == 0);
+    REQUIRE(p.run("--model model --task classify --train classes --stage soft,hard --labels "
+                  "--threads 1 --out again") == 0);
     REQUIRE(p.run(three + "--task similarity --train pairs --dropped gone") == 0);
     m = load_model(p.folder / "out");
     CHECK(!m.classifier);
@@ -129,9 +135,19 @@ TEST_CASE("learn_thresholds: bad input gives one sentence, status 2 and no outpu
     refused(quick + "--train text --temperature nan",
             "--temperature is nan, expected a number > 0");
     refused(quick + "--train text --stage soft", "--epochs has 2 numbers for 1 stages");
+    refused("--model model --train text --rate 1,0", "--rate is 0, expected numbers > 0");
+    refused("--model model --train text --rate 1,1,1", "--rate has 3 numbers for 2 stages");
+    refused(quick + "--train text --labels", "--labels: text to distill has none");
+    refused(quick + "--train text --stage finetune,soft", "finetune needs labels");
+    refused(quick + "--task classify --train classes --stage soft,finetune",
+            "finetune comes before what drops tokens");
+    refused(quick + "--task classify --train classes --stage soft,hard",
+            "model has no classifier for 2 classes to learn from");
+    refused("--model model --train text --stage calibrate --baselines top-k",
+            "--baselines learn as long as soft and hard do");
     refused(quick + "--train text --out model", "is the model itself");
     refused(quick + "--train text --json no/where", "does not exist or cannot be written");
-    refused(quick + "--task classify --train bad --stage soft,hard", "line 1");
+    refused(quick + "--task classify --train bad --stage soft,hard --labels", "line 1");
     refused(quick + "--task classify --train text --stage soft,hard", "text");
     refused(quick + "--train short --stage soft,hard", "too few to hold some out");
 }

@@ -36,10 +36,8 @@ struct work {
 
 recipe soft_and_hard() {
     recipe how;
-    how.stages = {stage::soft, stage::hard};
-    how.epochs = {2, 1};
+    how.stages = {{stage_kind::soft, 2, 5e-4}, {stage_kind::hard, 1, 5e-4}};
     how.target = 0.6;
-    how.rate = 5e-4;
     how.batch = 8;
     return how;
 }
@@ -96,8 +94,10 @@ TEST_CASE("the same seed gives the same weights, for any number of threads") {
         const work w(task_kind::distill, 24, random);
         network net(w.model);
         recipe how = soft_and_hard();
-        how.stages = {stage::calibrate, stage::finetune, stage::soft, stage::hard};
-        how.epochs = {1, 1, 1, 1};
+        how.stages.clear();
+        for (const stage_kind kind :
+             {stage_kind::calibrate, stage_kind::finetune, stage_kind::soft, stage_kind::hard})
+            how.stages.push_back({kind, 1, 5e-4});
         how.exits = exits;
         how.seed = seed;
         run(net, w.data, how);

@@ -6,6 +6,12 @@
 namespace encoder {
 namespace {
 
+/// Logarithms of the probabilities of classes.
+Eigen::ArrayXf log_softmax(const Eigen::Ref<const Eigen::RowVectorXf>& logits) {
+    const Eigen::ArrayXf lower = logits.transpose().array() - logits.maxCoeff();
+    return lower - std::log(lower.exp().sum());
+}
+
 double classify(const dataset& data, const std::vector<std::size_t>& examples, const matrix& logits,
                 matrix& gradient) {
     double sum = 0;
@@ -13,10 +19,9 @@ double classify(const dataset& data, const std::vector<std::size_t>& examples, c
     for (std::size_t i = 0; i < examples.size(); ++i) {
         const auto at = static_cast<Eigen::Index>(i);
         const auto right = static_cast<Eigen::Index>(data.targets[examples[i]]);
-        const auto row = logits.row(at);
-        const float top = row.maxCoeff(), log_sum = top + std::log((row.array() - top).exp().sum());
-        sum += static_cast<double>(log_sum - row(right));
-        gradient.row(at) = (row.array() - log_sum).exp() / n;
+        const Eigen::ArrayXf found = log_softmax(logits.row(at));
+        sum -= static_cast<double>(found(right));
+        gradient.row(at) = found.exp().transpose() / n;
         gradient(at, right) -= 1 / n;
     }
     return sum / static_cast<double>(examples.size());
@@ -37,16 +42,25 @@ double similarity(const dataset& data, const std::vector<std::size_t>& examples,
     return sum / static_cast<double>(examples.size());
 }
 
-double distill(const dataset& data, const std::vector<std::size_t>& examples, const matrix& e,
+double imitate(const dataset& data, const std::vector<std::size_t>& examples, const matrix& outputs,
                matrix& gradient) {
     double sum = 0;
-    for (std::size_t i = 0; i < examples.size(); ++i) {
-        const auto at = static_cast<Eigen::Index>(i);
-        const auto teacher = data.teacher.row(static_cast<Eigen::Index>(examples[i]));
-        gradient.row(at) = -teacher / static_cast<float>(examples.size());
-        sum += 1 - static_cast<double>(e.row(at).dot(teacher));
+    const auto n = static_cast<float>(outputs.rows());
+    for (Eigen::Index at = 0; at < outputs.rows(); ++at) {
+        const std::size_t each = data.texts_each(), i = static_cast<std::size_t>(at);
+        const auto teacher =
+            data.teacher.row(static_cast<Eigen::Index>(examples[i / each] * each + i % each));
+        if (data.kind == task_kind::classify) {
+            const Eigen::ArrayXf found = log_softmax(outputs.row(at)),
+                                 expected = log_softmax(teacher);
+            sum += static_cast<double>((expected.exp() * (expected - found)).sum());
+            gradient.row(at) = (found.exp() - expected.exp()).transpose() / n;
+        } else {
+            sum += 1 - static_cast<double>(outputs.row(at).dot(teacher));
+            gradient.row(at) = -teacher / n;
+        }
     }
-    return sum / static_cast<double>(examples.size());
+    return sum / static_cast<double>(outputs.rows());
 }
 
 std::vector<double> cosines(const std::vector<scored_pair>& pairs) {
@@ -95,14 +109,9 @@ dataset read_dataset(task_kind kind, const std::filesystem::path& file, const to
 
 double loss(const dataset& data, const std::vector<std::size_t>& examples, const matrix& outputs,
             matrix& gradient) {
-    switch (data.kind) {
-    case task_kind::classify:
-        return classify(data, examples, outputs, gradient);
-    case task_kind::similarity:
-        return similarity(data, examples, outputs, gradient);
-    default:
-        return distill(data, examples, outputs, gradient);
-    }
+    if (data.teacher.size() > 0) return imitate(data, examples, outputs, gradient);
+    return (data.kind == task_kind::classify ? classify : similarity)(data, examples, outputs,
+                                                                      gradient);
 }
 
 double measure(const dataset& data, const matrix& outputs) {

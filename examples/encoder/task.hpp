@@ -18,7 +18,8 @@ struct dataset {
     task_kind kind;
     std::vector<sequence> texts; ///< of similarity, 2 i and 2 i + 1 belong together
     std::vector<double> targets; ///< classes; cosines from 0 to 1 of pairs; empty to distill
-    matrix teacher;              ///< to distill: the texts' embeddings
+    matrix
+        teacher; ///< what a network gave for the texts, to learn from instead of targets; or empty
     std::optional<similarity_task>
         pairs; ///< similarity, or where distilled embeddings are measured
 
@@ -33,8 +34,9 @@ dataset read_dataset(task_kind kind, const std::filesystem::path& file, const to
                      const config& c);
 
 /// The mean loss of some of the data's examples, whose outputs are given in this order, and its
-/// gradient. To classify, the cross entropy; for similarity, the square of cosine minus target; to
-/// distill, 1 - cosine with the teacher.
+/// gradient. With a teacher, how far its outputs are: the divergence of classes' probabilities from
+/// its (Kullback and Leibler's), or 1 - cosine of embeddings. Without, to classify, the cross
+/// entropy; for similarity, the square of cosine minus target.
 double loss(const dataset& data, const std::vector<std::size_t>& examples, const matrix& outputs,
             matrix& gradient);
 

@@ -14,13 +14,13 @@
 namespace encoder {
 namespace {
 
-const char* name_of(stage s) {
+const char* name_of(stage_kind s) {
     switch (s) {
-    case stage::calibrate:
+    case stage_kind::calibrate:
         return "calibrate";
-    case stage::finetune:
+    case stage_kind::finetune:
         return "finetune";
-    case stage::soft:
+    case stage_kind::soft:
         return "soft";
     default:
         return "hard";
@@ -132,24 +132,24 @@ trainer::trainer(network& net, const dataset& data, recipe how)
 }
 
 void trainer::begin_stage() {
-    const stage s = how_.stages[at_];
-    if (s != stage::finetune && how_.exits && net_.model().exits.empty())
+    const stage_kind s = how_.stages[at_].kind;
+    if (s != stage_kind::finetune && how_.exits && net_.model().exits.empty())
         fit_exits(net_, sample(data_, how_.seed, 32768)); // dozens of tokens an unknown
     optimizer_ = adamw(net_.model());
     found_ = {zeros_like(net_.model()), {}, {}, {}};
     token_pruning p = net_.tokens();
-    if (s == stage::finetune) {
+    if (s == stage_kind::finetune) {
         p.numbers.clear();
         net_.set_token_pruning(p);
-    } else if (s == stage::calibrate) {
+    } else if (s == stage_kind::calibrate) {
         net_.set_token_pruning(
             schedule_for(net_, sample_, token_pruning::rule::threshold, how_.target.value_or(0.5)));
-    } else if (s == stage::soft && p.numbers.empty()) {
+    } else if (s == stage_kind::soft && p.numbers.empty()) {
         std::vector<token_use> use;
         p = schedule(net_, sample_, token_pruning::rule::threshold, 0, use);
         for (double& t : p.numbers) t = std::max(0., t - 2 * mean_score_ * how_.temperature);
         net_.set_token_pruning(p);
-    } else if (s == stage::hard) {
+    } else if (s == stage_kind::hard) {
         fit_to_target();
     }
 }
@@ -177,10 +177,11 @@ double trainer::soft_share() {
 
 void trainer::epoch() {
     if (epoch_ == 0) begin_stage();
-    if (how_.stages[at_] != stage::calibrate) learn_epoch();
+    if (how_.stages[at_].kind != stage_kind::calibrate) learn_epoch();
     ++epoch_;
-    if (how_.stages[at_] == stage::calibrate || epoch_ >= how_.epochs[at_]) {
-        if (how_.stages[at_] == stage::soft) gap_ = soft_share() - share_of(net_, sample_);
+    if (how_.stages[at_].kind == stage_kind::calibrate || epoch_ >= how_.stages[at_].epochs) {
+        if (how_.stages[at_].kind == stage_kind::soft)
+            gap_ = soft_share() - share_of(net_, sample_);
         ++at_;
         epoch_ = 0;
         if (done()) fit_to_target();
@@ -190,7 +191,7 @@ void trainer::epoch() {
 /// Where the share of multiply-adds should be when `done` of a stage is done.
 double trainer::line(double done) const {
     constexpr double falling = 0.6; // then it stays
-    const bool soft = how_.stages[at_] == stage::soft;
+    const bool soft = how_.stages[at_].kind == stage_kind::soft;
     return soft ? 1 - (1 - *how_.target) * std::min(1., done / falling) : *how_.target;
 }
 
@@ -207,7 +208,7 @@ void trainer::free_of_price() {
 
 /// Moves thresholds so that the share of multiply-adds comes closer to the line.
 void trainer::follow_line(double excess, std::vector<double>& thresholds) const {
-    if (how_.stages[at_] == stage::soft) { // by the shortest way
+    if (how_.stages[at_].kind == stage_kind::soft) { // by the shortest way
         const std::vector<double>& by = found_.left_by_threshold;
         const double square = std::inner_product(by.begin(), by.end(), by.begin(), 1e-2);
         for (std::size_t l = 0; l < by.size(); ++l)
@@ -219,14 +220,14 @@ void trainer::follow_line(double excess, std::vector<double>& thresholds) const 
 
 /// One step for some of the examples, when `done` of the stage is done; returns the loss.
 double trainer::step(const std::vector<std::size_t>& examples, double done) {
-    const stage s = how_.stages[at_];
+    const stage_kind s = how_.stages[at_].kind;
     batch b;
     for (const std::size_t e : examples)
         for (std::size_t t = 0; t < data_.texts_each(); ++t)
             b.append(data_.texts[e * data_.texts_each() + t]);
 
     learning how;
-    if (s == stage::soft) {
+    if (s == stage_kind::soft) {
         how.temperature = mean_score_ * how_.temperature * std::pow(5, 1 - done);
         how.lambda = lambda_;
         if (found_.left.empty()) found_.left.assign(net_.model().layers.size(), 1);
@@ -242,12 +243,12 @@ double trainer::step(const std::vector<std::size_t>& examples, double done) {
     share_ = count_soft(net_.model(), b, found_.left).share;
 
     token_pruning p = net_.tokens();
-    const bool adapts = s != stage::finetune && how_.target && !p.numbers.empty() &&
+    const bool adapts = s != stage_kind::finetune && how_.target && !p.numbers.empty() &&
                         p.by == token_pruning::rule::threshold;
-    step_size size{how_.rate * warm_up_and_decay(done), 0};
-    if (s == stage::soft)
+    step_size size{how_.stages[at_].rate * warm_up_and_decay(done), 0};
+    if (s == stage_kind::soft)
         size.threshold_rate = mean_score_ * how_.threshold_rate * std::min(1., 2 - 2 * done);
-    if (s == stage::soft && adapts) free_of_price();
+    if (s == stage_kind::soft && adapts) free_of_price();
     net_.update([&](model& m) { optimizer_.step(m, p.numbers, found_, size); });
     if (adapts) follow_line(share_ - line(done), p.numbers);
     net_.set_token_pruning(p);
@@ -258,9 +259,9 @@ void trainer::learn_epoch() {
     const std::vector<std::size_t> order =
         shuffled(data_.size(), {how_.seed, at_, static_cast<std::uint64_t>(epoch_)});
     const std::size_t steps = (data_.size() + how_.batch - 1) / how_.batch;
-    const int epochs = how_.epochs[at_];
+    const int epochs = how_.stages[at_].epochs;
     const std::string name =
-        fmt::format("{} {} of {}", name_of(how_.stages[at_]), epoch_ + 1, epochs);
+        fmt::format("{} {} of {}", name_of(how_.stages[at_].kind), epoch_ + 1, epochs);
     progress bar(name, static_cast<std::int64_t>(steps));
     double loss_sum = 0, share_sum = 0;
     for (std::size_t i = 0; i < steps; ++i) {
@@ -284,18 +285,16 @@ void trainer::learn_epoch() {
 
 /// What must be the same for a run to go on.
 nlohmann::json trainer::arguments() const {
-    std::vector<const char*> stages;
-    for (const stage s : how_.stages) stages.push_back(name_of(s));
+    nlohmann::json stages;
+    for (const stage& s : how_.stages) stages.push_back({name_of(s.kind), s.epochs, s.rate});
     std::uint64_t hash = 14695981039346656037u; // FNV-1a of all ids
     for (const sequence& text : data_.texts)
         for (const std::int32_t id : text)
             hash = (hash ^ static_cast<std::uint64_t>(id)) * 1099511628211u;
     return {{"stages", stages},
-            {"epochs", how_.epochs},
             {"target", how_.target.value_or(-1)},
             {"lambda", how_.lambda},
             {"temperature", how_.temperature},
-            {"rate", how_.rate},
             {"threshold_rate", how_.threshold_rate},
             {"exits", how_.exits},
             {"carried", net_.tokens().carried},
@@ -303,6 +302,7 @@ nlohmann::json trainer::arguments() const {
             {"rule", name_of(net_.tokens().by)},
             {"batch", how_.batch},
             {"seed", how_.seed},
+            {"imitates", data_.teacher.size() > 0},
             {"texts", data_.texts.size()},
             {"text", hash}};
 }

@@ -14,23 +14,27 @@
 
 namespace encoder {
 
-enum class stage {
+enum class stage_kind {
     calibrate, ///< thresholds from quantiles of the scores on sample text; nothing is learned
     finetune,  ///< weights, with all tokens; thresholds are forgotten
     soft,      ///< weights and thresholds, tokens fading out
     hard       ///< weights, thresholds fixed, tokens gone
 };
 
+struct stage {
+    stage_kind kind;
+    int epochs;  ///< one to calibrate
+    double rate; ///< of weights, behind a warm-up of a tenth of the stage, then falling
+};
+
 struct recipe {
     std::vector<stage> stages;
-    std::vector<int> epochs; ///< of each stage
     /// The share of the dense multiply-adds to reach. The price of a token then finds itself: it
     /// rises while the share is above a line from 1 to the target, and falls below it.
     std::optional<double> target;
     double lambda = 0; ///< the price without a target: times the share is added to the loss
     /// Of the soft masks in the end, of scores with mean 1; they begin with 5 times that.
     double temperature = 0.01;
-    double rate = 5e-4; ///< of weights, behind a warm-up of a tenth of a stage, then falling
     double threshold_rate = 0.02; ///< of thresholds, of scores with mean 1
     bool exits = true;            ///< fitted before tokens leave for the first time
     std::size_t batch = 32;       ///< examples
