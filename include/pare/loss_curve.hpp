@@ -1,0 +1,55 @@
+// What a sublayer loses as its units are removed one after another.
+#pragma once
+
+#include "core/error.hpp"
+#include "core/view.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+#include <vector>
+
+namespace pare {
+inline namespace PARE_ISA {
+
+/// An order in which to remove a sublayer's units, heads or filters, and the loss after each
+/// removal.
+struct loss_curve {
+    std::vector<index_t> order; ///< all units, the first to go first
+    std::vector<double> loss;   ///< loss[k] with the first k of them gone; loss[0] = 0, never falls
+
+    index_t units() const { return static_cast<index_t>(order.size()); }
+
+    /// 1 for the `kept` units that go last, 0 for the others. 0 <= kept <= units().
+    std::vector<std::uint8_t> mask(index_t kept) const {
+        if (kept < 0 || kept > units())
+            detail::fail<shape_error>("loss_curve", kept, " of ", units(), " units");
+        std::vector<std::uint8_t> keep(order.size(), 1);
+        for (index_t k = 0; k < units() - kept; ++k)
+            keep[static_cast<std::size_t>(order[static_cast<std::size_t>(k)])] = 0;
+        return keep;
+    }
+};
+
+/// The curve of units whose losses just add up: 1/2 of the importance of those removed, the least
+/// important first, of equals the last one first. importance [units] >= 0, a diagonal Fisher for
+/// example. Throws value_error for an importance that is negative or not finite. O(n log n).
+template <class Importance>
+loss_curve sorted_losses(const Importance& importance) {
+    const auto v = as_input<1>(importance);
+    loss_curve curve;
+    curve.order.resize(static_cast<std::size_t>(v.extent(0)));
+    for (index_t u = 0; u < v.extent(0); ++u)
+        if (!detail::is_finite(static_cast<double>(v(u))) || v(u) < 0)
+            detail::fail<value_error>("sorted_losses", "the importance of unit ", u, " is ", v(u));
+    std::iota(curve.order.rbegin(), curve.order.rend(), index_t{0});
+    std::stable_sort(curve.order.begin(), curve.order.end(),
+                     [&](index_t a, index_t b) { return v(a) < v(b); });
+    curve.loss.push_back(0);
+    for (const index_t u : curve.order)
+        curve.loss.push_back(curve.loss.back() + static_cast<double>(v(u)) / 2);
+    return curve;
+}
+
+} // namespace PARE_ISA
+} // namespace pare
