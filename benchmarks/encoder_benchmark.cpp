@@ -40,19 +40,19 @@ encoder::model random_model(Eigen::Index layers, Eigen::Index hidden, Eigen::Ind
 }
 
 // Half of the units, unevenly over the layers, filters in multiples of encoder::filter_multiple.
-pare::search_result half(const encoder::model& m) {
-    pare::search_result masks;
+encoder::kept_units half(const encoder::model& m) {
+    encoder::kept_units kept;
     for (std::size_t l = 0; l < m.layers.size(); ++l) {
         const auto heads = static_cast<std::size_t>(m.layers[l].heads(m.config.head_size));
         const auto filters = static_cast<std::size_t>(m.layers[l].filters());
         const std::size_t more =
             l % 2; // a quarter more in every second layer, a quarter less in the others
-        masks.heads.emplace_back(heads, 0);
-        masks.filters.emplace_back(filters, 0);
-        std::fill_n(masks.heads.back().begin(), heads / 4 + more * heads / 2, 1);
-        std::fill_n(masks.filters.back().begin(), filters / 4 + more * filters / 2, 1);
+        kept.heads.emplace_back(heads, 0);
+        kept.filters.emplace_back(filters, 0);
+        std::fill_n(kept.heads.back().begin(), heads / 4 + more * heads / 2, 1);
+        std::fill_n(kept.filters.back().begin(), filters / 4 + more * filters / 2, 1);
     }
-    return masks;
+    return kept;
 }
 
 void encode(benchmark::State& state) {

@@ -71,10 +71,10 @@ void run(const std::string& model_folder, const std::string& text, const std::st
                                                   all[i].source, bias_refitted, seed)
                                      .first->second;
             for (std::size_t j = 0; j < shares.size(); ++j) {
-                pare::search_result masks = search(m, c, costs, shares[j]);
-                if (all[i].rearranged) rearrange(c, masks);
+                kept_units kept = search(m, c, costs, shares[j]);
+                if (all[i].rearranged) rearrange(c, kept);
                 std::vector<std::string> notes;
-                network pruned(tune(dense, masks, data.all(), all[i].tuning,
+                network pruned(tune(dense, kept, data.all(), all[i].tuning,
                                     ridge.value_or(default_ridge(all[i].tuning)), notes));
                 quality[i][j].push_back(
                     correlate(task, embed(pruned, task.sequences, "embed")).spearman);

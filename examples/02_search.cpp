@@ -1,5 +1,6 @@
 // The heads and filters to keep within a budget of multiply-adds.
 #include <pare/cost.hpp>
+#include <pare/loss_curve.hpp>
 #include <pare/search.hpp>
 
 #include <cstdio>
@@ -17,22 +18,26 @@ int main() {
 
     // [example
     const auto n = pare::moments_of_lengths(lengths);
-    pare::prunable_units heads, filters;
-    heads.importance = head_importance; // [layer][head]
-    heads.cost = pare::head_macs(n, hidden, head_size);
-    filters.importance = filter_importance; // [layer][filter]
-    filters.cost = pare::filter_macs(n, hidden);
-    filters.multiple = 16; // what the matrix kernels like
-
-    const double dense = 8 * heads.cost + 512 * filters.cost;
-    pare::search_result best = pare::search(heads, filters, 0.5 * dense);
+    const double head = pare::head_macs(n, hidden, head_size),
+                 filter = pare::filter_macs(n, hidden);
+    std::vector<pare::loss_curve> curves; // heads, then filters of each layer
+    std::vector<pare::prunable> sublayers;
+    for (std::size_t l = 0; l < 2; ++l) {
+        curves.push_back(pare::sorted_losses(head_importance[l]));
+        sublayers.push_back({curves.back().loss, pare::cost_table::linear(4, head)});
+        curves.push_back(pare::sorted_losses(filter_importance[l]));
+        sublayers.push_back({curves.back().loss, pare::cost_table::linear(256, filter)});
+        sublayers.back().multiple = 16; // what the matrix kernels like
+    }
+    const double dense = 8 * head + 512 * filter;
+    const pare::width_choice best = pare::width_search(sublayers).best(0.5 * dense);
     if (!best.feasible) return 1; // an answer, not an exception
+    const auto heads = curves[0].mask(best.kept[0]), filters = curves[1].mask(best.kept[1]);
     // example]
 
-    for (const auto& mask : best.heads) {
-        for (int keep : mask) std::printf("%d ", keep);
-        std::printf("\n");
-    }
-    std::printf("%.3f of the multiply-adds, loss %.0f\n", best.cost / dense, best.loss);
+    for (const int stays : heads) std::printf("%d ", stays);
+    std::printf("\n%d of %d filters", static_cast<int>(best.kept[1]),
+                static_cast<int>(filters.size()));
+    std::printf("\n%.3f of the multiply-adds, loss %.0f\n", best.cost / dense, best.loss);
     return best.cost <= 0.5 * dense ? 0 : 1;
 }

@@ -117,16 +117,17 @@ std::string bar_of(Eigen::Index kept, Eigen::Index of) {
     return bar;
 }
 
-network::masks factors(const pare::search_result& found) {
+network::masks factors(const kept_units& kept) {
     network::masks all;
-    const auto convert = [](const pare::masks& masks, std::vector<vector>& out) {
-        for (const auto& mask : masks) {
+    const auto convert = [](const std::vector<std::vector<std::uint8_t>>& some,
+                            std::vector<vector>& out) {
+        for (const auto& mask : some) {
             out.emplace_back(static_cast<Eigen::Index>(mask.size()));
             std::copy(mask.begin(), mask.end(), out.back().begin());
         }
     };
-    convert(found.heads, all.heads);
-    convert(found.filters, all.filters);
+    convert(kept.heads, all.heads);
+    convert(kept.filters, all.filters);
     return all;
 }
 
@@ -231,15 +232,15 @@ void run(const arguments& a) {
     network dense(original);
     dense.set_token_pruning({});
     const macs costs(original.config, data.sequences);
-    pare::search_result masks;
+    kept_units kept;
     const model small = timed("total", [&] {
         const criterion importance = timed("fisher", [&] {
             return criterion(dense, data, a.fisher, a.tuning == tuning::reconstruct, a.seed);
         });
-        masks = timed("search", [&] { return search(original, importance, costs, a.macs); });
-        timed("rearrange", [&] { return a.rearrange ? rearrange(importance, masks) : 0; });
+        kept = timed("search", [&] { return search(original, importance, costs, a.macs); });
+        timed("rearrange", [&] { return a.rearrange ? rearrange(importance, kept) : 0; });
         return timed("tune", [&] {
-            return tune(dense, masks, data.all(), a.tuning,
+            return tune(dense, kept, data.all(), a.tuning,
                         a.ridge.value_or(default_ridge(a.tuning)), r.notes);
         });
     });
@@ -250,8 +251,8 @@ void run(const arguments& a) {
     // units.
     const temporary_folder candidate{a.out.string() + ".unverified"};
     save_model(small, a.model, candidate.path);
-    network pruned(load_model(candidate.path)), masked(expand(original, small, masks));
-    masked.set_masks(factors(masks));
+    network pruned(load_model(candidate.path)), masked(expand(original, small, kept));
+    masked.set_masks(factors(kept));
     for (network* net : {&pruned, &masked}) net->set_token_pruning({});
     std::vector<sequence> texts = data.sequences;
     if (task) texts = task->sequences;

@@ -26,13 +26,13 @@ calibration random_calibration(const model& m, random_source& random, bool label
     return data;
 }
 
-network::masks factors(const pare::search_result& masks) {
+network::masks factors(const kept_units& kept) {
     network::masks all;
-    for (const auto& m : masks.heads) {
+    for (const auto& m : kept.heads) {
         all.heads.emplace_back(static_cast<index_t>(m.size()));
         std::copy(m.begin(), m.end(), all.heads.back().begin());
     }
-    for (const auto& m : masks.filters) {
+    for (const auto& m : kept.filters) {
         all.filters.emplace_back(static_cast<index_t>(m.size()));
         std::copy(m.begin(), m.end(), all.filters.back().begin());
     }
@@ -55,14 +55,14 @@ TEST_CASE("a pruned model says what the dense one says under masks") {
                     random_calibration(m, random, source == fisher_source::labels);
                 const macs costs(m.config, data.sequences);
                 const criterion c(net, data, source, how == tuning::reconstruct, 1);
-                pare::search_result masks = search(m, c, costs, share);
-                if (source != fisher_source::magnitude) rearrange(c, masks);
+                kept_units kept = search(m, c, costs, share);
+                if (source != fisher_source::magnitude) rearrange(c, kept);
                 std::vector<std::string> notes;
-                const model small = tune(net, masks, data.sequences, how, 1e-2, notes);
+                const model small = tune(net, kept, data.sequences, how, 1e-2, notes);
                 CHECK(notes.empty());
                 CHECK(costs.of(small) <= share * costs.of(m));
-                network pruned(small), masked(expand(m, small, masks));
-                masked.set_masks(factors(masks));
+                network pruned(small), masked(expand(m, small, kept));
+                masked.set_masks(factors(kept));
                 const auto texts = random_texts(m, 10, 2, 20, random);
                 CHECK((embed(pruned, texts, "") - embed(masked, texts, "")).cwiseAbs().maxCoeff() <
                       1e-5);
@@ -79,12 +79,12 @@ TEST_CASE("what prunes heads and filters keeps the classifier and the tokens to 
     add_exits(m);
     network net(m);
     const calibration data = random_calibration(m, random, false);
-    const auto masks = search(m, criterion(net, data, fisher_source::magnitude, false, 1),
-                              macs(m.config, data.sequences), 0.5);
+    const auto kept = search(m, criterion(net, data, fisher_source::magnitude, false, 1),
+                             macs(m.config, data.sequences), 0.5);
     std::vector<std::string> notes;
     for (const tuning how : {tuning::none, tuning::scale, tuning::reconstruct}) {
-        const model small = tune(net, masks, data.sequences, how, 1e-2, notes);
-        for (const model& pruned : {small, expand(m, small, masks)}) {
+        const model small = tune(net, kept, data.sequences, how, 1e-2, notes);
+        for (const model& pruned : {small, expand(m, small, kept)}) {
             REQUIRE(pruned.classifier);
             CHECK(pruned.classifier->weight == m.classifier->weight);
             CHECK(pruned.classifier->bias == m.classifier->bias);
@@ -104,10 +104,10 @@ TEST_CASE("reconstruction brings the pruned model closer to the dense one") {
     network net(m);
     const calibration data = random_calibration(m, random, false);
     const criterion c(net, data, fisher_source::free, true, 1);
-    const auto masks = search(m, c, macs(m.config, data.sequences), 0.5);
+    const auto kept = search(m, c, macs(m.config, data.sequences), 0.5);
     std::vector<std::string> notes;
     const auto cosine = [&](tuning how) {
-        network pruned(tune(net, masks, data.sequences, how, 1e-2, notes));
+        network pruned(tune(net, kept, data.sequences, how, 1e-2, notes));
         return mean_cosine(embed(net, data.sequences, ""), embed(pruned, data.sequences, ""));
     };
     CHECK(cosine(tuning::reconstruct) > cosine(tuning::none));

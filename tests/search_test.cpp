@@ -1,267 +1,280 @@
-// The search against all masks there are, and costs against loops that count.
+// The search against all choices there are, and costs against loops that count.
 #include "support.hpp"
 #include <pare/cost.hpp>
+#include <pare/loss_curve.hpp>
 #include <pare/search.hpp>
 
 #include <algorithm>
-#include <map>
+#include <functional>
 #include <numeric>
 
 namespace {
 
-pare::prunable_units random_units(random_source& random, index_t most_layers, index_t most_units,
-                                  bool whole_numbers) {
-    pare::prunable_units units;
-    const bool uneven = random.integer(0, 3) == 0;
-    const index_t width = random.integer(0, most_units);
-    units.importance.resize(static_cast<std::size_t>(random.integer(0, most_layers)));
-    for (auto& layer : units.importance) {
-        layer.resize(static_cast<std::size_t>(uneven ? random.integer(0, most_units) : width));
-        for (double& x : layer) {
-            x = whole_numbers ? static_cast<double>(random.integer(0, 4)) : random.uniform(0, 1);
-            if (random.integer(0, 9) == 0) x = 0;
-        }
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+/// Losses mostly rise and costs mostly too, in steps as of machines; or neither does.
+pare::prunable random_sublayer(random_source& random, index_t most_units, bool whole_numbers) {
+    const index_t units = random.integer(0, most_units);
+    const bool wild = random.integer(0, 4) == 0;
+    const auto number = [&] {
+        if (random.integer(0, 5) == 0) return 0.0;
+        return whole_numbers ? static_cast<double>(random.integer(0, 4)) : random.uniform(0, 1);
+    };
+    std::vector<double> loss{0}, cost{number()};
+    for (index_t k = 0; k < units; ++k) {
+        loss.push_back(number() + (wild ? 0 : loss.back()));
+        cost.push_back(number() + (wild ? 0 : cost.back()));
     }
-    units.cost = static_cast<double>(random.integer(1, 40)) / 4;
-    units.multiple = random.integer(0, 2) ? 1 : random.integer(1, 3);
-    units.at_least = random.integer(0, 2) ? 0 : random.integer(0, 3);
-    units.equal = random.integer(0, 3) == 0;
-    return units;
+    return {std::move(loss), pare::cost_table(std::move(cost)),
+            random.integer(0, 2) ? 1 : random.integer(1, 3),
+            random.integer(0, 2) ? 0 : random.integer(0, 3)};
 }
 
-bool allowed(const pare::prunable_units& units, const pare::masks& masks) {
-    if (masks.size() != units.importance.size()) return false;
+std::vector<pare::prunable> random_sublayers(random_source& random, index_t most,
+                                             index_t most_units, bool whole_numbers) {
+    std::vector<pare::prunable> all;
+    for (index_t n = random.integer(0, most); n > 0; --n)
+        all.push_back(random_sublayer(random, most_units, whole_numbers));
+    return all;
+}
+
+bool allowed(const pare::prunable& s, index_t kept) {
+    return kept >= s.at_least && kept <= s.units() && kept % s.multiple == 0;
+}
+
+struct point {
+    double cost, loss;
+};
+point evaluate(const std::vector<pare::prunable>& sublayers, const std::vector<index_t>& kept) {
+    point p{0, 0};
+    REQUIRE(kept.size() == sublayers.size());
+    for (std::size_t l = 0; l < kept.size(); ++l) {
+        REQUIRE(allowed(sublayers[l], kept[l]));
+        p.cost += sublayers[l].cost(kept[l]);
+        p.loss += sublayers[l].loss[static_cast<std::size_t>(sublayers[l].units() - kept[l])];
+    }
+    return p;
+}
+
+/// Every choice that the constraints allow.
+std::vector<point> try_all(const std::vector<pare::prunable>& sublayers) {
+    std::vector<point> all;
     std::vector<index_t> kept;
-    for (std::size_t l = 0; l < masks.size(); ++l) {
-        if (masks[l].size() != units.importance[l].size()) return false;
-        for (auto m : masks[l])
-            if (m > 1) return false;
-        kept.push_back(std::accumulate(masks[l].begin(), masks[l].end(), index_t{0}));
-        if (kept[l] % units.multiple != 0 || kept[l] < units.at_least) return false;
-        if (units.equal && kept[l] != kept[0]) return false;
-    }
-    return true;
+    const std::function<void()> rest = [&] {
+        if (kept.size() == sublayers.size()) {
+            all.push_back(evaluate(sublayers, kept));
+            return;
+        }
+        const pare::prunable& s = sublayers[kept.size()];
+        for (index_t k = 0; k <= s.units(); ++k) {
+            if (!allowed(s, k)) continue;
+            kept.push_back(k);
+            rest();
+            kept.pop_back();
+        }
+    };
+    rest();
+    return all;
 }
 
-// Units kept and importance pruned.
-std::pair<index_t, real> evaluate(const pare::prunable_units& units, const pare::masks& masks) {
-    index_t kept = 0;
-    real pruned = 0;
-    for (std::size_t l = 0; l < masks.size(); ++l)
-        for (std::size_t u = 0; u < masks[l].size(); ++u)
-            if (masks[l][u])
-                ++kept;
-            else
-                pruned += static_cast<real>(units.importance[l][u]);
-    return {kept, pruned};
-}
-
-// For every number of units kept by masks that satisfy the constraints, the least importance
-// pruned: found by trying all masks.
-std::map<index_t, real> try_all(const pare::prunable_units& units) {
-    pare::masks masks;
-    std::size_t bits = 0;
-    for (const auto& layer : units.importance) {
-        masks.emplace_back(layer.size());
-        bits += layer.size();
-    }
-    std::map<index_t, real> least;
-    for (std::size_t code = 0; code < std::size_t{1} << bits; ++code) {
-        std::size_t rest = code;
-        for (auto& layer : masks)
-            for (auto& m : layer) m = rest & 1, rest >>= 1;
-        if (!allowed(units, masks)) continue;
-        const auto [kept, pruned] = evaluate(units, masks);
-        const auto found = least.emplace(kept, pruned).first;
-        found->second = std::min(found->second, pruned);
-    }
+double least_loss(const std::vector<point>& all, double budget) {
+    double least = infinity;
+    for (const point& p : all)
+        if (p.cost <= budget) least = std::min(least, p.loss);
     return least;
 }
 
-void check_against_all(const pare::prunable_units& heads, const pare::prunable_units& filters,
-                       bool whole_numbers, random_source& random) {
-    const auto all_heads = try_all(heads), all_filters = try_all(filters);
-    const double infinity = std::numeric_limits<double>::infinity();
-    double least_cost = infinity, most_cost = 0;
-    for (const auto& h : all_heads)
-        for (const auto& f : all_filters) {
-            const double cost = heads.cost * static_cast<double>(h.first) +
-                                filters.cost * static_cast<double>(f.first);
-            least_cost = std::min(least_cost, cost);
-            most_cost = std::max(most_cost, cost);
-        }
-    for (double budget : {0.0, least_cost - 0.25, least_cost, random.uniform(0, most_cost),
-                          random.uniform(0, most_cost), most_cost, most_cost + 1}) {
-        if (!(budget < infinity)) budget = 100;
-        real best = -1;
-        double best_cost = least_cost;
-        for (const auto& h : all_heads)
-            for (const auto& f : all_filters) {
-                const double cost = heads.cost * static_cast<double>(h.first) +
-                                    filters.cost * static_cast<double>(f.first);
-                const real loss = (h.second + f.second) / 2;
-                if (cost > budget) continue;
-                if (best < 0 || loss < best || (loss == best && cost < best_cost)) {
-                    best = loss;
-                    best_cost = cost;
-                }
-            }
-        CAPTURE(budget, least_cost, most_cost);
-        const auto result = pare::search(heads, filters, budget);
-        REQUIRE(result.feasible == (best >= 0));
-        if (!result.feasible) {
-            REQUIRE(result.cost == least_cost);
-            REQUIRE((result.heads.empty() && result.filters.empty()));
-            continue;
-        }
-        REQUIRE(result.cost <= budget);
-        REQUIRE(allowed(heads, result.heads));
-        REQUIRE(allowed(filters, result.filters));
-        const auto h = evaluate(heads, result.heads), f = evaluate(filters, result.filters);
-        REQUIRE(result.cost == heads.cost * static_cast<double>(h.first) +
-                                   filters.cost * static_cast<double>(f.first));
-        const real loss = (h.second + f.second) / 2;
-        REQUIRE_THAT(result.loss, WithinAbs(static_cast<double>(loss), 1e-13));
-        REQUIRE_THAT(static_cast<double>(loss), WithinAbs(static_cast<double>(best), 1e-13));
-        if (whole_numbers) REQUIRE(result.cost == best_cost); // of equal losses the cheapest
-    }
-}
-
-pare::prunable_units units(std::vector<std::vector<double>> importance, double cost = 1) {
-    pare::prunable_units u;
-    u.importance = std::move(importance);
-    u.cost = cost;
-    return u;
+pare::prunable by_hand(std::vector<double> importance, double each) {
+    const pare::loss_curve curve = pare::sorted_losses(importance);
+    return {curve.loss, pare::cost_table::linear(curve.units(), each)};
 }
 
 } // namespace
 
-TEST_CASE("search finds what trying all masks finds") {
+TEST_CASE("the search finds what trying all choices finds, as exactly as it says") {
     random_source random;
     CAPTURE(random);
-    for (int round = 0; round < 300; ++round) {
+    int feasible = 0;
+    for (int round = 0; round < 400; ++round) {
         const bool whole_numbers = round % 2;
-        const auto heads = random_units(random, 3, 3, whole_numbers);
-        const auto filters = random_units(random, round % 10 ? 2 : 3, 4, whole_numbers);
-        CAPTURE(round, heads.importance, filters.importance, heads.cost, filters.cost);
-        CAPTURE(heads.multiple, heads.at_least, heads.equal);
-        CAPTURE(filters.multiple, filters.at_least, filters.equal);
-        check_against_all(heads, filters, whole_numbers, random);
-    }
-}
-
-TEST_CASE("search never exceeds its budget, and a larger budget never loses more") {
-    random_source random;
-    CAPTURE(random);
-    for (int round = 0; round < 1000; ++round) {
-        auto heads = random_units(random, 6, 12, false),
-             filters = random_units(random, 6, 60, false);
-        heads.cost = random.uniform(1e-3, 100); // sums of such costs round
-        filters.cost = random.uniform(1e-3, 10);
-        double whole = 0, last_loss = std::numeric_limits<double>::infinity();
-        for (const auto& layer : heads.importance)
-            whole += heads.cost * static_cast<double>(layer.size());
-        for (const auto& layer : filters.importance)
-            whole += filters.cost * static_cast<double>(layer.size());
-        for (double share : {0.0, 0.1, 0.5, 0.9, 1.0}) {
-            CAPTURE(round, share, whole);
-            const auto result = pare::search(heads, filters, share * whole);
-            if (!result.feasible) {
-                REQUIRE(result.cost > share * whole);
+        const auto sublayers = random_sublayers(random, 4, 6, whole_numbers);
+        const std::vector<point> all = try_all(sublayers);
+        double dearest = 0, cheapest = infinity;
+        for (const point& p : all) {
+            dearest = std::max(dearest, p.cost);
+            cheapest = std::min(cheapest, p.cost);
+        }
+        const double gap = round % 3 ? 1e-3 : 0.1;
+        const double most = round % 5 ? infinity : random.uniform(0, dearest);
+        const pare::width_search search(sublayers, most, gap);
+        for (double budget :
+             {0.0, cheapest, random.uniform(0, dearest), random.uniform(0, dearest), dearest}) {
+            if (!(budget <= std::min(most, dearest))) continue;
+            CAPTURE(round, budget, most, gap);
+            const pare::width_choice found = search.best(budget);
+            const double slack = gap * std::min(most, dearest) * (1 + 1e-9);
+            const double best = least_loss(all, budget), safe = least_loss(all, budget - slack);
+            if (!found.feasible) {
+                REQUIRE(!(safe < infinity)); // what fits easily is found
+                REQUIRE(found.kept.empty());
                 continue;
             }
-            const auto h = evaluate(heads, result.heads), f = evaluate(filters, result.filters);
-            REQUIRE((allowed(heads, result.heads) && allowed(filters, result.filters)));
-            REQUIRE(heads.cost * static_cast<double>(h.first) +
-                        filters.cost * static_cast<double>(f.first) <=
-                    share * whole);
-            REQUIRE(result.loss <= last_loss * (1 + 1e-12));
-            last_loss = result.loss;
+            ++feasible;
+            const point p = evaluate(sublayers, found.kept);
+            REQUIRE_THAT(found.cost, WithinAbs(p.cost, 1e-12));
+            REQUIRE_THAT(found.loss, WithinAbs(p.loss, 1e-12));
+            REQUIRE(found.cost <= budget);
+            REQUIRE(found.loss >= best - 1e-12);
+            REQUIRE(found.loss <= safe + 1e-12);
+            REQUIRE(search.bound(budget) <= best + 1e-12);
         }
+    }
+    CHECK(feasible > 400);
+}
+
+TEST_CASE("the front has every choice than which none is cheaper and better") {
+    random_source random;
+    CAPTURE(random);
+    for (int round = 0; round < 200; ++round) {
+        // Costs on the grid: with d the dearest choice of n sublayers, gap = 1 / (d m).
+        auto sublayers = random_sublayers(random, 4, 6, true);
+        double dearest = 0;
+        for (const pare::prunable& s : sublayers) {
+            double of_sublayer = 0;
+            for (index_t k = 0; k <= s.units(); ++k) of_sublayer = std::max(of_sublayer, s.cost(k));
+            dearest += of_sublayer;
+        }
+        const std::vector<point> all = try_all(sublayers);
+        const pare::width_search search(sublayers, infinity, 1e-4);
+        const std::vector<pare::width_choice> front = search.front();
+        REQUIRE(front.empty() == all.empty());
+        double cost = -1, loss = infinity;
+        for (const pare::width_choice& c : front) {
+            CAPTURE(round, c.cost, c.loss);
+            REQUIRE(c.cost > cost);
+            REQUIRE(c.loss < loss);
+            cost = c.cost;
+            loss = c.loss;
+            const point p = evaluate(sublayers, c.kept);
+            REQUIRE(p.cost == c.cost);
+            REQUIRE(p.loss == c.loss);
+            REQUIRE(c.loss == least_loss(all, c.cost));
+            REQUIRE(least_loss(all, c.cost - 0.5) > c.loss);
+        }
+        for (const point& p : all) // and no place is missing
+            REQUIRE(std::any_of(front.begin(), front.end(), [&](const pare::width_choice& c) {
+                return c.cost <= p.cost && c.loss <= p.loss;
+            }));
     }
 }
 
-TEST_CASE("search by hand") {
+TEST_CASE(
+    "the search keeps to its budget where sums of costs round, and more budget loses no more") {
+    random_source random;
+    CAPTURE(random);
+    for (int round = 0; round < 50; ++round) {
+        std::vector<pare::prunable> sublayers;
+        double whole = 0;
+        for (index_t l = 0; l < 6; ++l)
+            for (const index_t units : {12, 60}) {
+                const double each = random.uniform(1e-3, 100);
+                sublayers.push_back(by_hand(random.vector<double>(units, 0, 1), each));
+                whole += each * static_cast<double>(units);
+            }
+        const pare::width_search search(sublayers);
+        double last = infinity;
+        for (const double share : {0.0, 0.1, 0.5, 0.9, 1.0, 1.1}) {
+            const pare::width_choice found = search.best(share * whole);
+            REQUIRE(found.feasible);
+            REQUIRE(evaluate(sublayers, found.kept).cost <= share * whole);
+            REQUIRE(found.loss <= last);
+            last = found.loss;
+        }
+        REQUIRE(last == 0);
+        const pare::width_choice half = search.best(whole / 2);
+        REQUIRE(half.loss <= search.bound(whole / 2) * 1.02); // what the gap amounts to here
+    }
+}
+
+TEST_CASE("the search by hand") {
     // Heads cost 4, filters 1; 5 of budget: one head and one filter, or five filters.
-    const auto heads = units({{9, 1}, {2, 0}}, 4);
-    const auto filters = units({{3, 1, 1}, {2, 2, 1}});
+    const std::vector<pare::prunable> sublayers = {by_hand({9, 1}, 4), by_hand({2, 0}, 4),
+                                                   by_hand({3, 1, 1}, 1), by_hand({2, 2, 1}, 1)};
     SECTION("a head worth more than the filters it displaces") {
-        const auto r = pare::search(heads, filters, 5);
-        CHECK(r.heads == pare::masks{{1, 0}, {0, 0}});
-        CHECK(r.filters == pare::masks{{1, 0, 0}, {0, 0, 0}});
-        CHECK(r.cost == 5);
-        CHECK(r.loss == (12 + 10 - 9 - 3) / 2.0);
+        const auto c = pare::width_search(sublayers).best(5);
+        CHECK(c.kept == std::vector<index_t>{1, 0, 1, 0});
+        CHECK(c.cost == 5);
+        CHECK(c.loss == (12 + 10 - 9 - 3) / 2.0);
     }
     SECTION("a budget for everything: what is worth nothing is not kept") {
-        const auto r = pare::search(heads, filters, 1e9);
-        CHECK(r.heads == pare::masks{{1, 1}, {1, 0}});
-        CHECK(r.filters == pare::masks{{1, 1, 1}, {1, 1, 1}});
-        CHECK(r.loss == 0);
-        CHECK(r.cost == 18);
+        const auto c = pare::width_search(sublayers).best(1e9);
+        CHECK(c.kept == std::vector<index_t>{2, 1, 3, 3});
+        CHECK(c.loss == 0);
+        CHECK(c.cost == 18);
     }
     SECTION("no budget") {
-        const auto r = pare::search(heads, filters, 0);
-        CHECK(r.feasible);
-        CHECK(r.heads == pare::masks{{0, 0}, {0, 0}});
-        CHECK(r.cost == 0);
-        CHECK(r.loss == 11);
-        CHECK_FALSE(pare::search(heads, filters, -1).feasible);
+        const auto c = pare::width_search(sublayers, 0).best(0);
+        CHECK(c.feasible);
+        CHECK(c.kept == std::vector<index_t>{0, 0, 0, 0});
+        CHECK(c.loss == 11);
+        CHECK_FALSE(pare::width_search(sublayers).best(-1).feasible);
     }
-    SECTION("ties go to the earlier layer and unit") {
-        const auto equal = units({{1, 1, 1}, {1, 1, 1}});
-        const auto r = pare::search(equal, units({}), 4);
-        CHECK(r.heads == pare::masks{{1, 1, 1}, {1, 0, 0}});
-        CHECK(r.filters.empty());
+    SECTION("a small loss beside a huge one still counts") {
+        CHECK(pare::width_search({by_hand({1e20, 1}, 1), by_hand({1e20, 3}, 1)}).best(3).loss ==
+              0.5);
     }
-    SECTION("a small importance beside a huge one still counts") {
-        const auto r = pare::search(units({{1e20, 1}}), units({{1e20, 1}}), 4);
-        CHECK(r.loss == 0);
-        CHECK(pare::search(units({{1e20, 1}}), units({{1e20, 3}}), 3).loss == 0.5);
+    SECTION("equal widths") {
+        const pare::prunable heads = pare::tied({sublayers[0], sublayers[1]});
+        const auto c = pare::width_search({heads, sublayers[2]}).best(9);
+        CHECK(c.kept == std::vector<index_t>{1, 1});
+        CHECK(c.loss == (1 + 0 + 1 + 1) / 2.0);
+        CHECK_THROWS_AS(pare::tied({sublayers[0], sublayers[2]}), pare::shape_error);
+        CHECK_THROWS_AS(pare::tied({}), pare::shape_error);
     }
     SECTION("constraints that cannot be met") {
-        auto few = heads;
-        few.at_least = 3;
-        const auto r = pare::search(few, filters, 1e9);
-        CHECK_FALSE(r.feasible);
-        CHECK(r.cost == std::numeric_limits<double>::infinity());
-        auto rounded = units({{1, 1, 1}});
+        auto few = sublayers;
+        few[1].at_least = 3;
+        CHECK_FALSE(pare::width_search(few).best(1e9).feasible);
+        CHECK(pare::width_search(few).best(1e9).cost == infinity);
+        CHECK(pare::width_search(few).front().empty());
+        pare::prunable rounded = by_hand({1, 1, 1}, 1);
         rounded.multiple = 2;
         rounded.at_least = 3;
-        CHECK_FALSE(pare::search(rounded, filters, 1e9).feasible);
+        CHECK_FALSE(pare::width_search({rounded}).best(1e9).feasible);
         rounded.at_least = 1;
-        const auto least = pare::search(rounded, filters, 1.5);
+        const auto least = pare::width_search({rounded}).best(1.5);
         CHECK_FALSE(least.feasible);
         CHECK(least.cost == 2);
     }
-    SECTION("no layers at all meet any constraint") {
-        auto none = units({});
-        none.at_least = 2;
-        CHECK(pare::search(none, filters, 2).feasible);
-        none.equal = true;
-        CHECK(pare::search(filters, none, 2).feasible);
+    SECTION("a width of its own that costs less than a narrower one") { // a staircase, measured
+        const pare::prunable measured{{0, 1, 2, 3}, pare::cost_table({0, 5, 4, 6})};
+        CHECK(pare::width_search({measured}).best(5).kept == std::vector<index_t>{2});
+        CHECK(pare::width_search({measured}).front().size() == 3);
+    }
+    SECTION("no sublayers") {
+        CHECK(pare::width_search({}).best(0).feasible);
+        CHECK(pare::width_search({}).front().size() == 1);
     }
 }
 
-TEST_CASE("search refuses numbers that it cannot work with") {
-    const auto good = units({{1, 2}});
-    const double nan = std::nan(""), infinity = std::numeric_limits<double>::infinity();
-    for (double bad : {nan, infinity, -1.0}) {
-        CHECK_THAT(sentence_of<pare::value_error>([&] {
-                       pare::search(units({{1}, {2, bad}}), good, 1);
-                   }),
-                   ContainsSubstring("pare::search: the importance of unit 1 in layer 1 is"));
-        CHECK_THROWS_AS(pare::search(good, units({{bad}}), 1), pare::value_error);
-        CHECK_THROWS_AS(pare::search(good, units({{1}}, bad), 1), pare::value_error);
-    }
-    CHECK_THROWS_AS(pare::search(good, units({{1}}, 0), 1), pare::value_error);
-    CHECK_THROWS_AS(pare::search(good, good, nan), pare::value_error);
-    CHECK_THROWS_AS(pare::search(good, good, infinity), pare::value_error);
-    auto odd = good;
-    odd.multiple = 0;
-    CHECK_THROWS_AS(pare::search(odd, good, 1), pare::value_error);
-    odd = good;
-    odd.at_least = -1;
-    CHECK_THROWS_AS(pare::search(good, odd, 1), pare::value_error);
+TEST_CASE("the search refuses numbers that it cannot work with") {
+    const double nan = std::nan("");
+    const pare::prunable good = by_hand({1, 2}, 1);
+    pare::prunable bad = good;
+    bad.loss[1] = nan;
+    CHECK_THAT(sentence_of<pare::value_error>([&] {
+                   pare::width_search({good, bad});
+               }),
+               ContainsSubstring("the loss of sublayer 1 with 1 units is nan"));
+    bad.loss.pop_back();
+    CHECK_THAT(sentence_of<pare::value_error>([&] { pare::width_search({bad}); }),
+               ContainsSubstring("sublayer 0 has 2 losses for 2 units"));
+    bad = good;
+    bad.multiple = 0;
+    CHECK_THROWS_AS(pare::width_search({bad}), pare::value_error);
+    CHECK_THROWS_AS(pare::width_search({good}, nan), pare::value_error);
+    CHECK_THROWS_AS(pare::width_search({good}, 1, 0), pare::value_error);
+    CHECK_THROWS_AS(pare::width_search({good}).best(nan), pare::value_error);
 }
 
 TEST_CASE("the cost of a head and of a filter is what their loops multiply") {

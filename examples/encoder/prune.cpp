@@ -6,6 +6,7 @@
 #include <pare/fisher.hpp>
 #include <pare/policy/simd.hpp>
 #include <pare/rearrange.hpp>
+#include <pare/search.hpp>
 #include <pare/shrink.hpp>
 #include <pare/tune.hpp>
 
@@ -150,8 +151,8 @@ criterion::criterion(network& net, const calibration& data, fisher_source source
         from_gradients(net, data, bias_refitted, seed);
 }
 
-const std::vector<std::vector<double>>& criterion::diagonal(unit_kind kind) const {
-    return of(kind).diagonal;
+pare::loss_curve criterion::losses(std::size_t layer, unit_kind kind) const {
+    return pare::sorted_losses(of(kind).diagonal[layer]);
 }
 
 criterion::block_matrix criterion::block(std::size_t layer, unit_kind kind) const {
@@ -319,35 +320,45 @@ double macs::of(const model& m) const {
     return sum;
 }
 
-pare::search_result search(const model& m, const criterion& c, const macs& costs, double share) {
-    pare::prunable_units heads, filters;
-    heads.importance = c.diagonal(unit_kind::head);
-    heads.cost = costs.per_head;
-    filters.importance = c.diagonal(unit_kind::filter);
-    filters.cost = costs.per_filter;
+kept_units search(const model& m, const criterion& c, const macs& costs, double share) {
     const bool divisible = std::all_of(m.layers.begin(), m.layers.end(), [](const layer& l) {
         return l.filters() % filter_multiple == 0;
     });
-    filters.multiple = divisible ? filter_multiple : 1;
+    const pare::index_t multiple = divisible ? filter_multiple : 1;
+    std::vector<pare::loss_curve> curves; // heads of all layers, then filters
+    std::vector<pare::prunable> sublayers;
+    for (const unit_kind kind : {unit_kind::head, unit_kind::filter})
+        for (std::size_t l = 0; l < m.layers.size(); ++l) {
+            curves.push_back(c.losses(l, kind));
+            const bool heads = kind == unit_kind::head;
+            sublayers.push_back(
+                {curves.back().loss,
+                 pare::cost_table::linear(curves.back().units(),
+                                          heads ? costs.per_head : costs.per_filter),
+                 heads ? 1 : multiple, 0});
+        }
     const double budget = share * costs.of(m);
-    pare::search_result found = pare::search(heads, filters, budget);
-    const double cheapest =
-        std::min(heads.cost, filters.cost * static_cast<double>(filters.multiple));
+    const pare::width_choice found = pare::width_search(sublayers, budget).best(budget);
     if (found.cost == 0)
         throw std::invalid_argument(
             "a budget of " + std::to_string(share) +
             " of the multiply-adds keeps nothing: the smallest that keeps one "
             "unit is " +
-            std::to_string(cheapest / costs.of(m)));
-    return found;
+            std::to_string(
+                std::min(costs.per_head, costs.per_filter * static_cast<double>(multiple)) /
+                costs.of(m)));
+    kept_units kept;
+    for (std::size_t i = 0; i < curves.size(); ++i)
+        (i < m.layers.size() ? kept.heads : kept.filters).push_back(curves[i].mask(found.kept[i]));
+    return kept;
 }
 
-std::int64_t rearrange(const criterion& c, pare::search_result& masks) {
+std::int64_t rearrange(const criterion& c, kept_units& kept) {
     std::int64_t exchanges = 0;
-    progress bar("rearrange", static_cast<std::int64_t>(masks.heads.size()));
-    for (std::size_t l = 0; l < masks.heads.size(); ++l) {
+    progress bar("rearrange", static_cast<std::int64_t>(kept.heads.size()));
+    for (std::size_t l = 0; l < kept.heads.size(); ++l) {
         for (const unit_kind kind : {unit_kind::head, unit_kind::filter}) {
-            auto& mask = (kind == unit_kind::head ? masks.heads : masks.filters)[l];
+            auto& mask = (kind == unit_kind::head ? kept.heads : kept.filters)[l];
             exchanges += pare::rearrange(pare::simd, c.block(l, kind), mask).exchanges;
         }
         bar.advance();
@@ -355,12 +366,12 @@ std::int64_t rearrange(const criterion& c, pare::search_result& masks) {
     return exchanges;
 }
 
-model shrink(const model& m, const pare::search_result& masks) {
+model shrink(const model& m, const kept_units& kept) {
     model small = m;
     // `rows` of a matrix and its bias that produce kept units, or `columns` that read them.
     const auto keep_rows = [](dense& d, const std::vector<pare::index_t>& rows) {
-        const auto kept = static_cast<Eigen::Index>(rows.size());
-        dense out{matrix(kept, d.weight.cols()), vector(kept)};
+        const auto n = static_cast<Eigen::Index>(rows.size());
+        dense out{matrix(n, d.weight.cols()), vector(n)};
         pare::keep_rows(pare::seq, d.weight, rows, out.weight);
         pare::keep_entries(pare::seq, d.bias, rows, out.bias);
         d = std::move(out);
@@ -372,8 +383,8 @@ model shrink(const model& m, const pare::search_result& masks) {
     };
     for (std::size_t l = 0; l < small.layers.size(); ++l) {
         layer& at = small.layers[l];
-        const auto heads = pare::kept_positions(masks.heads[l], m.config.head_size);
-        const auto filters = pare::kept_positions(masks.filters[l]);
+        const auto heads = pare::kept_positions(kept.heads[l], m.config.head_size);
+        const auto filters = pare::kept_positions(kept.filters[l]);
         for (dense* d : {&at.query, &at.key, &at.value}) keep_rows(*d, heads);
         keep_columns(at.attention_output, heads);
         keep_rows(at.intermediate, filters);
@@ -387,10 +398,9 @@ model shrink(const model& m, const pare::search_result& masks) {
     return small;
 }
 
-model tune(network& dense_net, const pare::search_result& masks,
-           const std::vector<sequence>& sequences, tuning how, double ridge,
-           std::vector<std::string>& notes) {
-    model small = shrink(dense_net.model(), masks);
+model tune(network& dense_net, const kept_units& kept, const std::vector<sequence>& sequences,
+           tuning how, double ridge, std::vector<std::string>& notes) {
+    model small = shrink(dense_net.model(), kept);
     if (how == tuning::none) return small;
     network pruned(std::move(small));
     const std::vector<batch> batches = make_batches(sequences, forward_tokens, any_number);
@@ -440,12 +450,12 @@ model tune(network& dense_net, const pare::search_result& masks,
     return pruned.model();
 }
 
-model expand(const model& dense_model, const model& pruned, const pare::search_result& masks) {
+model expand(const model& dense_model, const model& pruned, const kept_units& kept) {
     model wide = dense_model;
     for (std::size_t l = 0; l < wide.layers.size(); ++l)
         for (const unit_kind kind : {unit_kind::head, unit_kind::filter}) {
             const bool is_head = kind == unit_kind::head;
-            const auto positions = pare::kept_positions((is_head ? masks.heads : masks.filters)[l],
+            const auto positions = pare::kept_positions((is_head ? kept.heads : kept.filters)[l],
                                                         is_head ? dense_model.config.head_size : 1);
             dense& to = reader(wide.layers[l], kind);
             const dense& from = reader(pruned.layers[l], kind);

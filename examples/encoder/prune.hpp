@@ -3,8 +3,9 @@
 
 #include "text.hpp"
 
-#include <pare/search.hpp>
+#include <pare/loss_curve.hpp>
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -51,8 +52,8 @@ class criterion {
     criterion(network& net, const calibration& data, fisher_source source, bool bias_refitted,
               std::uint64_t seed);
 
-    /// [layer][unit], for pare::search.
-    const std::vector<std::vector<double>>& diagonal(unit_kind kind) const;
+    /// What a layer loses as its units are removed, the least important first.
+    pare::loss_curve losses(std::size_t layer, unit_kind kind) const;
     /// The layer's block for pare::rearrange, [units x units]; empty for magnitude.
     block_matrix block(std::size_t layer, unit_kind kind) const;
 
@@ -83,12 +84,17 @@ struct macs {
 /// kernels like it, and the choice among thousands of filters hardly notices.
 inline constexpr pare::index_t filter_multiple = 16;
 
-/// The best masks with at most `share` of the dense model's multiply-adds.
+/// 1 for units that are kept: [layer][unit].
+struct kept_units {
+    std::vector<std::vector<std::uint8_t>> heads, filters;
+};
+
+/// What to keep with at most `share` of the dense model's multiply-adds, so that the least is lost.
 /// Throws std::invalid_argument if the budget does not even keep one unit.
-pare::search_result search(const model& m, const criterion& c, const macs& costs, double share);
+kept_units search(const model& m, const criterion& c, const macs& costs, double share);
 
 /// Exchanges units within layers against the criterion's blocks; returns how many were exchanged.
-std::int64_t rearrange(const criterion& c, pare::search_result& masks);
+std::int64_t rearrange(const criterion& c, kept_units& kept);
 
 enum class tuning { none, scale, reconstruct };
 
@@ -99,15 +105,15 @@ constexpr double default_ridge(tuning how) {
 }
 
 /// The model without its pruned units.
-model shrink(const model& m, const pare::search_result& masks);
+model shrink(const model& m, const kept_units& kept);
 
 /// The model without its pruned units, and with the matrices that read the kept ones refitted,
 /// sublayer by sublayer, so that the pruned network's residual stream follows the dense one's.
 /// `notes` gets a sentence for each sublayer that could not be tuned and was left as it is.
-model tune(network& dense, const pare::search_result& masks, const std::vector<sequence>& sequences,
+model tune(network& dense, const kept_units& kept, const std::vector<sequence>& sequences,
            tuning how, double ridge, std::vector<std::string>& notes);
 
 /// The pruned model's weights at the places they had in the dense one, for a run with masks.
-model expand(const model& dense, const model& pruned, const pare::search_result& masks);
+model expand(const model& dense, const model& pruned, const kept_units& kept);
 
 } // namespace encoder

@@ -7,6 +7,7 @@
 #include "cost.hpp"
 #include "fisher.hpp"
 #include "importance.hpp"
+#include "loss_curve.hpp"
 #include "policy/seq.hpp"
 #include "rearrange.hpp"
 #include "search.hpp"

@@ -1,222 +1,233 @@
-// Which heads and filters to keep: the masks of least loss within a budget.
+// How many units to keep in each sublayer: the least loss within a budget of any cost.
 #pragma once
 
 #include "core/error.hpp"
 #include "core/view.hpp"
+#include "cost.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <limits>
-#include <numeric>
+#include <utility>
 #include <vector>
 
 namespace pare {
 inline namespace PARE_ISA {
 
-/// A mask a layer: 1 = kept, 0 = pruned.
-using masks = std::vector<std::vector<std::uint8_t>>;
+/// A sublayer, or some that must be equally wide: what it loses and what it costs.
+struct prunable {
+    std::vector<double> loss; ///< loss[k] with k units removed, k = 0 .. units; loss_curve::loss
+    cost_table cost;          ///< of units kept
 
-/// Units of one kind (all heads, or all filters), layer by layer, with what they are worth and
-/// cost.
-struct prunable_units {
-    /// importance[l][u] >= 0: the loss is 1/2 of the sum over pruned units. Diagonal Fisher, for
-    /// example.
-    std::vector<std::vector<double>> importance;
-    /// Cost of one unit, the same in every layer, > 0; see head_macs and filter_macs.
-    double cost = 1;
-
-    /// What engines ask for. Units kept in a layer are a multiple of this,
+    // What engines ask for. Units kept are a multiple of this,
     index_t multiple = 1;
-    /// at least so many,
-    index_t at_least = 0;
-    /// and the same in all layers, for engines with one width.
-    bool equal = false;
+    index_t at_least = 0; ///< and at least so many.
+
+    index_t units() const { return cost.units(); }
 };
 
-struct search_result {
-    bool feasible =
-        false;       ///< false: no masks satisfy budget and constraints; then the masks are empty
-    double cost = 0; ///< of the units kept, <= budget; if infeasible, the least cost there is
-    double loss = 0; ///< 1/2 of the importance pruned
-    masks heads, filters;
+/// Sublayers that must keep the same number of units, for engines with one width, as one. Multiples
+/// and minimums are the first one's. Throws shape_error if they differ in units.
+inline prunable tied(const std::vector<prunable>& sublayers) {
+    if (sublayers.empty()) detail::fail<shape_error>("tied", "no sublayers");
+    prunable all = sublayers.front();
+    std::vector<double> cost(all.loss.size(), 0.0);
+    std::fill(all.loss.begin(), all.loss.end(), 0.0);
+    for (const prunable& s : sublayers) {
+        if (s.units() != all.units() || s.loss.size() != cost.size())
+            detail::fail<shape_error>("tied", "sublayers of ", all.units(), " and ", s.units(),
+                                      " units");
+        for (std::size_t k = 0; k < cost.size(); ++k) {
+            cost[k] += s.cost(static_cast<index_t>(k));
+            all.loss[k] += s.loss[k];
+        }
+    }
+    all.cost = cost_table(std::move(cost));
+    return all;
+}
+
+struct width_choice {
+    bool feasible = false;     ///< false: nothing satisfies budget and constraints
+    double cost = 0, loss = 0; ///< sums over sublayers; if infeasible, the least cost there is
+    std::vector<index_t> kept; ///< units of each sublayer; empty if infeasible
 };
 
-namespace detail {
-
-/// Every number of units that the constraints allow, with the least importance that it can prune.
-/// choices[i] keeps the first i of `order`'s blocks, forced ones included.
-class unit_choices {
+/// The multiple-choice knapsack over sublayers' widths, solved once for all budgets up to one.
+///
+/// By dynamic programming over costs that are rounded down to a grid of gap * most / sublayers, of
+/// which the solutions carry their exact costs: what best(b) returns keeps to b, and loses no more
+/// than any choice that costs at most b - gap * most. Costs on the grid are solved exactly.
+///
+/// Complexity: sublayers / gap * widths of all sublayers together; memory: 4 bytes * sublayers^2 /
+/// gap. Source: the pseudo-polynomial algorithm of Dudzinski and Walukiewicz (1987) for this
+/// knapsack; the paper's search (arXiv:2204.09656, section 4.1) is the case of two linear costs.
+class width_search {
   public:
-    explicit unit_choices(const prunable_units& units) : units_(units) {
-        for (std::size_t l = 0; l < units.importance.size(); ++l) {
-            const auto& importance = units.importance[l];
-            for (std::size_t u = 0; u < importance.size(); ++u)
-                if (!is_finite(importance[u]) || importance[u] < 0)
-                    fail<value_error>("search", "the importance of unit ", u, " in layer ", l,
-                                      " is ", importance[u]);
-            std::vector<index_t> rank(importance.size());
-            std::iota(rank.begin(), rank.end(), index_t{0});
-            std::stable_sort(rank.begin(), rank.end(), [&](index_t a, index_t b) {
-                return importance[static_cast<std::size_t>(a)] >
-                       importance[static_cast<std::size_t>(b)];
-            });
-            ranks_.push_back(std::move(rank));
+    /// `most` is the largest budget that will be asked for, infinite for all. Throws value_error
+    /// for losses that are not finite or not one more than the units, and for a budget that is not
+    /// a number.
+    explicit width_search(const std::vector<prunable>& sublayers,
+                          double most = std::numeric_limits<double>::infinity(),
+                          double gap = 1e-3) {
+        if (detail::is_nan(most) || !(gap > 0 && gap <= 1))
+            detail::fail<value_error>("width_search", "the largest budget is ", most, ", the gap ",
+                                      gap);
+        double dearest = 0;
+        for (const prunable& s : sublayers) {
+            options_.push_back(list_options(s, options_.size()));
+            if (options_.back().empty()) {
+                least_cost_ = std::numeric_limits<double>::infinity();
+                return;
+            }
+            dearest += options_.back().back().cost;
+            least_cost_ += options_.back().front().cost;
         }
-        if (!is_finite(units.cost) || units.cost <= 0 || units.multiple < 1 || units.at_least < 0)
-            fail<value_error>("search", "cost ", units.cost, ", multiple ", units.multiple,
-                              ", at least ", units.at_least);
-        units.equal ? list_equal() : list_free();
-        // Summed from the least important block, so that it counts beside huge ones.
-        for (std::size_t i = pruned_.size(); i-- > 1;) pruned_[i - 1] += pruned_[i];
+        most_ = std::min(std::max(most, 0.0), dearest);
+        step_ = gap * most_ / static_cast<double>(std::max<std::size_t>(1, sublayers.size()));
+        if (!(step_ > 0)) step_ = 1; // all is free, or nothing may cost anything
+        solve();
     }
 
-    /// Number of choices, 0 if the constraints cannot be met; choices ascend in units kept.
-    index_t size() const { return static_cast<index_t>(kept_.size()); }
-    /// Importance pruned, less that of units which no choice keeps.
-    double pruned_importance(index_t i) const { return pruned_[static_cast<std::size_t>(i)]; }
-    double cost(index_t i) const {
-        return units_.cost * static_cast<double>(kept_[static_cast<std::size_t>(i)]);
+    /// The least loss at a cost of at most `budget`; of equal losses, the lower cost. Throws
+    /// value_error for a budget that is not a number.
+    width_choice best(double budget) const {
+        if (detail::is_nan(budget))
+            detail::fail<value_error>("width_search", "the budget is ", budget);
+        index_t found = -1;
+        for (index_t q = 0; q < size(); ++q) {
+            const state& s = states_[static_cast<std::size_t>(q)];
+            if (!detail::is_finite(s.loss) || s.cost > budget) continue;
+            if (found < 0 || better(s, states_[static_cast<std::size_t>(found)])) found = q;
+        }
+        if (found >= 0) return trace(found);
+        if (least_cost_ <= budget) return cheapest(); // a better one shared its place on the grid
+        width_choice none;
+        none.cost = least_cost_;
+        return none;
     }
 
-    masks make_masks(index_t choice) const {
-        std::vector<index_t> kept(ranks_.size(), forced_);
-        for (index_t i = 0; i < choice; ++i)
-            for (std::size_t l = 0; l < kept.size(); ++l)
-                if (units_.equal || order_[static_cast<std::size_t>(i)] == l)
-                    kept[l] += units_.multiple;
-        masks result;
-        for (std::size_t l = 0; l < kept.size(); ++l) {
-            std::vector<std::uint8_t> mask(ranks_[l].size(), 0);
-            for (index_t k = 0; k < kept[l]; ++k)
-                mask[static_cast<std::size_t>(ranks_[l][static_cast<std::size_t>(k)])] = 1;
-            result.push_back(std::move(mask));
+    /// No choice at a cost of at most `budget`, up to the largest one, loses less than this.
+    double bound(double budget) const {
+        double least = std::numeric_limits<double>::infinity();
+        for (index_t q = 0; q < size() && static_cast<double>(q) * step_ <= budget; ++q)
+            least = std::min(least, states_[static_cast<std::size_t>(q)].loss);
+        return least;
+    }
+
+    /// Every choice found than which none is both cheaper and better, by rising cost.
+    std::vector<width_choice> front() const {
+        std::vector<index_t> order;
+        for (index_t q = 0; q < size(); ++q) {
+            const state& s = states_[static_cast<std::size_t>(q)];
+            if (detail::is_finite(s.loss) && s.cost <= most_) order.push_back(q);
         }
-        return result;
+        std::sort(order.begin(), order.end(), [&](index_t a, index_t b) {
+            const state &x = states_[static_cast<std::size_t>(a)],
+                        &y = states_[static_cast<std::size_t>(b)];
+            return x.cost != y.cost ? x.cost < y.cost : x.loss < y.loss;
+        });
+        std::vector<width_choice> choices;
+        double least = std::numeric_limits<double>::infinity();
+        if (least_cost_ <= most_) {
+            choices.push_back(cheapest());
+            least = choices[0].loss;
+        }
+        for (const index_t q : order) {
+            const double loss = states_[static_cast<std::size_t>(q)].loss;
+            if (!(loss < least)) continue;
+            least = loss;
+            choices.push_back(trace(q));
+        }
+        return choices;
     }
 
   private:
-    // Importance of the `multiple` units of layer l that follow its best `kept`.
-    double block_importance(std::size_t l, index_t kept) const {
-        double sum = 0;
-        for (index_t k = kept; k < kept + units_.multiple; ++k)
-            sum +=
-                units_.importance[l]
-                                 [static_cast<std::size_t>(ranks_[l][static_cast<std::size_t>(k)])];
-        return sum;
-    }
-    index_t units_in(std::size_t l) const { return static_cast<index_t>(ranks_[l].size()); }
-    index_t fewest_units() const {
-        index_t fewest = ranks_.empty() ? 0 : std::numeric_limits<index_t>::max();
-        for (std::size_t l = 0; l < ranks_.size(); ++l) fewest = std::min(fewest, units_in(l));
-        return fewest;
-    }
-    bool force() {
-        forced_ = (units_.at_least + units_.multiple - 1) / units_.multiple * units_.multiple;
-        if (!ranks_.empty() && forced_ > fewest_units()) return false;
-        kept_.push_back(forced_ * static_cast<index_t>(ranks_.size()));
-        pruned_.push_back(0);
-        return true;
-    }
-
-    // Blocks of one layer are worth less and less, and all cost the same: taking the most valuable
-    // block next gives the best masks for every number of blocks.
-    void list_free() {
-        if (!force()) return;
-        struct block {
-            double importance;
-            std::size_t layer;
-        };
-        std::vector<block> blocks;
-        for (std::size_t l = 0; l < ranks_.size(); ++l)
-            for (index_t k = forced_; k + units_.multiple <= units_in(l); k += units_.multiple)
-                blocks.push_back({block_importance(l, k), l});
-        std::stable_sort(blocks.begin(), blocks.end(), [](const block& a, const block& b) {
-            return a.importance > b.importance;
-        });
-        for (const block& b : blocks) {
-            order_.push_back(b.layer);
-            add_choice(units_.multiple, b.importance);
-        }
-    }
-
-    void list_equal() {
-        if (!force()) return;
-        for (index_t k = forced_; k + units_.multiple <= fewest_units(); k += units_.multiple) {
-            double importance = 0;
-            for (std::size_t l = 0; l < ranks_.size(); ++l) importance += block_importance(l, k);
-            add_choice(units_.multiple * static_cast<index_t>(ranks_.size()), importance);
-        }
-    }
-    // The choice that keeps `more` units than the last one, which prunes them.
-    void add_choice(index_t more, double importance) {
-        kept_.push_back(kept_.back() + more);
-        pruned_.back() = importance;
-        pruned_.push_back(0);
-    }
-
-    const prunable_units& units_;
-    std::vector<std::vector<index_t>> ranks_; // of each layer, most important first
-    std::vector<std::size_t> order_;          // layer of each block after the forced ones
-    std::vector<index_t> kept_;
-    std::vector<double> pruned_;
-    index_t forced_ = 0;
-};
-
-} // namespace detail
-
-/// The heads and filters to keep so that their cost is at most `budget` (in the unit of the costs)
-/// and the importance pruned is least; exact. Any layer may end with no heads or no filters unless
-/// `at_least` says otherwise. Ties go to the earlier layer and unit, and to the lower cost.
-///
-/// Throws value_error for importances that are negative or not finite, and for a budget that is not
-/// a number. A budget that cannot be met is an answer: feasible == false. Complexity: O(n log n) in
-/// the number of units. Source: arXiv:2204.09656, section 4.1; that code also tries heads alone
-/// over budget, which this does not.
-inline search_result search(const prunable_units& heads, const prunable_units& filters,
-                            double budget) {
-    if (!detail::is_finite(budget)) detail::fail<value_error>("search", "the budget is ", budget);
-    const detail::unit_choices h(heads), f(filters);
-    search_result result;
-    if (h.size() == 0 || f.size() == 0) {
-        result.cost = std::numeric_limits<double>::infinity();
-        return result;
-    }
-    index_t best_h = -1, best_f = -1, j = f.size() - 1, cheapest = j;
-    double best = 0, best_cost = 0;
-    for (index_t i = 0; i < h.size(); ++i) {
-        while (j >= 0 && h.cost(i) + f.cost(j) > budget)
-            --j; // more heads leave room for fewer filters
-        if (j < 0) break;
-        if (f.pruned_importance(cheapest) != f.pruned_importance(j)) cheapest = j;
-        while (cheapest > 0 && f.pruned_importance(cheapest - 1) == f.pruned_importance(j))
-            --cheapest; // filters of no importance are not kept
-        const double pruned = h.pruned_importance(i) + f.pruned_importance(cheapest);
-        const double cost = h.cost(i) + f.cost(cheapest);
-        if (best_h < 0 || pruned < best || (pruned == best && cost < best_cost)) {
-            best_h = i;
-            best_f = cheapest;
-            best = pruned;
-            best_cost = cost;
-        }
-    }
-    if (best_h < 0) {
-        result.cost = h.cost(0) + f.cost(0);
-        return result;
-    }
-    result.feasible = true;
-    result.cost = h.cost(best_h) + f.cost(best_f);
-    result.heads = h.make_masks(best_h);
-    result.filters = f.make_masks(best_f);
-    const auto pruned = [](const masks& mask, const prunable_units& units) {
-        double sum = 0;
-        for (std::size_t l = 0; l < mask.size(); ++l)
-            for (std::size_t u = 0; u < mask[l].size(); ++u)
-                if (!mask[l][u]) sum += units.importance[l][u];
-        return sum;
+    struct option {
+        index_t kept;
+        double cost, loss;
     };
-    result.loss = (pruned(result.heads, heads) + pruned(result.filters, filters)) / 2;
-    return result;
-}
+    struct state { // the best of those whose rounded costs sum up to a place on the grid
+        double loss = std::numeric_limits<double>::infinity(), cost = 0;
+    };
+    static bool better(const state& a, const state& b) {
+        return a.loss < b.loss || (a.loss == b.loss && a.cost < b.cost);
+    }
+    index_t size() const { return static_cast<index_t>(states_.size()); }
+    index_t place(double cost) const { return static_cast<index_t>(cost / step_); }
+
+    /// Widths that are allowed and not both dearer and worse than another, by rising cost.
+    static std::vector<option> list_options(const prunable& s, std::size_t at) {
+        if (static_cast<index_t>(s.loss.size()) != s.units() + 1 || s.multiple < 1)
+            detail::fail<value_error>("width_search", "sublayer ", at, " has ", s.loss.size(),
+                                      " losses for ", s.units(), " units, in multiples of ",
+                                      s.multiple);
+        std::vector<option> all, some;
+        for (index_t kept = 0; kept <= s.units(); ++kept) {
+            const double loss = s.loss[static_cast<std::size_t>(s.units() - kept)];
+            if (!detail::is_finite(loss))
+                detail::fail<value_error>("width_search", "the loss of sublayer ", at, " with ",
+                                          kept, " units is ", loss);
+            if (kept % s.multiple == 0 && kept >= s.at_least)
+                all.push_back({kept, s.cost(kept), loss});
+        }
+        std::stable_sort(all.begin(), all.end(), [](const option& a, const option& b) {
+            return a.cost != b.cost ? a.cost < b.cost : a.loss < b.loss;
+        });
+        for (const option& o : all)
+            if (some.empty() || o.loss < some.back().loss) some.push_back(o);
+        return some;
+    }
+
+    void solve() {
+        const auto places = static_cast<std::size_t>(place(most_)) + 1;
+        states_.assign(places, {});
+        states_[0].loss = 0;
+        for (const std::vector<option>& options : options_) {
+            std::vector<state> next(places);
+            std::vector<std::uint32_t> from(places, 0);
+            for (std::size_t o = 0; o < options.size(); ++o) {
+                const auto by = static_cast<std::size_t>(place(options[o].cost));
+                for (std::size_t q = by; q < places; ++q) {
+                    const state& before = states_[q - by];
+                    const state with{before.loss + options[o].loss, before.cost + options[o].cost};
+                    if (better(with, next[q])) {
+                        next[q] = with;
+                        from[q] = static_cast<std::uint32_t>(o);
+                    }
+                }
+            }
+            states_ = std::move(next);
+            from_.push_back(std::move(from));
+        }
+    }
+
+    width_choice cheapest() const {
+        width_choice c{true, 0, 0, {}};
+        for (const std::vector<option>& options : options_) {
+            c.cost += options.front().cost;
+            c.loss += options.front().loss;
+            c.kept.push_back(options.front().kept);
+        }
+        return c;
+    }
+
+    width_choice trace(index_t q) const {
+        const state& s = states_[static_cast<std::size_t>(q)];
+        width_choice c{true, s.cost, s.loss, std::vector<index_t>(options_.size())};
+        for (std::size_t l = options_.size(); l-- > 0;) {
+            const option& o = options_[l][from_[l][static_cast<std::size_t>(q)]];
+            c.kept[l] = o.kept;
+            q -= place(o.cost);
+        }
+        return c;
+    }
+
+    std::vector<std::vector<option>> options_;     // of each sublayer
+    std::vector<state> states_;                    // by place on the grid
+    std::vector<std::vector<std::uint32_t>> from_; // the option that led there, of each sublayer
+    double most_ = 0, step_ = 1, least_cost_ = 0;
+};
 
 } // namespace PARE_ISA
 } // namespace pare
