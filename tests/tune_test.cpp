@@ -6,6 +6,7 @@
 #include <Eigen/QR>
 
 #include <cstdint>
+#include <numeric>
 
 namespace {
 
@@ -150,6 +151,20 @@ struct problem {
         }
     }
 
+    /// With each token as many times as its weight says.
+    problem repeated(const std::vector<int>& times) const {
+        problem more = *this;
+        more.x = matrix<T>(std::accumulate(times.begin(), times.end(), 0), x.width);
+        more.y = matrix<T>(more.x.height, y.width);
+        index_t row = 0;
+        for (index_t t = 0; t < x.height; ++t)
+            for (int i = 0; i < times[static_cast<std::size_t>(t)]; ++i, ++row) {
+                for (index_t j = 0; j < x.width; ++j) more.x(row, j) = x(t, j);
+                for (index_t j = 0; j < y.width; ++j) more.y(row, j) = y(t, j);
+            }
+        return more;
+    }
+
     layer as_real() const { return {to_real(x), to_real(y), to_real(weight), to_real(bias)}; }
 
     template <class Policy>
@@ -165,6 +180,58 @@ template <class T>
 inline constexpr double solution = 100 * tolerance<T>;
 
 } // namespace
+
+TEMPLATE_LIST_TEST_CASE("a token of weight n counts as n tokens", "", runs) {
+    using T = typename TestType::type;
+    const auto policy = TestType::policy();
+    random_source random;
+    CAPTURE(random);
+    for (const index_t tokens : {1, 40, 300}) {
+        problem<T> p(tokens, 7, 3, random);
+        std::vector<int> times;
+        for (index_t t = 0; t < tokens; ++t)
+            times.push_back(static_cast<int>(random.integer(t == 0, 3)));
+        pare::least_squares s(7, 3), part(7, 3);
+        const index_t half = tokens / 2;
+        const auto middle = times.begin() + half;
+        s.add(policy, p.x.slice(0, half), p.y.slice(0, half),
+              std::vector<int>(times.begin(), middle));
+        part.add(policy, p.x.slice(half, tokens), p.y.slice(half, tokens),
+                 std::vector<int>(middle, times.end()));
+        s.merge(part);
+        CHECK(s.tokens() == tokens);
+        const layer l = p.repeated(times).as_real();
+        const auto n = static_cast<real>(l.x.rows());
+        check_equal(s.mean_x().cast<real>(), l.x.colwise().mean().transpose(), tolerance<T>);
+        check_equal(s.mean_y().cast<real>(), l.y.colwise().mean().transpose(), tolerance<T>);
+        CHECK_THAT(s.mean_square_y(),
+                   WithinRel(static_cast<double>(l.y.squaredNorm() / n), 4 * tolerance<T>));
+        check_equal(s.moment_xy().cast<real>(), l.x.transpose() * l.y / n, tolerance<T>);
+        const real_matrix centred = l.x.rowwise() - l.x.colwise().mean();
+        const real_matrix c = s.covariance().cast<real>(),
+                          expected = centred.transpose() * centred / n;
+        check_equal(c.triangularView<Eigen::Lower>(), expected.triangularView<Eigen::Lower>(),
+                    4 * tolerance<T>);
+        if (tokens < 40) continue;
+        const problem<T> whole = p;
+        pare::reconstruct(policy, s, p.weight.view(), p.bias, 0.1);
+        const real_matrix fitted = whole.repeated(times).as_real().fitted(0.1);
+        check_equal(p.as_real().w, fitted.leftCols(7), solution<T>);
+    }
+}
+
+TEST_CASE("weights of tokens are finite, not negative and one each") {
+    pare::least_squares s(2, 1);
+    const Eigen::MatrixXd x = Eigen::MatrixXd::Ones(3, 2), y = Eigen::MatrixXd::Ones(3, 1);
+    CHECK_THROWS_WITH(s.add(pare::simd, x, y, std::vector<double>{1, 2}),
+                      ContainsSubstring("2 weights for 3 tokens"));
+    for (const double bad : {-1.0, std::nan(""), HUGE_VAL})
+        CHECK_THROWS_WITH(s.add(pare::simd, x, y, std::vector<double>{1, bad, 2}),
+                          ContainsSubstring("the weight of token 1 is "));
+    CHECK(s.tokens() == 0);
+    s.add(pare::simd, x, y, std::vector<double>{0, 0, 0});
+    CHECK(s.mean_x().isZero());
+}
 
 TEMPLATE_LIST_TEST_CASE("reconstruct is ridge regression towards the present weight", "", runs) {
     using T = typename TestType::type;

@@ -1,5 +1,5 @@
 // Everything that needs no other library: with the policy `seq`. Add <pare/policy/simd.hpp> for
-// xsimd, and <pare/tune.hpp> or <pare/ridge.hpp> for what needs Eigen.
+// xsimd, and <pare/eliminate.hpp>, <pare/tune.hpp> or <pare/ridge.hpp> for what needs Eigen.
 #pragma once
 
 #include "attention.hpp"

@@ -72,8 +72,7 @@ struct tuned_layer {
         return refit(s, xx, xy, [&]() -> const char* {
             const Eigen::VectorXd mx = s.mean_x(), my = s.mean_y();
             if (w.size() > 0) {
-                row_major g = xx;
-                g.noalias() -= mx * mx.transpose();
+                row_major g = s.covariance();
                 const double mean_diagonal = g.diagonal().mean();
                 // Constant inputs have no more variance than rounding leaves: the bias does it all.
                 if (mean_diagonal > s.rounding() * xx.diagonal().mean()) {
