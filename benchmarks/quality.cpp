@@ -21,6 +21,7 @@ struct method {
     fisher_source source;
     bool rearranged;
     encoder::tuning tuning;
+    enum { by_fisher, by_surgeon, by_weighted_surgeon } chooses = by_fisher;
 };
 
 std::vector<method> methods(fisher_source fisher) {
@@ -28,8 +29,13 @@ std::vector<method> methods(fisher_source fisher) {
             {"Fisher search", fisher, false, tuning::none},
             {"+ rearrange", fisher, true, tuning::none},
             {"+ rearrange + scale (the paper)", fisher, true, tuning::scale},
-            {"Fisher search + reconstruct (ours)", fisher, false, tuning::reconstruct},
-            {"no gradients + reconstruct", fisher_source::none, false, tuning::reconstruct}};
+            {"Fisher search + reconstruct", fisher, false, tuning::reconstruct},
+            {"no gradients + reconstruct", fisher_source::none, false, tuning::reconstruct},
+            {"surgeon + reconstruct", fisher, false, tuning::reconstruct, method::by_surgeon},
+            {"surgeon + reconstruct, tokens weighted", fisher, false, tuning::reconstruct,
+             method::by_weighted_surgeon},
+            {"surgeon without gradients + reconstruct", fisher_source::none, false,
+             tuning::reconstruct, method::by_surgeon}};
 }
 
 // Mean and standard deviation over samples of calibration text, in points.
@@ -53,8 +59,8 @@ void run(const std::string& model_folder, const std::string& text, const std::st
     network dense(m);
     const double dense_quality = correlate(task, embed(dense, task.sequences, "dense")).spearman;
 
-    const fisher_source fisher = labels ? fisher_source::labels : fisher_source::free;
-    const std::vector<method> all = methods(fisher);
+    const fisher_source source = labels ? fisher_source::labels : fisher_source::free;
+    const std::vector<method> all = methods(source);
     // [method][share][repeat]
     std::vector<std::vector<std::vector<double>>> quality(
         all.size(), std::vector<std::vector<double>>(shares.size()));
@@ -63,19 +69,29 @@ void run(const std::string& model_folder, const std::string& text, const std::st
         const calibration data = read_calibration(text, labels, samples, seed, words, max_tokens);
         const macs costs(m.config, data.sequences);
         std::map<std::pair<fisher_source, bool>, criterion> criteria;
+        std::map<fisher_source, surgeon> surgeons;
         for (std::size_t i = 0; i < all.size(); ++i) {
             if (all[i].source == fisher_source::magnitude && repeat > 0) continue; // needs no text
             const bool bias_refitted = all[i].tuning == tuning::reconstruct;
-            const criterion& c = criteria
-                                     .try_emplace({all[i].source, bias_refitted}, dense, data,
-                                                  all[i].source, bias_refitted, seed)
-                                     .first->second;
+            const criterion* fisher = nullptr;
+            const surgeon* cuts = nullptr;
+            if (all[i].chooses == method::by_fisher)
+                fisher = &criteria
+                              .try_emplace({all[i].source, bias_refitted}, dense, data,
+                                           all[i].source, bias_refitted, seed)
+                              .first->second;
+            else
+                cuts = &surgeons.try_emplace(all[i].source, dense, data, all[i].source, seed)
+                            .first->second;
+            std::vector<std::vector<float>> weights;
+            if (all[i].chooses == method::by_weighted_surgeon) weights = cuts->weights();
             for (std::size_t j = 0; j < shares.size(); ++j) {
-                kept_units kept = search(m, c, costs, shares[j]);
-                if (all[i].rearranged) rearrange(c, kept);
+                kept_units kept =
+                    search(m, fisher ? fisher->losses() : cuts->losses(), costs, shares[j]);
+                if (all[i].rearranged) rearrange(*fisher, kept);
                 std::vector<std::string> notes;
                 network pruned(tune(dense, kept, data.all(), all[i].tuning,
-                                    ridge.value_or(default_ridge(all[i].tuning)), notes));
+                                    ridge.value_or(default_ridge(all[i].tuning)), notes, weights));
                 quality[i][j].push_back(
                     correlate(task, embed(pruned, task.sequences, "embed")).spearman);
                 fmt::print(stderr, "sample {}, {}, {}: {:.2f}\n", repeat + 1, all[i].name,

@@ -23,7 +23,8 @@ struct arguments {
     fs::path model, calibrate, evaluate, out, json;
     double macs = 0.5;
     encoder::tuning tuning = encoder::tuning::reconstruct;
-    fisher_source fisher = fisher_source::free;
+    bool surgeon = true;                        // chooses, or Fisher information does
+    fisher_source fisher = fisher_source::free; // or the source of the surgeon's gradients
     bool rearrange = false;
     std::optional<double> ridge; // of the kind of tuning
     std::size_t samples = 2048;
@@ -40,7 +41,8 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
     app.add_option("--model", a.model, "folder with config.json, model.safetensors and vocab.txt")
         ->required();
     app.add_option("--calibrate", a.calibrate,
-                   "text, a document a line; with --fisher labels: score, text 1, text 2, by tabs")
+                   "text, a document a line; with --fisher labels: score, text 1, text 2, by "
+                   "tabs")
         ->required();
     app.add_option("--macs", a.macs, "share of the multiply-adds to keep");
     app.add_option("--evaluate", a.evaluate,
@@ -53,17 +55,24 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
                                                    {"reconstruct", tuning::reconstruct},
                                                    {"none", tuning::none}}))
         ->default_str("reconstruct");
-    app.add_option(
-           "--fisher", a.fisher,
-           "importance from: free (random projections of the embedding, no labels), labels, none "
-           "(forward passes only)")
+    app.add_option("--criterion", a.surgeon,
+                   "what to remove: surgeon (what least squares can make up for) or fisher (what "
+                   "changes the output least as it is)")
+        ->transform(
+            CLI::Transformer(std::map<std::string, bool>{{"surgeon", true}, {"fisher", false}}))
+        ->default_str("surgeon");
+    app.add_option("--fisher", a.fisher,
+                   "gradients of: free (random projections of the embedding, no labels), labels, "
+                   "none (forward "
+                   "passes only)")
         ->transform(
             CLI::Transformer(std::map<std::string, fisher_source>{{"free", fisher_source::free},
                                                                   {"labels", fisher_source::labels},
                                                                   {"none", fisher_source::none}}))
         ->default_str("free");
     app.add_flag("--rearrange", a.rearrange,
-                 "exchange units within layers against the block Fisher matrix");
+                 "exchange units within layers against the block Fisher matrix; with --criterion "
+                 "fisher");
     app.add_option("--ridge", a.ridge, "of the tuning, relative to the inputs' mean variance")
         ->default_str("0.1 for reconstruct, 0.01 for scale");
     app.add_option("--samples", a.samples,
@@ -89,6 +98,8 @@ void check(arguments& a) {
             fmt::format("--macs is {}, expected a share in (0, 1]", a.macs));
     if (a.ridge && !(*a.ridge >= 0 && std::isfinite(*a.ridge)))
         throw std::invalid_argument(fmt::format("--ridge is {}, expected a number >= 0", *a.ridge));
+    if (a.rearrange && a.surgeon)
+        throw std::invalid_argument("--rearrange goes with --criterion fisher");
     if (a.samples == 0) throw std::invalid_argument("--samples is 0, expected at least 1");
     if (a.threads < 0)
         throw std::invalid_argument(fmt::format("--threads is {}, expected >= 0", a.threads));
@@ -199,11 +210,12 @@ void print(const results& r, const fs::path& out) {
     fmt::print("speedup                {:.3f}, of {:.3f} that the MACs allow\n", r.speed.speedup,
                1 / r.macs_ratio);
     fmt::print("agrees with masked     within {:.1e} in every embedding\n", r.difference);
-    fmt::print("seconds of pruning     {:.1f} = fisher {:.1f} + search {:.1f} + rearrange {:.1f} + "
-               "tune {:.1f}; "
-               "with checks {:.1f}\n",
-               r.seconds.at("total"), r.seconds.at("fisher"), r.seconds.at("search"),
-               r.seconds.at("rearrange"), r.seconds.at("tune"), r.seconds.at("whole"));
+    fmt::print(
+        "seconds of pruning     {:.1f} = criterion {:.1f} + search {:.1f} + rearrange {:.1f} + "
+        "tune {:.1f}; "
+        "with checks {:.1f}\n",
+        r.seconds.at("total"), r.seconds.at("fisher"), r.seconds.at("search"),
+        r.seconds.at("rearrange"), r.seconds.at("tune"), r.seconds.at("whole"));
     fmt::print("peak memory            {:.0f} MB\ncalibration            {} texts\n",
                peak_memory_mb(), r.texts);
     for (const std::string& note : r.notes) fmt::print("note: {}\n", note);
@@ -234,14 +246,20 @@ void run(const arguments& a) {
     const macs costs(original.config, data.sequences);
     kept_units kept;
     const model small = timed("total", [&] {
-        const criterion importance = timed("fisher", [&] {
-            return criterion(dense, data, a.fisher, a.tuning == tuning::reconstruct, a.seed);
+        std::optional<criterion> importance;
+        std::optional<surgeon> cuts;
+        const std::vector<pare::loss_curve> losses = timed("fisher", [&] {
+            if (a.surgeon) return cuts.emplace(dense, data, a.fisher, a.seed).losses();
+            return importance
+                .emplace(dense, data, a.fisher, a.tuning == tuning::reconstruct, a.seed)
+                .losses();
         });
-        kept = timed("search", [&] { return search(original, importance, costs, a.macs); });
-        timed("rearrange", [&] { return a.rearrange ? rearrange(importance, kept) : 0; });
+        kept = timed("search", [&] { return search(original, losses, costs, a.macs); });
+        timed("rearrange", [&] { return a.rearrange ? rearrange(*importance, kept) : 0; });
         return timed("tune", [&] {
             return tune(dense, kept, data.all(), a.tuning,
-                        a.ridge.value_or(default_ridge(a.tuning)), r.notes);
+                        a.ridge.value_or(default_ridge(a.tuning)), r.notes,
+                        cuts ? cuts->weights() : std::vector<std::vector<float>>());
         });
     });
     r.macs_dense = costs.of(original);

@@ -218,12 +218,18 @@ mask_gradients found_gradients(network& n, const batch& b, const matrix& directi
             REQUIRE(embeddings.rows() == b.sequences());
             gradient = directions;
         },
-        [&](std::size_t l, unit_kind kind, const matrix& x, const matrix& dy) {
+        [&](const network::sublayer_gradients& at) {
+            const matrix &x = at.inputs, &dy = at.at_inputs;
             REQUIRE(x.rows() == b.tokens());
             REQUIRE(dy.rows() == b.tokens());
             REQUIRE(x.cols() == dy.cols());
-            const Index unit = kind == unit_kind::head ? m.config.head_size : 1;
-            reference_matrix& sums = (kind == unit_kind::head ? g.heads : g.filters)[l];
+            const bool is_head = at.kind == unit_kind::head;
+            const layer& of = n.model().layers[at.layer];
+            const dense& reads = is_head ? of.attention_output : of.output;
+            REQUIRE(at.at_outputs.rows() == b.tokens());
+            CHECK((at.at_outputs * reads.weight - dy).norm() <= 1e-5f * (dy.norm() + 1));
+            const Index unit = is_head ? m.config.head_size : 1;
+            reference_matrix& sums = (is_head ? g.heads : g.filters)[at.layer];
             sums = reference_matrix::Zero(b.sequences(), x.cols() / unit);
             for (std::size_t s = 0; s + 1 < b.offsets.size(); ++s)
                 for (Index t = b.offsets[s]; t < b.offsets[s + 1]; ++t)
@@ -635,8 +641,7 @@ TEST_CASE("an empty batch is fine") {
     CHECK(x.rows() == 0);
     std::size_t visits = 0;
     n.backward(
-        none, [](const matrix&, matrix&) {},
-        [&](std::size_t, unit_kind, const matrix&, const matrix&) { ++visits; });
+        none, [](const matrix&, matrix&) {}, [&](const network::sublayer_gradients&) { ++visits; });
     CHECK(visits == 6);
 }
 

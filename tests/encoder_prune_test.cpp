@@ -55,7 +55,7 @@ TEST_CASE("a pruned model says what the dense one says under masks") {
                     random_calibration(m, random, source == fisher_source::labels);
                 const macs costs(m.config, data.sequences);
                 const criterion c(net, data, source, how == tuning::reconstruct, 1);
-                kept_units kept = search(m, c, costs, share);
+                kept_units kept = search(m, c.losses(), costs, share);
                 if (source != fisher_source::magnitude) rearrange(c, kept);
                 std::vector<std::string> notes;
                 const model small = tune(net, kept, data.sequences, how, 1e-2, notes);
@@ -79,7 +79,7 @@ TEST_CASE("what prunes heads and filters keeps the classifier and the tokens to 
     add_exits(m);
     network net(m);
     const calibration data = random_calibration(m, random, false);
-    const auto kept = search(m, criterion(net, data, fisher_source::magnitude, false, 1),
+    const auto kept = search(m, criterion(net, data, fisher_source::magnitude, false, 1).losses(),
                              macs(m.config, data.sequences), 0.5);
     std::vector<std::string> notes;
     for (const tuning how : {tuning::none, tuning::scale, tuning::reconstruct}) {
@@ -97,6 +97,46 @@ TEST_CASE("what prunes heads and filters keeps the classifier and the tokens to 
     }
 }
 
+TEST_CASE("the surgeon's curves are of all units, and what it keeps fits the budget") {
+    random_source random;
+    CAPTURE(random);
+    const model m = load_model(fixtures::path("tiny_bert"));
+    network net(m);
+    for (const fisher_source source :
+         {fisher_source::free, fisher_source::labels, fisher_source::none}) {
+        CAPTURE(static_cast<int>(source));
+        calibration data = random_calibration(m, random, source == fisher_source::labels);
+        data.recut = {data.sequences.front()};
+        const surgeon s(net, data, source, 1);
+        REQUIRE(s.losses().size() == 2 * m.layers.size());
+        for (std::size_t l = 0; l < m.layers.size(); ++l) {
+            CHECK(s.losses()[2 * l].units() == m.layers[l].heads(m.config.head_size));
+            CHECK(s.losses()[2 * l + 1].units() == m.layers[l].filters());
+            CHECK(s.losses()[2 * l].loss.back() > 0);
+        }
+        std::size_t tokens = 0;
+        for (const sequence& text : gradient_sequences(data)) tokens += text.size();
+        for (const std::vector<float>& of_tokens : s.weights()) {
+            REQUIRE(of_tokens.size() == tokens);
+            double sum = 0;
+            for (const float w : of_tokens) {
+                REQUIRE(w >= 0.05f);
+                sum += static_cast<double>(w);
+            }
+            CHECK_THAT(sum / static_cast<double>(tokens), WithinRel(1, 1e-4));
+        }
+        CHECK(s.weights().empty() == (source == fisher_source::none));
+        const macs costs(m.config, data.sequences);
+        const kept_units kept = search(m, s.losses(), costs, 0.5);
+        std::vector<std::string> notes;
+        const model small =
+            tune(net, kept, data.all(), tuning::reconstruct, 1e-1, notes, s.weights());
+        CHECK(notes.empty());
+        CHECK(costs.of(small) <= 0.5 * costs.of(m));
+        CHECK(costs.of(small) > 0.45 * costs.of(m));
+    }
+}
+
 TEST_CASE("reconstruction brings the pruned model closer to the dense one") {
     random_source random;
     CAPTURE(random);
@@ -104,7 +144,7 @@ TEST_CASE("reconstruction brings the pruned model closer to the dense one") {
     network net(m);
     const calibration data = random_calibration(m, random, false);
     const criterion c(net, data, fisher_source::free, true, 1);
-    const auto kept = search(m, c, macs(m.config, data.sequences), 0.5);
+    const auto kept = search(m, c.losses(), macs(m.config, data.sequences), 0.5);
     std::vector<std::string> notes;
     const auto cosine = [&](tuning how) {
         network pruned(tune(net, kept, data.sequences, how, 1e-2, notes));
@@ -119,13 +159,21 @@ TEST_CASE("pruning does not depend on the number of threads") {
     CAPTURE(random);
     const model m = load_model(fixtures::path("tiny_bert"));
     const calibration data = random_calibration(m, random, false);
+    const bool surgical = GENERATE(true, false);
+    CAPTURE(surgical);
     const auto weights = [&](int threads) {
         omp_set_num_threads(threads);
         network net(m);
-        const criterion c(net, data, fisher_source::free, true, 1);
         std::vector<std::string> notes;
-        return tune(net, search(m, c, macs(m.config, data.sequences), 0.5), data.sequences,
-                    tuning::reconstruct, 1e-2, notes);
+        const macs costs(m.config, data.sequences);
+        if (surgical) {
+            const surgeon s(net, data, fisher_source::free, 1);
+            return tune(net, search(m, s.losses(), costs, 0.5), data.sequences, tuning::reconstruct,
+                        1e-2, notes, s.weights());
+        }
+        const criterion c(net, data, fisher_source::free, true, 1);
+        return tune(net, search(m, c.losses(), costs, 0.5), data.sequences, tuning::reconstruct,
+                    1e-2, notes);
     };
     const int before = omp_get_max_threads();
     const model one = weights(1);
@@ -157,9 +205,10 @@ TEST_CASE("correlations of known values, ties included") {
 TEST_CASE("prune_encoder writes a smaller model that loads again, and a report") {
     programs::sandbox p(PARE_PRUNE_ENCODER);
     for (const std::string how :
-         {"--calibrate text", "--calibrate text --tune scale --rearrange",
+         {"--calibrate text", "--calibrate text --tune scale --criterion fisher --rearrange",
           "--calibrate text --fisher none", "--calibrate text --threads 1 --tune none --samples 7",
-          "--calibrate pairs --fisher labels"}) {
+          "--calibrate pairs --fisher labels",
+          "--calibrate pairs --fisher labels --criterion fisher"}) {
         CAPTURE(how);
         const int status =
             p.run("--model model --evaluate pairs --macs 0.5 --out small --json r.json " + how);
@@ -235,6 +284,7 @@ TEST_CASE("prune_encoder: bad input gives one sentence, status 2 and no output")
         fails(good + "--samples 0", "--samples");
         fails(good + "--ridge -1", "--ridge");
         fails(good + "--tune all", "--tune");
+        fails(good + "--rearrange", "--rearrange goes with --criterion fisher");
         fails("--model model --calibrate text --out no/such/small", "no/such");
         fails("--model model --calibrate text --out small --json no/such/r.json", "no/such");
         fails("--model nothing --calibrate text --out small", "nothing");

@@ -322,7 +322,7 @@ void network::state::backward(const batch& b, const loss_gradient& loss, const v
             activate(model.config.activation, rows * n, before + first * n, row(active, first));
             if (learn) norm(y.attention_norm, rows, attention_sum + first * d, row(middle, first));
         });
-        if (visit) (*visit)(l, unit_kind::filter, active, active_gradient);
+        if (visit) (*visit)({l, unit_kind::filter, active, active_gradient, {residual, tokens, d}});
         if (learn) {
             of_output.add_to(to->output_norm);
             add_weight_gradient(tokens, residual, d, active.data(), to->output.weight,
@@ -338,7 +338,8 @@ void network::state::backward(const batch& b, const loss_gradient& loss, const v
                                   g);
             transposed[l].attention_output.assign(g, rows, row(context_gradient, first));
         });
-        if (visit) (*visit)(l, unit_kind::head, r.context, context_gradient);
+        if (visit)
+            (*visit)({l, unit_kind::head, r.context, context_gradient, {residual, tokens, d}});
         if (l == 0 && !learn) return; // nothing below is masked
         if (learn) {
             of_attention.add_to(to->attention_norm);

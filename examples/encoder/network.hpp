@@ -135,11 +135,17 @@ class network {
     /// Changes weights, shapes kept, and packs them.
     void update(const std::function<void(encoder::model&)>& change);
 
-    /// Called for each layer, last first, filters before heads: `activation` [tokens x columns] is
-    /// what a mask of ones multiplies, `gradient` the loss's gradient at the product. Both are the
-    /// network's.
-    using visitor = std::function<void(std::size_t layer, unit_kind kind, const matrix& activation,
-                                       const matrix& gradient)>;
+    /// What a backward pass shows of a matrix y = W x + b that reads units, y being added to the
+    /// residual stream: x [tokens x columns], which a mask of ones multiplies, and the loss's
+    /// gradients at it and at y [tokens x hidden]. All are the network's.
+    struct sublayer_gradients {
+        std::size_t layer;
+        unit_kind kind;
+        const matrix &inputs, &at_inputs;
+        Eigen::Map<const matrix> at_outputs;
+    };
+    /// Called for each layer, last first, filters before heads.
+    using visitor = std::function<void(const sublayer_gradients&)>;
 
     /// Given what forward() gives, writes the gradient of the sum of the sequences' losses with
     /// respect to it (same shape).
@@ -147,7 +153,7 @@ class network {
 
     /// One forward and one backward pass of all tokens. Sequences do not interact, so the
     /// per-sequence gradients of a mask are sums over the sequence's rows:
-    /// pare::mask_gradients(activation, gradient, offsets, unit).
+    /// pare::mask_gradients(inputs, at_inputs, offsets, unit).
     void backward(const batch& b, const loss_gradient& loss, const visitor& visit);
 
     /// One forward and one backward pass for the gradients of all weights and of the thresholds of

@@ -3,6 +3,7 @@
 #include "progress.hpp"
 
 #include <pare/cost.hpp>
+#include <pare/eliminate.hpp>
 #include <pare/fisher.hpp>
 #include <pare/policy/simd.hpp>
 #include <pare/rearrange.hpp>
@@ -21,43 +22,18 @@
 namespace encoder {
 namespace {
 
-constexpr std::int64_t backward_tokens =
-    2048; // a batch; the backward pass keeps all layers' activations
-
-std::int64_t count_tokens(const std::vector<sequence>& sequences) {
-    std::int64_t n = 0;
-    for (const sequence& s : sequences) n += static_cast<std::int64_t>(s.size());
-    return n;
+/// f(layer, kind), front to back: the order of whatever there is one a sublayer of.
+template <class F>
+void for_sublayers(const model& m, const F& f) {
+    for (std::size_t l = 0; l < m.layers.size(); ++l)
+        for (const unit_kind kind : {unit_kind::head, unit_kind::filter}) f(l, kind);
 }
-
-// Gradient of r . e, r standard normal, drawn by sample so that batches do not matter.
-void draw_projection(std::uint64_t seed, std::int64_t sample, Eigen::Ref<Eigen::RowVectorXf> out) {
-    std::seed_seq mixed{seed, static_cast<std::uint64_t>(sample)};
-    std::mt19937_64 random(mixed);
-    std::normal_distribution<float> normal;
-    for (float& x : out) x = normal(random);
+std::size_t place(std::size_t l, unit_kind kind) {
+    return 2 * l + (kind == unit_kind::head ? 0 : 1);
 }
-
-const dense& reader(const layer& l, unit_kind kind) {
-    return kind == unit_kind::head ? l.attention_output : l.output;
-}
-dense& reader(layer& l, unit_kind kind) {
-    return kind == unit_kind::head ? l.attention_output : l.output;
-}
-
-// Takes the residual stream x through one sublayer, and says what its matrix read and what it
-// summed up to before the normalisation.
-void advance(network& net, std::size_t l, unit_kind kind, const batch& b, matrix& x, matrix& inputs,
-             matrix& sum) {
-    if (kind == unit_kind::head) {
-        net.attention(l, x, b, inputs);
-        net.attention_residual(l, inputs, x, sum);
-        net.attention_norm(l, sum, x);
-    } else {
-        net.activation(l, x, inputs);
-        net.output_residual(l, inputs, x, sum);
-        net.output_norm(l, sum, x);
-    }
+/// Inputs of one unit.
+Eigen::Index unit_of(const model& m, unit_kind kind) {
+    return kind == unit_kind::head ? m.config.head_size : 1;
 }
 
 // Sums the columns and rows of a square matrix in blocks of `unit`.
@@ -71,75 +47,23 @@ criterion::block_matrix sum_blocks(const criterion::block_matrix& m, Eigen::Inde
     return sums;
 }
 
-// `count` of n indices, in ascending order.
-std::vector<std::size_t> choose(std::size_t n, std::size_t count, std::uint64_t seed) {
-    std::vector<std::size_t> all(n), some;
-    std::iota(all.begin(), all.end(), std::size_t{0});
-    std::mt19937_64 random(seed);
-    std::sample(all.begin(), all.end(), std::back_inserter(some), count, random);
-    return some;
+double mean_of(const std::vector<float>& numbers) {
+    double sum = 0;
+    for (const float x : numbers) sum += static_cast<double>(x);
+    return sum / static_cast<double>(std::max<std::size_t>(1, numbers.size()));
 }
 
-// The texts of about `share` of the sequences, one after another, cut into pieces of 4 to
-// max_tokens tokens between the special ones at the ends. Lengths are drawn with density 1 / n^2,
-// so that each octave of lengths gets as many tokens.
-std::vector<sequence> recut_text(const std::vector<sequence>& from, double share,
-                                 std::size_t max_tokens, std::uint64_t seed) {
-    std::mt19937_64 random(seed);
-    std::uniform_real_distribution<double> uniform;
-    sequence text;
-    for (const sequence& s : from)
-        if (uniform(random) < share && s.size() > 2)
-            text.insert(text.end(), s.begin() + 1, s.end() - 1);
-    const double longest = std::max(static_cast<double>(max_tokens) - 2, 1.0);
-    const double shortest = std::min(4.0, longest);
-    std::vector<sequence> pieces;
-    for (auto at = text.begin(); at != text.end();) {
-        const double u = uniform(random);
-        const double length = 1 / ((1 - u) / shortest + u / longest);
-        const auto n = std::min<std::ptrdiff_t>(std::lround(length), text.end() - at);
-        sequence piece{from.front().front()};
-        piece.insert(piece.end(), at, at + n);
-        piece.push_back(from.front().back());
-        pieces.push_back(std::move(piece));
-        at += n;
-    }
-    return pieces;
+/// Of the last `count` tokens: as much as their squared gradients weigh, and a little for all.
+std::vector<float> weights_from(const std::vector<float>& squares, Eigen::Index count,
+                                double typical) {
+    constexpr float for_all = 0.05f;
+    const auto scale = static_cast<float>(1 / std::max(typical, 1e-30));
+    std::vector<float> weights(squares.end() - count, squares.end());
+    for (float& w : weights) w = (1 - for_all) * scale * w + for_all;
+    return weights;
 }
 
 } // namespace
-
-std::vector<sequence> calibration::all() const {
-    std::vector<sequence> both = sequences;
-    both.insert(both.end(), recut.begin(), recut.end());
-    return both;
-}
-
-calibration read_calibration(const std::filesystem::path& file, bool labelled, std::size_t samples,
-                             std::uint64_t seed, const tokenizer& words, std::size_t max_tokens) {
-    calibration data;
-    std::vector<std::string> texts;
-    if (labelled) {
-        const std::vector<scored_pair> pairs = read_pairs(file);
-        const auto [least, most] = std::minmax_element(
-            pairs.begin(), pairs.end(),
-            [](const scored_pair& x, const scored_pair& y) { return x.score < y.score; });
-        const double low = std::min(0.0, least->score), high = most->score;
-        if (!(least->score < high)) throw file_error(file.string() + ": all scores are the same");
-        for (const std::size_t i : choose(pairs.size(), samples, seed)) {
-            texts.push_back(pairs[i].first);
-            texts.push_back(pairs[i].second);
-            data.labels.push_back((pairs[i].score - low) / (high - low));
-        }
-    } else {
-        const std::vector<std::string> documents = read_documents(file);
-        for (const std::size_t i : choose(documents.size(), samples, seed))
-            texts.push_back(documents[i]);
-    }
-    data.sequences = tokenize(words, texts, max_tokens);
-    data.recut = recut_text(data.sequences, 0.25, max_tokens, seed);
-    return data;
-}
 
 criterion::criterion(network& net, const calibration& data, fisher_source source,
                      bool bias_refitted, std::uint64_t seed) {
@@ -151,8 +75,12 @@ criterion::criterion(network& net, const calibration& data, fisher_source source
         from_gradients(net, data, bias_refitted, seed);
 }
 
-pare::loss_curve criterion::losses(std::size_t layer, unit_kind kind) const {
-    return pare::sorted_losses(of(kind).diagonal[layer]);
+std::vector<pare::loss_curve> criterion::losses() const {
+    std::vector<pare::loss_curve> curves;
+    for (std::size_t l = 0; l < heads_.diagonal.size(); ++l)
+        for (const unit_kind kind : {unit_kind::head, unit_kind::filter})
+            curves.push_back(pare::sorted_losses(of(kind).diagonal[l]));
+    return curves;
 }
 
 criterion::block_matrix criterion::block(std::size_t layer, unit_kind kind) const {
@@ -166,84 +94,50 @@ criterion::block_matrix criterion::block(std::size_t layer, unit_kind kind) cons
            static_cast<double>(std::max<pare::index_t>(1, fisher.samples()));
 }
 
-// A sample is a sequence, or a pair of sequences that share a label.
 void criterion::from_gradients(network& net, const calibration& data, bool bias_refitted,
                                std::uint64_t seed) {
     const model& m = net.model();
-    const std::int64_t per_sample = data.labels.empty() ? 1 : 2;
-    const std::vector<sequence> sequences = data.labels.empty() ? data.all() : data.sequences;
-    const auto samples = static_cast<Eigen::Index>(sequences.size()) / per_sample;
+    const std::size_t per_sample = data.labels.empty() ? 1 : 2;
+    const auto samples = static_cast<Eigen::Index>(gradient_sequences(data).size() / per_sample);
     for (const layer& l : m.layers) {
         heads_.gradients.emplace_back(samples, l.heads(m.config.head_size));
         filters_.gradients.emplace_back(samples, l.filters());
     }
-    const auto unit = [&](unit_kind kind) {
-        return kind == unit_kind::head ? m.config.head_size : Eigen::Index{1};
-    };
-    // For the means: sums over each sample's gradients, and over all activations, a sublayer.
-    const auto sublayer = [](std::size_t l, unit_kind kind) {
-        return 2 * l + (kind == unit_kind::head ? 0 : 1);
-    };
+    // For the means: sums over each sample's gradients, and over all inputs, a sublayer.
     std::vector<matrix> gradient_sums;
-    std::vector<Eigen::RowVectorXd> activation_sums;
-    if (bias_refitted)
-        for (const layer& l : m.layers)
-            for (const unit_kind kind : {unit_kind::head, unit_kind::filter}) {
-                const Eigen::Index columns = reader(l, kind).weight.cols();
-                gradient_sums.emplace_back(samples, columns);
-                activation_sums.push_back(Eigen::RowVectorXd::Zero(columns));
-            }
-    progress bar("mask gradients", count_tokens(sequences));
-    std::int64_t first = 0; // sample of the batch
+    std::vector<Eigen::RowVectorXd> input_sums;
     std::int64_t tokens = 0;
-    for (std::size_t next = 0; next < sequences.size();) {
-        batch b;
-        while (next < sequences.size() && b.tokens() < backward_tokens)
-            for (std::int64_t i = 0; i < per_sample; ++i) b.append(sequences[next++]);
-        const Eigen::Index count = b.sequences() / per_sample;
-        std::vector<std::int64_t> offsets;
-        for (std::int64_t s = 0; s <= b.sequences(); s += per_sample)
-            offsets.push_back(b.offsets[static_cast<std::size_t>(s)]);
-
-        const auto loss = [&](const matrix& e, matrix& gradient) {
-            if (per_sample == 1) {
-                for (Eigen::Index s = 0; s < e.rows(); ++s)
-                    draw_projection(seed, first + s, gradient.row(s));
-                return;
-            }
-            for (Eigen::Index p = 0; p < count; ++p) { // (cos - label)^2 of embeddings of length 1
-                const float error =
-                    e.row(2 * p).dot(e.row(2 * p + 1)) -
-                    static_cast<float>(data.labels[static_cast<std::size_t>(first + p)]);
-                gradient.row(2 * p) = 2 * error * e.row(2 * p + 1);
-                gradient.row(2 * p + 1) = 2 * error * e.row(2 * p);
-            }
-        };
-        net.backward(b, loss,
-                     [&](std::size_t l, unit_kind kind, const matrix& a, const matrix& da) {
-                         const std::size_t at = sublayer(l, kind);
-                         pare::mask_gradients(pare::simd, a, da, offsets, unit(kind),
-                                              of(kind).gradients[l].middleRows(first, count));
-                         if (!bias_refitted) return;
-                         pare::sample_sums(pare::simd, da, offsets,
-                                           gradient_sums[at].middleRows(first, count));
-                         Eigen::RowVectorXd sum(a.cols());
-                         pare::sample_sums(pare::simd, a, std::array{std::int64_t{0}, b.tokens()},
-                                           pare::view(sum.data(), 1, a.cols()));
-                         activation_sums[at] += sum;
-                     });
-        first += count;
-        tokens += b.tokens();
-        bar.advance(b.tokens());
-    }
     if (bias_refitted)
-        for (std::size_t l = 0; l < m.layers.size(); ++l)
-            for (const unit_kind kind : {unit_kind::head, unit_kind::filter}) {
-                const std::size_t at = sublayer(l, kind);
-                const Eigen::RowVectorXd mean = activation_sums[at] / static_cast<double>(tokens);
-                pare::centre_mask_gradients(gradient_sums[at], mean, unit(kind),
-                                            of(kind).gradients[l]);
-            }
+        for_sublayers(m, [&](std::size_t l, unit_kind kind) {
+            const Eigen::Index columns = reader(m.layers[l], kind).weight.cols();
+            gradient_sums.emplace_back(samples, columns);
+            input_sums.push_back(Eigen::RowVectorXd::Zero(columns));
+        });
+    backward_over(
+        net, data, seed, [&](const gradient_batch& b, const network::sublayer_gradients& found) {
+            const auto rows = [&](matrix& all) {
+                return all.middleRows(b.first_sample, b.samples);
+            };
+            pare::mask_gradients(pare::simd, found.inputs, found.at_inputs, b.offsets,
+                                 unit_of(m, found.kind),
+                                 rows(of(found.kind).gradients[found.layer]));
+            if (!bias_refitted) return;
+            const std::size_t at = place(found.layer, found.kind);
+            pare::sample_sums(pare::simd, found.at_inputs, b.offsets, rows(gradient_sums[at]));
+            Eigen::RowVectorXd sum(found.inputs.cols());
+            pare::sample_sums(pare::simd, found.inputs,
+                              std::array{std::int64_t{0}, b.offsets.back()},
+                              pare::view(sum.data(), 1, sum.cols()));
+            input_sums[at] += sum;
+            tokens = b.first_token + b.offsets.back();
+        });
+    if (bias_refitted)
+        for_sublayers(m, [&](std::size_t l, unit_kind kind) {
+            const Eigen::RowVectorXd mean =
+                input_sums[place(l, kind)] / static_cast<double>(tokens);
+            pare::centre_mask_gradients(gradient_sums[place(l, kind)], mean, unit_of(m, kind),
+                                        of(kind).gradients[l]);
+        });
     for (units* u : {&heads_, &filters_})
         for (const matrix& g : u->gradients) {
             pare::fisher<> fisher(g.cols());
@@ -320,23 +214,76 @@ double macs::of(const model& m) const {
     return sum;
 }
 
-kept_units search(const model& m, const criterion& c, const macs& costs, double share) {
+surgeon::surgeon(network& net, const calibration& data, fisher_source source, std::uint64_t seed) {
+    const model& m = net.model();
+    std::vector<pare::least_squares> inputs;
+    std::vector<pare::gram<double>> metrics;
+    for_sublayers(m, [&](std::size_t l, unit_kind kind) {
+        inputs.emplace_back(reader(m.layers[l], kind).weight.cols(), 0);
+        metrics.emplace_back(m.config.hidden);
+    });
+    if (source == fisher_source::none) {
+        std::vector<batch> batches = make_batches(data.all(), forward_tokens, any_number);
+        progress bar("unit inputs", static_cast<std::int64_t>(batches.size()));
+        matrix x, read, sum;
+        for (const batch& b : batches) {
+            net.embed(b, x);
+            for_sublayers(m, [&](std::size_t l, unit_kind kind) {
+                advance(net, l, kind, b, x, read, sum);
+                inputs[place(l, kind)].add(pare::simd, read, matrix(read.rows(), 0));
+            });
+            bar.advance();
+        }
+    } else {
+        std::vector<std::vector<float>> squares(inputs.size());
+        std::vector<double> typical(inputs.size(), 0.0);
+        backward_over(net, data, seed,
+                      [&](const gradient_batch&, const network::sublayer_gradients& found) {
+                          const std::size_t at = place(found.layer, found.kind);
+                          const vector of_batch = found.at_outputs.rowwise().squaredNorm();
+                          squares[at].insert(squares[at].end(), of_batch.begin(), of_batch.end());
+                          if (!(typical[at] > 0))
+                              typical[at] = static_cast<double>(of_batch.mean());
+                          metrics[at].add(pare::simd, found.at_outputs);
+                          inputs[at].add(pare::simd, found.inputs, matrix(of_batch.size(), 0),
+                                         weights_from(squares[at], of_batch.size(), typical[at]));
+                      });
+        for (const std::vector<float>& all : squares)
+            weights_.push_back(
+                weights_from(all, static_cast<Eigen::Index>(all.size()), mean_of(all)));
+    }
+    progress bar("elimination", static_cast<std::int64_t>(inputs.size()));
+    for_sublayers(m, [&](std::size_t l, unit_kind kind) {
+        pare::gram<double>& metric = metrics[place(l, kind)];
+        using square = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+        const pare::view<const double, 2> sums = metric.lower();
+        square mean; // the identity without gradients
+        if (metric.rows() > 0)
+            mean = Eigen::Map<const square>(sums.data_handle(), sums.extent(0), sums.extent(1)) /
+                   static_cast<double>(metric.rows());
+        constexpr double ridge = 1e-2;
+        losses_.push_back(pare::eliminate(pare::simd, inputs[place(l, kind)].covariance(), mean,
+                                          reader(m.layers[l], kind).weight, unit_of(m, kind),
+                                          ridge));
+        bar.advance();
+    });
+}
+
+kept_units search(const model& m, const std::vector<pare::loss_curve>& losses, const macs& costs,
+                  double share) {
     const bool divisible = std::all_of(m.layers.begin(), m.layers.end(), [](const layer& l) {
         return l.filters() % filter_multiple == 0;
     });
     const pare::index_t multiple = divisible ? filter_multiple : 1;
-    std::vector<pare::loss_curve> curves; // heads of all layers, then filters
     std::vector<pare::prunable> sublayers;
-    for (const unit_kind kind : {unit_kind::head, unit_kind::filter})
-        for (std::size_t l = 0; l < m.layers.size(); ++l) {
-            curves.push_back(c.losses(l, kind));
-            const bool heads = kind == unit_kind::head;
-            sublayers.push_back(
-                {curves.back().loss,
-                 pare::cost_table::linear(curves.back().units(),
-                                          heads ? costs.per_head : costs.per_filter),
-                 heads ? 1 : multiple, 0});
-        }
+    for_sublayers(m, [&](std::size_t l, unit_kind kind) {
+        const pare::loss_curve& curve = losses[place(l, kind)];
+        const bool heads = kind == unit_kind::head;
+        sublayers.push_back(
+            {curve.loss,
+             pare::cost_table::linear(curve.units(), heads ? costs.per_head : costs.per_filter),
+             heads ? 1 : multiple, 0});
+    });
     const double budget = share * costs.of(m);
     const pare::width_choice found = pare::width_search(sublayers, budget).best(budget);
     if (found.cost == 0)
@@ -348,8 +295,10 @@ kept_units search(const model& m, const criterion& c, const macs& costs, double 
                 std::min(costs.per_head, costs.per_filter * static_cast<double>(multiple)) /
                 costs.of(m)));
     kept_units kept;
-    for (std::size_t i = 0; i < curves.size(); ++i)
-        (i < m.layers.size() ? kept.heads : kept.filters).push_back(curves[i].mask(found.kept[i]));
+    for_sublayers(m, [&](std::size_t l, unit_kind kind) {
+        (kind == unit_kind::head ? kept.heads : kept.filters)
+            .push_back(losses[place(l, kind)].mask(found.kept[place(l, kind)]));
+    });
     return kept;
 }
 
@@ -399,7 +348,8 @@ model shrink(const model& m, const kept_units& kept) {
 }
 
 model tune(network& dense_net, const kept_units& kept, const std::vector<sequence>& sequences,
-           tuning how, double ridge, std::vector<std::string>& notes) {
+           tuning how, double ridge, std::vector<std::string>& notes,
+           const std::vector<std::vector<float>>& weights) {
     model small = shrink(dense_net.model(), kept);
     if (how == tuning::none) return small;
     network pruned(std::move(small));
@@ -420,11 +370,21 @@ model tune(network& dense_net, const kept_units& kept, const std::vector<sequenc
             };
             dense refit = reader(pruned.model().layers[l], kind);
             pare::least_squares statistics(refit.weight.cols(), refit.weight.rows());
+            std::size_t seen = 0; // tokens
+            // Tokens without a weight, as those recut from labelled pairs are, count as one.
+            const auto weights_of = [&](const batch& b) {
+                std::vector<float> some(b.ids.size(), 1.f);
+                for (std::size_t t = 0; !weights.empty() && t < some.size(); ++t)
+                    if (seen + t < weights[place(l, kind)].size())
+                        some[t] = weights[place(l, kind)][seen + t];
+                seen += some.size();
+                return some;
+            };
             for (std::size_t b = 0; b < batches.size(); ++b) {
                 advance(dense_net, l, kind, batches[b], dense_streams[b], inputs, sum);
                 sum -= streams[b];
                 read_inputs(pruned, streams[b], batches[b]);
-                statistics.add(pare::simd, inputs, sum);
+                statistics.add(pare::simd, inputs, sum, weights_of(batches[b]));
                 bar.advance();
             }
             pare::tune_result result;

@@ -1,7 +1,7 @@
 // Pruning heads and filters of an encoder with the components of pare, stage by stage.
 #pragma once
 
-#include "text.hpp"
+#include "calibration.hpp"
 
 #include <pare/loss_curve.hpp>
 
@@ -19,27 +19,6 @@ enum class fisher_source {
     magnitude ///< squared weights; no text at all (a baseline)
 };
 
-/// What the model is pruned with.
-struct calibration {
-    std::vector<sequence> sequences;
-    /// With labels, sequences 2 p and 2 p + 1 are a pair whose cosine should be labels[p]; else
-    /// empty.
-    std::vector<double> labels;
-    /// Parts of the same texts at other lengths, so that the pruned model keeps what it can do with
-    /// lengths that the texts do not have.
-    std::vector<sequence> recut;
-
-    /// The sequences, and behind them those recut.
-    std::vector<sequence> all() const;
-};
-
-/// At most `samples` documents of a text file, a document a line, or, if `labelled`, pairs of a
-/// file of score, text, text; chosen by the seed. Scores become cosines: 0 (or the lowest, if
-/// below) -> 0, the highest -> 1. A quarter of the sequences, drawn at random, is also recut.
-/// Throws file_error.
-calibration read_calibration(const std::filesystem::path& file, bool labelled, std::size_t samples,
-                             std::uint64_t seed, const tokenizer& words, std::size_t max_tokens);
-
 /// The importance of every unit, and of pairs of units within a layer.
 class criterion {
   public:
@@ -52,8 +31,9 @@ class criterion {
     criterion(network& net, const calibration& data, fisher_source source, bool bias_refitted,
               std::uint64_t seed);
 
-    /// What a layer loses as its units are removed, the least important first.
-    pare::loss_curve losses(std::size_t layer, unit_kind kind) const;
+    /// What sublayers lose as their units are removed, the least important first; heads and
+    /// filters of the first layer, then of the next ones.
+    std::vector<pare::loss_curve> losses() const;
     /// The layer's block for pare::rearrange, [units x units]; empty for magnitude.
     block_matrix block(std::size_t layer, unit_kind kind) const;
 
@@ -71,6 +51,25 @@ class criterion {
     units heads_, filters_;
     units& of(unit_kind kind) { return kind == unit_kind::head ? heads_ : filters_; }
     const units& of(unit_kind kind) const { return kind == unit_kind::head ? heads_ : filters_; }
+};
+
+/// What sublayers lose as units are removed and the rest makes up for them, by least squares in the
+/// metric of the gradients at the sublayers' outputs.
+class surgeon {
+  public:
+    /// One backward pass over the calibration data (free, labels), or one forward pass (none: the
+    /// metric is the identity). Not magnitude.
+    surgeon(network& net, const calibration& data, fisher_source source, std::uint64_t seed);
+
+    /// In the order of criterion::losses().
+    const std::vector<pare::loss_curve>& losses() const { return losses_; }
+    /// What tokens weigh in each sublayer, in the order of the sequences: 0.95 times the square of
+    /// the gradient at its output over the mean of that, and 0.05. Empty without gradients.
+    const std::vector<std::vector<float>>& weights() const { return weights_; }
+
+  private:
+    std::vector<pare::loss_curve> losses_;
+    std::vector<std::vector<float>> weights_;
 };
 
 /// Multiply-adds of the layers' heads and filters, per sequence, over the lengths of `sequences`.
@@ -91,7 +90,9 @@ struct kept_units {
 
 /// What to keep with at most `share` of the dense model's multiply-adds, so that the least is lost.
 /// Throws std::invalid_argument if the budget does not even keep one unit.
-kept_units search(const model& m, const criterion& c, const macs& costs, double share);
+/// `losses` of sublayers as by the criterion or the surgeon.
+kept_units search(const model& m, const std::vector<pare::loss_curve>& losses, const macs& costs,
+                  double share);
 
 /// Exchanges units within layers against the criterion's blocks; returns how many were exchanged.
 std::int64_t rearrange(const criterion& c, kept_units& kept);
@@ -110,8 +111,10 @@ model shrink(const model& m, const kept_units& kept);
 /// The model without its pruned units, and with the matrices that read the kept ones refitted,
 /// sublayer by sublayer, so that the pruned network's residual stream follows the dense one's.
 /// `notes` gets a sentence for each sublayer that could not be tuned and was left as it is.
+/// `weights`: of tokens, as surgeon::weights(), or empty.
 model tune(network& dense, const kept_units& kept, const std::vector<sequence>& sequences,
-           tuning how, double ridge, std::vector<std::string>& notes);
+           tuning how, double ridge, std::vector<std::string>& notes,
+           const std::vector<std::vector<float>>& weights = {});
 
 /// The pruned model's weights at the places they had in the dense one, for a run with masks.
 model expand(const model& dense, const model& pruned, const kept_units& kept);

@@ -207,16 +207,19 @@ bool invert(const Policy& policy, row_major& g) {
     return true;
 }
 
-/// F with F'F = C + a little.
-inline row_major square_root(row_major c) {
+/// F with F'F = C + as little of the identity as rounding in C asks for, up to 1e-4 of its mean
+/// diagonal.
+inline row_major square_root(const row_major& c) {
     const double mean_diagonal = c.size() > 0 ? c.diagonal().mean() : 0;
     if (mean_diagonal == 0) return row_major::Zero(c.rows(), c.cols());
-    c.diagonal().array() += 1e-10 * mean_diagonal;
-    const Eigen::LLT<row_major> factor(c);
-    if (factor.info() != Eigen::Success)
-        fail<value_error>("eliminate", "the metric [", c.rows(), " x ", c.cols(),
-                          "] is not positive semidefinite");
-    return factor.matrixU();
+    for (double share = 1e-10; share < 2e-4; share *= 100) {
+        row_major more = c;
+        more.diagonal().array() += share * mean_diagonal;
+        const Eigen::LLT<row_major> factor(more);
+        if (factor.info() == Eigen::Success) return factor.matrixU();
+    }
+    fail<value_error>("eliminate", "the metric [", c.rows(), " x ", c.cols(),
+                      "] is not positive semidefinite");
 }
 
 } // namespace detail
