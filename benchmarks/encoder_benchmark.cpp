@@ -70,7 +70,7 @@ void encode(benchmark::State& state) {
     const encoder::model pruned_model = encoder::shrink(m, half(m));
     encoder::network dense(m), pruned(pruned_model);
     encoder::matrix out;
-    const encoder::macs costs(
+    const encoder::unit_costs costs = encoder::unit_costs::multiply_adds(
         m.config,
         std::vector<encoder::sequence>(1, encoder::sequence(static_cast<std::size_t>(length))));
     const double flops = 2 * costs.of(m) * static_cast<double>(sequences);

@@ -67,7 +67,7 @@ void run(const std::string& model_folder, const std::string& text, const std::st
     for (int repeat = 0; repeat < repeats; ++repeat) {
         const auto seed = static_cast<std::uint64_t>(repeat) + 1;
         const calibration data = read_calibration(text, labels, samples, seed, words, max_tokens);
-        const macs costs(m.config, data.sequences);
+        const unit_costs costs = unit_costs::multiply_adds(m.config, data.sequences);
         std::map<std::pair<fisher_source, bool>, criterion> criteria;
         std::map<fisher_source, surgeon> surgeons;
         for (std::size_t i = 0; i < all.size(); ++i) {

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Fine-tunes a sentence encoder for tasks, learns for each which tokens it can drop, and prints tables in Markdown.
+"""Fine-tunes a sentence encoder for tasks, learns for each which tokens it can drop from what the tuned model gives, and
+prints tables in Markdown.
 
 python3 benchmarks/token_tasks.py --program learn_thresholds --model DIR --data DIR --work DIR [--only TASK,...] [--first]
 
@@ -16,11 +17,11 @@ import subprocess
 import sys
 
 # Epochs of fine-tuning; examples a step; shares of multiply-adds to reach, with baselines at the first. sst2 fine-tunes
-# on all of its text and learns thresholds on a part.
+# on all of its text and learns thresholds on a part. Embeddings, for stsb, are learned from sentences of other tasks too.
 TASKS = {
     "mrpc": {"kind": "classify", "tune": 3, "batch": 16, "targets": [0.5, 0.33, 0.66]},
     "bbc": {"kind": "classify", "tune": 1, "batch": 8, "targets": [0.33, 0.5, 0.66], "tokens": 512},
-    "stsb": {"kind": "similarity", "tune": 2, "batch": 16, "targets": [0.5, 0.33, 0.66]},
+    "stsb": {"kind": "similarity", "tune": 2, "batch": 16, "targets": [0.5, 0.33, 0.66], "sentences": ["stsb", "mrpc"]},
     "sst2": {"kind": "classify", "tune": 1, "batch": 32, "targets": [0.5, 0.33, 0.66], "examples": 16000},
 }
 BASELINES = "calibrated,hand-set,top-k,schedule"
@@ -48,6 +49,11 @@ def split(data, work):
         write(work / f"{task}_train.tsv", train)
         write(work / f"{task}_dev.tsv", dev)
         write(work / f"{task}_learn.tsv", train[: how.get("examples")])
+        if "sentences" in how:
+            text = {s for name in how["sentences"] for line in read(data / name / "train.tsv") for s in line.split("\t")[1:]}
+            text = sorted(text)
+            random.Random(1).shuffle(text)
+            write(work / f"{task}_sentences.txt", text)
         if task in SHIFTED:
             for lines, name in ((train, "learn"), (dev, "dev")):
                 by_length = sorted(lines, key=lambda line: len(line.split()))
@@ -61,14 +67,13 @@ class Runs:
     def __init__(self, arguments):
         self.arguments, self.work = arguments, arguments.work
 
-    def run(self, name, task, model, train, evaluate, *options):
+    def run(self, name, task, kind, model, train, evaluate, *options):
         """One run of the program; returns its report."""
         report = self.work / f"{name}.json"
         if not report.exists():
-            how = TASKS[task]
             print(f"{name} ...", file=sys.stderr, flush=True)
-            command = [self.arguments.program, "--model", model, "--task", how["kind"], "--batch", str(how["batch"]),
-                       "--train", self.work / f"{task}_{train}.tsv", "--evaluate", self.work / f"{task}_{evaluate}.tsv",
+            command = [self.arguments.program, "--model", model, "--task", kind, "--batch", str(TASKS[task]["batch"]),
+                       "--train", self.work / f"{task}_{train}", "--evaluate", self.work / f"{task}_{evaluate}.tsv",
                        "--out", self.work / name, "--json", report, *options]
             with open(self.work / f"{name}.txt", "w") as text:
                 subprocess.run(command, check=True, stdout=text)
@@ -85,12 +90,16 @@ class Runs:
                 settings["max_seq_length"] = TASKS[task]["tokens"]
                 (longer / "sentence_bert_config.json").write_text(json.dumps(settings))
             model = longer
-        self.run(f"{task}_tuned", task, model, "train", "dev", "--stage", "finetune", "--epochs", str(TASKS[task]["tune"]))
+        self.run(f"{task}_tuned", task, TASKS[task]["kind"], model, "train.tsv", "dev", "--stage", "finetune", "--epochs",
+                 str(TASKS[task]["tune"]))
         return self.work / f"{task}_tuned"
 
     def learn(self, name, task, train, evaluate, target, *options):
         """The report on thresholds of the fine-tuned model, after an epoch of soft masks and one of dropping."""
-        return self.run(name, task, self.tuned(task), train, evaluate, "--stage", "soft,hard", "--epochs", "1,1",
+        kind, file = TASKS[task]["kind"], f"{train}.tsv"
+        if "sentences" in TASKS[task]:
+            kind, file = "distill", "sentences.txt"
+        return self.run(name, task, kind, self.tuned(task), file, evaluate, "--stage", "soft,hard", "--epochs", "1,1",
                         "--target-macs", str(target), *options)
 
     def learned(self, task, target):

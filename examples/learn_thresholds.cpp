@@ -80,7 +80,8 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
     app.add_option("--rate", a.rates,
                    "learning rate of each stage but calibrate, by commas, or of all")
         ->delimiter(',')
-        ->default_str("1e-4 to finetune and with --labels, else 1e-3");
+        ->default_str(
+            "1e-4 to finetune and with --labels, else 2e-4 to classify, 1e-3 for embeddings");
     app.add_flag("--labels", a.labels,
                  "soft and hard learn from labels too, not from what the dense model gives");
     app.add_option("--target-macs", a.how.target,
@@ -158,9 +159,10 @@ void set_stages(arguments& a) {
             if (kind == stage_kind::finetune && from_text)
                 throw std::invalid_argument("--stage finetune needs labels; text has none");
             s.epochs = a.epochs.empty() ? 2 : a.epochs[i];
-            s.rate = !a.rates.empty()                           ? a.rates[i]
-                     : kind == stage_kind::finetune || a.labels ? 1e-4
-                                                                : 1e-3;
+            const double suits = kind == stage_kind::finetune || a.labels ? 1e-4
+                                 : a.task == task_kind::classify          ? 2e-4
+                                                                          : 1e-3;
+            s.rate = a.rates.empty() ? suits : a.rates[i];
             ++i;
         }
         a.how.stages.push_back(s);

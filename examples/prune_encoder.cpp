@@ -243,7 +243,7 @@ void run(const arguments& a) {
     // Tokens that the model drops are kept here: which ones leave depends on the heads there are.
     network dense(original);
     dense.set_token_pruning({});
-    const macs costs(original.config, data.sequences);
+    const unit_costs costs = unit_costs::multiply_adds(original.config, data.sequences);
     kept_units kept;
     const model small = timed("total", [&] {
         std::optional<criterion> importance;

@@ -53,7 +53,7 @@ TEST_CASE("a pruned model says what the dense one says under masks") {
                 CAPTURE(static_cast<int>(source), static_cast<int>(how), share);
                 const calibration data =
                     random_calibration(m, random, source == fisher_source::labels);
-                const macs costs(m.config, data.sequences);
+                const unit_costs costs = unit_costs::multiply_adds(m.config, data.sequences);
                 const criterion c(net, data, source, how == tuning::reconstruct, 1);
                 kept_units kept = search(m, c.losses(), costs, share);
                 if (source != fisher_source::magnitude) rearrange(c, kept);
@@ -80,7 +80,7 @@ TEST_CASE("what prunes heads and filters keeps the classifier and the tokens to 
     network net(m);
     const calibration data = random_calibration(m, random, false);
     const auto kept = search(m, criterion(net, data, fisher_source::magnitude, false, 1).losses(),
-                             macs(m.config, data.sequences), 0.5);
+                             unit_costs::multiply_adds(m.config, data.sequences), 0.5);
     std::vector<std::string> notes;
     for (const tuning how : {tuning::none, tuning::scale, tuning::reconstruct}) {
         const model small = tune(net, kept, data.sequences, how, 1e-2, notes);
@@ -126,7 +126,7 @@ TEST_CASE("the surgeon's curves are of all units, and what it keeps fits the bud
             CHECK_THAT(sum / static_cast<double>(tokens), WithinRel(1, 1e-4));
         }
         CHECK(s.weights().empty() == (source == fisher_source::none));
-        const macs costs(m.config, data.sequences);
+        const unit_costs costs = unit_costs::multiply_adds(m.config, data.sequences);
         const kept_units kept = search(m, s.losses(), costs, 0.5);
         std::vector<std::string> notes;
         const model small =
@@ -144,7 +144,8 @@ TEST_CASE("reconstruction brings the pruned model closer to the dense one") {
     network net(m);
     const calibration data = random_calibration(m, random, false);
     const criterion c(net, data, fisher_source::free, true, 1);
-    const auto kept = search(m, c.losses(), macs(m.config, data.sequences), 0.5);
+    const auto kept =
+        search(m, c.losses(), unit_costs::multiply_adds(m.config, data.sequences), 0.5);
     std::vector<std::string> notes;
     const auto cosine = [&](tuning how) {
         network pruned(tune(net, kept, data.sequences, how, 1e-2, notes));
@@ -165,7 +166,7 @@ TEST_CASE("pruning does not depend on the number of threads") {
         omp_set_num_threads(threads);
         network net(m);
         std::vector<std::string> notes;
-        const macs costs(m.config, data.sequences);
+        const unit_costs costs = unit_costs::multiply_adds(m.config, data.sequences);
         if (surgical) {
             const surgeon s(net, data, fisher_source::free, 1);
             return tune(net, search(m, s.losses(), costs, 0.5), data.sequences, tuning::reconstruct,

@@ -30,6 +30,9 @@ correlations correlate(const similarity_task& task, const matrix& embeddings);
 /// Mean over rows of the cosine between two sets of embeddings of length 1.
 double mean_cosine(const matrix& a, const matrix& b);
 
+/// What a forward pass takes.
+double seconds_of(network& net, const batch& b);
+
 /// Two models in turn on the same batches.
 struct speed {
     double tokens_per_second_dense, tokens_per_second_pruned; ///< medians over rounds and batches

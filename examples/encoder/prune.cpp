@@ -198,15 +198,19 @@ void criterion::from_weights(const model& m) {
     }
 }
 
-macs::macs(const config& shape, const std::vector<sequence>& sequences) {
+unit_costs unit_costs::multiply_adds(const config& shape, const std::vector<sequence>& sequences) {
     std::vector<std::size_t> lengths;
     for (const sequence& s : sequences) lengths.push_back(s.size());
     const pare::length_moments n = pare::moments_of_lengths(lengths);
-    per_head = pare::head_macs(n, shape.hidden, shape.head_size);
-    per_filter = pare::filter_macs(n, shape.hidden);
+    return {pare::head_macs(n, shape.hidden, shape.head_size), pare::filter_macs(n, shape.hidden)};
 }
 
-double macs::of(const model& m) const {
+unit_costs unit_costs::parameters(const config& shape) {
+    return {static_cast<double>(pare::head_parameters(shape.hidden, shape.head_size)),
+            static_cast<double>(pare::filter_parameters(shape.hidden))};
+}
+
+double unit_costs::of(const model& m) const {
     double sum = 0;
     for (const layer& l : m.layers)
         sum += per_head * static_cast<double>(l.heads(m.config.head_size)) +
@@ -269,37 +273,43 @@ surgeon::surgeon(network& net, const calibration& data, fisher_source source, st
     });
 }
 
-kept_units search(const model& m, const std::vector<pare::loss_curve>& losses, const macs& costs,
-                  double share) {
+pare::width_choice choose_widths(const model& m, const std::vector<pare::loss_curve>& losses,
+                                 const sublayer_cost& cost, double budget) {
     const bool divisible = std::all_of(m.layers.begin(), m.layers.end(), [](const layer& l) {
         return l.filters() % filter_multiple == 0;
     });
-    const pare::index_t multiple = divisible ? filter_multiple : 1;
     std::vector<pare::prunable> sublayers;
     for_sublayers(m, [&](std::size_t l, unit_kind kind) {
-        const pare::loss_curve& curve = losses[place(l, kind)];
-        const bool heads = kind == unit_kind::head;
-        sublayers.push_back(
-            {curve.loss,
-             pare::cost_table::linear(curve.units(), heads ? costs.per_head : costs.per_filter),
-             heads ? 1 : multiple, 0});
+        const bool filters = kind == unit_kind::filter;
+        sublayers.push_back({losses[place(l, kind)].loss, cost(l, kind),
+                             filters && divisible ? filter_multiple : 1, 0});
     });
-    const double budget = share * costs.of(m);
-    const pare::width_choice found = pare::width_search(sublayers, budget).best(budget);
-    if (found.cost == 0)
-        throw std::invalid_argument(
-            "a budget of " + std::to_string(share) +
-            " of the multiply-adds keeps nothing: the smallest that keeps one "
-            "unit is " +
-            std::to_string(
-                std::min(costs.per_head, costs.per_filter * static_cast<double>(multiple)) /
-                costs.of(m)));
+    return pare::width_search(sublayers, budget).best(budget);
+}
+
+kept_units keep(const model& m, const std::vector<pare::loss_curve>& losses,
+                const std::vector<pare::index_t>& widths) {
     kept_units kept;
     for_sublayers(m, [&](std::size_t l, unit_kind kind) {
+        const std::size_t at = place(l, kind);
         (kind == unit_kind::head ? kept.heads : kept.filters)
-            .push_back(losses[place(l, kind)].mask(found.kept[place(l, kind)]));
+            .push_back(losses[at].mask(widths[at]));
     });
     return kept;
+}
+
+kept_units search(const model& m, const std::vector<pare::loss_curve>& losses,
+                  const unit_costs& costs, double share) {
+    const auto cost = [&](std::size_t l, unit_kind kind) {
+        return pare::cost_table::linear(losses[place(l, kind)].units(), kind == unit_kind::head
+                                                                            ? costs.per_head
+                                                                            : costs.per_filter);
+    };
+    const pare::width_choice found = choose_widths(m, losses, cost, share * costs.of(m));
+    if (found.cost == 0)
+        throw std::invalid_argument("a budget of " + std::to_string(share) +
+                                    " of heads and filters keeps nothing");
+    return keep(m, losses, found.kept);
 }
 
 std::int64_t rearrange(const criterion& c, kept_units& kept) {

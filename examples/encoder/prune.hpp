@@ -4,6 +4,7 @@
 #include "calibration.hpp"
 
 #include <pare/loss_curve.hpp>
+#include <pare/search.hpp>
 
 #include <cstdint>
 #include <string>
@@ -72,10 +73,14 @@ class surgeon {
     std::vector<std::vector<float>> weights_;
 };
 
-/// Multiply-adds of the layers' heads and filters, per sequence, over the lengths of `sequences`.
-struct macs {
-    macs(const config& shape, const std::vector<sequence>& sequences);
+/// What a head and a filter cost, wherever they are.
+struct unit_costs {
     double per_head, per_filter;
+
+    /// Per sequence, over the lengths of `sequences`.
+    static unit_costs multiply_adds(const config& shape, const std::vector<sequence>& sequences);
+    static unit_costs parameters(const config& shape);
+    /// Of all heads and filters.
     double of(const model& m) const;
 };
 
@@ -88,11 +93,19 @@ struct kept_units {
     std::vector<std::vector<std::uint8_t>> heads, filters;
 };
 
-/// What to keep with at most `share` of the dense model's multiply-adds, so that the least is lost.
+/// The number of units to keep in each sublayer so that what sublayers cost is at most `budget` and
+/// the least is lost, `losses` being in the order of criterion::losses().
+using sublayer_cost = std::function<pare::cost_table(std::size_t layer, unit_kind kind)>;
+pare::width_choice choose_widths(const model& m, const std::vector<pare::loss_curve>& losses,
+                                 const sublayer_cost& cost, double budget);
+/// The units that go last.
+kept_units keep(const model& m, const std::vector<pare::loss_curve>& losses,
+                const std::vector<pare::index_t>& widths);
+
+/// What to keep with at most `share` of what the model's heads and filters cost.
 /// Throws std::invalid_argument if the budget does not even keep one unit.
-/// `losses` of sublayers as by the criterion or the surgeon.
-kept_units search(const model& m, const std::vector<pare::loss_curve>& losses, const macs& costs,
-                  double share);
+kept_units search(const model& m, const std::vector<pare::loss_curve>& losses,
+                  const unit_costs& costs, double share);
 
 /// Exchanges units within layers against the criterion's blocks; returns how many were exchanged.
 std::int64_t rearrange(const criterion& c, kept_units& kept);
