@@ -1,6 +1,7 @@
 // Prunes heads and filters of a BERT-type sentence encoder without retraining and without labels,
 // writes the smaller model, loads it again, checks it, and reports.
 #include "encoder/evaluate.hpp"
+#include "encoder/latency.hpp"
 #include "encoder/progress.hpp"
 #include "encoder/prune.hpp"
 #include "encoder/report.hpp"
@@ -19,9 +20,16 @@ namespace {
 namespace fs = std::filesystem;
 using namespace encoder;
 
+enum class budget_kind { macs, parameters, latency };
+
 struct arguments {
     fs::path model, calibrate, evaluate, out, json;
-    double macs = 0.5;
+    std::optional<double> macs;
+    std::string budget, batch = "32x128";
+    // Of those:
+    budget_kind kind = budget_kind::macs;
+    double share = 0.5;
+    std::int64_t sequences = 0, tokens = 0;
     encoder::tuning tuning = encoder::tuning::reconstruct;
     bool surgeon = true;                        // chooses, or Fisher information does
     fisher_source fisher = fisher_source::free; // or the source of the surgeon's gradients
@@ -44,7 +52,11 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
                    "text, a document a line; with --fisher labels: score, text 1, text 2, by "
                    "tabs")
         ->required();
-    app.add_option("--macs", a.macs, "share of the multiply-adds to keep");
+    app.add_option("--macs", a.macs, "share of the multiply-adds to keep")->default_str("0.5");
+    app.add_option("--budget", a.budget,
+                   "instead of --macs: macs=SHARE, params=SHARE (of heads and filters) or "
+                   "latency=SHARE (of the time of a forward pass, measured here)");
+    app.add_option("--latency-batch", a.batch, "sequences x tokens that latency is of");
     app.add_option("--evaluate", a.evaluate,
                    "pairs to measure quality on: score, text 1, text 2, by tabs");
     app.add_option("--tune", a.tuning,
@@ -91,11 +103,40 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
     return std::nullopt;
 }
 
+/// What --macs or --budget and --latency-batch say.
+void read_budget(arguments& a) {
+    const char* option = "--macs";
+    if (a.macs) a.share = *a.macs;
+    if (!a.budget.empty()) {
+        option = "--budget";
+        const auto equals = a.budget.find('=');
+        const std::map<std::string, budget_kind> kinds = {{"macs", budget_kind::macs},
+                                                          {"params", budget_kind::parameters},
+                                                          {"latency", budget_kind::latency}};
+        const auto kind = kinds.find(a.budget.substr(0, equals));
+        const std::string share = equals == a.budget.npos ? "" : a.budget.substr(equals + 1);
+        if (kind == kinds.end() || !CLI::detail::lexical_cast(share, a.share))
+            throw std::invalid_argument(fmt::format(
+                "--budget is '{}', expected macs=SHARE, params=SHARE or latency=SHARE", a.budget));
+        a.kind = kind->second;
+    }
+    if (!(a.share > 0 && a.share <= 1))
+        throw std::invalid_argument(
+            fmt::format("{} is {}, expected a share in (0, 1]", option, a.share));
+    const auto times = a.batch.find('x');
+    if (times == a.batch.npos ||
+        !CLI::detail::lexical_cast(a.batch.substr(0, times), a.sequences) ||
+        !CLI::detail::lexical_cast(a.batch.substr(times + 1), a.tokens) || a.sequences < 1 ||
+        a.tokens < 1)
+        throw std::invalid_argument(
+            fmt::format("--latency-batch is '{}', expected SEQUENCESxTOKENS", a.batch));
+}
+
 /// Everything that can be known to be wrong before the work begins.
 void check(arguments& a) {
-    if (!(a.macs > 0 && a.macs <= 1))
-        throw std::invalid_argument(
-            fmt::format("--macs is {}, expected a share in (0, 1]", a.macs));
+    if (a.macs && !a.budget.empty())
+        throw std::invalid_argument("--macs and --budget are both there, expected one");
+    read_budget(a);
     if (a.ridge && !(*a.ridge >= 0 && std::isfinite(*a.ridge)))
         throw std::invalid_argument(fmt::format("--ridge is {}, expected a number >= 0", *a.ridge));
     if (a.rearrange && a.surgeon)
@@ -150,6 +191,10 @@ struct results {
     std::vector<Eigen::Index> heads_dense, heads, filters_dense, filters;
     std::optional<correlations> quality_dense, quality_pruned;
     double cosine, difference;
+    struct promise {
+        double promised, achieved;
+    };
+    std::optional<promise> latency; // by the dense model's
     encoder::speed speed;
     std::map<std::string, double> seconds;
     int threads;
@@ -179,6 +224,10 @@ nlohmann::ordered_json to_json(const results& r) {
     report["tokens_per_s_dense"] = r.speed.tokens_per_second_dense;
     report["tokens_per_s_pruned"] = r.speed.tokens_per_second_pruned;
     report["speedup"] = r.speed.speedup;
+    if (r.latency) {
+        report["latency_promised"] = r.latency->promised;
+        report["latency_achieved"] = r.latency->achieved;
+    }
     report["threads"] = r.threads;
     report["heads_kept"] = r.heads;
     report["filters_kept"] = r.filters;
@@ -209,6 +258,11 @@ void print(const results& r, const fs::path& out) {
     fmt::print("\ncosine to dense        {:.4f}\n", r.cosine);
     fmt::print("speedup                {:.3f}, of {:.3f} that the MACs allow\n", r.speed.speedup,
                1 / r.macs_ratio);
+    if (r.latency)
+        fmt::print("latency                {:.3f} of the dense model's, promised {:.3f}: {:.3f} of "
+                   "the promise\n",
+                   r.latency->achieved, r.latency->promised,
+                   r.latency->achieved / r.latency->promised);
     fmt::print("agrees with masked     within {:.1e} in every embedding\n", r.difference);
     fmt::print(
         "seconds of pruning     {:.1f} = criterion {:.1f} + search {:.1f} + rearrange {:.1f} + "
@@ -244,6 +298,7 @@ void run(const arguments& a) {
     network dense(original);
     dense.set_token_pruning({});
     const unit_costs costs = unit_costs::multiply_adds(original.config, data.sequences);
+    std::optional<latency> times;
     kept_units kept;
     const model small = timed("total", [&] {
         std::optional<criterion> importance;
@@ -254,7 +309,14 @@ void run(const arguments& a) {
                 .emplace(dense, data, a.fisher, a.tuning == tuning::reconstruct, a.seed)
                 .losses();
         });
-        kept = timed("search", [&] { return search(original, losses, costs, a.macs); });
+        kept = timed("search", [&] {
+            if (a.kind == budget_kind::latency) times.emplace(original, a.sequences, a.tokens);
+            if (times) return search(original, losses, *times, a.share);
+            return search(original, losses,
+                          a.kind == budget_kind::macs ? costs
+                                                      : unit_costs::parameters(original.config),
+                          a.share);
+        });
         timed("rearrange", [&] { return a.rearrange ? rearrange(*importance, kept) : 0; });
         return timed("tune", [&] {
             return tune(dense, kept, data.all(), a.tuning,
@@ -296,6 +358,7 @@ void run(const arguments& a) {
         r.quality_pruned = correlate(*task, by_pruned);
     }
     r.speed = compare_speed(dense, pruned, data.sequences);
+    if (times) r.latency = {a.share, times->share_of(pruned.model())};
     r.parameters_dense = original.parameters();
     r.parameters_pruned = small.parameters();
     r.bytes_dense = fs::file_size(a.model / "model.safetensors");

@@ -282,6 +282,14 @@ TEST_CASE("prune_encoder: bad input gives one sentence, status 2 and no output")
             fails(good + "--macs " + share, "--macs");
         fails(good + "--macs 1e-9", "keeps nothing");
         fails(good + "--macs half", "--macs");
+        fails(good + "--macs 0.5 --budget macs=0.5", "expected one");
+        for (const char* budget : {"time=1", "macs", "macs=", "macs=x"})
+            fails(good + "--budget " + budget,
+                  "expected macs=SHARE, params=SHARE or latency=SHARE");
+        fails(good + "--budget params=2", "--budget is 2, expected a share in (0, 1]");
+        fails(good + "--budget latency=0.5 --latency-batch 12", "expected SEQUENCESxTOKENS");
+        fails(good + "--budget latency=0.5 --latency-batch 1x9999", "batches of 1 x 9999 tokens");
+        fails(good + "--budget latency=1e-9 --latency-batch 2x8", "below what remains");
         fails(good + "--samples 0", "--samples");
         fails(good + "--ridge -1", "--ridge");
         fails(good + "--tune all", "--tune");
@@ -334,6 +342,23 @@ TEST_CASE("prune_encoder: bad input gives one sentence, status 2 and no output")
         fs::remove(p.folder / "model" / "vocab.txt");
         fails(good, "model");
     }
+}
+
+TEST_CASE("prune_encoder keeps to budgets of parameters and of time") {
+    programs::sandbox p(PARE_PRUNE_ENCODER);
+    REQUIRE(p.run("--model model --calibrate text --budget params=0.6 --json r.json --out small") ==
+            0);
+    const model dense = load_model(p.folder / "model"), small = load_model(p.folder / "small");
+    const unit_costs counts = unit_costs::parameters(dense.config);
+    CHECK(counts.of(small) <= 0.6 * counts.of(dense));
+    CHECK(counts.of(small) > 0.5 * counts.of(dense));
+    // How well a promise of time is kept is measured on models that are worth it.
+    REQUIRE(p.run("--model model --calibrate text --budget latency=0.9 --latency-batch 4x16 "
+                  "--json r.json --out small") == 0);
+    const auto report = nlohmann::json::parse(read(p.folder / "r.json"));
+    CHECK(report["latency_promised"] == 0.9);
+    CHECK(report["latency_achieved"] > 0);
+    CHECK(p.output.find("of the dense model's, promised 0.900") != std::string::npos);
 }
 
 TEST_CASE("prune_encoder replaces an older output only by a complete one") {

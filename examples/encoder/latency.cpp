@@ -180,7 +180,7 @@ double latency::share_of(const model& other) {
 }
 
 kept_units search(const model& m, const std::vector<pare::loss_curve>& losses, latency& costs,
-                  double share, double& achieved) {
+                  double share) {
     const auto cost = [&](std::size_t l, unit_kind kind) { return costs.table(l, kind); };
     double missed = 0; // by the sums, of the dense model's time
     kept_units kept;
@@ -201,7 +201,7 @@ kept_units search(const model& m, const std::vector<pare::loss_curve>& losses, l
             if (!costs.measure(unit_kind::filter, filters) && !more_heads) break;
         } while (true);
         kept = keep(m, losses, found.kept);
-        achieved = costs.share_of(shrink(m, kept));
+        const double achieved = costs.share_of(shrink(m, kept));
         const double promised = (found.cost + costs.rest()) / costs.dense() + missed;
         if (std::abs(achieved - share) <= 0.02 * share || promised < 0.98 * share) break;
         missed += achieved - share;

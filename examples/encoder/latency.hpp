@@ -41,9 +41,8 @@ class latency {
 /// What to keep so that a forward pass takes at most `share` of the dense one's time and the least
 /// is lost. Widths that are chosen are timed; then the model of these widths is timed as a whole,
 /// and the choice made again with what the sums had missed, until the promise holds or three times.
-/// `achieved` gets the share that the last one took. Throws std::invalid_argument if even the
-/// narrowest takes longer.
+/// Throws std::invalid_argument if even the narrowest takes longer.
 kept_units search(const model& m, const std::vector<pare::loss_curve>& losses, latency& costs,
-                  double share, double& achieved);
+                  double share);
 
 } // namespace encoder
