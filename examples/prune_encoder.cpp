@@ -23,7 +23,7 @@ using namespace encoder;
 enum class budget_kind { macs, parameters, latency };
 
 struct arguments {
-    fs::path model, calibrate, evaluate, out, json;
+    fs::path model, calibrate, evaluate, out, json, front;
     std::optional<double> macs;
     std::string budget, batch = "32x128";
     // Of those:
@@ -93,6 +93,9 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
     app.add_option("--threads", a.threads, "0: as many as there are processors");
     app.add_option("--out", a.out, "folder to write")->default_str("MODEL-pruned, in this folder");
     app.add_option("--json", a.json, "file to write the report to");
+    app.add_option("--front", a.front,
+                   "file to write the widths of all budgets to, with the loss that the criterion "
+                   "expects");
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& e) {
@@ -147,6 +150,7 @@ void check(arguments& a) {
     if (a.out.empty()) a.out = name_beside(a.model, "-pruned");
     check_model_output("--out", a.out, a.model);
     check_output("--json", a.json);
+    check_output("--front", a.front);
 }
 
 /// Largest difference of an embedding's coordinate that rounding explains, for weights stored as
@@ -276,6 +280,28 @@ void print(const results& r, const fs::path& out) {
     fmt::print("written                {}\n", out.string());
 }
 
+/// The least expected loss for every share of what the budget is of.
+nlohmann::ordered_json front(const model& m, const std::vector<pare::loss_curve>& losses,
+                             const sublayer_cost& cost, double rest) {
+    const auto choices = pare::width_search(prunables(m, losses, cost)).front();
+    double whole = rest;
+    for (std::size_t l = 0; l < m.layers.size(); ++l)
+        for (const unit_kind kind : {unit_kind::head, unit_kind::filter}) {
+            const pare::cost_table of_sublayer = cost(l, kind);
+            whole += of_sublayer(of_sublayer.units());
+        }
+    nlohmann::ordered_json points = nlohmann::json::array();
+    for (const pare::width_choice& c : choices) {
+        nlohmann::ordered_json point;
+        point["share"] = (c.cost + rest) / whole;
+        point["loss"] = c.loss;
+        for (std::size_t i = 0; i < c.kept.size(); ++i)
+            point[i % 2 == 0 ? "heads" : "filters"].push_back(c.kept[i]);
+        points.push_back(std::move(point));
+    }
+    return points;
+}
+
 void run(const arguments& a) {
     const progress whole("", 1); // a clock
     const model original = load_model(a.model);
@@ -300,6 +326,7 @@ void run(const arguments& a) {
     const unit_costs costs = unit_costs::multiply_adds(original.config, data.sequences);
     std::optional<latency> times;
     kept_units kept;
+    nlohmann::ordered_json budgets;
     const model small = timed("total", [&] {
         std::optional<criterion> importance;
         std::optional<surgeon> cuts;
@@ -311,11 +338,18 @@ void run(const arguments& a) {
         });
         kept = timed("search", [&] {
             if (a.kind == budget_kind::latency) times.emplace(original, a.sequences, a.tokens);
-            if (times) return search(original, losses, *times, a.share);
-            return search(original, losses,
-                          a.kind == budget_kind::macs ? costs
-                                                      : unit_costs::parameters(original.config),
-                          a.share);
+            const unit_costs counts =
+                a.kind == budget_kind::parameters ? unit_costs::parameters(original.config) : costs;
+            const kept_units found = times ? search(original, losses, *times, a.share)
+                                           : search(original, losses, counts, a.share);
+            if (!a.front.empty())
+                budgets = front(
+                    original, losses,
+                    [&](std::size_t l, unit_kind kind) {
+                        return times ? times->table(l, kind) : counts.table(original, l, kind);
+                    },
+                    times ? times->rest() : 0);
+            return found;
         });
         timed("rearrange", [&] { return a.rearrange ? rearrange(*importance, kept) : 0; });
         return timed("tune", [&] {
@@ -374,6 +408,7 @@ void run(const arguments& a) {
     // The model before the report, so that a report always has its model.
     save_model(small, a.model, a.out);
     if (!a.json.empty()) write_json(a.json, to_json(r));
+    if (!a.front.empty()) write_json(a.front, budgets);
     print(r, a.out);
 }
 

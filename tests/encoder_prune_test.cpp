@@ -346,8 +346,20 @@ TEST_CASE("prune_encoder: bad input gives one sentence, status 2 and no output")
 
 TEST_CASE("prune_encoder keeps to budgets of parameters and of time") {
     programs::sandbox p(PARE_PRUNE_ENCODER);
-    REQUIRE(p.run("--model model --calibrate text --budget params=0.6 --json r.json --out small") ==
-            0);
+    REQUIRE(p.run("--model model --calibrate text --budget params=0.6 --json r.json --out small "
+                  "--front front.json") == 0);
+    const auto front = nlohmann::json::parse(read(p.folder / "front.json"));
+    REQUIRE(front.size() > 10);
+    CHECK(front[0]["share"] == 0);
+    CHECK(front.back()["share"] == 1);
+    CHECK(front.back()["loss"] == 0);
+    for (std::size_t i = 0; i < front.size(); ++i) {
+        CHECK(front[i]["heads"].size() == 3);
+        CHECK(front[i]["filters"].size() == 3);
+        if (i == 0) continue;
+        CHECK(front[i]["share"] > front[i - 1]["share"]);
+        CHECK(front[i]["loss"] < front[i - 1]["loss"]);
+    }
     const model dense = load_model(p.folder / "model"), small = load_model(p.folder / "small");
     const unit_costs counts = unit_costs::parameters(dense.config);
     CHECK(counts.of(small) <= 0.6 * counts.of(dense));

@@ -188,7 +188,7 @@ kept_units search(const model& m, const std::vector<pare::loss_curve>& losses, l
         pare::width_choice found;
         do {
             const double budget = (share - missed) * costs.dense() - costs.rest();
-            found = choose_widths(m, losses, cost, budget);
+            found = pare::width_search(prunables(m, losses, cost), budget).best(budget);
             if (!found.feasible)
                 throw std::invalid_argument(
                     "a share of " + std::to_string(share) +

@@ -210,6 +210,12 @@ unit_costs unit_costs::parameters(const config& shape) {
             static_cast<double>(pare::filter_parameters(shape.hidden))};
 }
 
+pare::cost_table unit_costs::table(const model& m, std::size_t l, unit_kind kind) const {
+    return kind == unit_kind::head
+               ? pare::cost_table::linear(m.layers[l].heads(m.config.head_size), per_head)
+               : pare::cost_table::linear(m.layers[l].filters(), per_filter);
+}
+
 double unit_costs::of(const model& m) const {
     double sum = 0;
     for (const layer& l : m.layers)
@@ -273,8 +279,8 @@ surgeon::surgeon(network& net, const calibration& data, fisher_source source, st
     });
 }
 
-pare::width_choice choose_widths(const model& m, const std::vector<pare::loss_curve>& losses,
-                                 const sublayer_cost& cost, double budget) {
+std::vector<pare::prunable> prunables(const model& m, const std::vector<pare::loss_curve>& losses,
+                                      const sublayer_cost& cost) {
     const bool divisible = std::all_of(m.layers.begin(), m.layers.end(), [](const layer& l) {
         return l.filters() % filter_multiple == 0;
     });
@@ -284,7 +290,7 @@ pare::width_choice choose_widths(const model& m, const std::vector<pare::loss_cu
         sublayers.push_back({losses[place(l, kind)].loss, cost(l, kind),
                              filters && divisible ? filter_multiple : 1, 0});
     });
-    return pare::width_search(sublayers, budget).best(budget);
+    return sublayers;
 }
 
 kept_units keep(const model& m, const std::vector<pare::loss_curve>& losses,
@@ -300,12 +306,10 @@ kept_units keep(const model& m, const std::vector<pare::loss_curve>& losses,
 
 kept_units search(const model& m, const std::vector<pare::loss_curve>& losses,
                   const unit_costs& costs, double share) {
-    const auto cost = [&](std::size_t l, unit_kind kind) {
-        return pare::cost_table::linear(losses[place(l, kind)].units(), kind == unit_kind::head
-                                                                            ? costs.per_head
-                                                                            : costs.per_filter);
-    };
-    const pare::width_choice found = choose_widths(m, losses, cost, share * costs.of(m));
+    const double budget = share * costs.of(m);
+    const auto sublayers = prunables(
+        m, losses, [&](std::size_t l, unit_kind kind) { return costs.table(m, l, kind); });
+    const pare::width_choice found = pare::width_search(sublayers, budget).best(budget);
     if (found.cost == 0)
         throw std::invalid_argument("a budget of " + std::to_string(share) +
                                     " of heads and filters keeps nothing");

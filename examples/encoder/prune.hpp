@@ -82,6 +82,7 @@ struct unit_costs {
     static unit_costs parameters(const config& shape);
     /// Of all heads and filters.
     double of(const model& m) const;
+    pare::cost_table table(const model& m, std::size_t l, unit_kind kind) const;
 };
 
 /// Filters are kept in multiples of this where the dense widths are: vector registers and matrix
@@ -93,11 +94,10 @@ struct kept_units {
     std::vector<std::vector<std::uint8_t>> heads, filters;
 };
 
-/// The number of units to keep in each sublayer so that what sublayers cost is at most `budget` and
-/// the least is lost, `losses` being in the order of criterion::losses().
+/// Sublayers for pare::width_search; `losses` are in the order of criterion::losses().
 using sublayer_cost = std::function<pare::cost_table(std::size_t layer, unit_kind kind)>;
-pare::width_choice choose_widths(const model& m, const std::vector<pare::loss_curve>& losses,
-                                 const sublayer_cost& cost, double budget);
+std::vector<pare::prunable> prunables(const model& m, const std::vector<pare::loss_curve>& losses,
+                                      const sublayer_cost& cost);
 /// The units that go last.
 kept_units keep(const model& m, const std::vector<pare::loss_curve>& losses,
                 const std::vector<pare::index_t>& widths);
