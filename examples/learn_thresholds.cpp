@@ -369,15 +369,26 @@ page to_page(const results& r, network& net, const std::vector<sequence>& texts,
         for (const std::int32_t id : s) t.tokens.push_back(words.word(id));
         p.texts.push_back(std::move(t));
     }
-    p.kept = r.pruned.kept;
-    p.metric = metric;
-    p.dense = 100 * r.metric_dense;
+    p.layers = net.model().layers.size();
+    p.charts = {{"Tokens kept, layer by layer",
+                 "Share of all tokens that the FFN of a layer, and the layers after it, still see.",
+                 "tokens are kept", r.pruned.kept}};
+    page::plot quality;
+    quality.title = "Quality and cost";
+    quality.about = fmt::format("What is left of the quality ({}) where only a share of the "
+                                "layers' multiply-adds is done.",
+                                metric);
+    quality.cost = "multiply-adds";
+    quality.metric = metric;
+    quality.whole = 100 * r.metric_dense;
+    quality.whole_name = "all tokens";
     page::series learned{"learned", {}};
     for (const operating_point& at : r.curve)
         learned.points.push_back({at.macs_ratio, 100 * at.metric});
-    p.curves.push_back(std::move(learned));
+    quality.curves.push_back(std::move(learned));
     for (const baseline& b : r.baselines)
-        p.curves.push_back({b.name, {{b.result.macs_ratio, 100 * b.result.metric}}});
+        quality.curves.push_back({b.name, {{b.result.macs_ratio, 100 * b.result.metric}}});
+    p.plots.push_back(std::move(quality));
     return p;
 }
 

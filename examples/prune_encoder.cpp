@@ -2,6 +2,7 @@
 // writes the smaller model, loads it again, checks it, and reports.
 #include "encoder/evaluate.hpp"
 #include "encoder/latency.hpp"
+#include "encoder/page.hpp"
 #include "encoder/progress.hpp"
 #include "encoder/prune.hpp"
 #include "encoder/report.hpp"
@@ -23,7 +24,7 @@ using namespace encoder;
 enum class budget_kind { macs, parameters, latency };
 
 struct arguments {
-    fs::path model, calibrate, evaluate, out, json, front;
+    fs::path model, calibrate, evaluate, out, json, front, html;
     std::optional<double> macs;
     std::string budget, batch = "32x128";
     // Of those:
@@ -96,6 +97,9 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
     app.add_option("--front", a.front,
                    "file to write the widths of all budgets to, with the loss that the criterion "
                    "expects");
+    app.add_option("--html", a.html,
+                   "file to draw on what is kept and what budgets cost; prunes to some more, to "
+                   "measure them");
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& e) {
@@ -151,6 +155,7 @@ void check(arguments& a) {
     check_model_output("--out", a.out, a.model);
     check_output("--json", a.json);
     check_output("--front", a.front);
+    check_output("--html", a.html);
 }
 
 /// Largest difference of an embedding's coordinate that rounding explains, for weights stored as
@@ -280,26 +285,131 @@ void print(const results& r, const fs::path& out) {
     fmt::print("written                {}\n", out.string());
 }
 
-/// The least expected loss for every share of what the budget is of.
-nlohmann::ordered_json front(const model& m, const std::vector<pare::loss_curve>& losses,
-                             const sublayer_cost& cost, double rest) {
-    const auto choices = pare::width_search(prunables(m, losses, cost)).front();
-    double whole = rest;
-    for (std::size_t l = 0; l < m.layers.size(); ++l)
-        for (const unit_kind kind : {unit_kind::head, unit_kind::filter}) {
-            const pare::cost_table of_sublayer = cost(l, kind);
-            whole += of_sublayer(of_sublayer.units());
-        }
+/// What the budget is a share of.
+class pricing {
+  public:
+    /// Of latency, times a few widths.
+    pricing(const model& m, const arguments& a, const unit_costs& macs)
+        : model_(m),
+          counts_(a.kind == budget_kind::parameters ? unit_costs::parameters(m.config) : macs) {
+        if (a.kind == budget_kind::latency) times.emplace(m, a.sequences, a.tokens);
+    }
+
+    kept_units search(const std::vector<pare::loss_curve>& losses, double share) {
+        return times ? encoder::search(model_, losses, *times, share)
+                     : encoder::search(model_, losses, counts_, share);
+    }
+
+    struct choice {
+        double share, loss; ///< as the criterion expects it
+        std::vector<pare::index_t> kept;
+    };
+    /// The least loss for every share.
+    std::vector<choice> front(const std::vector<pare::loss_curve>& losses) const {
+        const auto cost = [&](std::size_t l, unit_kind kind) {
+            return times ? times->table(l, kind) : counts_.table(model_, l, kind);
+        };
+        const double rest = times ? times->rest() : 0,
+                     whole = times ? times->dense() : counts_.of(model_);
+        std::vector<choice> choices;
+        for (const pare::width_choice& c :
+             pare::width_search(prunables(model_, losses, cost)).front())
+            choices.push_back({(c.cost + rest) / whole, c.loss, c.kept});
+        return choices;
+    }
+
+    std::optional<latency> times;
+
+  private:
+    const model& model_;
+    unit_costs counts_;
+};
+
+nlohmann::ordered_json to_json(const std::vector<pricing::choice>& front) {
     nlohmann::ordered_json points = nlohmann::json::array();
-    for (const pare::width_choice& c : choices) {
+    for (const pricing::choice& c : front) {
         nlohmann::ordered_json point;
-        point["share"] = (c.cost + rest) / whole;
+        point["share"] = c.share;
         point["loss"] = c.loss;
         for (std::size_t i = 0; i < c.kept.size(); ++i)
             point[i % 2 == 0 ? "heads" : "filters"].push_back(c.kept[i]);
         points.push_back(std::move(point));
     }
     return points;
+}
+
+/// A model of another budget, pruned to be measured.
+struct measured {
+    double share, quality, tokens_per_second;
+};
+
+page to_page(const results& r, const arguments& a, const std::vector<pricing::choice>& front,
+             const std::vector<measured>& points) {
+    const std::map<budget_kind, const char*> costs = {
+        {budget_kind::macs, "multiply-adds"},
+        {budget_kind::parameters, "parameters of heads and filters"},
+        {budget_kind::latency, "time"}};
+    const std::string cost = costs.at(a.kind);
+    const std::string metric = r.quality_dense ? "Spearman" : "cosine to the dense model";
+    page p;
+    p.title = "Heads and filters that are gone";
+    p.summary = fmt::format("{:.1f} % of the multiply-adds, {:.2f} times as fast",
+                            100 * r.macs_ratio, r.speed.speedup);
+    if (r.quality_dense)
+        p.facts = {{"Spearman, dense", fmt::format("{:.2f}", 100 * r.quality_dense->spearman)},
+                   {"Spearman, pruned", fmt::format("{:.2f}", 100 * r.quality_pruned->spearman)}};
+    p.facts.push_back({"cosine to the dense model", fmt::format("{:.4f}", r.cosine)});
+    p.facts.push_back({"speedup", fmt::format("{:.2f}", r.speed.speedup)});
+    p.facts.push_back(
+        {"parameters", fmt::format("{:.3f}", static_cast<double>(r.parameters_pruned) /
+                                                 static_cast<double>(r.parameters_dense))});
+    const auto shares = [](const std::vector<Eigen::Index>& kept,
+                           const std::vector<Eigen::Index>& of) {
+        std::vector<double> all;
+        for (std::size_t l = 0; l < kept.size(); ++l)
+            all.push_back(static_cast<double>(kept[l]) /
+                          static_cast<double>(std::max<Eigen::Index>(1, of[l])));
+        return all;
+    };
+    p.charts = {{"Heads kept, layer by layer", "Share of the dense layer's attention heads.",
+                 "heads are kept", shares(r.heads, r.heads_dense)},
+                {"Filters kept, layer by layer", "Share of the dense layer's FFN filters.",
+                 "filters are kept", shares(r.filters, r.filters_dense)}};
+    const auto plot = [&](const char* title, const std::string& about, const std::string& of,
+                          double whole) {
+        page::plot q;
+        q.title = title;
+        q.about = about;
+        q.cost = cost;
+        q.metric = of;
+        q.whole = whole;
+        q.whole_name = "dense";
+        return q;
+    };
+    page::plot quality =
+        plot("Quality and cost", "Measured on models pruned to some budgets, this one among them.",
+             metric, r.quality_dense ? 100 * r.quality_dense->spearman : 1);
+    page::plot speed = plot("Speed and cost", "Of the same models, in batches of 32 texts.",
+                            "tokens/s", r.speed.tokens_per_second_dense);
+    page::plot expected =
+        plot("What the criterion expects",
+             "The least loss that the search finds for each budget, of all heads and filters gone.",
+             "share of the loss", NAN);
+    quality.curves = {{"pruned", {}}};
+    speed.curves = {{"pruned", {}}};
+    expected.curves = {{"expected", {}}};
+    for (const measured& at : points) {
+        quality.curves[0].points.push_back({at.share, at.quality});
+        speed.curves[0].points.push_back({at.share, at.tokens_per_second});
+    }
+    double last = -1;
+    for (const pricing::choice& c : front)
+        if (c.share > last + 0.02) {
+            expected.curves[0].points.push_back({c.share, c.loss / front.front().loss});
+            last = c.share;
+        }
+    p.plots = {quality, speed, expected};
+    return p;
 }
 
 void run(const arguments& a) {
@@ -324,39 +434,26 @@ void run(const arguments& a) {
     network dense(original);
     dense.set_token_pruning({});
     const unit_costs costs = unit_costs::multiply_adds(original.config, data.sequences);
-    std::optional<latency> times;
+    std::optional<pricing> prices;
     kept_units kept;
-    nlohmann::ordered_json budgets;
+    std::vector<pare::loss_curve> losses;
+    std::optional<criterion> importance;
+    std::optional<surgeon> cuts;
+    const auto refit = [&](const kept_units& some, std::vector<std::string>& notes) {
+        return tune(dense, some, data.all(), a.tuning, a.ridge.value_or(default_ridge(a.tuning)),
+                    notes, cuts ? cuts->weights() : std::vector<std::vector<float>>());
+    };
     const model small = timed("total", [&] {
-        std::optional<criterion> importance;
-        std::optional<surgeon> cuts;
-        const std::vector<pare::loss_curve> losses = timed("fisher", [&] {
+        losses = timed("fisher", [&] {
             if (a.surgeon) return cuts.emplace(dense, data, a.fisher, a.seed).losses();
             return importance
                 .emplace(dense, data, a.fisher, a.tuning == tuning::reconstruct, a.seed)
                 .losses();
         });
-        kept = timed("search", [&] {
-            if (a.kind == budget_kind::latency) times.emplace(original, a.sequences, a.tokens);
-            const unit_costs counts =
-                a.kind == budget_kind::parameters ? unit_costs::parameters(original.config) : costs;
-            const kept_units found = times ? search(original, losses, *times, a.share)
-                                           : search(original, losses, counts, a.share);
-            if (!a.front.empty())
-                budgets = front(
-                    original, losses,
-                    [&](std::size_t l, unit_kind kind) {
-                        return times ? times->table(l, kind) : counts.table(original, l, kind);
-                    },
-                    times ? times->rest() : 0);
-            return found;
-        });
+        kept = timed("search",
+                     [&] { return prices.emplace(original, a, costs).search(losses, a.share); });
         timed("rearrange", [&] { return a.rearrange ? rearrange(*importance, kept) : 0; });
-        return timed("tune", [&] {
-            return tune(dense, kept, data.all(), a.tuning,
-                        a.ridge.value_or(default_ridge(a.tuning)), r.notes,
-                        cuts ? cuts->weights() : std::vector<std::vector<float>>());
-        });
+        return timed("tune", [&] { return refit(kept, r.notes); });
     });
     r.macs_dense = costs.of(original);
     r.macs_ratio = costs.of(small) / r.macs_dense;
@@ -392,7 +489,7 @@ void run(const arguments& a) {
         r.quality_pruned = correlate(*task, by_pruned);
     }
     r.speed = compare_speed(dense, pruned, data.sequences);
-    if (times) r.latency = {a.share, times->share_of(pruned.model())};
+    if (prices->times) r.latency = {a.share, prices->times->share_of(pruned.model())};
     r.parameters_dense = original.parameters();
     r.parameters_pruned = small.parameters();
     r.bytes_dense = fs::file_size(a.model / "model.safetensors");
@@ -408,7 +505,28 @@ void run(const arguments& a) {
     // The model before the report, so that a report always has its model.
     save_model(small, a.model, a.out);
     if (!a.json.empty()) write_json(a.json, to_json(r));
-    if (!a.front.empty()) write_json(a.front, budgets);
+    const bool draws = !a.html.empty();
+    const auto front =
+        draws || !a.front.empty() ? prices->front(losses) : std::vector<pricing::choice>();
+    if (!a.front.empty()) write_json(a.front, to_json(front));
+    if (draws) {
+        const auto quality_of = [&](const matrix& embeddings) {
+            return task ? 100 * correlate(*task, embeddings).spearman
+                        : mean_cosine(by_dense, embeddings);
+        };
+        std::vector<measured> points = {
+            {a.share, quality_of(by_pruned), r.speed.tokens_per_second_pruned}};
+        for (const double share : {0.8, 0.65, 0.5, 0.35}) {
+            if (std::abs(share - a.share) < 0.05) continue;
+            std::vector<std::string> notes;
+            network other(refit(prices->search(losses, share), notes));
+            other.set_token_pruning({});
+            points.push_back(
+                {share, quality_of(embed(other, texts, "embed, another budget")),
+                 compare_speed(dense, other, data.sequences).tokens_per_second_pruned});
+        }
+        write_file(a.html, to_html(to_page(r, a, front, points)));
+    }
     print(r, a.out);
 }
 

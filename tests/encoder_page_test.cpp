@@ -1,4 +1,4 @@
-// The page of what dropping tokens does: well formed, whole, and safe whatever the texts say.
+// The page of what pruning does: well formed, whole, and safe whatever the texts say.
 #include "catch.hpp"
 
 #include <encoder/page.hpp>
@@ -22,7 +22,11 @@ page some_page() {
                {"Spearman, of 0.824", "0.817"},
                {"speed-up", "1.83x"},
                {"tokens", "16,384"}};
-    p.kept = {0.94, 0.81, 0.66, 0.49, 0.335, 0.21};
+    p.layers = 6;
+    p.charts = {{"Tokens kept, layer by layer",
+                 "What the FFN of a layer still sees.",
+                 "tokens are kept",
+                 {0.94, 0.81, 0.66, 0.49, 0.335, 0.21}}};
     p.texts = {
         {{"[CLS]", "the", "quick", "brown", "fox", "jump", "##ed", "over", "the", "lazy", "dog",
           ".", "[SEP]"},
@@ -36,13 +40,20 @@ page some_page() {
           "were",    "disappointed", ".",       "[SEP]"},
          {6, 6, 1, 0, 5, 6, 4, 1, 5, 2, 0, 4, 6, 6, 3, 1, 0, 3,
           4, 0, 0, 5, 2, 3, 2, 2, 1, 3, 6, 2, 0, 1, 1, 6, 0, 2}}};
-    p.metric = "Spearman correlation";
-    p.dense = 0.8241;
-    p.curves = {{"learned thresholds",
-                 {{0.31, 0.7712}, {0.41, 0.8047}, {0.502, 0.8169}, {0.71, 0.8229}, {0.86, 0.8252}}},
-                {"top-k by layer", {{0.35, 0.7398}, {0.5, 0.7911}, {0.72, 0.8134}}},
-                {"fixed schedule", {{0.35, 0.7302}, {0.5, 0.7803}, {0.7, 0.8072}}},
-                {"quantiles, not learned", {{0.34, 0.7421}, {0.5, 0.7988}, {0.71, 0.8171}}}};
+    page::plot quality;
+    quality.title = "Quality & cost";
+    quality.about = "What is left of the quality.";
+    quality.cost = "multiply-adds";
+    quality.metric = "Spearman correlation";
+    quality.whole = 0.8241;
+    quality.whole_name = "all tokens";
+    quality.curves = {
+        {"learned thresholds",
+         {{0.31, 0.7712}, {0.41, 0.8047}, {0.502, 0.8169}, {0.71, 0.8229}, {0.86, 0.8252}}},
+        {"top-k by layer", {{0.35, 0.7398}, {0.5, 0.7911}, {0.72, 0.8134}}},
+        {"fixed schedule", {{0.35, 0.7302}, {0.5, 0.7803}, {0.7, 0.8072}}},
+        {"quantiles, not learned", {{0.34, 0.7421}, {0.5, 0.7988}, {0.71, 0.8171}}}};
+    p.plots = {quality};
     return p;
 }
 
@@ -96,9 +107,12 @@ TEST_CASE("a page is well formed and shows its texts and numbers") {
 TEST_CASE("a page shows text as text, and needs nothing from elsewhere") {
     page p = some_page();
     const std::string evil = "<script>alert(\"1\")</script>&'";
-    p.title = p.summary = p.metric = evil;
+    p.title = p.summary = evil;
     p.facts[0] = {evil, evil};
-    p.curves[1].name = evil;
+    p.charts[0].title = p.charts[0].about = p.charts[0].what = evil;
+    page::plot& plot = p.plots[0];
+    plot.title = plot.about = plot.cost = plot.metric = plot.whole_name = evil;
+    plot.curves[1].name = evil;
     const std::string html = to_html(p);
     CHECK(fault_of(html) == "");
     CHECK(count(html, "<script") == 0);
@@ -111,17 +125,18 @@ TEST_CASE("a page shows text as text, and needs nothing from elsewhere") {
 
 TEST_CASE("a page leaves out what there is nothing of") {
     page p = some_page();
-    p.curves[0].points[1].metric = std::nan("");
+    page::plot& plot = p.plots[0];
+    plot.curves[0].points[1].value = std::nan("");
     CHECK(count(to_html(p), "class=\"mark\"") == 13);
     CHECK(count(to_html(p), "nan") == 0);
-    for (auto& s : p.curves) s.points.clear();
-    CHECK(count(to_html(p), "Quality and cost") == 0);
-    p.dense = std::nan("");
-    p.curves = some_page().curves;
+    for (auto& s : plot.curves) s.points.clear();
+    CHECK(count(to_html(p), "Quality &amp; cost") == 0);
+    plot.whole = std::nan("");
+    plot.curves = some_page().plots[0].curves;
     CHECK(count(to_html(p), "class=\"mark\"") == 14);
     CHECK(count(to_html(p), "nan") == 0);
-    p.curves = {{"one", {{1, 0.5}}}};
-    p.dense = 0.5; // no range at all
+    plot.curves = {{"one", {{1, 0.5}}}};
+    plot.whole = 0.5; // no range at all
     CHECK(fault_of(to_html(p)) == "");
     CHECK(count(to_html(p), "class=\"mark\"") == 1);
     CHECK(count(to_html(p), "nan") == 0);

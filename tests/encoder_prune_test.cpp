@@ -347,7 +347,8 @@ TEST_CASE("prune_encoder: bad input gives one sentence, status 2 and no output")
 TEST_CASE("prune_encoder keeps to budgets of parameters and of time") {
     programs::sandbox p(PARE_PRUNE_ENCODER);
     REQUIRE(p.run("--model model --calibrate text --budget params=0.6 --json r.json --out small "
-                  "--front front.json") == 0);
+                  "--evaluate pairs --front front.json --html page.html") == 0);
+    CHECK(read(p.folder / "page.html").find("Filters kept, layer by layer") != std::string::npos);
     const auto front = nlohmann::json::parse(read(p.folder / "front.json"));
     REQUIRE(front.size() > 10);
     CHECK(front[0]["share"] == 0);

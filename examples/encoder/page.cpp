@@ -177,7 +177,7 @@ void add_text(const page::text& t, std::size_t layers, writer& to) {
 }
 
 void add_texts(const page& p, writer& to) {
-    const std::size_t layers = p.kept.size();
+    const std::size_t layers = p.layers;
     to.add("<h2>Where each token leaves</h2>\n<p class=\"muted\">A token's shade is the layer in "
            "which it leaves the network; point at one to read it.</p>\n<p class=\"legend\">"
            "<span>leaves in layer</span> <span class=\"word\">");
@@ -211,31 +211,30 @@ tick_marks ticks(double low, double high, double wanted) {
 
 constexpr double width = 760;
 
-void add_bars(const page& p, writer& to) {
+void add_bars(const page::bars& b, writer& to) {
     constexpr double height = 250, left = 46, top = 22, bottom = height - 42;
-    const auto layers = static_cast<double>(p.kept.size());
+    const auto layers = static_cast<double>(b.shares.size());
     const double slot = (width - left) / layers, bar = std::min(56., 0.72 * slot);
     const scale y{0, 1, bottom, top};
-    to.add("<h2>Tokens kept, layer by layer</h2>\n<p class=\"muted\">Share of all tokens that the "
-           "FFN of a layer, and the layers after it, still see.</p>\n<div class=\"plot\"><svg "
-           "viewBox=\"0 0 {} {}\" "
-           "role=\"img\" aria-label=\"Share of tokens kept by layer\">\n",
-           width, height);
+    to.add("<h2>{0}</h2>\n<p class=\"muted\">{1}</p>\n<div class=\"plot\"><svg "
+           "viewBox=\"0 0 {2} {3}\" role=\"img\" aria-label=\"{0}\">\n",
+           escape(b.title), escape(b.about), width, height);
     for (const double share : {0., 0.5, 1.})
         to.add("<line class=\"grid\" x1=\"{0}\" x2=\"{1}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\"/>"
                "<text x=\"{3}\" y=\"{4:.1f}\" text-anchor=\"end\">{5}</text>\n",
                left, width, y(share), left - 8, y(share) + 4, percent(share));
-    for (std::size_t l = 0; l < p.kept.size(); ++l) {
-        const double middle = left + (static_cast<double>(l) + 0.5) * slot, at = y(p.kept[l]);
-        to.add("<g><title>layer {}: {:.1f}% of the tokens are kept</title>"
+    for (std::size_t l = 0; l < b.shares.size(); ++l) {
+        const double middle = left + (static_cast<double>(l) + 0.5) * slot, at = y(b.shares[l]);
+        to.add("<g><title>layer {}: {:.1f}% of the {}</title>"
                "<rect class=\"track\" x=\"{:.1f}\" y=\"{}\" width=\"{:.1f}\" height=\"{}\"/>"
                "<rect class=\"bar\" x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\"/>",
-               l, 100 * p.kept[l], middle - bar / 2, top, bar, bottom - top, middle - bar / 2, at,
-               bar, bottom - at);
+               l, 100 * b.shares[l], escape(b.what), middle - bar / 2, top, bar, bottom - top,
+               middle - bar / 2, at, bar, bottom - at);
         const bool fits = bottom - at > 24; // the number, into the bar
         if (slot > 38)
             to.add("<text class=\"{}\" x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\">{}</text>",
-                   fits ? "inside" : "value", middle, fits ? at + 18 : at - 6, percent(p.kept[l]));
+                   fits ? "inside" : "value", middle, fits ? at + 18 : at - 6,
+                   percent(b.shares[l]));
         to.add("<text x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">{}</text></g>\n", middle,
                bottom + 18, l);
     }
@@ -276,31 +275,31 @@ void spread(std::vector<label>& labels, double bottom) {
         labels[i].at = std::min(labels[i].at, bottom);
 }
 
-std::vector<page::series> drawable(const page& p) {
+std::vector<page::series> drawable(const page::plot& p) {
     std::vector<page::series> all = p.curves;
     for (page::series& s : all) {
         const auto unknown = [](const page::point& q) {
-            return !std::isfinite(q.metric) || !std::isfinite(q.macs_ratio);
+            return !std::isfinite(q.value) || !std::isfinite(q.share);
         };
         s.points.erase(std::remove_if(s.points.begin(), s.points.end(), unknown), s.points.end());
         std::sort(s.points.begin(), s.points.end(),
-                  [](const auto& a, const auto& b) { return a.macs_ratio < b.macs_ratio; });
+                  [](const auto& a, const auto& b) { return a.share < b.share; });
     }
     return all;
 }
 
-void add_plot(const page& p, const std::vector<page::series>& curves, writer& to) {
+void add_plot(const page::plot& p, const std::vector<page::series>& curves, writer& to) {
     double least = 1, most = 1;
     double low = std::numeric_limits<double>::infinity(), high = -low;
-    if (std::isfinite(p.dense)) low = high = p.dense;
+    if (std::isfinite(p.whole)) low = high = p.whole;
     std::size_t longest = 10;
     for (const page::series& s : curves) {
         longest = std::max(longest, s.name.size());
         for (const page::point& q : s.points) {
-            least = std::min(least, q.macs_ratio);
-            most = std::max(most, q.macs_ratio);
-            low = std::min(low, q.metric);
-            high = std::max(high, q.metric);
+            least = std::min(least, q.share);
+            most = std::max(most, q.share);
+            low = std::min(low, q.value);
+            high = std::max(high, q.value);
         }
     }
     least = std::min(least, most - 0.05);
@@ -311,10 +310,9 @@ void add_plot(const page& p, const std::vector<page::series>& curves, writer& to
     constexpr double height = 420, top = 30, bottom = height - 52, right = width - 52;
     const double left = label_width + 18;
     const scale x{least - 0.02, most + 0.01, left, right}, y{low - room, high + room, bottom, top};
-    to.add("<h2>Quality and cost</h2>\n<p class=\"muted\">What is left of the quality ({}) where "
-           "only a share of the layers' multiply-adds is done.</p>\n<div class=\"plot\"><svg "
-           "viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{} by share of multiply-adds\">\n",
-           escape(p.metric), width, height, escape(p.metric));
+    to.add("<h2>{}</h2>\n<p class=\"muted\">{}</p>\n<div class=\"plot\"><svg "
+           "viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{} by share of {}\">\n",
+           escape(p.title), escape(p.about), width, height, escape(p.metric), escape(p.cost));
     const tick_marks of_y = ticks(y.low, y.high, 6), of_x = ticks(x.low, x.high, 7);
     for (const double v : of_y.at)
         to.add("<line class=\"grid\" x1=\"{0:.1f}\" x2=\"{1}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\"/>"
@@ -325,15 +323,15 @@ void add_plot(const page& p, const std::vector<page::series>& curves, writer& to
                "<text x=\"{0:.1f}\" y=\"{3}\" text-anchor=\"middle\">{4:.{5}f}%</text>\n",
                x(v), bottom, bottom + 5, bottom + 21, 100 * v, std::max(0, of_x.decimals - 2));
     to.add("<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\n"
-           "<text x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">share of multiply-adds</text>\n",
-           width, top - 14, escape(p.metric), (left + right) / 2, height - 6);
+           "<text x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">share of {}</text>\n",
+           width, top - 14, escape(p.metric), (left + right) / 2, height - 6, escape(p.cost));
 
     std::vector<label> labels;
-    if (std::isfinite(p.dense)) {
+    if (std::isfinite(p.whole)) {
         to.add("<line class=\"dense\" x1=\"{0:.1f}\" x2=\"{1}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\">"
-               "<title>all tokens: {3:.4g}</title></line>\n",
-               left, right, y(p.dense), p.dense);
-        labels.push_back({"all tokens", dense_series, left, y(p.dense), 0});
+               "<title>{4}: {3:.4g}</title></line>\n",
+               left, right, y(p.whole), p.whole, escape(p.whole_name));
+        labels.push_back({p.whole_name, dense_series, left, y(p.whole), 0});
     }
     for (std::size_t i = curves.size(); i-- > 0;) { // the first is drawn last, over the others
         const page::series& s = curves[i];
@@ -342,19 +340,19 @@ void add_plot(const page& p, const std::vector<page::series>& curves, writer& to
         to.add("<g style=\"fill:var(--c{0});stroke:var(--c{0})\"><path class=\"curve{1}\" d=\"",
                i % 6, first);
         for (std::size_t k = 0; k < s.points.size(); ++k)
-            to.add("{}{:.1f} {:.1f}", k == 0 ? 'M' : 'L', x(s.points[k].macs_ratio),
-                   y(s.points[k].metric));
+            to.add("{}{:.1f} {:.1f}", k == 0 ? 'M' : 'L', x(s.points[k].share),
+                   y(s.points[k].value));
         to.add("\"/>\n");
         for (const page::point& q : s.points)
             to.add("{} class=\"mark\"><title>{}: {:.4g} at {:.1f}% of the "
-                   "multiply-adds</title></{}>\n",
-                   mark(i, x(q.macs_ratio), y(q.metric)), escape(s.name), q.metric,
-                   100 * q.macs_ratio,
+                   "{}</title></{}>\n",
+                   mark(i, x(q.share), y(q.value)), escape(s.name), q.value, 100 * q.share,
+                   escape(p.cost),
                    i % 4 == 0   ? "circle"
                    : i % 4 == 1 ? "rect"
                                 : "path");
         to.add("</g>\n");
-        labels.push_back({s.name, i, x(s.points[0].macs_ratio), y(s.points[0].metric), 0});
+        labels.push_back({s.name, i, x(s.points[0].share), y(s.points[0].value), 0});
     }
     spread(labels, bottom);
     for (const label& l : labels) {
@@ -370,16 +368,16 @@ void add_plot(const page& p, const std::vector<page::series>& curves, writer& to
     to.add("</svg></div>\n");
 }
 
-void add_table(const page& p, const std::vector<page::series>& curves, writer& to) {
-    to.add("<details><summary>The numbers</summary><table>\n<tr><th></th><th>multiply-adds</th>"
+void add_table(const page::plot& p, const std::vector<page::series>& curves, writer& to) {
+    to.add("<details><summary>The numbers</summary><table>\n<tr><th></th><th>{}</th>"
            "<th>{}</th></tr>\n",
-           escape(p.metric));
-    if (std::isfinite(p.dense))
-        to.add("<tr><td>all tokens</td><td>100%</td><td>{:.4g}</td></tr>\n", p.dense);
+           escape(p.cost), escape(p.metric));
+    if (std::isfinite(p.whole))
+        to.add("<tr><td>{}</td><td>100%</td><td>{:.4g}</td></tr>\n", escape(p.whole_name), p.whole);
     for (const page::series& s : curves)
         for (const page::point& q : s.points)
             to.add("<tr><td>{}</td><td>{:.1f}%</td><td>{:.4g}</td></tr>\n", escape(s.name),
-                   100 * q.macs_ratio, q.metric);
+                   100 * q.share, q.value);
     to.add("</table></details>\n");
 }
 
@@ -392,9 +390,9 @@ std::string to_html(const page& p) {
            "<title>{}</title>\n<style>",
            escape(p.title));
     to.add_text(style);
-    add_shades(p.kept.size(), light_ramp, to);
+    add_shades(p.layers, light_ramp, to);
     to.add("@media (prefers-color-scheme: dark) {{\n");
-    add_shades(p.kept.size(), dark_ramp, to);
+    add_shades(p.layers, dark_ramp, to);
     to.add("}}\n</style>\n</head>\n<body>\n<h1>{}</h1>\n<p class=\"summary\">{}</p>\n",
            escape(p.title), escape(p.summary));
     if (!p.facts.empty()) {
@@ -404,12 +402,15 @@ std::string to_html(const page& p) {
         to.add("</dl>\n");
     }
     if (!p.texts.empty()) add_texts(p, to);
-    if (!p.kept.empty()) add_bars(p, to);
-    const std::vector<page::series> curves = drawable(p);
-    if (std::any_of(curves.begin(), curves.end(),
-                    [](const auto& s) { return !s.points.empty(); })) {
-        add_plot(p, curves, to);
-        add_table(p, curves, to);
+    for (const page::bars& b : p.charts)
+        if (!b.shares.empty()) add_bars(b, to);
+    for (const page::plot& q : p.plots) {
+        const std::vector<page::series> curves = drawable(q);
+        if (std::none_of(curves.begin(), curves.end(),
+                         [](const auto& s) { return !s.points.empty(); }))
+            continue;
+        add_plot(q, curves, to);
+        add_table(q, curves, to);
     }
     to.add("</body>\n</html>\n");
     return to.take();

@@ -1,4 +1,4 @@
-// What dropping tokens does, for the eye: one HTML file that needs nothing else.
+// What pruning does, for the eye: one HTML file that needs nothing else.
 #pragma once
 
 #include <limits>
@@ -15,25 +15,38 @@ struct page {
         std::vector<std::string> tokens;
         std::vector<std::size_t> layers;
     };
+    /// A share for each layer.
+    struct bars {
+        std::string title, about;
+        std::string what; ///< it is the share of, as "tokens are kept"
+        std::vector<double> shares;
+    };
     struct point {
-        double macs_ratio, metric;
+        double share, value;
     };
     struct series {
         std::string name;
         std::vector<point> points;
     };
+    /// Values where only a share of something is left; the first series is the one that matters.
+    struct plot {
+        std::string title, about;
+        std::string cost, metric; ///< names of what shares are of, and of the values
+        double whole = std::numeric_limits<double>::quiet_NaN(); ///< the value with all of it
+        std::string whole_name;
+        std::vector<series> curves;
+    };
 
     std::string title, summary;
     std::vector<std::pair<std::string, std::string>> facts; ///< names and values
+    std::size_t layers = 0;
     std::vector<text> texts;
-    std::vector<double> kept; ///< by layer, the share of all tokens that stays in it
-    std::string metric;       ///< its name
-    double dense = std::numeric_limits<double>::quiet_NaN(); ///< the metric with all tokens
-    std::vector<series> curves; ///< the first is the one that the page is about
+    std::vector<bars> charts;
+    std::vector<plot> plots;
 };
 
 /// The page, light or dark as the reader's screen is. What there are no data of is left out, and so
-/// is a metric that is NaN. Throws std::invalid_argument if a text has not as many layers as
+/// is a value that is NaN. Throws std::invalid_argument if a text has not as many layers as
 /// tokens.
 std::string to_html(const page& p);
 
