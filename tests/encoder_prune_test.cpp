@@ -289,6 +289,7 @@ TEST_CASE("prune_encoder: bad input gives one sentence, status 2 and no output")
         fails(good + "--budget params=2", "--budget is 2, expected a share in (0, 1]");
         fails(good + "--budget latency=0.5 --latency-batch 12", "expected SEQUENCESxTOKENS");
         fails(good + "--budget latency=0.5 --latency-batch 1x9999", "batches of 1 x 9999 tokens");
+        fails(good + "--budget latency=0.5 --latency-batch 999999999x2", "1048576 in all");
         fails(good + "--budget latency=1e-9 --latency-batch 2x8", "below what remains");
         fails(good + "--samples 0", "--samples");
         fails(good + "--ridge -1", "--ridge");

@@ -66,10 +66,12 @@ kept_units first_units(const model& m, index_t heads, index_t filters) {
 }
 
 batch same_lengths(const model& m, std::int64_t sequences, std::int64_t tokens) {
-    if (sequences < 1 || tokens < 1 || tokens > m.config.max_tokens)
+    constexpr std::int64_t most = 1 << 20; // tokens
+    if (sequences < 1 || tokens < 1 || tokens > m.config.max_tokens || sequences > most / tokens)
         throw std::invalid_argument("batches of " + std::to_string(sequences) + " x " +
-                                    std::to_string(tokens) + " tokens for a model of up to " +
-                                    std::to_string(m.config.max_tokens));
+                                    std::to_string(tokens) + " tokens: expected up to " +
+                                    std::to_string(m.config.max_tokens) + " a sequence and " +
+                                    std::to_string(most) + " in all");
     batch b;
     std::int32_t id = 0;
     for (std::int64_t s = 0; s < sequences; ++s) {
