@@ -78,10 +78,11 @@ std::int64_t choose_tokens(const token_pruning& p, std::size_t l, pare::view<con
 /// Not safe for concurrent calls on one object (it holds scratch memory).
 ///
 /// A layer is four steps, on x [tokens x hidden], the residual stream:
-///     attention(l, x, batch, context)      context = heads' outputs      [tokens x heads *
-///     head_size] attention_output(l, context, x)      x = norm(x + context W' + b) activation(l,
-///     x, active)             active = gelu(x W1' + b1)     [tokens x filters] output(l, active, x)
-///     x = norm(x + active W2' + b2)
+/// - attention(l, x, batch, context): context = heads' outputs [tokens x heads * head_size]
+/// - attention_output(l, context, x): x = norm(x + context W' + b)
+/// - activation(l, x, active): active = gelu(x W1' + b1) [tokens x filters]
+/// - output(l, active, x): x = norm(x + active W2' + b2)
+///
 /// `context` and `active` are where masks act: a mask multiplies their columns.
 class network {
   public:
