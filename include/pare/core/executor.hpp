@@ -15,11 +15,9 @@ inline namespace PARE_ISA {
 
 // An executor has two members:
 //
-//     index_t concurrency() const;                     at most so many tasks run at a time
-//     void run(index_t tasks, const F& f) const;       f(task, slot) for each task, 0 <= slot <
-//     concurrency();
-//                                                    two tasks that run at the same time have
-//                                                    different slots
+// - index_t concurrency() const: at most so many tasks run at a time
+// - void run(index_t tasks, const F& f) const: f(task, slot) for each task, 0 <= slot <
+//   concurrency(); two tasks that run at the same time have different slots
 //
 // Tasks write to disjoint memory and are the same for any number of threads, and so are the
 // results. A host with its own thread pool passes its own executor: pare::simd.with(my_pool).
