@@ -1,7 +1,7 @@
 # Every public header compiles alone and twice, and brings in no library that it is not meant to.
 file(GLOB PARE_SIMD_HEADERS CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}/include/pare/policy/kernels/*.hpp")
 list(APPEND PARE_SIMD_HEADERS pare/policy/simd.hpp)
-set(PARE_EIGEN_HEADERS pare/least_squares.hpp pare/ridge.hpp pare/tune.hpp)
+set(PARE_EIGEN_HEADERS pare/eliminate.hpp pare/least_squares.hpp pare/ridge.hpp pare/tune.hpp)
 
 file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}/include/pare/*.hpp")
 if(headers)
