@@ -245,6 +245,11 @@ TEST_CASE("the search by hand") {
         CHECK(pare::width_search({measured}).best(5).kept == std::vector<index_t>{2});
         CHECK(pare::width_search({measured}).front().size() == 3);
     }
+    SECTION("a cost that is out of all proportion") {
+        const pare::prunable dear{{0, 1, 2}, pare::cost_table({0, 1, 1e300})};
+        CHECK(pare::width_search({dear, dear}, 2).best(2).kept == std::vector<index_t>{1, 1});
+        CHECK(pare::width_search({dear}, 1e-300).best(1e-300).kept == std::vector<index_t>{0});
+    }
     SECTION("no sublayers") {
         CHECK(pare::width_search({}).best(0).feasible);
         CHECK(pare::width_search({}).front().size() == 1);

@@ -154,7 +154,9 @@ class width_search {
         return a.loss < b.loss || (a.loss == b.loss && a.cost < b.cost);
     }
     index_t size() const { return static_cast<index_t>(states_.size()); }
-    index_t place(double cost) const { return static_cast<index_t>(cost / step_); }
+    index_t place(double cost) const { // all that is beyond the grid is as far
+        return static_cast<index_t>(std::min(cost / step_, 1e15));
+    }
 
     /// Widths that are allowed and not both dearer and worse than another, by rising cost.
     static std::vector<option> list_options(const prunable& s, std::size_t at) {
