@@ -6,6 +6,7 @@
 #include "encoder/progress.hpp"
 #include "encoder/prune.hpp"
 #include "encoder/report.hpp"
+#include "encoder/task.hpp"
 
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
@@ -43,15 +44,14 @@ struct arguments {
 
 /// Returns an exit status where the program ends here (--help, bad arguments).
 std::optional<int> parse(int argc, char** argv, arguments& a) {
-    CLI::App app(
-        "Prunes attention heads and FFN filters of a BERT-type sentence encoder to a share of its "
-        "multiply-adds and writes the smaller model.");
+    CLI::App app("Prunes attention heads and FFN filters of a BERT-type encoder, with or without a "
+                 "classifier, to a share of its multiply-adds and writes the smaller model.");
     app.option_defaults()->always_capture_default();
     app.add_option("--model", a.model, "folder with config.json, model.safetensors and vocab.txt")
         ->required();
     app.add_option("--calibrate", a.calibrate,
-                   "text, a document a line; with --fisher labels: score, text 1, text 2, by "
-                   "tabs")
+                   "text, a document a line; with --fisher labels: score, text, text, by tabs; for "
+                   "a classifier: text[, text], with --fisher labels behind a label")
         ->required();
     app.add_option("--macs", a.macs, "share of the multiply-adds to keep")->default_str("0.5");
     app.add_option("--budget", a.budget,
@@ -59,7 +59,8 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
                    "latency=SHARE (of the time of a forward pass, measured here)");
     app.add_option("--latency-batch", a.batch, "sequences x tokens that latency is of");
     app.add_option("--evaluate", a.evaluate,
-                   "pairs to measure quality on: score, text 1, text 2, by tabs");
+                   "to measure quality on: score, text, text, by tabs; for a classifier: label, "
+                   "text[, text]");
     app.add_option("--tune", a.tuning,
                    "refit what reads the kept units: scale (one factor a unit) or reconstruct (all "
                    "weights)")
@@ -75,9 +76,8 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
             CLI::Transformer(std::map<std::string, bool>{{"surgeon", true}, {"fisher", false}}))
         ->default_str("surgeon");
     app.add_option("--fisher", a.fisher,
-                   "gradients of: free (random projections of the embedding, no labels), labels, "
-                   "none (forward "
-                   "passes only)")
+                   "gradients of: free (random functions of the outputs, no labels), labels, none "
+                   "(forward passes only)")
         ->transform(
             CLI::Transformer(std::map<std::string, fisher_source>{{"free", fisher_source::free},
                                                                   {"labels", fisher_source::labels},
@@ -158,10 +158,11 @@ void check(arguments& a) {
     check_output("--html", a.html);
 }
 
-/// Largest difference of an embedding's coordinate that rounding explains, for weights stored as
-/// `type`.
-double tolerance(data_type type) {
-    return type == data_type::f16 ? 5e-3 : type == data_type::bf16 ? 4e-2 : 1e-4;
+/// Largest difference of two outputs that rounding explains, for weights stored as `type`:
+/// embeddings of length 1, or logits.
+double tolerance(data_type type, const matrix& outputs) {
+    const double unit = type == data_type::f16 ? 5e-3 : type == data_type::bf16 ? 4e-2 : 1e-4;
+    return unit * std::max(1., static_cast<double>(outputs.cwiseAbs().maxCoeff()));
 }
 
 std::vector<Eigen::Index> count(const model& m, unit_kind kind) {
@@ -192,14 +193,38 @@ network::masks factors(const kept_units& kept) {
     return all;
 }
 
+struct quality {
+    const char* name;
+    double value;
+};
+/// Of a network's outputs for a task's texts, the first one to be drawn.
+std::vector<quality> qualities(const dataset& task, const matrix& outputs) {
+    if (!task.pairs) return {{"accuracy", measure(task, outputs)}};
+    const correlations found = correlate(*task.pairs, outputs);
+    return {{"spearman", found.spearman}, {"pearson", found.pearson}};
+}
+
+/// How alike a network's outputs are to the dense one's.
+quality likeness(const model& m, const matrix& dense, const matrix& pruned) {
+    return m.classifier ? quality{"same_class_as_dense", same_class(dense, pruned)}
+                        : quality{"cosine_to_dense", mean_cosine(dense, pruned)};
+}
+
+/// As a title of a number that is printed.
+std::string words_of(std::string name) {
+    std::replace(name.begin(), name.end(), '_', ' ');
+    return name;
+}
+
 /// What the run has found out, for the report and the table.
 struct results {
     double macs_dense, macs_ratio;
     std::int64_t parameters_dense, parameters_pruned;
     std::uintmax_t bytes_dense, bytes_pruned;
     std::vector<Eigen::Index> heads_dense, heads, filters_dense, filters;
-    std::optional<correlations> quality_dense, quality_pruned;
-    double cosine, difference;
+    std::vector<quality> quality_dense, quality_pruned;
+    quality alike;
+    double difference;
     struct promise {
         double promised, achieved;
     };
@@ -213,19 +238,17 @@ struct results {
 
 nlohmann::ordered_json to_json(const results& r) {
     nlohmann::ordered_json report;
-    const auto quality = [](const std::optional<correlations>& q, double correlations::*which) {
-        return number(q ? (*q).*which : NAN);
-    };
     report["macs_ratio"] = r.macs_ratio;
     report["params_dense"] = r.parameters_dense;
     report["params_pruned"] = r.parameters_pruned;
     report["bytes_dense"] = r.bytes_dense;
     report["bytes_pruned"] = r.bytes_pruned;
-    report["spearman_dense"] = quality(r.quality_dense, &correlations::spearman);
-    report["spearman_pruned"] = quality(r.quality_pruned, &correlations::spearman);
-    report["pearson_dense"] = quality(r.quality_dense, &correlations::pearson);
-    report["pearson_pruned"] = quality(r.quality_pruned, &correlations::pearson);
-    report["cosine_to_dense"] = number(r.cosine);
+    for (std::size_t i = 0; i < r.quality_dense.size(); ++i) {
+        const std::string name = r.quality_dense[i].name;
+        report[name + "_dense"] = number(r.quality_dense[i].value);
+        report[name + "_pruned"] = number(r.quality_pruned[i].value);
+    }
+    report[r.alike.name] = number(r.alike.value);
     report["difference_to_masked"] = r.difference;
     for (const char* stage : {"fisher", "search", "rearrange", "tune", "total"})
         report[std::string("seconds_") + stage] = r.seconds.at(stage);
@@ -259,12 +282,11 @@ void print(const results& r, const fs::path& out) {
     row("parameters", static_cast<double>(r.parameters_dense),
         static_cast<double>(r.parameters_pruned), 0);
     row("bytes", static_cast<double>(r.bytes_dense), static_cast<double>(r.bytes_pruned), 0);
-    if (r.quality_dense && r.quality_pruned) {
-        row("Spearman x 100", 100 * r.quality_dense->spearman, 100 * r.quality_pruned->spearman, 2);
-        row("Pearson x 100", 100 * r.quality_dense->pearson, 100 * r.quality_pruned->pearson, 2);
-    }
+    for (std::size_t i = 0; i < r.quality_dense.size(); ++i)
+        row((std::string(r.quality_dense[i].name) + " x 100").c_str(),
+            100 * r.quality_dense[i].value, 100 * r.quality_pruned[i].value, 2);
     row("tokens/s", r.speed.tokens_per_second_dense, r.speed.tokens_per_second_pruned, 0);
-    fmt::print("\ncosine to dense        {:.4f}\n", r.cosine);
+    fmt::print("\n{:<23}{:.4f}\n", words_of(r.alike.name), r.alike.value);
     fmt::print("speedup                {:.3f}, of {:.3f} that the MACs allow\n", r.speed.speedup,
                1 / r.macs_ratio);
     if (r.latency)
@@ -272,7 +294,7 @@ void print(const results& r, const fs::path& out) {
                    "the promise\n",
                    r.latency->achieved, r.latency->promised,
                    r.latency->achieved / r.latency->promised);
-    fmt::print("agrees with masked     within {:.1e} in every embedding\n", r.difference);
+    fmt::print("agrees with masked     within {:.1e} in every output\n", r.difference);
     fmt::print(
         "seconds of pruning     {:.1f} = criterion {:.1f} + search {:.1f} + rearrange {:.1f} + "
         "tune {:.1f}; "
@@ -350,15 +372,16 @@ page to_page(const results& r, const arguments& a, const std::vector<pricing::ch
         {budget_kind::parameters, "parameters of heads and filters"},
         {budget_kind::latency, "time"}};
     const std::string cost = costs.at(a.kind);
-    const std::string metric = r.quality_dense ? "Spearman" : "cosine to the dense model";
+    const bool measures = !r.quality_dense.empty();
+    const std::string metric = measures ? r.quality_dense[0].name : words_of(r.alike.name);
     page p;
     p.title = "Heads and filters that are gone";
     p.summary = fmt::format("{:.1f} % of the multiply-adds, {:.2f} times as fast",
                             100 * r.macs_ratio, r.speed.speedup);
-    if (r.quality_dense)
-        p.facts = {{"Spearman, dense", fmt::format("{:.2f}", 100 * r.quality_dense->spearman)},
-                   {"Spearman, pruned", fmt::format("{:.2f}", 100 * r.quality_pruned->spearman)}};
-    p.facts.push_back({"cosine to the dense model", fmt::format("{:.4f}", r.cosine)});
+    if (measures)
+        p.facts = {{metric + ", dense", fmt::format("{:.2f}", 100 * r.quality_dense[0].value)},
+                   {metric + ", pruned", fmt::format("{:.2f}", 100 * r.quality_pruned[0].value)}};
+    p.facts.push_back({words_of(r.alike.name), fmt::format("{:.4f}", r.alike.value)});
     p.facts.push_back({"speedup", fmt::format("{:.2f}", r.speed.speedup)});
     p.facts.push_back({"share of parameters",
                        fmt::format("{:.3f}", static_cast<double>(r.parameters_pruned) /
@@ -388,7 +411,7 @@ page to_page(const results& r, const arguments& a, const std::vector<pricing::ch
     };
     page::plot quality =
         plot("Quality and cost", "Measured on models pruned to some budgets, this one among them.",
-             metric, r.quality_dense ? 100 * r.quality_dense->spearman : 1);
+             metric, measures ? 100 * r.quality_dense[0].value : 1);
     page::plot speed = plot("Speed and cost", "Of the same models, in batches of 32 texts.",
                             "tokens/s", r.speed.tokens_per_second_dense);
     page::plot expected =
@@ -415,13 +438,16 @@ page to_page(const results& r, const arguments& a, const std::vector<pricing::ch
 void run(const arguments& a) {
     const progress whole("", 1); // a clock
     const model original = load_model(a.model);
-    const auto max_tokens = static_cast<std::size_t>(original.config.max_tokens);
     const tokenizer words(a.model / "vocab.txt", original.config.lower_case,
                           original.config.vocabulary);
     const calibration data = read_calibration(a.calibrate, a.fisher == fisher_source::labels,
-                                              a.samples, a.seed, words, max_tokens);
-    std::optional<similarity_task> task;
-    if (!a.evaluate.empty()) task = make_task(words, read_pairs(a.evaluate), max_tokens);
+                                              a.samples, a.seed, words, original);
+    std::optional<dataset> task;
+    if (!a.evaluate.empty()) {
+        task = read_dataset(original.classifier ? task_kind::classify : task_kind::similarity,
+                            a.evaluate, words, original.config);
+        check_classes(*task, a.evaluate, original);
+    }
 
     results r;
     const auto timed = [&](const char* stage, auto work) {
@@ -433,7 +459,7 @@ void run(const arguments& a) {
     // Tokens that the model drops are kept here: which ones leave depends on the heads there are.
     network dense(original);
     dense.set_token_pruning({});
-    const unit_costs costs = unit_costs::multiply_adds(original.config, data.sequences);
+    const unit_costs costs = unit_costs::multiply_adds(original.config, data.examples.texts);
     std::optional<pricing> prices;
     kept_units kept;
     std::vector<pare::loss_curve> losses;
@@ -465,8 +491,8 @@ void run(const arguments& a) {
     network pruned(load_model(candidate.path)), masked(expand(original, small, kept));
     masked.set_masks(factors(kept));
     for (network* net : {&pruned, &masked}) net->set_token_pruning({});
-    std::vector<sequence> texts = data.sequences;
-    if (task) texts = task->sequences;
+    const std::vector<sequence>& calibrated = data.examples.texts;
+    const std::vector<sequence>& texts = task ? measured_texts(*task) : calibrated;
     const matrix by_dense = embed(dense, texts, "embed, dense");
     const matrix by_pruned = embed(pruned, texts, "embed, pruned");
     const auto difference = [](const matrix& x, const matrix& y) {
@@ -475,20 +501,20 @@ void run(const arguments& a) {
     r.difference = difference(by_pruned, embed(masked, texts, "embed, masked"));
     if (task)
         r.difference =
-            std::max(r.difference, difference(embed(pruned, data.sequences, "verify, pruned"),
-                                              embed(masked, data.sequences, "verify, masked")));
-    if (!(r.difference <= tolerance(original.stored_as)))
+            std::max(r.difference, difference(embed(pruned, calibrated, "verify, pruned"),
+                                              embed(masked, calibrated, "verify, masked")));
+    if (const double most = tolerance(original.stored_as, by_dense); !(r.difference <= most))
         throw std::runtime_error(fmt::format(
-            "the written model differs from the masked one by {:.2e} in an embedding, more than "
+            "the written model differs from the masked one by {:.2e} in an output, more than "
             "{:.0e}",
-            r.difference, tolerance(original.stored_as)));
+            r.difference, most));
 
-    r.cosine = mean_cosine(by_dense, by_pruned);
+    r.alike = likeness(original, by_dense, by_pruned);
     if (task) {
-        r.quality_dense = correlate(*task, by_dense);
-        r.quality_pruned = correlate(*task, by_pruned);
+        r.quality_dense = qualities(*task, by_dense);
+        r.quality_pruned = qualities(*task, by_pruned);
     }
-    r.speed = compare_speed(dense, pruned, data.sequences);
+    r.speed = compare_speed(dense, pruned, calibrated);
     if (prices->times) r.latency = {a.share, prices->times->share_of(pruned.model())};
     r.parameters_dense = original.parameters();
     r.parameters_pruned = small.parameters();
@@ -499,7 +525,7 @@ void run(const arguments& a) {
     r.filters_dense = count(original, unit_kind::filter);
     r.filters = count(small, unit_kind::filter);
     r.threads = threads();
-    r.texts = data.sequences.size();
+    r.texts = calibrated.size();
     r.seconds["whole"] = whole.seconds();
 
     // The model before the report, so that a report always has its model.
@@ -510,9 +536,9 @@ void run(const arguments& a) {
         draws || !a.front.empty() ? prices->front(losses) : std::vector<pricing::choice>();
     if (!a.front.empty()) write_json(a.front, to_json(front));
     if (draws) {
-        const auto quality_of = [&](const matrix& embeddings) {
-            return task ? 100 * correlate(*task, embeddings).spearman
-                        : mean_cosine(by_dense, embeddings);
+        const auto quality_of = [&](const matrix& outputs) {
+            return task ? 100 * measure(*task, outputs)
+                        : likeness(original, by_dense, outputs).value;
         };
         std::vector<measured> points = {
             {a.share, quality_of(by_pruned), r.speed.tokens_per_second_pruned}};
@@ -522,9 +548,8 @@ void run(const arguments& a) {
             std::vector<std::string> notes;
             network other(refit(prices->search(losses, share), notes));
             other.set_token_pruning({});
-            points.push_back(
-                {share, quality_of(embed(other, texts, "embed, another budget")),
-                 compare_speed(dense, other, data.sequences).tokens_per_second_pruned});
+            points.push_back({share, quality_of(embed(other, texts, "embed, another budget")),
+                              compare_speed(dense, other, calibrated).tokens_per_second_pruned});
         }
         write_file(a.html, to_html(to_page(r, a, front, points)));
     }

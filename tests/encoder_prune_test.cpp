@@ -18,12 +18,24 @@ using programs::read, programs::write;
 
 namespace {
 
+/// Sentences, or with labels pairs of them or, for a classifier, sentences with classes.
 calibration random_calibration(const model& m, random_source& random, bool labelled) {
-    calibration data;
-    data.sequences = random_texts(m, 60, 2, 20, random);
-    if (labelled)
-        for (int p = 0; p < 30; ++p) data.labels.push_back(random.uniform(0, 1));
+    const task_kind kind = m.classifier ? task_kind::classify
+                           : labelled   ? task_kind::similarity
+                                        : task_kind::distill;
+    calibration data{{kind, random_texts(m, 60, 2, 20, random), {}, {}, {}}, {}};
+    if (m.classifier && labelled)
+        for (int i = 0; i < 60; ++i) data.examples.targets.push_back(i % 3);
+    else if (labelled)
+        for (int p = 0; p < 30; ++p) data.examples.targets.push_back(random.uniform(0, 1));
     return data;
+}
+
+/// With a classifier of three classes.
+model classifying(model m) {
+    m.classifier =
+        encoder::dense{encoder::matrix::Random(3, m.config.hidden), encoder::vector::Random(3)};
+    return m;
 }
 
 network::masks factors(const kept_units& kept) {
@@ -44,7 +56,10 @@ network::masks factors(const kept_units& kept) {
 TEST_CASE("a pruned model says what the dense one says under masks") {
     random_source random;
     CAPTURE(random);
-    const model m = load_model(fixtures::path("tiny_bert"));
+    model m = load_model(fixtures::path("tiny_bert"));
+    const bool classifies = GENERATE(false, true);
+    CAPTURE(classifies);
+    if (classifies) m = classifying(m);
     network net(m);
     for (const fisher_source source : {fisher_source::free, fisher_source::labels,
                                        fisher_source::none, fisher_source::magnitude})
@@ -53,12 +68,12 @@ TEST_CASE("a pruned model says what the dense one says under masks") {
                 CAPTURE(static_cast<int>(source), static_cast<int>(how), share);
                 const calibration data =
                     random_calibration(m, random, source == fisher_source::labels);
-                const unit_costs costs = unit_costs::multiply_adds(m.config, data.sequences);
+                const unit_costs costs = unit_costs::multiply_adds(m.config, data.examples.texts);
                 const criterion c(net, data, source, how == tuning::reconstruct, 1);
                 kept_units kept = search(m, c.losses(), costs, share);
                 if (source != fisher_source::magnitude) rearrange(c, kept);
                 std::vector<std::string> notes;
-                const model small = tune(net, kept, data.sequences, how, 1e-2, notes);
+                const model small = tune(net, kept, data.examples.texts, how, 1e-2, notes);
                 CHECK(notes.empty());
                 CHECK(costs.of(small) <= share * costs.of(m));
                 network pruned(small), masked(expand(m, small, kept));
@@ -72,18 +87,17 @@ TEST_CASE("a pruned model says what the dense one says under masks") {
 TEST_CASE("what prunes heads and filters keeps the classifier and the tokens to drop") {
     random_source random;
     CAPTURE(random);
-    model m = load_model(fixtures::path("tiny_bert"));
-    m.classifier = encoder::dense{encoder::matrix::Random(3, 24), encoder::vector::Random(3)};
+    model m = classifying(load_model(fixtures::path("tiny_bert")));
     m.tokens = {token_pruning::rule::threshold, {0.5, 0.75, 1}, 2, false};
     m.curve = {{1, 0.5, 0.25}};
     add_exits(m);
     network net(m);
     const calibration data = random_calibration(m, random, false);
     const auto kept = search(m, criterion(net, data, fisher_source::magnitude, false, 1).losses(),
-                             unit_costs::multiply_adds(m.config, data.sequences), 0.5);
+                             unit_costs::multiply_adds(m.config, data.examples.texts), 0.5);
     std::vector<std::string> notes;
     for (const tuning how : {tuning::none, tuning::scale, tuning::reconstruct}) {
-        const model small = tune(net, kept, data.sequences, how, 1e-2, notes);
+        const model small = tune(net, kept, data.examples.texts, how, 1e-2, notes);
         for (const model& pruned : {small, expand(m, small, kept)}) {
             REQUIRE(pruned.classifier);
             CHECK(pruned.classifier->weight == m.classifier->weight);
@@ -97,16 +111,47 @@ TEST_CASE("what prunes heads and filters keeps the classifier and the tokens to 
     }
 }
 
+TEST_CASE("gradients of logits without labels have the classes' Fisher information on average") {
+    random_source random;
+    CAPTURE(random);
+    const model m = classifying(load_model(fixtures::path("tiny_bert")));
+    network net(m);
+    calibration one = random_calibration(m, random, false);
+    one.examples.texts.resize(1);
+    const auto energies = [&](fisher_source source, std::uint64_t seed) { // of each sublayer
+        Eigen::VectorXd all(2 * static_cast<Eigen::Index>(m.layers.size()));
+        const auto curves = criterion(net, one, source, false, seed).losses();
+        for (std::size_t i = 0; i < curves.size(); ++i)
+            all(static_cast<Eigen::Index>(i)) = curves[i].loss.back();
+        return all;
+    };
+    Eigen::VectorXd found = Eigen::VectorXd::Zero(2 * static_cast<Eigen::Index>(m.layers.size())),
+                    expected = found;
+    constexpr int draws = 1000;
+    for (int i = 0; i < draws; ++i)
+        found += energies(fisher_source::free, static_cast<std::uint64_t>(i)) / draws;
+    const encoder::matrix logits = embed(net, one.examples.texts, "");
+    const Eigen::ArrayXd p = logits.row(0).cast<double>().array().exp();
+    for (int label = 0; label < 3; ++label) {
+        one.examples.targets = {static_cast<double>(label)};
+        expected += p(label) / p.sum() * energies(fisher_source::labels, 0);
+    }
+    for (Eigen::Index i = 0; i < found.size(); ++i)
+        CHECK_THAT(found(i), WithinRel(expected(i), 0.3));
+}
+
 TEST_CASE("the surgeon's curves are of all units, and what it keeps fits the budget") {
     random_source random;
     CAPTURE(random);
-    const model m = load_model(fixtures::path("tiny_bert"));
+    model m = load_model(fixtures::path("tiny_bert"));
+    const bool classifies = GENERATE(false, true);
+    if (classifies) m = classifying(m);
     network net(m);
     for (const fisher_source source :
          {fisher_source::free, fisher_source::labels, fisher_source::none}) {
-        CAPTURE(static_cast<int>(source));
+        CAPTURE(static_cast<int>(source), classifies);
         calibration data = random_calibration(m, random, source == fisher_source::labels);
-        data.recut = {data.sequences.front()};
+        data.recut = {data.examples.texts.front()};
         const surgeon s(net, data, source, 1);
         REQUIRE(s.losses().size() == 2 * m.layers.size());
         for (std::size_t l = 0; l < m.layers.size(); ++l) {
@@ -126,7 +171,7 @@ TEST_CASE("the surgeon's curves are of all units, and what it keeps fits the bud
             CHECK_THAT(sum / static_cast<double>(tokens), WithinRel(1, 1e-4));
         }
         CHECK(s.weights().empty() == (source == fisher_source::none));
-        const unit_costs costs = unit_costs::multiply_adds(m.config, data.sequences);
+        const unit_costs costs = unit_costs::multiply_adds(m.config, data.examples.texts);
         const kept_units kept = search(m, s.losses(), costs, 0.5);
         std::vector<std::string> notes;
         const model small =
@@ -145,11 +190,12 @@ TEST_CASE("reconstruction brings the pruned model closer to the dense one") {
     const calibration data = random_calibration(m, random, false);
     const criterion c(net, data, fisher_source::free, true, 1);
     const auto kept =
-        search(m, c.losses(), unit_costs::multiply_adds(m.config, data.sequences), 0.5);
+        search(m, c.losses(), unit_costs::multiply_adds(m.config, data.examples.texts), 0.5);
     std::vector<std::string> notes;
     const auto cosine = [&](tuning how) {
-        network pruned(tune(net, kept, data.sequences, how, 1e-2, notes));
-        return mean_cosine(embed(net, data.sequences, ""), embed(pruned, data.sequences, ""));
+        network pruned(tune(net, kept, data.examples.texts, how, 1e-2, notes));
+        return mean_cosine(embed(net, data.examples.texts, ""),
+                           embed(pruned, data.examples.texts, ""));
     };
     CHECK(cosine(tuning::reconstruct) > cosine(tuning::none));
 }
@@ -166,15 +212,15 @@ TEST_CASE("pruning does not depend on the number of threads") {
         omp_set_num_threads(threads);
         network net(m);
         std::vector<std::string> notes;
-        const unit_costs costs = unit_costs::multiply_adds(m.config, data.sequences);
+        const unit_costs costs = unit_costs::multiply_adds(m.config, data.examples.texts);
         if (surgical) {
             const surgeon s(net, data, fisher_source::free, 1);
-            return tune(net, search(m, s.losses(), costs, 0.5), data.sequences, tuning::reconstruct,
-                        1e-2, notes, s.weights());
+            return tune(net, search(m, s.losses(), costs, 0.5), data.examples.texts,
+                        tuning::reconstruct, 1e-2, notes, s.weights());
         }
         const criterion c(net, data, fisher_source::free, true, 1);
-        return tune(net, search(m, c.losses(), costs, 0.5), data.sequences, tuning::reconstruct,
-                    1e-2, notes);
+        return tune(net, search(m, c.losses(), costs, 0.5), data.examples.texts,
+                    tuning::reconstruct, 1e-2, notes);
     };
     const int before = omp_get_max_threads();
     const model one = weights(1);
@@ -259,6 +305,45 @@ TEST_CASE("prune_encoder keeps the tokens to drop, and compares models without d
     };
     CHECK_THAT(report("d.json")["cosine_to_dense"].get<double>(),
                WithinAbs(report("r.json")["cosine_to_dense"].get<double>(), 1e-6));
+}
+
+TEST_CASE("prune_encoder prunes classifiers of texts and of pairs") {
+    programs::sandbox p(PARE_PRUNE_ENCODER);
+    model m = load_model(p.folder / "model");
+    m.classifier = encoder::dense{encoder::matrix::Random(2, 24), encoder::vector::Random(2)};
+    save_model(m, p.folder / "model", p.folder / "classifier");
+    std::string plain;
+    const std::string labelled = read(p.folder / "pair_classes");
+    for (std::size_t at = 0; at < labelled.size(); at = labelled.find('\n', at) + 1)
+        plain += labelled.substr(at + 2, labelled.find('\n', at) - at - 1);
+    write(p.folder / "plain", plain);
+    for (const std::string how :
+         {"--calibrate text --evaluate classes", "--calibrate text --fisher none",
+          "--calibrate classes --fisher labels", "--calibrate plain --evaluate pair_classes",
+          "--calibrate plain --criterion fisher --rearrange --html page.html",
+          "--calibrate pair_classes --fisher labels --evaluate pair_classes --html page.html"}) {
+        CAPTURE(how);
+        const int status = p.run("--model classifier --macs 0.5 --out small --json r.json " + how);
+        INFO(p.errors);
+        REQUIRE(status == 0);
+        const auto report = nlohmann::json::parse(read(p.folder / "r.json"));
+        CHECK(report.contains("accuracy_dense") == (how.find("--evaluate") < how.size()));
+        CHECK(report["same_class_as_dense"] > 0);
+        CHECK(load_model(p.folder / "small").classifier->weight == m.classifier->weight);
+    }
+    const auto fails = [&](const std::string& arguments, const std::string& sentence) {
+        CAPTURE(arguments);
+        CHECK(p.run("--model classifier --out none " + arguments) == 2);
+        CHECK_THAT(p.errors, ContainsSubstring(sentence));
+        CHECK_FALSE(fs::exists(p.folder / "none"));
+    };
+    fails("--calibrate pair_classes", "pair_classes: line 1 does not have one or two columns");
+    fails("--calibrate text --fisher labels", "text: line 1 does not have two or three columns");
+    write(p.folder / "three", "0\ta\n1\tb\n2\tc\n");
+    fails("--calibrate three --fisher labels", "three: has the label 2, the model 2 classes");
+    fails("--calibrate text --evaluate three", "three: has the label 2, the model 2 classes");
+    write(p.folder / "alike", "1\ta\n1\tb\n");
+    fails("--calibrate alike --fisher labels", "alike: all labels are the same");
 }
 
 TEST_CASE("prune_encoder: bad input gives one sentence, status 2 and no output") {

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <iterator>
 #include <numeric>
 #include <random>
 
@@ -20,21 +19,21 @@ std::int64_t count_tokens(const std::vector<sequence>& sequences) {
     return n;
 }
 
-// Gradient of r . e, r standard normal, drawn by sample so that batches do not matter.
-void draw_projection(std::uint64_t seed, std::int64_t sample, Eigen::Ref<Eigen::RowVectorXf> out) {
+// The gradient of a random function of a text's outputs, by sample so that batches do not matter.
+void draw_gradient(task_kind kind, std::uint64_t seed, std::int64_t sample,
+                   const Eigen::Ref<const Eigen::RowVectorXf>& outputs,
+                   Eigen::Ref<Eigen::RowVectorXf> gradient) {
     std::seed_seq mixed{seed, static_cast<std::uint64_t>(sample)};
     std::mt19937_64 random(mixed);
     std::normal_distribution<float> normal;
-    for (float& x : out) x = normal(random);
-}
-
-// `count` of n indices, in ascending order.
-std::vector<std::size_t> choose(std::size_t n, std::size_t count, std::uint64_t seed) {
-    std::vector<std::size_t> all(n), some;
-    std::iota(all.begin(), all.end(), std::size_t{0});
-    std::mt19937_64 random(seed);
-    std::sample(all.begin(), all.end(), std::back_inserter(some), count, random);
-    return some;
+    for (float& x : gradient) x = normal(random);
+    if (kind != task_kind::classify) return;
+    // With r standard normal and s the roots of the probabilities p, s * r - p (s . r) has the
+    // covariance diag(p) - p p'.
+    Eigen::ArrayXf p = (outputs.array() - outputs.maxCoeff()).exp();
+    p /= p.sum();
+    const Eigen::ArrayXf drawn = p.sqrt() * gradient.transpose().array();
+    gradient = (drawn - p * drawn.sum()).transpose();
 }
 
 // The texts of about `share` of the sequences, one after another, cut into pieces of 4 to
@@ -87,72 +86,67 @@ void advance(network& net, std::size_t l, unit_kind kind, const batch& b, matrix
 }
 
 std::vector<sequence> calibration::all() const {
-    std::vector<sequence> both = sequences;
+    std::vector<sequence> both = examples.texts;
     both.insert(both.end(), recut.begin(), recut.end());
     return both;
 }
 
 calibration read_calibration(const std::filesystem::path& file, bool labelled, std::size_t samples,
-                             std::uint64_t seed, const tokenizer& words, std::size_t max_tokens) {
-    calibration data;
-    std::vector<std::string> texts;
-    if (labelled) {
-        const std::vector<scored_pair> pairs = read_pairs(file);
-        const auto [least, most] = std::minmax_element(
-            pairs.begin(), pairs.end(),
-            [](const scored_pair& x, const scored_pair& y) { return x.score < y.score; });
-        const double low = std::min(0.0, least->score), high = most->score;
-        if (!(least->score < high)) throw file_error(file.string() + ": all scores are the same");
-        for (const std::size_t i : choose(pairs.size(), samples, seed)) {
-            texts.push_back(pairs[i].first);
-            texts.push_back(pairs[i].second);
-            data.labels.push_back((pairs[i].score - low) / (high - low));
-        }
-    } else {
-        const std::vector<std::string> documents = read_documents(file);
-        for (const std::size_t i : choose(documents.size(), samples, seed))
-            texts.push_back(documents[i]);
-    }
-    data.sequences = tokenize(words, texts, max_tokens);
-    data.recut = recut_text(data.sequences, 0.25, max_tokens, seed);
+                             std::uint64_t seed, const tokenizer& words, const model& m) {
+    const task_kind kind = m.classifier ? task_kind::classify
+                           : labelled   ? task_kind::similarity
+                                        : task_kind::distill;
+    calibration data{read_dataset(kind, file, words, m.config, {samples, seed, labelled}), {}};
+    const std::vector<double>& targets = data.examples.targets;
+    if (labelled && std::equal(targets.begin() + 1, targets.end(), targets.begin()))
+        throw file_error(file.string() + ": all " + (m.classifier ? "labels" : "scores") +
+                         " are the same");
+    check_classes(data.examples, file, m);
+    const bool pairs =
+        m.classifier &&
+        std::any_of(data.examples.texts.begin(), data.examples.texts.end(),
+                    [&](const sequence& s) { return s.back() >= m.config.vocabulary; });
+    if (!pairs)
+        data.recut = recut_text(data.examples.texts, 0.25,
+                                static_cast<std::size_t>(m.config.max_tokens), seed);
     return data;
 }
 
 std::vector<sequence> gradient_sequences(const calibration& data) {
-    return data.labels.empty() ? data.all() : data.sequences;
+    return data.examples.targets.empty() ? data.all() : data.examples.texts;
 }
 
 void backward_over(
     network& net, const calibration& data, std::uint64_t seed,
     const std::function<void(const gradient_batch&, const network::sublayer_gradients&)>& visit) {
-    const std::int64_t per_sample = data.labels.empty() ? 1 : 2;
+    const dataset& examples = data.examples;
+    const bool labelled = !examples.targets.empty();
+    const std::size_t per_sample = examples.texts_each();
     const std::vector<sequence> sequences = gradient_sequences(data);
     progress bar("gradients", count_tokens(sequences));
     std::int64_t first = 0, tokens = 0; // of the batch
     for (std::size_t next = 0; next < sequences.size();) {
         batch b;
         while (next < sequences.size() && b.tokens() < backward_tokens)
-            for (std::int64_t i = 0; i < per_sample; ++i) b.append(sequences[next++]);
-        const Eigen::Index count = b.sequences() / per_sample;
+            for (std::size_t i = 0; i < per_sample; ++i) b.append(sequences[next++]);
+        const auto each = static_cast<std::int64_t>(per_sample);
+        const std::int64_t count = b.sequences() / each;
         std::vector<std::int64_t> offsets;
-        for (std::int64_t s = 0; s <= b.sequences(); s += per_sample)
+        for (std::int64_t s = 0; s <= b.sequences(); s += each)
             offsets.push_back(b.offsets[static_cast<std::size_t>(s)]);
 
-        const auto loss = [&](const matrix& e, matrix& gradient) {
-            if (per_sample == 1) {
-                for (Eigen::Index s = 0; s < e.rows(); ++s)
-                    draw_projection(seed, first + s, gradient.row(s));
+        const auto gradient_of = [&](const matrix& outputs, matrix& gradient) {
+            if (labelled) { // of the sum, not the mean
+                std::vector<std::size_t> some(static_cast<std::size_t>(count));
+                std::iota(some.begin(), some.end(), static_cast<std::size_t>(first));
+                loss(examples, some, outputs, gradient);
+                gradient *= static_cast<float>(count);
                 return;
             }
-            for (Eigen::Index p = 0; p < count; ++p) { // (cos - label)^2 of embeddings of length 1
-                const float error =
-                    e.row(2 * p).dot(e.row(2 * p + 1)) -
-                    static_cast<float>(data.labels[static_cast<std::size_t>(first + p)]);
-                gradient.row(2 * p) = 2 * error * e.row(2 * p + 1);
-                gradient.row(2 * p + 1) = 2 * error * e.row(2 * p);
-            }
+            for (Eigen::Index s = 0; s < outputs.rows(); ++s)
+                draw_gradient(examples.kind, seed, first + s, outputs.row(s), gradient.row(s));
         };
-        net.backward(b, loss, [&](const network::sublayer_gradients& found) {
+        net.backward(b, gradient_of, [&](const network::sublayer_gradients& found) {
             visit({first, count, tokens, offsets}, found);
         });
         first += count;

@@ -1,7 +1,7 @@
 // The text that an encoder is pruned with, and passes over it.
 #pragma once
 
-#include "text.hpp"
+#include "task.hpp"
 
 #include <functional>
 
@@ -9,24 +9,21 @@ namespace encoder {
 
 /// What the model is pruned with.
 struct calibration {
-    std::vector<sequence> sequences;
-    /// With labels, sequences 2 p and 2 p + 1 are a pair whose cosine should be labels[p]; else
-    /// empty.
-    std::vector<double> labels;
+    dataset examples; ///< without targets, gradients need no labels
     /// Parts of the same texts at other lengths, so that the pruned model keeps what it can do with
-    /// lengths that the texts do not have.
+    /// lengths that the texts do not have. None of pairs.
     std::vector<sequence> recut;
 
-    /// The sequences, and behind them those recut.
+    /// The texts, and behind them those recut.
     std::vector<sequence> all() const;
 };
 
-/// At most `samples` documents of a text file, a document a line, or, if `labelled`, pairs of a
-/// file of score, text, text; chosen by the seed. Scores become cosines: 0 (or the lowest, if
-/// below) -> 0, the highest -> 1. A quarter of the sequences, drawn at random, is also recut.
-/// Throws file_error.
+/// At most `samples` examples of a file, chosen by the seed. For a model without a classifier,
+/// documents, a document a line, or, if `labelled`, score, text, text; for one with a classifier,
+/// text or text, text, behind a label if `labelled`. A quarter of the texts, drawn at random, is
+/// also recut. Throws file_error.
 calibration read_calibration(const std::filesystem::path& file, bool labelled, std::size_t samples,
-                             std::uint64_t seed, const tokenizer& words, std::size_t max_tokens);
+                             std::uint64_t seed, const tokenizer& words, const model& m);
 
 /// The matrix that reads a layer's units.
 const dense& reader(const layer& l, unit_kind kind);
@@ -43,13 +40,15 @@ struct gradient_batch {
     const std::vector<std::int64_t>& offsets; ///< of samples, in the batch's tokens
 };
 
-/// A backward pass over the sequences, with labels of the squared error of pairs' cosines, else of
-/// random projections of embeddings, drawn by sample.
+/// A backward pass over the examples and, without targets, what is recut of them: of their loss, or
+/// without targets of a random function of each text's outputs, drawn by sample, whose gradient has
+/// mean zero and as covariance the metric in which outputs differ: of embeddings the identity, of
+/// logits the Fisher information of the classes, diag(p) - p p'.
 void backward_over(
     network& net, const calibration& data, std::uint64_t seed,
     const std::function<void(const gradient_batch&, const network::sublayer_gradients&)>& visit);
 
-/// The sequences of that pass: with labels not those recut.
+/// The texts of that pass.
 std::vector<sequence> gradient_sequences(const calibration& data);
 
 } // namespace encoder

@@ -92,6 +92,17 @@ double mean_cosine(const matrix& a, const matrix& b) {
     return a.cast<double>().cwiseProduct(b.cast<double>()).rowwise().sum().mean();
 }
 
+double same_class(const matrix& a, const matrix& b) {
+    double same = 0;
+    for (Eigen::Index i = 0; i < a.rows(); ++i) {
+        Eigen::Index of_a, of_b;
+        a.row(i).maxCoeff(&of_a);
+        b.row(i).maxCoeff(&of_b);
+        same += of_a == of_b;
+    }
+    return same / static_cast<double>(a.rows());
+}
+
 double seconds_of(network& net, const batch& b) {
     thread_local matrix outputs;
     const auto start = std::chrono::steady_clock::now();

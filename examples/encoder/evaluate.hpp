@@ -30,6 +30,9 @@ correlations correlate(const similarity_task& task, const matrix& embeddings);
 /// Mean over rows of the cosine between two sets of embeddings of length 1.
 double mean_cosine(const matrix& a, const matrix& b);
 
+/// Share of rows whose largest value is in the same column, as the class of logits is.
+double same_class(const matrix& a, const matrix& b);
+
 /// What a forward pass takes.
 double seconds_of(network& net, const batch& b);
 

@@ -97,8 +97,8 @@ criterion::block_matrix criterion::block(std::size_t layer, unit_kind kind) cons
 void criterion::from_gradients(network& net, const calibration& data, bool bias_refitted,
                                std::uint64_t seed) {
     const model& m = net.model();
-    const std::size_t per_sample = data.labels.empty() ? 1 : 2;
-    const auto samples = static_cast<Eigen::Index>(gradient_sequences(data).size() / per_sample);
+    const auto samples =
+        static_cast<Eigen::Index>(gradient_sequences(data).size() / data.examples.texts_each());
     for (const layer& l : m.layers) {
         heads_.gradients.emplace_back(samples, l.heads(m.config.head_size));
         filters_.gradients.emplace_back(samples, l.filters());

@@ -14,8 +14,8 @@ namespace encoder {
 
 /// Where the importance of heads and filters comes from.
 enum class fisher_source {
-    free,     ///< gradients of random projections of the embedding: raw text is enough
-    labels,   ///< gradients of the squared error of the cosine of labelled pairs
+    free,     ///< gradients of random functions of the outputs: raw text is enough
+    labels,   ///< gradients of the loss of labelled examples
     none,     ///< forward only: the energy that each unit's output adds to the residual stream
     magnitude ///< squared weights; no text at all (a baseline)
 };

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
+#include <random>
 
 namespace encoder {
 namespace {
@@ -63,13 +65,14 @@ double imitate(const dataset& data, const std::vector<std::size_t>& examples, co
     return sum / static_cast<double>(outputs.rows());
 }
 
-std::vector<double> cosines(const std::vector<scored_pair>& pairs) {
-    double highest = 0;
-    for (const scored_pair& p : pairs) highest = std::max(highest, p.score);
-    std::vector<double> targets;
-    for (const scored_pair& p : pairs)
-        targets.push_back(highest > 0 ? std::max(0., p.score) / highest : 0.);
-    return targets;
+/// Some of the rows, in their order.
+template <class Row>
+void select(std::vector<Row>& rows, const selection& some) {
+    if (rows.size() <= some.most) return;
+    std::vector<Row> selected;
+    std::mt19937_64 random(some.seed);
+    std::sample(rows.begin(), rows.end(), std::back_inserter(selected), some.most, random);
+    rows = std::move(selected);
 }
 
 } // namespace
@@ -81,30 +84,46 @@ int dataset::classes() const {
 }
 
 dataset read_dataset(task_kind kind, const std::filesystem::path& file, const tokenizer& words,
-                     const config& c) {
+                     const config& c, const selection& some) {
     dataset data{kind, {}, {}, {}, {}};
     const auto longest = static_cast<std::size_t>(c.max_tokens);
     switch (kind) {
     case task_kind::classify: {
-        const std::vector<labelled_text> rows = read_labelled(file);
+        std::vector<labelled_text> rows = some.labels ? read_labelled(file) : read_unlabelled(file);
+        select(rows, some);
         data.texts = tokenize(words, rows, c);
+        if (!some.labels) break;
         for (const labelled_text& r : rows) data.targets.push_back(r.label);
         break;
     }
     case task_kind::similarity: {
-        const std::vector<scored_pair> rows = read_pairs(file);
-        for (const scored_pair& r : rows)
+        std::vector<scored_pair> rows = read_pairs(file);
+        double highest = 0;
+        for (const scored_pair& r : rows) highest = std::max(highest, r.score);
+        select(rows, some);
+        for (const scored_pair& r : rows) {
             for (const std::string* text : {&r.first, &r.second})
                 data.texts.push_back(words.encode(*text, longest));
-        data.targets = cosines(rows);
+            data.targets.push_back(highest > 0 ? std::max(0., r.score) / highest : 0.);
+        }
         data.pairs = make_task(words, rows, longest);
         break;
     }
-    case task_kind::distill:
-        data.texts = tokenize(words, read_documents(file), longest);
+    case task_kind::distill: {
+        std::vector<std::string> rows = read_documents(file);
+        select(rows, some);
+        data.texts = tokenize(words, rows, longest);
         break;
     }
+    }
     return data;
+}
+
+void check_classes(const dataset& data, const std::filesystem::path& file, const model& m) {
+    const Eigen::Index classes = m.classifier ? m.classifier->weight.rows() : 0;
+    if (data.kind == task_kind::classify && data.classes() > classes)
+        throw file_error(file.string() + ": has the label " + std::to_string(data.classes() - 1) +
+                         ", the model " + std::to_string(classes) + " classes");
 }
 
 double loss(const dataset& data, const std::vector<std::size_t>& examples, const matrix& outputs,

@@ -3,6 +3,7 @@
 
 #include "evaluate.hpp"
 
+#include <cstdint>
 #include <optional>
 
 namespace encoder {
@@ -28,10 +29,20 @@ struct dataset {
     int classes() const; ///< one more than the largest class
 };
 
+/// Which of a file's examples to read.
+struct selection {
+    std::size_t most = SIZE_MAX; ///< so many, in the file's order
+    std::uint64_t seed = 0;      ///< chooses them
+    bool labels = true;          ///< to classify, texts have labels before them
+};
+
 /// label <tab> text [<tab> text] to classify, score <tab> text <tab> text for similarity, raw text
-/// to distill. Throws file_error.
+/// to distill. Scores become cosines: 0 and less -> 0, the highest -> 1. Throws file_error.
 dataset read_dataset(task_kind kind, const std::filesystem::path& file, const tokenizer& words,
-                     const config& c);
+                     const config& c, const selection& some = {});
+
+/// Throws file_error where a label of `file` is none of the model's classes.
+void check_classes(const dataset& data, const std::filesystem::path& file, const model& m);
 
 /// The mean loss of some of the data's examples, whose outputs are given in this order, and its
 /// gradient. With a teacher, how far its outputs are: the divergence of classes' probabilities from

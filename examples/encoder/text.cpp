@@ -62,6 +62,35 @@ bool parse(const std::string& text, Number& number) {
     return code == std::errc() && stop == end;
 }
 
+/// One or two texts on a line, behind a label if there are labels.
+std::vector<labelled_text> read_texts(const std::filesystem::path& file, bool labels) {
+    constexpr int highest = 65535;
+    const std::size_t before = labels ? 1 : 0;
+    std::vector<labelled_text> texts;
+    std::size_t expected = 0; // columns, as in the first line
+    for_lines(file, [&](const std::string& line, std::size_t number) {
+        const std::string where = file.string() + ": line " + std::to_string(number);
+        const std::vector<std::string> columns = split_at_tabs(line);
+        const std::size_t n = columns.size();
+        if (n != before + 1 && n != before + 2)
+            throw file_error(where + (labels ? " does not have two or three columns (label, text "
+                                               "or label, text, text) separated by tabs"
+                                             : " does not have one or two columns (text or text, "
+                                               "text) separated by tabs"));
+        if (texts.empty()) expected = n;
+        if (n != expected)
+            throw file_error(where + " has " + std::to_string(n) +
+                             " columns, the lines before it have " + std::to_string(expected));
+        texts.push_back({0, columns[before], n == before + 2 ? columns[before + 1] : ""});
+        if (int& label = texts.back().label;
+            labels && (!parse(columns[0], label) || label < 0 || label > highest))
+            throw file_error(where + " has the label '" + columns[0] +
+                             "', which is not a whole number from 0 to " + std::to_string(highest));
+    });
+    if (texts.empty()) throw file_error(file.string() + ": holds no text");
+    return texts;
+}
+
 } // namespace
 
 std::vector<std::string> read_documents(const std::filesystem::path& file) {
@@ -88,28 +117,11 @@ std::vector<scored_pair> read_pairs(const std::filesystem::path& file) {
 }
 
 std::vector<labelled_text> read_labelled(const std::filesystem::path& file) {
-    constexpr int highest = 65535;
-    std::vector<labelled_text> texts;
-    std::size_t expected = 0; // columns, as in the first line
-    for_lines(file, [&](const std::string& line, std::size_t number) {
-        const std::string where = file.string() + ": line " + std::to_string(number);
-        const std::vector<std::string> columns = split_at_tabs(line);
-        const std::size_t n = columns.size();
-        if (n != 2 && n != 3)
-            throw file_error(where + " does not have two or three columns (label, text or label, "
-                                     "text, text) separated by tabs");
-        if (texts.empty()) expected = n;
-        if (n != expected)
-            throw file_error(where + " has " + std::to_string(n) +
-                             " columns, the lines before it have " + std::to_string(expected));
-        texts.push_back({0, columns[1], n == 3 ? columns[2] : ""});
-        if (int& label = texts.back().label;
-            !parse(columns[0], label) || label < 0 || label > highest)
-            throw file_error(where + " has the label '" + columns[0] +
-                             "', which is not a whole number from 0 to " + std::to_string(highest));
-    });
-    if (texts.empty()) throw file_error(file.string() + ": holds no text");
-    return texts;
+    return read_texts(file, true);
+}
+
+std::vector<labelled_text> read_unlabelled(const std::filesystem::path& file) {
+    return read_texts(file, false);
 }
 
 std::vector<sequence> tokenize(const tokenizer& words, const std::vector<std::string>& texts,
