@@ -310,6 +310,63 @@ TEST_CASE("the cost of a head and of a filter is what their loops multiply") {
     CHECK(pare::moments_of_lengths(std::vector<unsigned>{7}).mean_square == 49);
 }
 
+TEST_CASE("fitted costs are the formula's where they follow it, and as near as any otherwise") {
+    random_source random;
+    CAPTURE(random);
+    for (int repeat = 0; repeat < 200; ++repeat) {
+        const index_t most = random.integer(2, 40);
+        std::vector<index_t> kept = {0, most};
+        for (index_t k = 1; k < most; ++k)
+            if (random.integer(0, 2)) kept.push_back(k);
+        if (kept.size() < 3) kept.push_back(1);
+        const pare::hinge_cost truth{random.uniform(0, 2), random.uniform(0.1, 1),
+                                     random.integer(0, most - 1), 0};
+        const bool noisy = random.integer(0, 1) == 1;
+        std::vector<double> cost;
+        for (const index_t k : kept)
+            cost.push_back(truth(k) + (noisy && k > 0 ? random.uniform(0, 0.5) : 0));
+        const pare::hinge_cost found = pare::fit_hinge(kept, cost);
+        const auto squares = [&](const pare::hinge_cost& h) {
+            double sum = 0;
+            for (std::size_t i = 0; i < kept.size(); ++i)
+                if (kept[i] > 0) sum += (h(kept[i]) - cost[i]) * (h(kept[i]) - cost[i]);
+            return sum;
+        };
+        const double least = squares(found);
+        CAPTURE(truth.constant, truth.each, truth.knee, found.constant, found.each, found.knee);
+        CHECK(least <= squares(truth) + 1e-9);
+        for (int i = 0; i < 20; ++i) { // no better neighbour
+            pare::hinge_cost other = found;
+            other.constant = std::max(0., other.constant + random.uniform(-0.1, 0.1));
+            other.each = std::max(0., other.each + random.uniform(-0.1, 0.1));
+            other.knee = random.integer(0, most - 1);
+            CHECK(least <= squares(other) + 1e-9);
+        }
+        double farthest = 0;
+        for (std::size_t i = 0; i < kept.size(); ++i)
+            if (kept[i] > 0) farthest = std::max(farthest, std::abs(found(kept[i]) - cost[i]));
+        CHECK_THAT(found.error, WithinAbs(farthest, 1e-12));
+        const pare::cost_table table = found.table(most + 3);
+        CHECK(table(0) == 0);
+        CHECK(table(most + 3) == found(most + 3));
+    }
+    const auto steep =
+        pare::fit_hinge(std::vector<int>{1, 2, 4, 8}, std::vector<float>{3, 3, 5, 9});
+    CHECK(steep.knee == 2);
+    CHECK_THAT(steep.constant, WithinAbs(3, 1e-9));
+    CHECK_THAT(steep.each, WithinAbs(1, 1e-9));
+    CHECK_THROWS_AS(pare::fit_hinge(std::vector<int>{1, 2}, std::vector<double>{1}),
+                    pare::shape_error);
+    CHECK(sentence_of<pare::value_error>([] {
+              pare::fit_hinge(std::vector<int>{0, 3, 3}, std::vector<double>{0, 1, 2});
+          }) == "pare::fit_hinge: costs of fewer than two numbers of units");
+    CHECK(sentence_of<pare::value_error>([] {
+              pare::fit_hinge(std::vector<int>{1, -2}, std::vector<double>{1, 2});
+          }) == "pare::fit_hinge: entry 1 is -2 units at a cost of 2");
+    CHECK_THROWS_AS(pare::fit_hinge(std::vector<int>{1, 2}, std::vector<double>{1, std::nan("")}),
+                    pare::value_error);
+}
+
 TEST_CASE("cost tables") {
     const pare::cost_table table({0.5, 2, 1}); // a measured table need not ascend
     CHECK(table.units() == 2);

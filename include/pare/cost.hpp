@@ -1,9 +1,12 @@
-// What units cost: multiply-adds and parameters of heads and filters, and a table per sublayer.
+// What units cost: multiply-adds and parameters of heads and filters, a table per sublayer, and a
+// formula fitted to costs that were measured.
 #pragma once
 
 #include "core/error.hpp"
 #include "core/view.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <vector>
 
 namespace pare {
@@ -81,6 +84,95 @@ class cost_table {
   private:
     std::vector<double> cost_;
 };
+
+/// The formula by which Kwon et al. (arXiv:2204.09656) describe what sublayers take on a GPU:
+/// nothing without units, a constant up to a number of them, and as much for each from there.
+struct hinge_cost {
+    double constant = 0, each = 0;
+    index_t knee = 0; ///< units that cost no more than one
+    double error = 0; ///< the largest distance from the costs that it was fitted to
+
+    double operator()(index_t kept) const {
+        return kept == 0 ? 0
+                         : constant + each * static_cast<double>(std::max(kept - knee, index_t{0}));
+    }
+    /// For 0 .. units.
+    cost_table table(index_t units) const {
+        std::vector<double> cost;
+        for (index_t k = 0; k <= units; ++k) cost.push_back((*this)(k));
+        return cost_table(std::move(cost));
+    }
+};
+
+/// Fits the formula to cost[i], measured with kept[i] >= 0 units, by least squares over the
+/// constant and the cost of a unit, neither negative, and all knees below the largest kept[i].
+/// Entries of 0 units do not count. Throws shape_error for unequal lengths, value_error if fewer
+/// than two different numbers of units are above 0 or an entry is negative or not finite.
+/// O(largest kept * entries).
+template <class Kept, class Costs>
+hinge_cost fit_hinge(const Kept& kept, const Costs& cost) {
+    const auto k = as_input<1>(kept);
+    const auto y = as_input<1>(cost);
+    if (k.extent(0) != y.extent(0))
+        detail::fail<shape_error>("fit_hinge", k.extent(0), " numbers of units, ", y.extent(0),
+                                  " costs");
+    index_t least = 0, most = 0; // above 0
+    double n = 0, mean_y = 0;
+    for (index_t i = 0; i < k.extent(0); ++i) {
+        if (k(i) < 0 || !detail::is_finite(static_cast<double>(y(i))) || y(i) < 0)
+            detail::fail<value_error>("fit_hinge", "entry ", i, " is ", k(i),
+                                      " units at a cost of ", y(i));
+        if (k(i) == 0) continue;
+        least = least == 0 ? k(i) : std::min<index_t>(least, k(i));
+        most = std::max<index_t>(most, k(i));
+        mean_y += static_cast<double>(y(i));
+        ++n;
+    }
+    if (least == most)
+        detail::fail<value_error>("fit_hinge", "costs of fewer than two numbers of units");
+    mean_y /= n;
+    hinge_cost best;
+    double best_squares = -1;
+    for (index_t knee = 0; knee < most; ++knee) {
+        // y = constant + each * over, over = max(kept - knee, 0).
+        const auto over = [&](index_t i) {
+            return static_cast<double>(std::max<index_t>(k(i) - knee, 0));
+        };
+        double mean_over = 0, xy = 0, xx = 0, squares = 0;
+        for (index_t i = 0; i < k.extent(0); ++i)
+            if (k(i) > 0) mean_over += over(i) / n;
+        for (index_t i = 0; i < k.extent(0); ++i) {
+            if (k(i) == 0) continue;
+            const double x = over(i) - mean_over;
+            xy += x * (static_cast<double>(y(i)) - mean_y);
+            xx += x * x;
+        }
+        hinge_cost tried{mean_y, std::max(0., xy / xx), knee, 0};
+        tried.constant -= tried.each * mean_over;
+        if (tried.constant < 0) { // through the knee
+            double of_over = 0;
+            xy = 0;
+            for (index_t i = 0; i < k.extent(0); ++i) {
+                if (k(i) == 0) continue;
+                xy += over(i) * static_cast<double>(y(i));
+                of_over += over(i) * over(i);
+            }
+            tried.constant = 0;
+            tried.each = xy / of_over;
+        }
+        for (index_t i = 0; i < k.extent(0); ++i) {
+            if (k(i) == 0) continue;
+            const double off = tried(k(i)) - static_cast<double>(y(i));
+            squares += off * off;
+            tried.error = std::max(tried.error, std::abs(off));
+        }
+        // Knees below all that was measured fit alike; the first of them stays.
+        if (best_squares >= 0 && squares >= (1 - 1e-9) * best_squares) continue;
+        best_squares = squares;
+        best = tried;
+    }
+    return best;
+}
 
 } // namespace PARE_ISA
 } // namespace pare
