@@ -26,12 +26,12 @@ enum class budget_kind { macs, parameters, latency };
 
 struct arguments {
     fs::path model, calibrate, evaluate, out, json, front, html;
+    latency_options latency;
     std::optional<double> macs;
     std::string budget, batch = "32x128";
     // Of those:
     budget_kind kind = budget_kind::macs;
     double share = 0.5;
-    std::int64_t sequences = 0, tokens = 0;
     encoder::tuning tuning = encoder::tuning::reconstruct;
     bool surgeon = true;                        // chooses, or Fisher information does
     fisher_source fisher = fisher_source::free; // or the source of the surgeon's gradients
@@ -58,6 +58,10 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
                    "instead of --macs: macs=SHARE, params=SHARE (of heads and filters) or "
                    "latency=SHARE (of the time of a forward pass, measured here)");
     app.add_option("--latency-batch", a.batch, "sequences x tokens that latency is of");
+    app.add_option("--latency-times", a.latency.times,
+                   "file to keep times in, by machine and shape, so that they are measured once");
+    app.add_flag("--latency-fit", a.latency.fitted,
+                 "price widths by a constant and a price a unit, fitted to the times");
     app.add_option("--evaluate", a.evaluate,
                    "to measure quality on: score, text, text, by tabs; for a classifier: label, "
                    "text[, text]");
@@ -132,9 +136,9 @@ void read_budget(arguments& a) {
             fmt::format("{} is {}, expected a share in (0, 1]", option, a.share));
     const auto times = a.batch.find('x');
     if (times == a.batch.npos ||
-        !CLI::detail::lexical_cast(a.batch.substr(0, times), a.sequences) ||
-        !CLI::detail::lexical_cast(a.batch.substr(times + 1), a.tokens) || a.sequences < 1 ||
-        a.tokens < 1)
+        !CLI::detail::lexical_cast(a.batch.substr(0, times), a.latency.sequences) ||
+        !CLI::detail::lexical_cast(a.batch.substr(times + 1), a.latency.tokens) ||
+        a.latency.sequences < 1 || a.latency.tokens < 1)
         throw std::invalid_argument(
             fmt::format("--latency-batch is '{}', expected SEQUENCESxTOKENS", a.batch));
 }
@@ -148,6 +152,9 @@ void check(arguments& a) {
         throw std::invalid_argument(fmt::format("--ridge is {}, expected a number >= 0", *a.ridge));
     if (a.rearrange && a.surgeon)
         throw std::invalid_argument("--rearrange goes with --criterion fisher");
+    if (a.kind != budget_kind::latency && (a.latency.fitted || !a.latency.times.empty()))
+        throw std::invalid_argument(
+            "--latency-fit and --latency-times go with --budget latency=SHARE");
     if (a.samples == 0) throw std::invalid_argument("--samples is 0, expected at least 1");
     if (a.threads < 0)
         throw std::invalid_argument(fmt::format("--threads is {}, expected >= 0", a.threads));
@@ -155,6 +162,7 @@ void check(arguments& a) {
     check_model_output("--out", a.out, a.model);
     check_output("--json", a.json);
     check_output("--front", a.front);
+    check_output("--latency-times", a.latency.times);
     check_output("--html", a.html);
 }
 
@@ -229,6 +237,7 @@ struct results {
         double promised, achieved;
     };
     std::optional<promise> latency; // by the dense model's
+    std::map<const char*, pare::hinge_cost> fits;
     encoder::speed speed;
     std::map<std::string, double> seconds;
     int threads;
@@ -260,6 +269,11 @@ nlohmann::ordered_json to_json(const results& r) {
         report["latency_promised"] = r.latency->promised;
         report["latency_achieved"] = r.latency->achieved;
     }
+    for (const auto& [units, fit] : r.fits)
+        report[std::string("latency_") + units] = {{"constant", fit.constant},
+                                                   {"each", fit.each},
+                                                   {"knee", fit.knee},
+                                                   {"error", fit.error}};
     report["threads"] = r.threads;
     report["heads_kept"] = r.heads;
     report["filters_kept"] = r.filters;
@@ -294,6 +308,11 @@ void print(const results& r, const fs::path& out) {
                    "the promise\n",
                    r.latency->achieved, r.latency->promised,
                    r.latency->achieved / r.latency->promised);
+    for (const auto& [units, fit] : r.fits)
+        fmt::print(
+            "latency of {:<12}{:.4f} of the dense model's, and {:.5f} for each beyond {}; off "
+            "by up to {:.4f}\n",
+            units, fit.constant, fit.each, fit.knee, fit.error);
     fmt::print("agrees with masked     within {:.1e} in every output\n", r.difference);
     fmt::print(
         "seconds of pruning     {:.1f} = criterion {:.1f} + search {:.1f} + rearrange {:.1f} + "
@@ -314,7 +333,7 @@ class pricing {
     pricing(const model& m, const arguments& a, const unit_costs& macs)
         : model_(m),
           counts_(a.kind == budget_kind::parameters ? unit_costs::parameters(m.config) : macs) {
-        if (a.kind == budget_kind::latency) times.emplace(m, a.sequences, a.tokens);
+        if (a.kind == budget_kind::latency) times.emplace(m, a.latency);
     }
 
     kept_units search(const std::vector<pare::loss_curve>& losses, double share) {
@@ -515,7 +534,12 @@ void run(const arguments& a) {
         r.quality_pruned = qualities(*task, by_pruned);
     }
     r.speed = compare_speed(dense, pruned, calibrated);
-    if (prices->times) r.latency = {a.share, prices->times->share_of(pruned.model())};
+    if (prices->times) {
+        r.latency = {a.share, prices->times->share_of(pruned.model())};
+        if (a.latency.fitted)
+            r.fits = {{"heads", prices->times->fit(unit_kind::head)},
+                      {"filters", prices->times->fit(unit_kind::filter)}};
+    }
     r.parameters_dense = original.parameters();
     r.parameters_pruned = small.parameters();
     r.bytes_dense = fs::file_size(a.model / "model.safetensors");
@@ -530,6 +554,7 @@ void run(const arguments& a) {
 
     // The model before the report, so that a report always has its model.
     save_model(small, a.model, a.out);
+    if (!a.latency.times.empty()) prices->times->save();
     if (!a.json.empty()) write_json(a.json, to_json(r));
     const bool draws = !a.html.empty();
     const auto front =

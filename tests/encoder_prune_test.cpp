@@ -376,6 +376,8 @@ TEST_CASE("prune_encoder: bad input gives one sentence, status 2 and no output")
         fails(good + "--budget latency=0.5 --latency-batch 1x9999", "batches of 1 x 9999 tokens");
         fails(good + "--budget latency=0.5 --latency-batch 999999999x2", "1048576 in all");
         fails(good + "--budget latency=1e-9 --latency-batch 2x8", "below what remains");
+        fails(good + "--latency-fit", "go with --budget latency=SHARE");
+        fails(good + "--latency-times t", "go with --budget latency=SHARE");
         fails(good + "--samples 0", "--samples");
         fails(good + "--ridge -1", "--ridge");
         fails(good + "--tune all", "--tune");
@@ -458,6 +460,58 @@ TEST_CASE("prune_encoder keeps to budgets of parameters and of time") {
     CHECK(report["latency_promised"] == 0.9);
     CHECK(report["latency_achieved"] > 0);
     CHECK(p.output.find("of the dense model's, promised 0.900") != std::string::npos);
+}
+
+TEST_CASE("prune_encoder keeps times in a file, and fits them") {
+    programs::sandbox p(PARE_PRUNE_ENCODER);
+    const std::string timed = "--model model --calibrate text --budget latency=0.9 --out small "
+                              "--json r.json --latency-times times.json --latency-batch ";
+    const auto times = [&] { return nlohmann::json::parse(read(p.folder / "times.json")); };
+    REQUIRE(p.run(timed + "4x16") == 0);
+    const auto first = times();
+    REQUIRE(first.size() == 1);
+    REQUIRE(first.front().size() == 1);
+    REQUIRE(p.run(timed + "2x8 --latency-fit") == 0);
+    const auto report = nlohmann::json::parse(read(p.folder / "r.json"));
+    for (const char* units : {"latency_heads", "latency_filters"})
+        for (const char* number : {"constant", "each", "knee", "error"})
+            CHECK(report[units][number] >= 0);
+    CHECK(p.output.find("latency of filters") != std::string::npos);
+    REQUIRE(times().front().size() == 2);
+    REQUIRE(p.run(timed + "4x16") == 0); // reads what is there, and adds to it
+    const std::string key = first.front().items().begin().key();
+    const auto before = first.front()[key], after = times().front()[key];
+    CHECK(after["dense"] == before["dense"]);
+    for (const char* units : {"heads", "filters"})
+        for (const auto& [width, time] : before[units].items()) CHECK(after[units][width] == time);
+
+    const auto fails = [&](const nlohmann::json& content, const std::string& sentence) {
+        write(p.folder / "times.json",
+              content.is_string() ? content.get<std::string>() : content.dump());
+        const std::string kept = read(p.folder / "times.json");
+        CAPTURE(kept);
+        fs::remove_all(p.folder / "small");
+        CHECK(p.run(timed + "4x16") == 2);
+        CHECK_THAT(p.errors, ContainsSubstring(sentence));
+        CHECK(read(p.folder / "times.json") == kept);
+        CHECK_FALSE(fs::exists(p.folder / "small"));
+    };
+    const std::string here = first.items().begin().key();
+    const auto with = [&](const char* field, const nlohmann::json& value) {
+        nlohmann::json all = first;
+        all[here][key][field] = value;
+        return all;
+    };
+    fails("[1", "times.json: not valid JSON");
+    fails("[1]", "times.json: holds a JSON array");
+    fails({{here, 1}}, "is not an object");
+    fails({{here, {{key, 1}}}}, "lack 'dense'");
+    fails(with("dense", -1), "dense is -1, not a time");
+    fails(with("heads", 1), "heads is not an object");
+    fails(with("heads", {{"0", 0}}), "heads does not hold the widths 0 and");
+    fails(with("heads", {{"0", 0}, {"99999", 1}}), "heads holds the width '99999'");
+    fails(with("filters", {{"-1", 0}}), "filters holds the width '-1'");
+    fails(with("filters", {{"0", "x"}}), "filters 0 is \"x\", not a time");
 }
 
 TEST_CASE("prune_encoder replaces an older output only by a complete one") {

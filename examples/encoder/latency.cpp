@@ -1,10 +1,12 @@
 #include "latency.hpp"
 
 #include "evaluate.hpp"
+#include "file.hpp"
 #include "progress.hpp"
+#include "report.hpp"
 
 #include <algorithm>
-#include <chrono>
+#include <charconv>
 #include <cmath>
 #include <stdexcept>
 
@@ -109,12 +111,59 @@ model widest_layer(model m) {
     return m;
 }
 
+/// What times depend on besides widths, in words.
+std::string machine() {
+    return processor_name() + ", " + std::to_string(threads()) + " threads";
+}
+std::string shape(const model& m, const latency_options& of) {
+    std::string words = "hidden size " + std::to_string(m.config.hidden) + ", heads of " +
+                        std::to_string(m.config.head_size) + ", heads and filters of layers";
+    for (const layer& l : m.layers)
+        words +=
+            " " + std::to_string(l.heads(m.config.head_size)) + "+" + std::to_string(l.filters());
+    return words + ", batches of " + std::to_string(of.sequences) + " x " +
+           std::to_string(of.tokens) + " tokens";
+}
+
+double time_of(const std::filesystem::path& file, const std::string& name,
+               const nlohmann::json& value) {
+    const double time = value.is_number() ? value.get<double>() : -1;
+    if (!(time >= 0 && time < 1e9))
+        detail::fail(file, name, " is ", value.dump(), ", not a time from 0 to 1e9");
+    return time;
+}
+
+/// {"0": time, "16": time, ...}, up to `most`.
+std::map<index_t, double> times_of(const std::filesystem::path& file, const std::string& name,
+                                   const nlohmann::json& value, index_t most) {
+    std::map<index_t, double> times;
+    if (!value.is_object()) detail::fail(file, name, " is not an object of times by width");
+    for (const auto& [key, time] : value.items()) {
+        index_t width = -1;
+        const char* const end = key.data() + key.size();
+        const auto [stop, code] = std::from_chars(key.data(), end, width);
+        if (code != std::errc() || stop != end || width < 0 || width > most)
+            detail::fail(file, name, " holds the width '", key, "', expected 0 to ", most);
+        times[width] = time_of(file, name + " " + key, time);
+    }
+    if (times.count(0) == 0 || times.count(most) == 0)
+        detail::fail(file, name, " does not hold the widths 0 and ", most);
+    return times;
+}
+
+nlohmann::ordered_json to_json(const std::map<index_t, double>& times) {
+    nlohmann::ordered_json all;
+    for (const auto& [width, time] : times) all[std::to_string(width)] = time;
+    return all;
+}
+
 } // namespace
 
-latency::latency(const model& m, std::int64_t sequences, std::int64_t tokens)
-    : batch_(same_lengths(m, sequences, tokens)), whole_(without_tokens(m)),
-      widest_(widest_layer(without_tokens(m))), unit_(widest_) {
-    dense_ = in_turn({&unit_, &whole_}, batch_)[1];
+latency::latency(const model& m, latency_options options)
+    : options_(std::move(options)), batch_(same_lengths(m, options_.sequences, options_.tokens)),
+      whole_(without_tokens(m)), widest_(widest_layer(without_tokens(m))), unit_(widest_) {
+    load();
+    if (!(dense_ > 0)) dense_ = in_turn({&unit_, &whole_}, batch_)[1];
     std::vector<index_t> some;
     const layer& widest = widest_.layers[0];
     for (index_t h = 0; h <= widest.heads(m.config.head_size); ++h) some.push_back(h);
@@ -126,12 +175,12 @@ latency::latency(const model& m, std::int64_t sequences, std::int64_t tokens)
 }
 
 bool latency::measure(unit_kind kind, const std::vector<index_t>& widths) {
-    std::map<index_t, double>& timed = kind == unit_kind::head ? heads_ : filters_;
+    std::map<index_t, double>& known = kind == unit_kind::head ? heads_ : filters_;
     std::vector<network> nets;
     std::vector<index_t> missing;
     nets.emplace_back(shrink(widest_, first_units(widest_, 0, 0)));
     for (const index_t w : widths)
-        if (timed.count(w) == 0 && std::find(missing.begin(), missing.end(), w) == missing.end()) {
+        if (known.count(w) == 0 && std::find(missing.begin(), missing.end(), w) == missing.end()) {
             missing.push_back(w);
             nets.emplace_back(shrink(widest_, kind == unit_kind::head
                                                   ? first_units(widest_, w, 0)
@@ -142,7 +191,7 @@ bool latency::measure(unit_kind kind, const std::vector<index_t>& widths) {
     for (network& net : nets) all.push_back(&net);
     const std::vector<double> times = in_turn(all, batch_);
     for (std::size_t i = 0; i < missing.size(); ++i)
-        timed[missing[i]] = missing[i] == 0 ? 0 : std::max(0., times[i + 2] - times[1]);
+        known[missing[i]] = missing[i] == 0 ? 0 : std::max(0., times[i + 2] - times[1]);
     return true;
 }
 
@@ -150,10 +199,15 @@ pare::cost_table latency::table(std::size_t l, unit_kind kind) const {
     const layer& of = whole_.model().layers[l];
     const bool is_head = kind == unit_kind::head;
     const index_t units = is_head ? of.heads(widest_.config.head_size) : of.filters();
-    const std::map<index_t, double>& timed = is_head ? heads_ : filters_;
+    if (options_.fitted) {
+        const pare::hinge_cost formula = fit(kind);
+        std::vector<double> cost;
+        for (index_t k = 0; k <= units; ++k) cost.push_back(dense_ * formula(k));
+        return pare::cost_table(std::move(cost));
+    }
     std::vector<double> cost;
     for (index_t k = 0; k <= units; ++k) {
-        const auto above = timed.lower_bound(k);
+        const auto above = timed(kind).lower_bound(k);
         if (above->first == k) {
             cost.push_back(above->second);
             continue;
@@ -164,6 +218,43 @@ pare::cost_table latency::table(std::size_t l, unit_kind kind) const {
         cost.push_back((1 - share) * below->second + share * above->second);
     }
     return pare::cost_table(std::move(cost));
+}
+
+pare::hinge_cost latency::fit(unit_kind kind) const {
+    std::vector<index_t> widths;
+    std::vector<double> times;
+    for (const auto& [width, time] : timed(kind)) {
+        widths.push_back(width);
+        times.push_back(time / dense_);
+    }
+    return pare::fit_hinge(widths, times);
+}
+
+void latency::load() {
+    if (options_.times.empty() || !detail::is_file(options_.times)) return;
+    const auto all = detail::parse_json(options_.times, detail::read_text(options_.times));
+    const auto here = all.find(machine());
+    if (here == all.end()) return;
+    if (!here->is_object()) detail::fail(options_.times, "'", machine(), "' is not an object");
+    const auto of_shape = here->find(shape(whole_.model(), options_));
+    if (of_shape == here->end()) return;
+    for (const char* const key : {"dense", "heads", "filters"})
+        if (!of_shape->is_object() || !of_shape->contains(key))
+            detail::fail(options_.times, "the times of '", of_shape.key(), "' lack '", key, "'");
+    const layer& widest = widest_.layers[0];
+    dense_ = time_of(options_.times, "dense", (*of_shape)["dense"]);
+    heads_ = times_of(options_.times, "heads", (*of_shape)["heads"],
+                      widest.heads(widest_.config.head_size));
+    filters_ = times_of(options_.times, "filters", (*of_shape)["filters"], widest.filters());
+}
+
+void latency::save() const {
+    nlohmann::ordered_json all;
+    if (detail::is_file(options_.times))
+        all = nlohmann::ordered_json::parse(detail::read_text(options_.times));
+    all[machine()][shape(whole_.model(), options_)] = {
+        {"dense", dense_}, {"heads", to_json(heads_)}, {"filters", to_json(filters_)}};
+    write_json(options_.times, all);
 }
 
 double latency::rest() const {

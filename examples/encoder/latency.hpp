@@ -5,23 +5,38 @@
 
 #include <pare/cost.hpp>
 
+#include <nlohmann/json.hpp>
+
+#include <filesystem>
 #include <map>
 
 namespace encoder {
+
+/// What to time, and how to fill in what is not timed.
+struct latency_options {
+    std::int64_t sequences = 32, tokens = 128; ///< of the batches
+    bool fitted = false;                       ///< tables are pare::fit_hinge's of what was timed
+    std::filesystem::path times; ///< a file of former times, or empty, or not there yet
+};
 
 /// The time of a forward pass over batches of one shape, as a sum over sublayers, in units of a
 /// layer of the model alone. Widths are timed in such a layer, when they are asked for; what sums
 /// over sublayers leave of the dense model's time does not depend on widths.
 class latency {
   public:
-    /// Batches of `sequences` sequences of `tokens` tokens. Times the dense model and a few widths.
-    /// Throws std::invalid_argument for a shape that the model cannot run.
-    latency(const model& m, std::int64_t sequences, std::int64_t tokens);
+    /// Times the dense model and a few widths, where the file does not hold them: for the same
+    /// processor, number of threads, widths of the model's layers and batches. Throws
+    /// std::invalid_argument for batches that the model cannot run, file_error for a file that
+    /// holds anything but times.
+    latency(const model& m, latency_options options);
 
     double dense() const { return dense_; }
     double rest() const;
-    /// Of a layer's heads or filters by units kept: as timed, and straight lines in between.
+    /// Of a layer's heads or filters by units kept: as timed, and straight lines in between; or as
+    /// fitted.
     pare::cost_table table(std::size_t l, unit_kind kind) const;
+    /// The formula nearest to the times of a layer's heads or filters, by the dense model's.
+    pare::hinge_cost fit(unit_kind kind) const;
 
     /// Times those of the widths that have not been timed yet; returns whether there were any.
     bool measure(unit_kind kind, const std::vector<pare::index_t>& widths);
@@ -29,7 +44,16 @@ class latency {
     /// Another model's time by the dense one's: the median over rounds of both in turn.
     double share_of(const model& other);
 
+    /// Writes the file with these times and the others that it holds.
+    void save() const;
+
   private:
+    const std::map<pare::index_t, double>& timed(unit_kind kind) const {
+        return kind == unit_kind::head ? heads_ : filters_;
+    }
+    void load();
+
+    latency_options options_;
     batch batch_;
     network whole_;
     model widest_; // one layer with all heads and filters that any has

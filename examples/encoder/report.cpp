@@ -8,9 +8,11 @@
 #include <omp.h>
 #endif
 #include <sys/resource.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <cmath>
+#include <fstream>
 
 namespace encoder {
 namespace {
@@ -95,6 +97,16 @@ double peak_memory_mb() {
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
     return static_cast<double>(usage.ru_maxrss) / 1024;
+}
+
+std::string processor_name() {
+    std::ifstream in("/proc/cpuinfo");
+    for (std::string line; std::getline(in, line);)
+        if (const auto colon = line.find(": ");
+            line.rfind("model name", 0) == 0 && colon < line.size())
+            return line.substr(colon + 2);
+    utsname system{};
+    return uname(&system) == 0 ? system.machine : "unknown processor";
 }
 
 temporary_folder::~temporary_folder() {

@@ -28,6 +28,8 @@ void write_json(const std::filesystem::path& path, const nlohmann::ordered_json&
 int threads();
 void set_threads(int number);
 double peak_memory_mb();
+/// As the system names it.
+std::string processor_name();
 
 /// A program's exit status: 0, or 2 where `work` throws, with one sentence on stderr.
 int exit_status(const char* program, const std::function<void()>& work);

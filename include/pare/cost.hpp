@@ -96,18 +96,12 @@ struct hinge_cost {
         return kept == 0 ? 0
                          : constant + each * static_cast<double>(std::max(kept - knee, index_t{0}));
     }
-    /// For 0 .. units.
-    cost_table table(index_t units) const {
-        std::vector<double> cost;
-        for (index_t k = 0; k <= units; ++k) cost.push_back((*this)(k));
-        return cost_table(std::move(cost));
-    }
 };
 
 /// Fits the formula to cost[i], measured with kept[i] >= 0 units, by least squares over the
 /// constant and the cost of a unit, neither negative, and all knees below the largest kept[i].
-/// Entries of 0 units do not count. Throws shape_error for unequal lengths, value_error if fewer
-/// than two different numbers of units are above 0 or an entry is negative or not finite.
+/// Entries of 0 units do not count. Throws shape_error for unequal lengths, value_error if no
+/// number of units is above 0 or an entry is negative or not finite.
 /// O(largest kept * entries).
 template <class Kept, class Costs>
 hinge_cost fit_hinge(const Kept& kept, const Costs& cost) {
@@ -116,20 +110,18 @@ hinge_cost fit_hinge(const Kept& kept, const Costs& cost) {
     if (k.extent(0) != y.extent(0))
         detail::fail<shape_error>("fit_hinge", k.extent(0), " numbers of units, ", y.extent(0),
                                   " costs");
-    index_t least = 0, most = 0; // above 0
+    index_t most = 0;
     double n = 0, mean_y = 0;
     for (index_t i = 0; i < k.extent(0); ++i) {
         if (k(i) < 0 || !detail::is_finite(static_cast<double>(y(i))) || y(i) < 0)
             detail::fail<value_error>("fit_hinge", "entry ", i, " is ", k(i),
                                       " units at a cost of ", y(i));
         if (k(i) == 0) continue;
-        least = least == 0 ? k(i) : std::min<index_t>(least, k(i));
         most = std::max<index_t>(most, k(i));
         mean_y += static_cast<double>(y(i));
         ++n;
     }
-    if (least == most)
-        detail::fail<value_error>("fit_hinge", "costs of fewer than two numbers of units");
+    if (most == 0) detail::fail<value_error>("fit_hinge", "no costs of units");
     mean_y /= n;
     hinge_cost best;
     double best_squares = -1;
@@ -147,7 +139,7 @@ hinge_cost fit_hinge(const Kept& kept, const Costs& cost) {
             xy += x * (static_cast<double>(y(i)) - mean_y);
             xx += x * x;
         }
-        hinge_cost tried{mean_y, std::max(0., xy / xx), knee, 0};
+        hinge_cost tried{mean_y, xx > 0 ? std::max(0., xy / xx) : 0., knee, 0};
         tried.constant -= tried.each * mean_over;
         if (tried.constant < 0) { // through the knee
             double of_over = 0;
