@@ -1,6 +1,7 @@
 // Quality against the share of multiply-adds kept, for the methods of the papers and ours: prints a
 // table in Markdown. One run is one calibration text and one kind of Fisher information.
 #include <encoder/evaluate.hpp>
+#include <encoder/latency.hpp>
 #include <encoder/prune.hpp>
 #include <encoder/task.hpp>
 
@@ -26,11 +27,12 @@ struct method {
     bool by_surgeon, rearranged;
     encoder::tuning tuning;
     bool weighted = false; ///< tokens, when refitting
+    bool by_time = false;  ///< shares are of the time, not of multiply-adds
 };
 
-/// Those named, or all.
+/// Those named, or all whose shares are of multiply-adds.
 std::vector<method> choose_methods(fisher_source fisher, const std::vector<std::string>& keys) {
-    const std::vector<method> all = {
+    std::vector<method> all = {
         {"magnitude", "magnitude", fisher_source::magnitude, false, false, tuning::none},
         {"search", "Fisher search", fisher, false, false, tuning::none},
         {"rearrange", "+ rearrange", fisher, false, true, tuning::none},
@@ -44,9 +46,15 @@ std::vector<method> choose_methods(fisher_source fisher, const std::vector<std::
          tuning::reconstruct},
         {"rearranged", "surgeon + rearrange + reconstruct, tokens weighted", fisher, true, true,
          tuning::reconstruct, true},
+        {"timed", "surgeon with shares of time + reconstruct, tokens weighted", fisher, true, false,
+         tuning::reconstruct, true, true},
         {"identity", "surgeon without gradients + reconstruct", fisher_source::none, true, false,
          tuning::reconstruct}};
-    if (keys.empty()) return all;
+    if (keys.empty()) {
+        all.erase(std::remove_if(all.begin(), all.end(), [](const method& m) { return m.by_time; }),
+                  all.end());
+        return all;
+    }
     std::vector<method> chosen;
     for (const std::string& key : keys) {
         const auto at =
@@ -57,14 +65,14 @@ std::vector<method> choose_methods(fisher_source fisher, const std::vector<std::
     return chosen;
 }
 
-// Mean and standard deviation over samples of calibration text, in points.
-std::string cell(const std::vector<double>& values) {
+// Mean and standard deviation over samples of calibration text.
+std::string cell(const std::vector<double>& values, double unit, int digits) {
     double mean = 0, square = 0;
     for (const double v : values) mean += v / static_cast<double>(values.size());
     for (const double v : values) square += (v - mean) * (v - mean);
     const auto n = static_cast<double>(values.size());
-    return fmt::format("{:.2f} ± {:.2f}", 100 * mean,
-                       n > 1 ? 100 * std::sqrt(square / (n - 1)) : 0.0);
+    return fmt::format("{:.{}f} ± {:.{}f}", mean / unit, digits,
+                       n > 1 ? std::sqrt(square / (n - 1)) / unit : 0.0, digits);
 }
 
 struct arguments {
@@ -75,6 +83,7 @@ struct arguments {
     std::optional<double> ridge;
     std::vector<double> shares = {0.9, 0.8, 0.7, 0.6, 0.5, 0.4};
     std::vector<std::string> methods;
+    std::int64_t sequences = 0, tokens = 0; ///< of batches whose time is measured, or none
 };
 
 void run(const arguments& a) {
@@ -94,6 +103,12 @@ void run(const arguments& a) {
     // [method][share][repeat]
     std::vector<std::vector<std::vector<double>>> quality(
         all.size(), std::vector<std::vector<double>>(shares.size()));
+    auto time = quality;
+    std::optional<latency> times;
+    if (a.tokens == 0 &&
+        std::any_of(all.begin(), all.end(), [](const method& x) { return x.by_time; }))
+        throw std::invalid_argument("the method 'timed' needs --latency-batch");
+    if (a.tokens > 0) times.emplace(m, latency_options{a.sequences, a.tokens, false, {}});
     for (int repeat = 0; repeat < a.repeats; ++repeat) {
         const auto seed = static_cast<std::uint64_t>(repeat) + 1;
         const calibration data = read_calibration(a.calibrate, a.labels, a.samples, seed, words, m);
@@ -116,14 +131,16 @@ void run(const arguments& a) {
             std::vector<std::vector<float>> weights;
             if (all[i].weighted) weights = cuts->weights();
             for (std::size_t j = 0; j < shares.size(); ++j) {
-                kept_units kept =
-                    search(m, cuts ? cuts->losses() : fisher->losses(), costs, shares[j]);
+                const auto losses = cuts ? cuts->losses() : fisher->losses();
+                kept_units kept = all[i].by_time ? search(m, losses, times.value(), shares[j])
+                                                 : search(m, losses, costs, shares[j]);
                 if (all[i].rearranged) rearrange(*fisher, kept);
                 std::vector<std::string> notes;
                 network pruned(tune(dense, kept, data.all(), all[i].tuning,
                                     a.ridge.value_or(default_ridge(all[i].tuning)), notes,
                                     weights));
                 quality[i][j].push_back(quality_of(pruned, "embed"));
+                if (times) time[i][j].push_back(times->share_of(pruned.model()));
                 fmt::print(stderr, "sample {}, {}, {}: {:.2f}\n", repeat + 1, all[i].title,
                            shares[j], 100 * quality[i][j].back());
                 for (const std::string& note : notes) fmt::print(stderr, "{}\n", note);
@@ -134,20 +151,28 @@ void run(const arguments& a) {
                "{} samples.\n\n",
                m.classifier ? "Accuracy" : "Spearman", 100 * dense_quality, a.samples,
                a.labels ? "labelled examples" : "texts", a.repeats);
-    fmt::print("| share of MACs kept | {} |\n|---|", fmt::join(shares, " | "));
-    for (std::size_t j = 0; j < shares.size(); ++j) fmt::print("---|");
-    fmt::print("\n");
-    for (std::size_t i = 0; i < all.size(); ++i) {
-        fmt::print("| {} |", all[i].title);
-        for (const auto& values : quality[i]) fmt::print(" {} |", cell(values));
+    const auto print = [&](const auto& values, double unit, int digits) {
+        fmt::print("| share kept | {} |\n|---|", fmt::join(shares, " | "));
+        for (std::size_t j = 0; j < shares.size(); ++j) fmt::print("---|");
         fmt::print("\n");
-    }
+        for (std::size_t i = 0; i < all.size(); ++i) {
+            fmt::print("| {} |", all[i].title);
+            for (const auto& some : values[i]) fmt::print(" {} |", cell(some, unit, digits));
+            fmt::print("\n");
+        }
+    };
+    print(quality, 0.01, 2);
+    if (!times) return;
+    fmt::print("\nTheir time by the dense model's, in batches of {} x {} tokens.\n\n", a.sequences,
+               a.tokens);
+    print(time, 1, 3);
 }
 
 } // namespace
 
 int main(int argc, char** argv) {
     arguments a;
+    std::vector<std::int64_t> batch;
     CLI::App app("Measures what pruning to several budgets costs in quality, by method.");
     app.add_option("--model", a.model, "folder of the encoder, with or without a classifier")
         ->required();
@@ -160,9 +185,16 @@ int main(int argc, char** argv) {
     app.add_option("--macs", a.shares, "shares of the multiply-adds to keep")->delimiter(',');
     app.add_option("--methods", a.methods,
                    "of magnitude, search, rearrange, paper, fisher, forward, surgeon, unweighted, "
-                   "rearranged and identity; or all")
+                   "rearranged, timed (whose shares are of time) and identity; or all but timed")
         ->delimiter(',');
+    app.add_option("--latency-batch", batch, "sequences and tokens of batches to time, by a comma")
+        ->delimiter(',')
+        ->expected(2);
     CLI11_PARSE(app, argc, argv);
+    if (!batch.empty()) {
+        a.sequences = batch[0];
+        a.tokens = batch[1];
+    }
     try {
         run(a);
     } catch (const std::exception& e) {
