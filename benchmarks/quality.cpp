@@ -132,8 +132,9 @@ void run(const arguments& a) {
             if (all[i].weighted) weights = cuts->weights();
             for (std::size_t j = 0; j < shares.size(); ++j) {
                 const auto losses = cuts ? cuts->losses() : fisher->losses();
-                kept_units kept = all[i].by_time ? search(m, losses, times.value(), shares[j])
-                                                 : search(m, losses, costs, shares[j]);
+                kept_units kept = (all[i].by_time ? search(m, losses, times.value(), shares[j])
+                                                  : search(m, losses, costs, shares[j]))
+                                      .kept;
                 if (all[i].rearranged) rearrange(*fisher, kept);
                 std::vector<std::string> notes;
                 network pruned(tune(dense, kept, data.all(), all[i].tuning,

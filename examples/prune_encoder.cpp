@@ -233,6 +233,7 @@ struct results {
     std::vector<quality> quality_dense, quality_pruned;
     quality alike;
     double difference;
+    double loss_expected, loss_bound; // by the criterion
     struct promise {
         double promised, achieved;
     };
@@ -259,6 +260,8 @@ nlohmann::ordered_json to_json(const results& r) {
     }
     report[r.alike.name] = number(r.alike.value);
     report["difference_to_masked"] = r.difference;
+    report["loss_expected"] = r.loss_expected;
+    report["loss_bound"] = r.loss_bound;
     for (const char* stage : {"fisher", "search", "rearrange", "tune", "total"})
         report[std::string("seconds_") + stage] = r.seconds.at(stage);
     report["peak_rss_mb"] = peak_memory_mb();
@@ -301,6 +304,8 @@ void print(const results& r, const fs::path& out) {
             100 * r.quality_dense[i].value, 100 * r.quality_pruned[i].value, 2);
     row("tokens/s", r.speed.tokens_per_second_dense, r.speed.tokens_per_second_pruned, 0);
     fmt::print("\n{:<23}{:.4f}\n", words_of(r.alike.name), r.alike.value);
+    fmt::print("expected loss          {:.4g}; no choice in the budget loses less than {:.4g}\n",
+               r.loss_expected, r.loss_bound);
     fmt::print("speedup                {:.3f}, of {:.3f} that the MACs allow\n", r.speed.speedup,
                1 / r.macs_ratio);
     if (r.latency)
@@ -336,7 +341,7 @@ class pricing {
         if (a.kind == budget_kind::latency) times.emplace(m, a.latency);
     }
 
-    kept_units search(const std::vector<pare::loss_curve>& losses, double share) {
+    found_units search(const std::vector<pare::loss_curve>& losses, double share) {
         return times ? encoder::search(model_, losses, *times, share)
                      : encoder::search(model_, losses, counts_, share);
     }
@@ -495,8 +500,11 @@ void run(const arguments& a) {
                 .emplace(dense, data, a.fisher, a.tuning == tuning::reconstruct, a.seed)
                 .losses();
         });
-        kept = timed("search",
-                     [&] { return prices.emplace(original, a, costs).search(losses, a.share); });
+        found_units found = timed(
+            "search", [&] { return prices.emplace(original, a, costs).search(losses, a.share); });
+        r.loss_expected = found.loss;
+        r.loss_bound = found.bound;
+        kept = std::move(found.kept);
         timed("rearrange", [&] { return a.rearrange ? rearrange(*importance, kept) : 0; });
         return timed("tune", [&] { return refit(kept, r.notes); });
     });
@@ -571,7 +579,7 @@ void run(const arguments& a) {
             const double least = front.empty() ? 0 : front[0].share; // with room for times to vary
             if (std::abs(share - a.share) < 0.05 || share < least + 0.1) continue;
             std::vector<std::string> notes;
-            network other(refit(prices->search(losses, share), notes));
+            network other(refit(prices->search(losses, share).kept, notes));
             other.set_token_pruning({});
             points.push_back({share, quality_of(embed(other, texts, "embed, another budget")),
                               compare_speed(dense, other, calibrated).tokens_per_second_pruned});

@@ -70,7 +70,7 @@ TEST_CASE("a pruned model says what the dense one says under masks") {
                     random_calibration(m, random, source == fisher_source::labels);
                 const unit_costs costs = unit_costs::multiply_adds(m.config, data.examples.texts);
                 const criterion c(net, data, source, how == tuning::reconstruct, 1);
-                kept_units kept = search(m, c.losses(), costs, share);
+                kept_units kept = search(m, c.losses(), costs, share).kept;
                 if (source != fisher_source::magnitude) rearrange(c, kept);
                 std::vector<std::string> notes;
                 const model small = tune(net, kept, data.examples.texts, how, 1e-2, notes);
@@ -94,7 +94,8 @@ TEST_CASE("what prunes heads and filters keeps the classifier and the tokens to 
     network net(m);
     const calibration data = random_calibration(m, random, false);
     const auto kept = search(m, criterion(net, data, fisher_source::magnitude, false, 1).losses(),
-                             unit_costs::multiply_adds(m.config, data.examples.texts), 0.5);
+                             unit_costs::multiply_adds(m.config, data.examples.texts), 0.5)
+                          .kept;
     std::vector<std::string> notes;
     for (const tuning how : {tuning::none, tuning::scale, tuning::reconstruct}) {
         const model small = tune(net, kept, data.examples.texts, how, 1e-2, notes);
@@ -172,7 +173,10 @@ TEST_CASE("the surgeon's curves are of all units, and what it keeps fits the bud
         }
         CHECK(s.weights().empty() == (source == fisher_source::none));
         const unit_costs costs = unit_costs::multiply_adds(m.config, data.examples.texts);
-        const kept_units kept = search(m, s.losses(), costs, 0.5);
+        const found_units found = search(m, s.losses(), costs, 0.5);
+        const kept_units& kept = found.kept;
+        CHECK(found.bound <= found.loss);
+        CHECK(found.bound > 0);
         std::vector<std::string> notes;
         const model small =
             tune(net, kept, data.all(), tuning::reconstruct, 1e-1, notes, s.weights());
@@ -190,7 +194,7 @@ TEST_CASE("reconstruction brings the pruned model closer to the dense one") {
     const calibration data = random_calibration(m, random, false);
     const criterion c(net, data, fisher_source::free, true, 1);
     const auto kept =
-        search(m, c.losses(), unit_costs::multiply_adds(m.config, data.examples.texts), 0.5);
+        search(m, c.losses(), unit_costs::multiply_adds(m.config, data.examples.texts), 0.5).kept;
     std::vector<std::string> notes;
     const auto cosine = [&](tuning how) {
         network pruned(tune(net, kept, data.examples.texts, how, 1e-2, notes));
@@ -215,11 +219,11 @@ TEST_CASE("pruning does not depend on the number of threads") {
         const unit_costs costs = unit_costs::multiply_adds(m.config, data.examples.texts);
         if (surgical) {
             const surgeon s(net, data, fisher_source::free, 1);
-            return tune(net, search(m, s.losses(), costs, 0.5), data.examples.texts,
+            return tune(net, search(m, s.losses(), costs, 0.5).kept, data.examples.texts,
                         tuning::reconstruct, 1e-2, notes, s.weights());
         }
         const criterion c(net, data, fisher_source::free, true, 1);
-        return tune(net, search(m, c.losses(), costs, 0.5), data.examples.texts,
+        return tune(net, search(m, c.losses(), costs, 0.5).kept, data.examples.texts,
                     tuning::reconstruct, 1e-2, notes);
     };
     const int before = omp_get_max_threads();
@@ -269,7 +273,7 @@ TEST_CASE("prune_encoder writes a smaller model that loads again, and a report")
               "pearson_pruned",     "cosine_to_dense",     "seconds_fisher",  "seconds_search",
               "seconds_rearrange",  "seconds_tune",        "seconds_total",   "peak_rss_mb",
               "tokens_per_s_dense", "tokens_per_s_pruned", "speedup",         "threads",
-              "heads_kept",         "filters_kept"}) {
+              "heads_kept",         "filters_kept",        "loss_expected",   "loss_bound"}) {
             CAPTURE(key);
             CHECK(report.contains(key));
         }

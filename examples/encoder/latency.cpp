@@ -272,16 +272,18 @@ double latency::share_of(const model& other) {
     return in_turn({&whole_, &net}, batch_)[1];
 }
 
-kept_units search(const model& m, const std::vector<pare::loss_curve>& losses, latency& costs,
-                  double share) {
+found_units search(const model& m, const std::vector<pare::loss_curve>& losses, latency& costs,
+                   double share) {
     const auto cost = [&](std::size_t l, unit_kind kind) { return costs.table(l, kind); };
     double missed = 0; // by the sums, of the dense model's time
-    kept_units kept;
+    found_units result;
     for (int attempt = 0; attempt < 3; ++attempt) {
         pare::width_choice found;
         do {
             const double budget = (share - missed) * costs.dense() - costs.rest();
-            found = pare::width_search(prunables(m, losses, cost), budget).best(budget);
+            const pare::width_search all(prunables(m, losses, cost), budget);
+            found = all.best(budget);
+            result.bound = all.bound(budget);
             if (!found.feasible)
                 throw std::invalid_argument(
                     "a share of " + std::to_string(share) +
@@ -293,13 +295,14 @@ kept_units search(const model& m, const std::vector<pare::loss_curve>& losses, l
             const bool more_heads = costs.measure(unit_kind::head, heads);
             if (!costs.measure(unit_kind::filter, filters) && !more_heads) break;
         } while (true);
-        kept = keep(m, losses, found.kept);
-        const double achieved = costs.share_of(shrink(m, kept));
+        result.kept = keep(m, losses, found.kept);
+        result.loss = found.loss;
+        const double achieved = costs.share_of(shrink(m, result.kept));
         const double promised = (found.cost + costs.rest()) / costs.dense() + missed;
         if (std::abs(achieved - share) <= 0.02 * share || promised < 0.98 * share) break;
         missed += achieved - share;
     }
-    return kept;
+    return result;
 }
 
 } // namespace encoder

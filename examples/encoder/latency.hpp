@@ -66,7 +66,7 @@ class latency {
 /// is lost. Widths that are chosen are timed; then the model of these widths is timed as a whole,
 /// and the choice made again with what the sums had missed, until the promise holds or three times.
 /// Throws std::invalid_argument if even the narrowest takes longer.
-kept_units search(const model& m, const std::vector<pare::loss_curve>& losses, latency& costs,
-                  double share);
+found_units search(const model& m, const std::vector<pare::loss_curve>& losses, latency& costs,
+                   double share);
 
 } // namespace encoder

@@ -304,16 +304,17 @@ kept_units keep(const model& m, const std::vector<pare::loss_curve>& losses,
     return kept;
 }
 
-kept_units search(const model& m, const std::vector<pare::loss_curve>& losses,
-                  const unit_costs& costs, double share) {
+found_units search(const model& m, const std::vector<pare::loss_curve>& losses,
+                   const unit_costs& costs, double share) {
     const double budget = share * costs.of(m);
     const auto sublayers = prunables(
         m, losses, [&](std::size_t l, unit_kind kind) { return costs.table(m, l, kind); });
-    const pare::width_choice found = pare::width_search(sublayers, budget).best(budget);
+    const pare::width_search all(sublayers, budget);
+    const pare::width_choice found = all.best(budget);
     if (found.cost == 0)
         throw std::invalid_argument("a budget of " + std::to_string(share) +
                                     " of heads and filters keeps nothing");
-    return keep(m, losses, found.kept);
+    return {keep(m, losses, found.kept), found.loss, all.bound(budget)};
 }
 
 std::int64_t rearrange(const criterion& c, kept_units& kept) {

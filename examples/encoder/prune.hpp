@@ -102,10 +102,17 @@ std::vector<pare::prunable> prunables(const model& m, const std::vector<pare::lo
 kept_units keep(const model& m, const std::vector<pare::loss_curve>& losses,
                 const std::vector<pare::index_t>& widths);
 
+/// What a search finds, and what that loses by the criterion: none that fits the budget loses less
+/// than `bound`.
+struct found_units {
+    kept_units kept;
+    double loss, bound;
+};
+
 /// What to keep with at most `share` of what the model's heads and filters cost.
 /// Throws std::invalid_argument if the budget does not even keep one unit.
-kept_units search(const model& m, const std::vector<pare::loss_curve>& losses,
-                  const unit_costs& costs, double share);
+found_units search(const model& m, const std::vector<pare::loss_curve>& losses,
+                   const unit_costs& costs, double share);
 
 /// Exchanges units within layers against the criterion's blocks; returns how many were exchanged.
 std::int64_t rearrange(const criterion& c, kept_units& kept);
