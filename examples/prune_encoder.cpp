@@ -1,6 +1,7 @@
 // Prunes heads and filters of a BERT-type sentence encoder without retraining and without labels,
 // writes the smaller model, loads it again, checks it, and reports.
 #include "encoder/evaluate.hpp"
+#include "encoder/file.hpp"
 #include "encoder/latency.hpp"
 #include "encoder/page.hpp"
 #include "encoder/progress.hpp"
@@ -459,135 +460,175 @@ page to_page(const results& r, const arguments& a, const std::vector<pricing::ch
     return p;
 }
 
-void run(const arguments& a) {
-    const progress whole("", 1); // a clock
-    const model original = load_model(a.model);
-    const tokenizer words(a.model / "vocab.txt", original.config.lower_case,
-                          original.config.vocabulary);
-    const calibration data = read_calibration(a.calibrate, a.fisher == fisher_source::labels,
-                                              a.samples, a.seed, words, original);
-    std::optional<dataset> task;
-    if (!a.evaluate.empty()) {
-        task = read_dataset(original.classifier ? task_kind::classify : task_kind::similarity,
-                            a.evaluate, words, original.config);
-        check_classes(*task, a.evaluate, original);
+/// One run: what it reads, what the stages find, and what is measured of it.
+class pruning {
+  public:
+    explicit pruning(const arguments& a)
+        : a_(a), original_(load_model(a.model)),
+          words_(a.model / "vocab.txt", original_.config.lower_case, original_.config.vocabulary),
+          data_(read_calibration(a.calibrate, a.fisher == fisher_source::labels, a.samples, a.seed,
+                                 words_, original_)),
+          costs_(unit_costs::multiply_adds(original_.config, data_.examples.texts)),
+          dense_(original_) {
+        // Tokens that the model drops are kept here: which ones leave depends on the heads there
+        // are.
+        dense_.set_token_pruning({});
+        if (a.evaluate.empty()) return;
+        task_ = read_dataset(original_.classifier ? task_kind::classify : task_kind::similarity,
+                             a.evaluate, words_, original_.config);
+        check_classes(*task_, a.evaluate, original_);
     }
 
-    results r;
-    const auto timed = [&](const char* stage, auto work) {
+    void run() {
+        prune();
+        // What is written and loaded again must say what the dense model says with masks over its
+        // units.
+        const temporary_folder candidate{a_.out.string() + ".unverified"};
+        save_model(small_, a_.model, candidate.path);
+        r_.bytes_pruned = fs::file_size(candidate.path / "model.safetensors");
+        network pruned(load_model(candidate.path));
+        pruned.set_token_pruning({});
+        verify(pruned);
+        measure(pruned);
+        // The model before the report, so that a report always has its model.
+        encoder::detail::replace(candidate.path, a_.out);
+        if (!a_.latency.times.empty()) prices_->times->save();
+        if (!a_.json.empty()) write_json(a_.json, to_json(r_));
+        if (!a_.front.empty()) write_json(a_.front, to_json(prices_->front(losses_)));
+        if (!a_.html.empty()) draw();
+        print(r_, a_.out);
+    }
+
+  private:
+    /// What is measured on: the task's texts, or those of the calibration.
+    const std::vector<sequence>& texts() const {
+        return task_ ? measured_texts(*task_) : data_.examples.texts;
+    }
+
+    /// What work() returns, its seconds noted.
+    template <class Work>
+    auto timed(const char* stage, const Work& work) {
         const progress clock("", 1);
         auto result = work();
-        r.seconds[stage] = clock.seconds();
+        r_.seconds[stage] = clock.seconds();
         return result;
-    };
-    // Tokens that the model drops are kept here: which ones leave depends on the heads there are.
-    network dense(original);
-    dense.set_token_pruning({});
-    const unit_costs costs = unit_costs::multiply_adds(original.config, data.examples.texts);
-    std::optional<pricing> prices;
-    kept_units kept;
-    std::vector<pare::loss_curve> losses;
-    std::optional<criterion> importance;
-    std::optional<surgeon> cuts;
-    const auto refit = [&](const kept_units& some, std::vector<std::string>& notes) {
-        return tune(dense, some, data.all(), a.tuning, a.ridge.value_or(default_ridge(a.tuning)),
-                    notes, cuts ? cuts->weights() : std::vector<std::vector<float>>());
-    };
-    const model small = timed("total", [&] {
-        losses = timed("fisher", [&] {
-            if (a.surgeon) return cuts.emplace(dense, data, a.fisher, a.seed).losses();
-            return importance
-                .emplace(dense, data, a.fisher, a.tuning == tuning::reconstruct, a.seed)
-                .losses();
+    }
+
+    void prune() {
+        small_ = timed("total", [&] {
+            std::optional<criterion> importance;
+            losses_ = timed("fisher", [&] {
+                if (!a_.surgeon)
+                    return importance
+                        .emplace(dense_, data_, a_.fisher, a_.tuning == tuning::reconstruct,
+                                 a_.seed)
+                        .losses();
+                const surgeon cuts(dense_, data_, a_.fisher, a_.seed);
+                weights_ = cuts.weights();
+                return cuts.losses();
+            });
+            found_units found = timed("search", [&] {
+                return prices_.emplace(original_, a_, costs_).search(losses_, a_.share);
+            });
+            r_.loss_expected = found.loss;
+            r_.loss_bound = found.bound;
+            kept_ = std::move(found.kept);
+            timed("rearrange", [&] { return a_.rearrange ? rearrange(*importance, kept_) : 0; });
+            return timed("tune", [&] { return refit(kept_, r_.notes); });
         });
-        found_units found = timed(
-            "search", [&] { return prices.emplace(original, a, costs).search(losses, a.share); });
-        r.loss_expected = found.loss;
-        r.loss_bound = found.bound;
-        kept = std::move(found.kept);
-        timed("rearrange", [&] { return a.rearrange ? rearrange(*importance, kept) : 0; });
-        return timed("tune", [&] { return refit(kept, r.notes); });
-    });
-    r.macs_dense = costs.of(original);
-    r.macs_ratio = costs.of(small) / r.macs_dense;
-
-    // What is written and loaded again must say what the dense model says with masks over its
-    // units.
-    const temporary_folder candidate{a.out.string() + ".unverified"};
-    save_model(small, a.model, candidate.path);
-    network pruned(load_model(candidate.path)), masked(expand(original, small, kept));
-    masked.set_masks(factors(kept));
-    for (network* net : {&pruned, &masked}) net->set_token_pruning({});
-    const std::vector<sequence>& calibrated = data.examples.texts;
-    const std::vector<sequence>& texts = task ? measured_texts(*task) : calibrated;
-    const matrix by_dense = embed(dense, texts, "embed, dense");
-    const matrix by_pruned = embed(pruned, texts, "embed, pruned");
-    const auto difference = [](const matrix& x, const matrix& y) {
-        return static_cast<double>((x - y).cwiseAbs().maxCoeff());
-    };
-    r.difference = difference(by_pruned, embed(masked, texts, "embed, masked"));
-    if (task)
-        r.difference =
-            std::max(r.difference, difference(embed(pruned, calibrated, "verify, pruned"),
-                                              embed(masked, calibrated, "verify, masked")));
-    if (const double most = tolerance(original.stored_as, by_dense); !(r.difference <= most))
-        throw std::runtime_error(fmt::format(
-            "the written model differs from the masked one by {:.2e} in an output, more than "
-            "{:.0e}",
-            r.difference, most));
-
-    r.alike = likeness(original, by_dense, by_pruned);
-    if (task) {
-        r.quality_dense = qualities(*task, by_dense);
-        r.quality_pruned = qualities(*task, by_pruned);
     }
-    r.speed = compare_speed(dense, pruned, calibrated);
-    if (prices->times) {
-        r.latency = {a.share, prices->times->share_of(pruned.model())};
-        if (a.latency.fitted)
-            r.fits = {{"heads", prices->times->fit(unit_kind::head)},
-                      {"filters", prices->times->fit(unit_kind::filter)}};
-    }
-    r.parameters_dense = original.parameters();
-    r.parameters_pruned = small.parameters();
-    r.bytes_dense = fs::file_size(a.model / "model.safetensors");
-    r.bytes_pruned = fs::file_size(candidate.path / "model.safetensors");
-    r.heads_dense = count(original, unit_kind::head);
-    r.heads = count(small, unit_kind::head);
-    r.filters_dense = count(original, unit_kind::filter);
-    r.filters = count(small, unit_kind::filter);
-    r.threads = threads();
-    r.texts = calibrated.size();
-    r.seconds["whole"] = whole.seconds();
 
-    // The model before the report, so that a report always has its model.
-    save_model(small, a.model, a.out);
-    if (!a.latency.times.empty()) prices->times->save();
-    if (!a.json.empty()) write_json(a.json, to_json(r));
-    const bool draws = !a.html.empty();
-    const auto front =
-        draws || !a.front.empty() ? prices->front(losses) : std::vector<pricing::choice>();
-    if (!a.front.empty()) write_json(a.front, to_json(front));
-    if (draws) {
-        const auto quality_of = [&](const matrix& outputs) {
-            return task ? 100 * measure(*task, outputs)
-                        : likeness(original, by_dense, outputs).value;
+    model refit(const kept_units& kept, std::vector<std::string>& notes) {
+        return tune(dense_, kept, data_.all(), a_.tuning,
+                    a_.ridge.value_or(default_ridge(a_.tuning)), notes, weights_);
+    }
+
+    void verify(network& pruned) {
+        network masked(expand(original_, small_, kept_));
+        masked.set_masks(factors(kept_));
+        masked.set_token_pruning({});
+        by_dense_ = embed(dense_, texts(), "embed, dense");
+        by_pruned_ = embed(pruned, texts(), "embed, pruned");
+        const auto difference = [](const matrix& x, const matrix& y) {
+            return static_cast<double>((x - y).cwiseAbs().maxCoeff());
         };
+        r_.difference = difference(by_pruned_, embed(masked, texts(), "embed, masked"));
+        if (task_)
+            r_.difference = std::max(
+                r_.difference, difference(embed(pruned, data_.examples.texts, "verify, pruned"),
+                                          embed(masked, data_.examples.texts, "verify, masked")));
+        if (const double most = tolerance(original_.stored_as, by_dense_); !(r_.difference <= most))
+            throw std::runtime_error(
+                fmt::format("the written model differs from the masked one by {:.2e} in an output, "
+                            "more than {:.0e}",
+                            r_.difference, most));
+    }
+
+    void measure(network& pruned) {
+        r_.macs_dense = costs_.of(original_);
+        r_.macs_ratio = costs_.of(small_) / r_.macs_dense;
+        r_.alike = likeness(original_, by_dense_, by_pruned_);
+        if (task_) {
+            r_.quality_dense = qualities(*task_, by_dense_);
+            r_.quality_pruned = qualities(*task_, by_pruned_);
+        }
+        r_.speed = compare_speed(dense_, pruned, data_.examples.texts);
+        if (prices_->times) {
+            r_.latency = {a_.share, prices_->times->share_of(small_)};
+            if (a_.latency.fitted)
+                r_.fits = {{"heads", prices_->times->fit(unit_kind::head)},
+                           {"filters", prices_->times->fit(unit_kind::filter)}};
+        }
+        r_.parameters_dense = original_.parameters();
+        r_.parameters_pruned = small_.parameters();
+        r_.bytes_dense = fs::file_size(a_.model / "model.safetensors");
+        r_.heads_dense = count(original_, unit_kind::head);
+        r_.heads = count(small_, unit_kind::head);
+        r_.filters_dense = count(original_, unit_kind::filter);
+        r_.filters = count(small_, unit_kind::filter);
+        r_.threads = threads();
+        r_.texts = data_.examples.texts.size();
+        r_.seconds["whole"] = whole_.seconds();
+    }
+
+    void draw() {
+        const auto quality_of = [&](const matrix& outputs) {
+            return task_ ? 100 * encoder::measure(*task_, outputs)
+                         : likeness(original_, by_dense_, outputs).value;
+        };
+        const std::vector<pricing::choice> front = prices_->front(losses_);
         std::vector<measured> points = {
-            {a.share, quality_of(by_pruned), r.speed.tokens_per_second_pruned}};
+            {a_.share, quality_of(by_pruned_), r_.speed.tokens_per_second_pruned}};
         for (const double share : {0.8, 0.65, 0.5, 0.35}) {
             const double least = front.empty() ? 0 : front[0].share; // with room for times to vary
-            if (std::abs(share - a.share) < 0.05 || share < least + 0.1) continue;
+            if (std::abs(share - a_.share) < 0.05 || share < least + 0.1) continue;
             std::vector<std::string> notes;
-            network other(refit(prices->search(losses, share).kept, notes));
+            network other(refit(prices_->search(losses_, share).kept, notes));
             other.set_token_pruning({});
-            points.push_back({share, quality_of(embed(other, texts, "embed, another budget")),
-                              compare_speed(dense, other, calibrated).tokens_per_second_pruned});
+            points.push_back(
+                {share, quality_of(embed(other, texts(), "embed, another budget")),
+                 compare_speed(dense_, other, data_.examples.texts).tokens_per_second_pruned});
         }
-        write_file(a.html, to_html(to_page(r, a, front, points)));
+        write_file(a_.html, to_html(to_page(r_, a_, front, points)));
     }
-    print(r, a.out);
-}
+
+    const progress whole_{"", 1}; // a clock
+    const arguments& a_;
+    const model original_;
+    const tokenizer words_;
+    const calibration data_;
+    const unit_costs costs_;
+    std::optional<dataset> task_;
+    network dense_;
+
+    std::vector<pare::loss_curve> losses_;
+    std::vector<std::vector<float>> weights_; // of tokens
+    std::optional<pricing> prices_;
+    kept_units kept_;
+    model small_;
+    matrix by_dense_, by_pruned_; // what they give for texts()
+    results r_;
+};
 
 } // namespace
 
@@ -597,6 +638,6 @@ int main(int argc, char** argv) {
     return exit_status("prune_encoder", [&] {
         check(a);
         set_threads(a.threads);
-        run(a);
+        pruning(a).run();
     });
 }
