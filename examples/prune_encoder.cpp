@@ -14,6 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <map>
 #include <optional>
@@ -208,20 +209,21 @@ struct quality {
 };
 /// Of a network's outputs for a task's texts, the first one to be drawn.
 std::vector<quality> qualities(const dataset& task, const matrix& outputs) {
-    if (!task.pairs) return {{"accuracy", measure(task, outputs)}};
+    if (!task.pairs) return {{"Accuracy", measure(task, outputs)}};
     const correlations found = correlate(*task.pairs, outputs);
-    return {{"spearman", found.spearman}, {"pearson", found.pearson}};
+    return {{"Spearman", found.spearman}, {"Pearson", found.pearson}};
 }
 
 /// How alike a network's outputs are to the dense one's.
 quality likeness(const model& m, const matrix& dense, const matrix& pruned) {
-    return m.classifier ? quality{"same_class_as_dense", same_class(dense, pruned)}
-                        : quality{"cosine_to_dense", mean_cosine(dense, pruned)};
+    return m.classifier ? quality{"same class as dense", same_class(dense, pruned)}
+                        : quality{"cosine to dense", mean_cosine(dense, pruned)};
 }
 
-/// As a title of a number that is printed.
-std::string words_of(std::string name) {
-    std::replace(name.begin(), name.end(), '_', ' ');
+/// As a key in the report: small letters and no spaces.
+std::string key_of(std::string name) {
+    for (char& c : name)
+        c = c == ' ' ? '_' : static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
     return name;
 }
 
@@ -255,11 +257,11 @@ nlohmann::ordered_json to_json(const results& r) {
     report["bytes_dense"] = r.bytes_dense;
     report["bytes_pruned"] = r.bytes_pruned;
     for (std::size_t i = 0; i < r.quality_dense.size(); ++i) {
-        const std::string name = r.quality_dense[i].name;
+        const std::string name = key_of(r.quality_dense[i].name);
         report[name + "_dense"] = number(r.quality_dense[i].value);
         report[name + "_pruned"] = number(r.quality_pruned[i].value);
     }
-    report[r.alike.name] = number(r.alike.value);
+    report[key_of(r.alike.name)] = number(r.alike.value);
     report["difference_to_masked"] = r.difference;
     report["loss_expected"] = r.loss_expected;
     report["loss_bound"] = r.loss_bound;
@@ -304,7 +306,7 @@ void print(const results& r, const fs::path& out) {
         row((std::string(r.quality_dense[i].name) + " x 100").c_str(),
             100 * r.quality_dense[i].value, 100 * r.quality_pruned[i].value, 2);
     row("tokens/s", r.speed.tokens_per_second_dense, r.speed.tokens_per_second_pruned, 0);
-    fmt::print("\n{:<23}{:.4f}\n", words_of(r.alike.name), r.alike.value);
+    fmt::print("\n{:<23}{:.4f}\n", r.alike.name, r.alike.value);
     fmt::print("expected loss          {:.4g}; no choice in the budget loses less than {:.4g}\n",
                r.loss_expected, r.loss_bound);
     fmt::print("speedup                {:.3f}, of {:.3f} that the MACs allow\n", r.speed.speedup,
@@ -398,7 +400,7 @@ page to_page(const results& r, const arguments& a, const std::vector<pricing::ch
         {budget_kind::latency, "time"}};
     const std::string cost = costs.at(a.kind);
     const bool measures = !r.quality_dense.empty();
-    const std::string metric = measures ? r.quality_dense[0].name : words_of(r.alike.name);
+    const std::string metric = measures ? r.quality_dense[0].name : r.alike.name;
     page p;
     p.title = "Heads and filters that are gone";
     p.summary = fmt::format("{:.1f} % of the multiply-adds, {:.2f} times as fast",
@@ -406,7 +408,7 @@ page to_page(const results& r, const arguments& a, const std::vector<pricing::ch
     if (measures)
         p.facts = {{metric + ", dense", fmt::format("{:.2f}", 100 * r.quality_dense[0].value)},
                    {metric + ", pruned", fmt::format("{:.2f}", 100 * r.quality_pruned[0].value)}};
-    p.facts.push_back({words_of(r.alike.name), fmt::format("{:.4f}", r.alike.value)});
+    p.facts.push_back({r.alike.name, fmt::format("{:.4f}", r.alike.value)});
     p.facts.push_back({"speedup", fmt::format("{:.2f}", r.speed.speedup)});
     p.facts.push_back({"share of parameters",
                        fmt::format("{:.3f}", static_cast<double>(r.parameters_pruned) /
