@@ -9,8 +9,8 @@ set -eu
 
 needed="g++ cmake ninja-build libeigen3-dev libxsimd-dev catch2 libbenchmark-dev nlohmann-json3-dev
     libutf8proc-dev libcli11-dev libfmt-dev python3 python3-pip"
-# Absent from some systems; the encoder is slower without.
-optional="libdnnl-dev"
+# Absent from some systems; without them the encoder is slower, and the Thrust policy is not tested.
+optional="libdnnl-dev libthrust-dev"
 
 case "${1-}" in
 "") ;;
@@ -24,7 +24,7 @@ esac
 if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
     echo "setup.sh: this system has no apt; install a C++17 compiler, CMake 3.25, Ninja, Eigen 3.4, xsimd 8.1," \
         "Catch2 2.13, Google Benchmark, nlohmann-json, utf8proc, CLI11, fmt, Python 3 with pip and, if you" \
-        "can, oneDNN." >&2
+        "can, oneDNN and Thrust 1.17." >&2
     exit 2
 fi
 

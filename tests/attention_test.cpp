@@ -235,7 +235,7 @@ TEMPLATE_LIST_TEST_CASE("a sequence's result does not depend on batch, order or 
             CHECK(same_bits(one.scores, scores));
         }
 #ifdef _OPENMP
-        if constexpr (!std::is_same_v<decltype(TestType::policy()), decltype(run_seq::policy())>)
+        if constexpr (TestType::vectorised)
             for (int threads : {1, 2, 5}) {
                 const auto other = run_attention(pare::simd.with(pare::openmp{threads}), p, o);
                 CHECK(same_bits(other.out, together.out));

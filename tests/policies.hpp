@@ -1,21 +1,47 @@
-// The policies and element types that every component is tested with, and the tolerances.
+// The policies and element types that every component is tested with, and the tolerances. Those of
+// Thrust are in a program of their own.
 #pragma once
 
 #include <pare/policy/simd.hpp>
+#ifdef PARE_TEST_THRUST
+#include <pare/policy/thrust.hpp>
+#endif
 
 #include <tuple>
 #include <type_traits>
 
 struct run_seq {
+    static constexpr bool vectorised = false;
     static constexpr auto policy() { return pare::seq; }
 };
 struct run_simd {
+    static constexpr bool vectorised = true;
     static constexpr auto policy() { return pare::simd.with(pare::serial{}); }
 };
 #ifdef _OPENMP
 struct run_simd_threads {
+    static constexpr bool vectorised = true;
     static constexpr auto policy() { return pare::simd.with(pare::openmp{2}); }
 };
+#endif
+#ifdef PARE_TEST_THRUST
+struct run_thrust {
+    static constexpr bool vectorised = false;
+    static auto policy() { return pare::on(thrust::cpp::par); }
+};
+#ifdef _OPENMP
+struct run_thrust_threads {
+    static constexpr bool vectorised = false;
+    static auto policy() { return pare::on(thrust::omp::par); }
+};
+#endif
+#endif
+
+#if defined(PARE_TEST_THRUST) && defined(_OPENMP)
+using policies = std::tuple<run_thrust, run_thrust_threads>;
+#elif defined(PARE_TEST_THRUST)
+using policies = std::tuple<run_thrust>;
+#elif defined(_OPENMP)
 using policies = std::tuple<run_seq, run_simd, run_simd_threads>;
 #else
 using policies = std::tuple<run_seq, run_simd>;
