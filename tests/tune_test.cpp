@@ -192,11 +192,11 @@ TEMPLATE_LIST_TEST_CASE("a token of weight n counts as n tokens", "", runs) {
         for (index_t t = 0; t < tokens; ++t)
             times.push_back(static_cast<int>(random.integer(t == 0, 3)));
         pare::least_squares s(7, 3), part(7, 3);
-        const index_t half = tokens / 2;
-        const auto middle = times.begin() + half;
-        s.add(policy, p.x.slice(0, half), p.y.slice(0, half),
+        const index_t cut = tokens / 2;
+        const auto middle = times.begin() + cut;
+        s.add(policy, p.x.slice(0, cut), p.y.slice(0, cut),
               std::vector<int>(times.begin(), middle));
-        part.add(policy, p.x.slice(half, tokens), p.y.slice(half, tokens),
+        part.add(policy, p.x.slice(cut, tokens), p.y.slice(cut, tokens),
                  std::vector<int>(middle, times.end()));
         s.merge(part);
         CHECK(s.tokens() == tokens);
