@@ -15,6 +15,7 @@
 #include <map>
 #include <numeric>
 #include <random>
+#include <utility>
 
 namespace {
 
@@ -426,11 +427,16 @@ void run(arguments& a) {
     model original = load_model(a.model);
     const config& shape = original.config;
     const tokenizer words(a.model / "vocab.txt", shape.lower_case, shape.vocabulary);
-    original.tokens = {};
+    const token_pruning given = std::exchange(original.tokens, {});
     original.exits.clear();
     original.curve.clear();
 
     const auto [without, with] = split(a.how);
+    const bool goes_on = without.stages.empty() && !given.numbers.empty() &&
+                         given.by == rule::threshold && given.scores == a.scores;
+    if (!with.stages.empty() && with.stages[0].kind == stage_kind::hard && !goes_on)
+        throw std::invalid_argument(
+            "--stage hard: there are no thresholds to go on with; begin with soft or calibrate");
     dataset train = read_dataset(a.task, a.train, words, shape);
     const task_kind measured_as =
         a.task == task_kind::distill ? task_kind::similarity : a.task; // pairs
@@ -468,13 +474,18 @@ void run(arguments& a) {
     p.carried = a.dropped != leaving::gone;
     p.scores = a.scores;
     net.set_token_pruning(p);
+    const token_pruning none = p;
+    if (goes_on) {
+        for (const double t : given.numbers) p.numbers.push_back(given.alpha * t);
+        net.set_token_pruning(p);
+    }
     results r{};
     if (!with.stages.empty()) {
         trainer second(net, train, with);
         run(second, checkpoints / "learned", "thresholds");
         r.gap = second.soft_hard_gap();
     }
-    r.baselines = train_baselines(a.baselines, dense.model(), train, *evaluate, with, p,
+    r.baselines = train_baselines(a.baselines, dense.model(), train, *evaluate, with, none,
                                   checkpoints / "baselines");
 
     // The curve, and the result at the alpha asked for.

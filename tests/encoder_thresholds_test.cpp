@@ -89,6 +89,14 @@ TEST_CASE("learn_thresholds learns to classify, pairs too, and similarity") {
     CHECK(!m.tokens.carried);
     // What a classifier was learned on can be learned on again, and thresholds without training.
     REQUIRE(p.run("--model out --train text --stage calibrate --target-macs 0.8 --out again") == 0);
+    // Thresholds that a model has are gone on with, times a factor that keeps to the budget.
+    REQUIRE(p.run("--model again --train text --stage hard --epochs 1 --target-macs 0.8 --batch 8 "
+                  "--out more") == 0);
+    const std::vector<double> before = load_model(p.folder / "again").tokens.numbers,
+                              after = load_model(p.folder / "more").tokens.numbers;
+    REQUIRE(after.size() == before.size());
+    for (std::size_t l = 1; l < before.size(); ++l)
+        CHECK_THAT(after[l] * before[0], WithinRel(before[l] * after[0], 1e-6));
 }
 
 TEST_CASE("a killed run goes on, and ends as if nothing had happened") {
@@ -138,6 +146,9 @@ TEST_CASE("learn_thresholds: bad input gives one sentence, status 2 and no outpu
     refused("--model model --train text --rate 1,0", "--rate is 0, expected numbers > 0");
     refused("--model model --train text --rate 1,1,1", "--rate has 3 numbers for 2 stages");
     refused(quick + "--train text --labels", "--labels: text to distill has none");
+    refused("--model model --train text --stage hard", "there are no thresholds to go on with");
+    refused("--model model --task classify --train classes --stage finetune,hard",
+            "there are no thresholds to go on with");
     refused(quick + "--train text --stage finetune,soft", "finetune needs labels");
     refused(quick + "--task classify --train classes --stage soft,finetune",
             "finetune comes before what drops tokens");
