@@ -38,7 +38,7 @@ struct arguments {
     task_kind task = task_kind::distill;
     recipe how;
     std::vector<stage_kind> stages;
-    std::vector<int> epochs;
+    std::vector<double> epochs;
     std::vector<double> rates;
     bool labels = false; // to learn which tokens can leave
     leaving dropped = leaving::guessed;
@@ -75,11 +75,13 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
                                                                {"soft", stage_kind::soft},
                                                                {"hard", stage_kind::hard}}))
         ->default_str("soft,hard to distill, else finetune,soft,hard");
-    app.add_option("--epochs", a.epochs, "of each stage but calibrate, by commas")
+    app.add_option("--epochs", a.epochs,
+                   "of each stage but calibrate, by commas; 0.5 is half a one")
         ->delimiter(',')
         ->default_str("2 each");
     app.add_option("--rate", a.rates,
-                   "learning rate of each stage but calibrate, by commas, or of all")
+                   "learning rate of each stage but calibrate, by commas, or of all; 0 for soft: "
+                   "thresholds alone are learned")
         ->delimiter(',')
         ->default_str(
             "1e-4 to finetune and with --labels, else 2e-4 to classify, 1e-3 for embeddings");
@@ -145,10 +147,8 @@ void set_stages(arguments& a) {
         if (given != 0 && given != learned)
             throw std::invalid_argument(
                 fmt::format("{} has {} numbers for {} stages that learn", option, given, learned));
-    for (const int epochs : a.epochs)
-        if (epochs < 1) refuse("--epochs", epochs, "1 or more");
-    for (const double rate : a.rates)
-        if (!(rate > 0 && std::isfinite(rate))) refuse("--rate", rate, "numbers > 0");
+    for (const double epochs : a.epochs)
+        if (!(epochs > 0 && epochs <= 10000)) refuse("--epochs", epochs, "numbers > 0 up to 10000");
     if (!std::is_sorted(a.stages.begin(), a.stages.end(), [](stage_kind x, stage_kind y) {
             return x == stage_kind::finetune && y != stage_kind::finetune;
         }))
@@ -164,6 +164,9 @@ void set_stages(arguments& a) {
                                  : a.task == task_kind::classify          ? 2e-4
                                                                           : 1e-3;
             s.rate = a.rates.empty() ? suits : a.rates[i];
+            if (!(s.rate >= 0 && std::isfinite(s.rate)) ||
+                (s.rate == 0 && kind != stage_kind::soft))
+                refuse("--rate", s.rate, "numbers > 0, or 0 for soft");
             ++i;
         }
         a.how.stages.push_back(s);

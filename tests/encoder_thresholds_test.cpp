@@ -102,7 +102,7 @@ TEST_CASE("learn_thresholds learns to classify, pairs too, and similarity") {
 TEST_CASE("a killed run goes on, and ends as if nothing had happened") {
     programs::sandbox p(PARE_LEARN_THRESHOLDS);
     const std::string run = "--model model --train text --evaluate pairs --batch 8 --threads 1 "
-                            "--stage soft,hard --epochs 3,2 ";
+                            "--stage soft,hard --epochs 2.5,1.3 ";
     REQUIRE(p.run(run + "--out whole") == 0);
     // Killed at some moment, again and again, until it is through.
     int status = 128;
@@ -144,6 +144,8 @@ TEST_CASE("learn_thresholds: bad input gives one sentence, status 2 and no outpu
             "--temperature is nan, expected a number > 0");
     refused(quick + "--train text --stage soft", "--epochs has 2 numbers for 1 stages");
     refused("--model model --train text --rate 1,0", "--rate is 0, expected numbers > 0");
+    refused("--model model --train text --rate -1", "--rate is -1, expected numbers > 0");
+    refused("--model model --train text --epochs 1,0", "--epochs is 0, expected numbers > 0");
     refused("--model model --train text --rate 1,1,1", "--rate has 3 numbers for 2 stages");
     refused(quick + "--train text --labels", "--labels: text to distill has none");
     refused("--model model --train text --stage hard", "there are no thresholds to go on with");

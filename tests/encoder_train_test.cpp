@@ -87,6 +87,27 @@ TEST_CASE("training reaches the share of multiply-adds that it is to reach") {
         }
 }
 
+TEST_CASE(
+    "a soft stage at rate 0 learns thresholds and leaves weights alone, in part of an epoch") {
+    random_source random;
+    CAPTURE(random);
+    const work w(task_kind::distill, 200, random);
+    network net(w.model);
+    recipe how = soft_and_hard();
+    how.exits = false;
+    how.stages = {{stage_kind::soft, 0.6, 0}};
+    run(net, w.data, how);
+    model before = w.model, after = net.model();
+    const std::vector<weight> x = weights(before), y = weights(after);
+    REQUIRE(x.size() == y.size());
+    for (std::size_t i = 0; i < x.size(); ++i) {
+        CAPTURE(x[i].name);
+        CHECK(std::equal(x[i].data, x[i].data + x[i].size(), y[i].data));
+    }
+    REQUIRE(net.tokens().numbers.size() == w.model.layers.size());
+    CHECK_THAT(share_of(net, w.data.texts), WithinAbs(0.6, 0.05));
+}
+
 TEST_CASE("the same seed gives the same weights, for any number of threads") {
     const auto learned = [](bool exits, std::uint64_t seed, int threads) {
         const fixtures::with_threads guard(threads);

@@ -258,10 +258,12 @@ double trainer::step(const std::vector<std::size_t>& examples, double done) {
 void trainer::learn_epoch() {
     const std::vector<std::size_t> order =
         shuffled(data_.size(), {how_.seed, at_, static_cast<std::uint64_t>(epoch_)});
-    const std::size_t steps = (data_.size() + how_.batch - 1) / how_.batch;
-    const int epochs = how_.stages[at_].epochs;
+    const auto whole = static_cast<double>((data_.size() + how_.batch - 1) / how_.batch);
+    const double epochs = how_.stages[at_].epochs;
+    const auto steps =
+        static_cast<std::size_t>(std::ceil(whole * std::min(1., epochs - epoch_) - 1e-9));
     const std::string name =
-        fmt::format("{} {} of {}", name_of(how_.stages[at_].kind), epoch_ + 1, epochs);
+        fmt::format("{} {} of {}", name_of(how_.stages[at_].kind), epoch_ + 1, std::ceil(epochs));
     progress bar(name, static_cast<std::int64_t>(steps));
     double loss_sum = 0, share_sum = 0;
     for (std::size_t i = 0; i < steps; ++i) {
@@ -269,7 +271,7 @@ void trainer::learn_epoch() {
             return order.begin() + static_cast<std::ptrdiff_t>(std::min(order.size(), place));
         };
         const double done =
-            (epoch_ + (static_cast<double>(i) + 0.5) / static_cast<double>(steps)) / epochs;
+            std::min(1., (epoch_ + (static_cast<double>(i) + 0.5) / whole) / epochs);
         const double of_batch = step({at(i * how_.batch), at((i + 1) * how_.batch)}, done);
         if (!std::isfinite(of_batch))
             throw std::runtime_error(

@@ -23,8 +23,8 @@ enum class stage_kind {
 
 struct stage {
     stage_kind kind;
-    int epochs;  ///< one to calibrate
-    double rate; ///< of weights, behind a warm-up of a tenth of the stage, then falling
+    double epochs; ///< one to calibrate; the last one may be a part of one
+    double rate;   ///< of weights, behind a warm-up of a tenth of the stage, then falling
 };
 
 struct recipe {
@@ -49,7 +49,8 @@ class trainer {
     trainer(network& net, const dataset& data, recipe how);
 
     bool done() const { return at_ == how_.stages.size(); }
-    /// Runs the next epoch. Throws std::runtime_error if the loss is not finite.
+    /// Runs the next epoch, or what is left of one. Throws std::runtime_error if the loss is not
+    /// finite.
     void epoch();
 
     /// Everything that the next epochs depend on, in a folder that appears when it is complete.
