@@ -130,8 +130,8 @@ void run(const arguments& a) {
                             .first->second;
             std::vector<std::vector<float>> weights;
             if (all[i].weighted) weights = cuts->weights();
+            const auto losses = cuts ? cuts->losses() : fisher->losses();
             for (std::size_t j = 0; j < shares.size(); ++j) {
-                const auto losses = cuts ? cuts->losses() : fisher->losses();
                 kept_units kept = (all[i].by_time ? search(m, losses, times.value(), shares[j])
                                                   : search(m, losses, costs, shares[j]))
                                       .kept;

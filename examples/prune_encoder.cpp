@@ -496,8 +496,11 @@ class pruning {
         encoder::detail::replace(candidate.path, a_.out);
         if (!a_.latency.times.empty()) prices_->times->save();
         if (!a_.json.empty()) write_json(a_.json, to_json(r_));
-        if (!a_.front.empty()) write_json(a_.front, to_json(prices_->front(losses_)));
-        if (!a_.html.empty()) draw();
+        if (!a_.front.empty() || !a_.html.empty()) {
+            const std::vector<pricing::choice> front = prices_->front(losses_);
+            if (!a_.front.empty()) write_json(a_.front, to_json(front));
+            if (!a_.html.empty()) draw(front);
+        }
         print(r_, a_.out);
     }
 
@@ -593,12 +596,11 @@ class pruning {
         r_.seconds["whole"] = whole_.seconds();
     }
 
-    void draw() {
+    void draw(const std::vector<pricing::choice>& front) {
         const auto quality_of = [&](const matrix& outputs) {
             return task_ ? 100 * encoder::measure(*task_, outputs)
                          : likeness(original_, by_dense_, outputs).value;
         };
-        const std::vector<pricing::choice> front = prices_->front(losses_);
         std::vector<measured> points = {
             {a_.share, quality_of(by_pruned_), r_.speed.tokens_per_second_pruned}};
         for (const double share : {0.8, 0.65, 0.5, 0.35}) {
