@@ -2,13 +2,39 @@
 // Thrust are in a program of their own.
 #pragma once
 
+#ifndef __CUDACC__
 #include <pare/policy/simd.hpp>
+#endif
 #ifdef PARE_TEST_THRUST
 #include <pare/policy/thrust.hpp>
 #endif
 
 #include <tuple>
 #include <type_traits>
+
+#ifdef __CUDACC__
+// xsimd is not for nvcc: where a test says pare::simd, its base takes its place.
+namespace pare {
+template <class Executor = default_executor>
+struct vectorised : sequential<Executor> {
+    using sequential<Executor>::sequential;
+    template <class Other>
+    constexpr vectorised<Other> with(Other e) const {
+        return vectorised<Other>(e);
+    }
+};
+inline constexpr vectorised<> simd{};
+
+// Their memory is shared with the GPU: see cuda/main.cpp.
+template <class T>
+inline constexpr bool is_host_container<std::vector<T>> = false;
+} // namespace pare
+
+struct run_cuda {
+    static constexpr bool vectorised = false;
+    static auto policy() { return pare::on(thrust::cuda::par); }
+};
+#endif
 
 struct run_seq {
     static constexpr bool vectorised = false;
@@ -37,7 +63,9 @@ struct run_thrust_threads {
 #endif
 #endif
 
-#if defined(PARE_TEST_THRUST) && defined(_OPENMP)
+#if defined(__CUDACC__)
+using policies = std::tuple<run_cuda>;
+#elif defined(PARE_TEST_THRUST) && defined(_OPENMP)
 using policies = std::tuple<run_thrust, run_thrust_threads>;
 #elif defined(PARE_TEST_THRUST)
 using policies = std::tuple<run_thrust>;

@@ -4,7 +4,6 @@
 #include <pare/soft_mask.hpp>
 
 #include <algorithm>
-#include <array>
 
 namespace {
 
@@ -290,7 +289,7 @@ TEMPLATE_LIST_TEST_CASE("a sequence's part of the penalty does not depend on the
     const auto gradient_of_first = [&](int length_of_second) {
         std::vector<T> gradient(static_cast<std::size_t>(20 + length_of_second), T(0));
         pare::mask_penalty(TestType::policy(), pare::view(mask.data.data(), 20 + length_of_second),
-                           std::array<int, 3>{0, 20, 20 + length_of_second}, 1.0, gradient);
+                           std::vector<int>{0, 20, 20 + length_of_second}, 1.0, gradient);
         gradient.resize(20);
         return gradient;
     };

@@ -31,8 +31,9 @@ struct attention_options {
 
 namespace detail {
 
-template <class T, class Offset, class Offsets>
-void check_attention(const attention_call<T, Offset>& c, const Offsets& offsets, index_t scores) {
+template <class Policy, class T, class Offset, class Offsets>
+void check_attention(const Policy& policy, const attention_call<T, Offset>& c,
+                     const Offsets& offsets, index_t scores) {
     constexpr const char* name = "attention";
     const auto shape = [](const auto& x) {
         return std::to_string(x.extent(0)) + "x" + std::to_string(x.extent(1)) + "x" +
@@ -55,7 +56,7 @@ void check_attention(const attention_call<T, Offset>& c, const Offsets& offsets,
     check_vector(" key biases, ", c.key_bias.extent(0), tokens);
     check_vector(" slopes, ", c.head_slopes.extent(0), heads);
     check_vector(" query weights, ", c.query_weights.extent(0), tokens);
-    check_offsets(name, offsets, tokens);
+    check_offsets(name, policy, offsets, tokens);
 }
 
 } // namespace detail
@@ -101,7 +102,7 @@ void attention(const Policy& policy, const Q& q, const K& k, const V& v, const O
     call.counted = options.queries;
     const importance_options scaled{options.scores, options.fixed_length, options.mask,
                                     options.queries};
-    detail::check_attention(call, o, result.extent(0));
+    detail::check_attention(policy, call, o, result.extent(0));
     detail::check_options("attention", scaled);
     const index_t size = call.q.extent(2);
     call.scale = static_cast<T>(options.scale);
@@ -109,8 +110,7 @@ void attention(const Policy& policy, const Q& q, const K& k, const V& v, const O
         call.scale = static_cast<T>(1 / std::sqrt(static_cast<double>(size)));
 
     const index_t scored = result.extent(0);
-    double* const sums = scratch.template get<double>(scored + call.longest());
-    double* const factors = sums + scored;
+    double* const sums = scratch.template get<double>(scored);
     call.received = view<double, 1>(sums, scored);
     policy.attention(call, scratch.inner());
     if (scored == 0) return;
@@ -120,12 +120,12 @@ void attention(const Policy& policy, const Q& q, const K& k, const V& v, const O
                 detail::fail<value_error>("attention", "the attention to key ", i - call.begin(s),
                                           " of sequence ", s, " sums up to ", sums[i]);
     for (index_t s = 0; s < call.sequences; ++s) {
-        const index_t n = call.length(s);
-        detail::score_factors(scaled, call.heads(), n, n, factors);
-        for (index_t i = 0; i < n; ++i) {
-            const index_t at = call.begin(s) + i;
-            result(at) = static_cast<typename decltype(result)::value_type>(sums[at] * factors[i]);
-        }
+        const index_t at = call.begin(s), n = call.length(s);
+        using S = typename decltype(result)::value_type;
+        policy.scale_keys(view<const double, 2>(sums + at, 1, n),
+                          detail::padded_batch<index_t>{nullptr, n, n}, call.heads(), scaled,
+                          view<S, 2>(result.data_handle() + at * result.stride(0), {1, n},
+                                     {0, result.stride(0)}));
     }
 }
 /// Without scores.

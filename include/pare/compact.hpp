@@ -36,13 +36,17 @@ template <class T>
 struct at_least {
     view<const T, 1> scores;
     compute_t<T> threshold;
-    bool operator()(index_t i) const { return static_cast<compute_t<T>>(scores(i)) >= threshold; }
+    constexpr bool operator()(index_t i) const {
+        return static_cast<compute_t<T>>(scores(i)) >= threshold;
+    }
 };
 template <class T>
 struct at_least_or_flagged {
     at_least<T> above;
     view<const std::uint8_t, 1> flags;
-    bool operator()(index_t i) const { return (static_cast<int>(above(i)) | (flags(i) != 0)) != 0; }
+    constexpr bool operator()(index_t i) const {
+        return (static_cast<int>(above(i)) | (flags(i) != 0)) != 0;
+    }
 };
 
 /// The order in which tokens are kept; `start` is where their sequence begins.
@@ -50,31 +54,76 @@ template <class T>
 struct kept_before {
     view<const T, 1> scores;
     pins pinned;
-    bool operator()(index_t i, index_t j, index_t start) const {
+    constexpr bool operator()(index_t i, index_t j, index_t start) const {
         const bool pinned_i = is_pinned(i, start), pinned_j = is_pinned(j, start);
         if (pinned_i != pinned_j) return pinned_i;
         const auto x = static_cast<compute_t<T>>(scores(i)),
                    y = static_cast<compute_t<T>>(scores(j));
         return x != y ? x > y : i < j;
     }
-    bool is_pinned(index_t i, index_t start) const {
+    constexpr bool is_pinned(index_t i, index_t start) const {
         return i - start < pinned.first || (pinned.flags.extent(0) > 0 && pinned.flags(i) != 0);
     }
 };
 
+struct same_count {
+    index_t k;
+    constexpr index_t operator()(index_t) const { return k; }
+    template <class Policy>
+    index_t read(const Policy&, index_t) const {
+        return k;
+    }
+};
+template <class T>
+struct count_each {
+    view<const T, 1> k;
+    constexpr index_t operator()(index_t s) const { return static_cast<index_t>(k(s)); }
+    template <class Policy>
+    index_t read(const Policy& policy, index_t s) const {
+        return static_cast<index_t>(policy.read(&k(s)));
+    }
+};
+
 /// One number for all sequences or one for each, as a function of the sequence.
-template <class Count>
-auto counts_of([[maybe_unused]] const char* name, const Count& k,
-               [[maybe_unused]] index_t sequences) {
+template <class Policy, class Count>
+auto counts_of([[maybe_unused]] const char* name, [[maybe_unused]] const Policy& policy,
+               const Count& k, [[maybe_unused]] index_t sequences) {
     if constexpr (std::is_integral_v<Count>) {
-        return [k = static_cast<index_t>(k)](index_t) { return k; };
+        return same_count{static_cast<index_t>(k)};
     } else {
-        const auto each = as_input<1>(k);
+        const auto each = as_input<1>(policy, k);
         if (each.extent(0) != sequences)
             fail<shape_error>(name, each.extent(0), " numbers k for ", sequences, " sequences");
-        return [each](index_t s) { return static_cast<index_t>(each(s)); };
+        return count_each<typename decltype(each)::value_type>{each};
     }
 }
+
+/// How many of a sequence's tokens the k best are.
+template <class Count, class Offset>
+struct best_of {
+    Count count;
+    const Offset* offsets;
+    constexpr index_t tokens(index_t s) const {
+        return static_cast<index_t>(offsets[s + 1]) - static_cast<index_t>(offsets[s]);
+    }
+    constexpr index_t operator()(index_t s) const {
+        return std::min(tokens(s), std::max<index_t>(0, count(s)));
+    }
+};
+template <class Count, class Offset>
+struct too_few {
+    best_of<Count, Offset> best;
+    constexpr bool operator()(index_t s) const { return best.tokens(s) > 0 && best.count(s) < 1; }
+};
+/// Whether sequence s ends behind a position.
+template <class Offset>
+struct ends_behind {
+    const Offset* offsets;
+    index_t position;
+    constexpr bool operator()(index_t s) const {
+        return static_cast<index_t>(offsets[s + 1]) > position;
+    }
+};
 
 /// Integer holds every number up to `tokens`.
 template <class Integer>
@@ -91,7 +140,7 @@ void check_selection(const char* name, const Policy& policy, const Scores& score
                      const Offsets& offsets, const pins& pinned, const Index& index,
                      const KeptOffsets& kept_offsets) {
     const index_t tokens = scores.extent(0);
-    check_offsets(name, offsets, tokens);
+    check_offsets(name, policy, offsets, tokens, true);
     if (kept_offsets.extent(0) != offsets.extent(0) || kept_offsets.stride(0) != 1)
         fail<shape_error>(name, offsets.extent(0), " offsets, ", kept_offsets.extent(0),
                           " new ones of stride ", kept_offsets.stride(0));
@@ -103,10 +152,30 @@ void check_selection(const char* name, const Policy& policy, const Scores& score
         fail<shape_error>(name, "pinned are the first ", pinned.first, " tokens and by ",
                           pinned.flags.extent(0), " flags, there are ", tokens, " tokens");
     if (const index_t i = policy.first_nan(scores); i >= 0) {
-        index_t s = 0;
-        while (static_cast<index_t>(offsets(s + 1)) <= i) ++s;
-        fail<value_error>(name, "score ", i - static_cast<index_t>(offsets(s)), " of sequence ", s,
-                          " is NaN");
+        using Offset = typename Offsets::value_type;
+        const Offset* const from = offsets.data_handle();
+        const index_t s = policy.first(offsets.extent(0) - 1, ends_behind<Offset>{from, i});
+        fail<value_error>(name, "score ", i - static_cast<index_t>(policy.read(from + s)),
+                          " of sequence ", s, " is NaN");
+    }
+}
+
+struct set_offsets_of_one {
+    index_t* offsets;
+    index_t tokens;
+    constexpr void operator()(index_t i) const { offsets[i] = i == 0 ? 0 : tokens; }
+};
+/// f(offsets) with those of one sequence, in the policy's memory.
+template <class Policy, class F>
+index_t with_offsets_of_one(const Policy& policy, index_t tokens, const F& f) {
+    if constexpr (Policy::on_host) {
+        index_t offsets[2] = {0, tokens};
+        return f(offsets);
+    } else {
+        workspace scratch;
+        const auto memory = policy.template temporary<index_t>(scratch, 2);
+        policy.for_each(2, set_offsets_of_one{memory.data(), tokens});
+        return f(view<index_t, 1>(memory.data(), index_t{2}));
     }
 }
 
@@ -137,10 +206,10 @@ template <class Policy, class Scores, class Offsets, class Index, class NewOffse
 index_t keep_above(const Policy& policy, const Scores& scores, double threshold,
                    const Offsets& offsets, Index&& index, NewOffsets&& new_offsets,
                    const pins& pinned = {}) {
-    const auto s = as_input<1>(scores);
-    const auto o = as_input<1>(offsets);
-    const auto p = as_view<1>(index);
-    const auto kept_o = as_view<1>(new_offsets);
+    const auto s = as_input<1>(policy, scores);
+    const auto o = as_input<1>(policy, offsets);
+    const auto p = as_view<1>(policy, index);
+    const auto kept_o = as_view<1>(policy, new_offsets);
     using T = typename decltype(s)::value_type;
     if (detail::is_nan(threshold)) detail::fail<value_error>("keep_above", "the threshold is NaN");
     detail::check_selection("keep_above", policy, s, o, pinned, p, kept_o);
@@ -162,9 +231,10 @@ index_t keep_above(const Policy& policy, const Scores& scores, double threshold,
 template <class Policy, class Scores, class Index>
 index_t keep_above(const Policy& policy, const Scores& scores, double threshold, Index&& index,
                    const pins& pinned = {}) {
-    const auto s = as_input<1>(scores);
-    index_t offsets[2] = {0, s.extent(0)};
-    return keep_above(policy, s, threshold, offsets, index, offsets, pinned);
+    const auto s = as_input<1>(policy, scores);
+    return detail::with_offsets_of_one(policy, s.extent(0), [&](auto&& offsets) {
+        return keep_above(policy, s, threshold, offsets, index, offsets, pinned);
+    });
 }
 
 /// Keeps min(k, n) tokens of each sequence of n: the pinned ones first, then those with the highest
@@ -180,24 +250,25 @@ template <class Policy, class Scores, class Count, class Offsets, class Index, c
 index_t keep_top_k(const Policy& policy, const Scores& scores, const Count& k,
                    const Offsets& offsets, Index&& index, NewOffsets&& new_offsets,
                    const pins& pinned = {}) {
-    const auto s = as_input<1>(scores);
-    const auto o = as_input<1>(offsets);
-    const auto p = as_view<1>(index);
-    const auto kept_o = as_view<1>(new_offsets);
+    const auto s = as_input<1>(policy, scores);
+    const auto o = as_input<1>(policy, offsets);
+    const auto p = as_view<1>(policy, index);
+    const auto kept_o = as_view<1>(policy, new_offsets);
     detail::check_selection("keep_top_k", policy, s, o, pinned, p, kept_o);
     const index_t sequences = o.extent(0) - 1;
-    const auto count = detail::counts_of("keep_top_k", k, sequences);
-    index_t kept = 0;
-    for (index_t b = 0; b < sequences; ++b) {
-        const index_t n = static_cast<index_t>(o(b + 1)) - static_cast<index_t>(o(b));
-        if (n > 0 && count(b) < 1)
-            detail::fail<value_error>("keep_top_k", "k is ", count(b), " for sequence ", b, " of ",
-                                      n, " tokens");
-        kept += std::min(n, std::max<index_t>(0, count(b)));
-    }
+    const auto count = detail::counts_of("keep_top_k", policy, k, sequences);
+    using Offset = typename decltype(o)::value_type;
+    const detail::best_of<decltype(count), Offset> best{count, o.data_handle()};
+    const detail::too_few<decltype(count), Offset> wrong{best};
+    if (const index_t b = policy.first(sequences, wrong); b >= 0)
+        detail::fail<value_error>(
+            "keep_top_k", "k is ", count.read(policy, b), " for sequence ", b, " of ",
+            policy.read(best.offsets + b + 1) - policy.read(best.offsets + b), " tokens");
+    const index_t kept = policy.sum(sequences, best);
     detail::check_room("keep_top_k", p, kept);
     policy.select_first(detail::kept_before<typename decltype(s)::value_type>{s, pinned}, count,
-                        o.data_handle(), sequences, p.data_handle(), kept_o.data_handle());
+                        o.data_handle(), sequences, s.extent(0), p.data_handle(),
+                        kept_o.data_handle());
     return kept;
 }
 
@@ -205,9 +276,10 @@ index_t keep_top_k(const Policy& policy, const Scores& scores, const Count& k,
 template <class Policy, class Scores, class Index>
 index_t keep_top_k(const Policy& policy, const Scores& scores, index_t k, Index&& index,
                    const pins& pinned = {}) {
-    const auto s = as_input<1>(scores);
-    index_t offsets[2] = {0, s.extent(0)};
-    return keep_top_k(policy, s, k, offsets, index, offsets, pinned);
+    const auto s = as_input<1>(policy, scores);
+    return detail::with_offsets_of_one(policy, s.extent(0), [&](auto&& offsets) {
+        return keep_top_k(policy, s, k, offsets, index, offsets, pinned);
+    });
 }
 
 /// The positions that `index` does not hold, as ranges of neighbours within a sequence:
@@ -229,8 +301,8 @@ index_t dropped_ranges(const Index& index, const Offsets& offsets, Ranges&& rang
     using range_type = typename decltype(r)::value_type;
     const index_t sequences = o.extent(0) - 1;
     const index_t tokens = sequences < 0 ? 0 : static_cast<index_t>(o(sequences));
-    detail::check_offsets("dropped_ranges", o, tokens);
-    detail::check_positions("dropped_ranges", p, tokens);
+    detail::check_offsets("dropped_ranges", seq, o, tokens);
+    detail::check_positions("dropped_ranges", seq, p, tokens);
     detail::check_counts_to<range_type>("dropped_ranges", tokens);
     const auto for_ranges = [&](const auto& f) {
         index_t at = 0;

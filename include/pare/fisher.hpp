@@ -19,21 +19,33 @@ inline namespace PARE_ISA {
 
 namespace detail {
 
-template <class X, class Offsets, class Out>
-void check_samples(const char* name, const X& x, const Offsets& offsets, index_t unit,
-                   const Out& out) {
-    static_assert(std::is_integral_v<typename Offsets::value_type>, "pare: offsets are integers");
+template <class Offset>
+struct outside_of_rows {
+    const Offset* offsets;
+    index_t rows;
+    constexpr bool operator()(index_t s) const {
+        const index_t at = static_cast<index_t>(offsets[s]);
+        return at < (s > 0 ? static_cast<index_t>(offsets[s - 1]) : 0) || at > rows;
+    }
+};
+
+template <class Policy, class X, class Offsets, class Out>
+void check_samples(const char* name, const Policy& policy, const X& x, const Offsets& offsets,
+                   index_t unit, const Out& out) {
+    using Offset = typename Offsets::value_type;
+    static_assert(std::is_integral_v<Offset>, "pare: offsets are integers");
     if (unit < 1 || x.extent(1) % unit != 0)
         fail<shape_error>(name, x.extent(1), " columns are not units of ", unit);
     if (offsets.extent(0) != out.extent(0) + 1 || out.extent(1) != x.extent(1) / unit)
         fail<shape_error>(name, "out is ", out.extent(0), " x ", out.extent(1), ", ",
                           offsets.extent(0) - 1, " samples have ", x.extent(1) / unit, " units");
     if (offsets.stride(0) != 1) fail<shape_error>(name, "offsets have stride ", offsets.stride(0));
-    for (index_t s = 0; s < offsets.extent(0); ++s)
-        if (static_cast<index_t>(offsets(s)) < (s ? static_cast<index_t>(offsets(s - 1)) : 0) ||
-            static_cast<index_t>(offsets(s)) > x.extent(0))
+    if constexpr (Policy::on_host) {
+        const outside_of_rows<Offset> wrong{offsets.data_handle(), x.extent(0)};
+        if (const index_t s = policy.first(offsets.extent(0), wrong); s >= 0)
             fail<shape_error>(name, "offset ", s, " is ", offsets(s),
                               ", which does not ascend within ", x.extent(0), " rows");
+    }
 }
 
 } // namespace detail
@@ -55,17 +67,17 @@ void check_samples(const char* name, const X& x, const Offsets& offsets, index_t
 template <class Policy, class A, class G, class Offsets, class Out>
 void mask_gradients(const Policy& policy, const A& activation, const G& gradient,
                     const Offsets& offsets, index_t unit, Out&& out) {
-    const auto a = as_input<2>(activation);
-    const auto da = as_input<2>(gradient);
-    const auto o = as_input<1>(offsets);
-    const auto result = as_view<2>(out);
+    const auto a = as_input<2>(policy, activation);
+    const auto da = as_input<2>(policy, gradient);
+    const auto o = as_input<1>(policy, offsets);
+    const auto result = as_view<2>(policy, out);
     static_assert(
         std::is_same_v<typename decltype(a)::value_type, typename decltype(da)::value_type>,
         "pare::mask_gradients: activation and gradient have one element type");
     if (a.extent(0) != da.extent(0) || a.extent(1) != da.extent(1))
         detail::fail<shape_error>("mask_gradients", "activation is ", a.extent(0), " x ",
                                   a.extent(1), ", gradient ", da.extent(0), " x ", da.extent(1));
-    detail::check_samples("mask_gradients", a, o, unit, result);
+    detail::check_samples("mask_gradients", policy, a, o, unit, result);
     policy.segment_sums(ops::product{}, o.data_handle(), unit, result, a, da);
 }
 
@@ -74,10 +86,10 @@ void mask_gradients(const Policy& policy, const A& activation, const G& gradient
 /// [samples x columns].
 template <class Policy, class X, class Offsets, class Out>
 void sample_sums(const Policy& policy, const X& x, const Offsets& offsets, Out&& out) {
-    const auto rows = as_input<2>(x);
-    const auto o = as_input<1>(offsets);
-    const auto result = as_view<2>(out);
-    detail::check_samples("sample_sums", rows, o, 1, result);
+    const auto rows = as_input<2>(policy, x);
+    const auto o = as_input<1>(policy, offsets);
+    const auto result = as_view<2>(policy, out);
+    detail::check_samples("sample_sums", policy, rows, o, 1, result);
     policy.segment_sums(ops::identity{}, o.data_handle(), 1, result, rows);
 }
 

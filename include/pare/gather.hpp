@@ -77,6 +77,14 @@ void check_rows(const char* name, int array, const Few& few, const All& all, ind
                           all.extent(1), " against ", few.extent(0), " x ", few.extent(1));
 }
 
+template <class Policy, class T>
+void check_memory([[maybe_unused]] const Policy& policy, [[maybe_unused]] const row_move<T>& move) {
+    if constexpr (!Policy::on_host) {
+        policy.check_memory(move.from.data_handle());
+        policy.check_memory(move.to.data_handle());
+    }
+}
+
 } // namespace detail
 
 /// For gather_rows and restore: rows of `from` go into `to`, two vectors or two matrices of one
@@ -107,13 +115,14 @@ auto from_to(const From& from, To&& to) {
 template <class Policy, class Index, class... Arrays>
 void gather_rows(const Policy& policy, const Index& index, Arrays&&... arrays) {
     static_assert(sizeof...(arrays) > 0, "pare::gather_rows: pass the arrays after the index");
-    const auto p = as_input<1>(index);
+    const auto p = as_input<1>(policy, index);
     const index_t kept = p.extent(0);
     std::apply(
         [&](const auto&... move) {
-            detail::check_positions("gather_rows", p, std::min({move.from.extent(0)...}));
+            detail::check_positions("gather_rows", policy, p, std::min({move.from.extent(0)...}));
             int array = 0;
             (detail::check_rows("gather_rows", array++, move.to, move.from, kept), ...);
+            (detail::check_memory(policy, move), ...);
             (policy.gather_rows(move.from, p.data_handle(), move.to), ...);
         },
         std::tuple(detail::gather_of(arrays, kept)...));
@@ -132,10 +141,11 @@ template <class Policy, class Index, class... Moves>
 void restore(const Policy& policy, const Index& index, const Moves&... moves) {
     static_assert(sizeof...(moves) > 0 && (detail::is_row_move<Moves> && ...),
                   "pare::restore: pass pare::from_to(kept rows, all rows) after the index");
-    const auto p = as_input<1>(index);
-    detail::check_positions("restore", p, std::min({moves.to.extent(0)...}));
+    const auto p = as_input<1>(policy, index);
+    detail::check_positions("restore", policy, p, std::min({moves.to.extent(0)...}));
     int array = 0;
     (detail::check_rows("restore", array++, moves.from, moves.to, p.extent(0)), ...);
+    (detail::check_memory(policy, moves), ...);
     (policy.scatter_rows(moves.from, p.data_handle(), moves.to), ...);
 }
 

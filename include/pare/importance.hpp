@@ -15,56 +15,7 @@
 namespace pare {
 inline namespace PARE_ISA {
 
-/// What the sum over heads and queries of the attention that a key receives is divided by.
-enum class score_scale {
-    /// What uniform attention under the same mask would give the key. The mean of the scores is
-    /// about 1 at any length and under any mask, so that a threshold means the same everywhere.
-    relative,
-    /// heads * counted queries, the mean of arXiv:2107.00910. Without a mask the scores of a
-    /// sequence sum up to 1, and so fall with its length.
-    per_query,
-    /// heads * `length`: the paper's published code, where `length` is the padded one.
-    fixed
-};
-
-struct importance_options {
-    score_scale scale = score_scale::relative;
-    double length = 0; ///< of score_scale::fixed
-    attention_mask mask;
-    counted_queries queries;
-};
-
 namespace detail {
-
-/// Factors from sums to scores for the keys of one sequence; 0 for keys that no counted query sees.
-inline void score_factors(const importance_options& o, index_t heads, index_t queries, index_t keys,
-                          double* factors) {
-    const index_range q = counted(o.queries, queries);
-    const auto inverse = [](double x) { return x > 0 ? 1 / x : 0.0; };
-    const auto h = static_cast<double>(heads);
-    if (o.scale != score_scale::relative || sees_all(o.mask)) {
-        double by = static_cast<double>(q.size()) * h;
-        if (o.scale == score_scale::fixed) by = o.length * h;
-        if (o.scale == score_scale::relative && keys > 0) by /= static_cast<double>(keys);
-        std::fill(factors, factors + keys, inverse(by));
-        return;
-    }
-    // Each counted query gives 1 / visible to the keys that it sees: differences, then their sums.
-    std::fill(factors, factors + keys, 0.0);
-    for (index_t i = q.begin; i < q.end; ++i) {
-        const index_range k = visible_keys(o.mask, i, queries, keys);
-        if (k.size() == 0) continue;
-        const double share = 1 / static_cast<double>(k.size());
-        factors[k.begin] += share;
-        if (k.end < keys) factors[k.end] -= share;
-    }
-    double sum = 0;
-    for (index_t k = 0; k < keys; ++k) {
-        sum += factors[k];
-        const double noise = 1e-12; // what cancels is no attention
-        factors[k] = sum > noise ? inverse(sum * h) : 0.0;
-    }
-}
 
 inline void check_options(const char* name, const importance_options& o) {
     if (o.scale == score_scale::fixed && !(is_finite(o.length) && o.length > 0))
@@ -72,14 +23,15 @@ inline void check_options(const char* name, const importance_options& o) {
     if (o.mask.window < 0) fail<value_error>(name, "the window is ", o.mask.window);
 }
 
-template <class T, class Length>
-padded_batch<Length> check_batch(const char* name, view<T, 4> p, view<const Length, 1> lengths) {
+template <class Policy, class T, class Length>
+padded_batch<Length> check_batch(const char* name, const Policy&, view<T, 4> p,
+                                 view<const Length, 1> lengths) {
     const index_t batch = p.extent(0), queries = p.extent(2), keys = p.extent(3);
     if (lengths.extent(0) == 0 && batch > 0) return {nullptr, queries, keys};
     if (lengths.extent(0) != batch)
         fail<shape_error>(name, "probabilities of ", batch, " sequences, ", lengths.extent(0),
                           " lengths");
-    for (index_t b = 0; b < batch; ++b) {
+    for (index_t b = 0; b < batch && Policy::on_host; ++b) {
         const auto n = static_cast<index_t>(lengths(b));
         if (n < 0 || n > keys)
             fail<shape_error>(name, "sequence ", b, " has length ", n, ", probabilities ",
@@ -100,27 +52,22 @@ void padded_importance(const Policy& policy, view<const T, 4> p, view<const Leng
                        view<S, 2> scores, const importance_options& options, workspace& scratch,
                        index_t first_sequence = 0) {
     check_whole(policy);
-    const padded_batch<Length> batch = check_batch("importance", p, lengths);
+    const padded_batch<Length> batch = check_batch("importance", policy, p, lengths);
     const index_t sequences = p.extent(0), keys = p.extent(3);
     if (scores.extent(0) != sequences || scores.extent(1) != keys)
         fail<shape_error>("importance", "probabilities ", sequences, "x", p.extent(1), "x",
                           p.extent(2), "x", keys, ", scores ", scores.extent(0), "x",
                           scores.extent(1));
-    double* const memory = scratch.template get<double>((sequences + 1) * keys);
-    const view<double, 2> sums(memory, sequences, keys);
+    const auto memory = policy.template temporary<double>(scratch, sequences * keys);
+    const view<double, 2> sums(memory.data(), sequences, keys);
     policy.key_sums(p, batch, options.mask, options.queries, sums);
-    for (index_t b = 0; b < sequences; ++b)
-        for (index_t k = 0; k < batch.keys(b); ++k)
-            if (!is_finite(sums(b, k)))
-                fail<value_error>("importance", "the attention to key ", k, " of sequence ",
-                                  first_sequence + b, " sums up to ", sums(b, k));
-    double* const factors = memory + sequences * keys;
-    for (index_t b = 0; b < sequences; ++b) {
-        const index_t n = batch.keys(b);
-        score_factors(options, p.extent(1), batch.queries(b), n, factors);
-        for (index_t k = 0; k < n; ++k) scores(b, k) = static_cast<S>(sums(b, k) * factors[k]);
-        for (index_t k = n; k < keys; ++k) scores(b, k) = S(0);
-    }
+    if constexpr (Policy::on_host)
+        for (index_t b = 0; b < sequences; ++b)
+            for (index_t k = 0; k < batch.keys(b); ++k)
+                if (!is_finite(sums(b, k)))
+                    fail<value_error>("importance", "the attention to key ", k, " of sequence ",
+                                      first_sequence + b, " sums up to ", sums(b, k));
+    policy.scale_keys(view<const double, 2>(sums), batch, p.extent(1), options, scores);
 }
 
 } // namespace detail
@@ -132,13 +79,13 @@ void padded_importance(const Policy& policy, view<const T, 4> p, view<const Leng
 /// scores         [keys], overwritten
 ///
 /// Throws shape_error, and value_error if a sum is not finite; then nothing is written. Complexity:
-/// reads the probabilities once; scratch of 16 bytes a key. Source: arXiv:2107.00910, section 3.1.
+/// reads the probabilities once; scratch of 8 bytes a key. Source: arXiv:2107.00910, section 3.1.
 template <class Policy, class P, class S, detail::with_rank<P, 3> = 0>
 void importance(const Policy& policy, const P& probabilities, S&& scores,
                 const importance_options& options, workspace& scratch) {
     detail::check_options("importance", options);
-    const auto p = as_input<3>(probabilities);
-    const auto s = as_view<1>(scores);
+    const auto p = as_input<3>(policy, probabilities);
+    const auto s = as_view<1>(policy, scores);
     using T = typename decltype(p)::value_type;
     using U = typename decltype(s)::element_type;
     const view<const T, 4> one(p.data_handle(), {1, p.extent(0), p.extent(1), p.extent(2)},
@@ -166,8 +113,9 @@ template <class Policy, class P, class L, class S, detail::with_rank<P, 4> = 0>
 void importance(const Policy& policy, const P& probabilities, const L& lengths, S&& scores,
                 const importance_options& options, workspace& scratch) {
     detail::check_options("importance", options);
-    detail::padded_importance(policy, as_input<4>(probabilities), as_input<1>(lengths),
-                              as_view<2>(scores), options, scratch);
+    detail::padded_importance(policy, as_input<4>(policy, probabilities),
+                              as_input<1>(policy, lengths), as_view<2>(policy, scores), options,
+                              scratch);
 }
 template <class Policy, class P, class L, class S, detail::with_rank<P, 4> = 0>
 void importance(const Policy& policy, const P& probabilities, const L& lengths, S&& scores,
@@ -186,13 +134,15 @@ void importance_packed(const Policy& policy, const P& probabilities, index_t hea
                        const O& offsets, S&& scores, const importance_options& options,
                        workspace& scratch) {
     detail::check_options("importance", options);
-    const auto p = as_input<1>(probabilities);
-    const auto o = as_input<1>(offsets);
-    const auto out = as_view<1>(scores);
+    const auto p = as_input<1>(policy, probabilities);
+    const auto o = as_input<1>(policy, offsets);
+    const auto out = as_view<1>(policy, scores);
     using T = typename decltype(p)::value_type;
     using U = typename decltype(out)::element_type;
+    static_assert(Policy::on_host, "pare::importance_packed: only for policies of the host; on a "
+                                   "GPU, pass padded probabilities to pare::importance");
     const index_t tokens = out.extent(0), sequences = o.extent(0) - 1;
-    detail::check_offsets("importance", o, tokens);
+    detail::check_offsets("importance", policy, o, tokens);
     index_t need = 0;
     for (index_t s = 0; s < sequences; ++s) {
         const auto n = static_cast<index_t>(o(s + 1)) - static_cast<index_t>(o(s));
@@ -231,26 +181,21 @@ template <class Policy, class G, class L, class P, detail::with_rank<P, 4> = 0>
 void importance_backward(const Policy& policy, const G& score_gradient, const L& lengths,
                          P&& gradient, const importance_options& options = {}) {
     detail::check_options("importance_backward", options);
-    const auto g = as_input<2>(score_gradient);
-    const auto p = as_view<4>(gradient);
+    const auto g = as_input<2>(policy, score_gradient);
+    const auto p = as_view<4>(policy, gradient);
     using T = typename decltype(p)::value_type;
-    const auto batch = detail::check_batch("importance_backward", p, as_input<1>(lengths));
+    const auto batch =
+        detail::check_batch("importance_backward", policy, p, as_input<1>(policy, lengths));
     const index_t sequences = p.extent(0), keys = p.extent(3);
     if (g.extent(0) != sequences || g.extent(1) != keys)
         detail::fail<shape_error>("importance_backward", "probabilities ", sequences, "x",
                                   p.extent(1), "x", p.extent(2), "x", keys, ", gradient of scores ",
                                   g.extent(0), "x", g.extent(1));
-    std::vector<double> factors(static_cast<std::size_t>(keys));
-    std::vector<T> rows(static_cast<std::size_t>(sequences * keys));
-    for (index_t b = 0; b < sequences; ++b) {
-        detail::score_factors(options, p.extent(1), batch.queries(b), batch.keys(b),
-                              factors.data());
-        for (index_t k = 0; k < batch.keys(b); ++k)
-            rows[static_cast<std::size_t>(b * keys + k)] =
-                static_cast<T>(static_cast<double>(g(b, k)) * factors[static_cast<std::size_t>(k)]);
-    }
-    policy.add_to_keys(view<const T, 2>(rows.data(), sequences, keys), batch, options.mask,
-                       options.queries, p);
+    workspace scratch;
+    const auto memory = policy.template temporary<T>(scratch, sequences * keys);
+    const view<T, 2> rows(memory.data(), sequences, keys);
+    policy.scale_keys(g, batch, p.extent(1), options, rows);
+    policy.add_to_keys(view<const T, 2>(rows), batch, options.mask, options.queries, p);
 }
 
 /// Scores summed up across layers (SpAtten's cascade, arXiv:2012.09852) or decoding steps (heavy

@@ -40,13 +40,13 @@ std::vector<Index> kept_positions(const Mask& mask, index_t unit = 1, index_t pa
 /// be the memory of `weight`, with the same strides. Throws shape_error and value_error.
 template <class Policy, class W, class Positions, class Out>
 void keep_rows(const Policy& policy, const W& weight, const Positions& positions, Out&& out) {
-    const auto w = as_input<2>(weight);
-    const auto p = as_input<1>(positions);
-    const auto o = as_view<2>(out);
+    const auto w = as_input<2>(policy, weight);
+    const auto p = as_input<1>(policy, positions);
+    const auto o = as_view<2>(policy, out);
     static_assert(
         std::is_same_v<typename decltype(w)::value_type, typename decltype(o)::value_type>,
         "pare::keep_rows: weight and out have one element type");
-    detail::check_positions("keep_rows", p, w.extent(0));
+    detail::check_positions("keep_rows", policy, p, w.extent(0));
     if (o.extent(0) != p.extent(0) || o.extent(1) != w.extent(1))
         detail::fail<shape_error>("keep_rows", p.extent(0), " of ", w.extent(0), " x ", w.extent(1),
                                   " go into ", o.extent(0), " x ", o.extent(1));
@@ -58,13 +58,13 @@ void keep_rows(const Policy& policy, const W& weight, const Positions& positions
 /// `weight`, with the same strides. Throws shape_error and value_error.
 template <class Policy, class W, class Positions, class Out>
 void keep_columns(const Policy& policy, const W& weight, const Positions& positions, Out&& out) {
-    const auto w = as_input<2>(weight);
-    const auto p = as_input<1>(positions);
-    const auto o = as_view<2>(out);
+    const auto w = as_input<2>(policy, weight);
+    const auto p = as_input<1>(policy, positions);
+    const auto o = as_view<2>(policy, out);
     static_assert(
         std::is_same_v<typename decltype(w)::value_type, typename decltype(o)::value_type>,
         "pare::keep_columns: weight and out have one element type");
-    detail::check_positions("keep_columns", p, w.extent(1));
+    detail::check_positions("keep_columns", policy, p, w.extent(1));
     if (o.extent(1) != p.extent(0) || o.extent(0) != w.extent(0))
         detail::fail<shape_error>("keep_columns", p.extent(0), " of ", w.extent(0), " x ",
                                   w.extent(1), " go into ", o.extent(0), " x ", o.extent(1));
@@ -74,8 +74,8 @@ void keep_columns(const Policy& policy, const W& weight, const Positions& positi
 /// out[i] = bias[positions[i]], for biases and per-row quantisation scales. Throws as keep_rows.
 template <class Policy, class Bias, class Positions, class Out>
 void keep_entries(const Policy& policy, const Bias& bias, const Positions& positions, Out&& out) {
-    const auto b = as_input<1>(bias);
-    const auto o = as_view<1>(out);
+    const auto b = as_input<1>(policy, bias);
+    const auto o = as_view<1>(policy, out);
     using T = typename decltype(o)::value_type;
     keep_rows(policy,
               view<const typename decltype(b)::value_type, 2>(b.data_handle(), {b.extent(0), 1},

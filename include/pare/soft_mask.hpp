@@ -32,7 +32,7 @@ template <class T>
 struct logistic {
     T threshold, slope;
     template <class V>
-    V operator()(const V& x) const {
+    PARE_HD V operator()(const V& x) const {
         using ops::select;
         using std::abs;
         const V z = (x - V(threshold)) * V(slope), one(T(1));
@@ -46,17 +46,34 @@ template <class T>
 struct logistic_gradient {
     T slope;
     template <class V>
-    V operator()(const V& m, const V& g) const {
+    constexpr V operator()(const V& m, const V& g) const {
         return m * (V(T(1)) - m) * V(slope) * g;
     }
 };
 
-template <class T>
-struct add_constant {
-    T constant;
-    template <class V>
-    V operator()(const V& x) const {
-        return x + V(constant);
+template <class Offset>
+struct not_empty {
+    const Offset* offsets;
+    constexpr bool operator()(index_t s) const { return offsets[s] < offsets[s + 1]; }
+};
+
+/// Adds to the penalty and to its gradient what the tokens begin <= i < end of sequence s do.
+template <class T, class Offset>
+struct add_penalty {
+    view<const T, 1> mask;
+    const Offset* offsets;
+    double sequences, factor; // sequences that are not empty
+    view<T, 1> gradient;
+    constexpr double operator()(index_t s, index_t begin, index_t end) const {
+        const auto tokens = static_cast<double>(static_cast<index_t>(offsets[s + 1] - offsets[s]));
+        const double share = 1 / (sequences * tokens);
+        const T slope = static_cast<T>(factor * share);
+        double sum = 0;
+        for (index_t i = begin; i < end; ++i) {
+            sum += static_cast<double>(mask(i));
+            gradient(i) += slope;
+        }
+        return share * sum;
     }
 };
 
@@ -96,8 +113,8 @@ void check_same_rows(const char* name, const char* what, const A& x, const B& y)
 template <class Policy, class Scores, class Mask>
 void soft_mask(const Policy& policy, const Scores& scores, double threshold, double temperature,
                Mask&& mask) {
-    const auto s = as_input<1>(scores);
-    const auto m = as_view<1>(mask);
+    const auto s = as_input<1>(policy, scores);
+    const auto m = as_view<1>(policy, mask);
     using T = typename decltype(m)::value_type;
     static_assert(std::is_same_v<typename decltype(s)::value_type, T>,
                   "pare::soft_mask: scores and mask have one element type");
@@ -106,8 +123,9 @@ void soft_mask(const Policy& policy, const Scores& scores, double threshold, dou
         detail::fail<shape_error>("soft_mask", s.extent(0), " scores, the mask has ", m.extent(0));
     if (detail::is_nan(threshold)) detail::fail<value_error>("soft_mask", "the threshold is NaN");
     const T slope = detail::slope_of<T>("soft_mask", temperature);
-    if (const index_t i = policy.first_nan(s); i >= 0)
-        detail::fail<value_error>("soft_mask", "score ", i, " of ", s.extent(0), " is NaN");
+    if constexpr (Policy::on_host)
+        if (const index_t i = policy.first_nan(s); i >= 0)
+            detail::fail<value_error>("soft_mask", "score ", i, " of ", s.extent(0), " is NaN");
     // A finite threshold, so that no score is infinity less infinity.
     constexpr double largest = std::numeric_limits<T>::max();
     const T finite = static_cast<T>(std::clamp(threshold, -largest, largest));
@@ -128,9 +146,9 @@ void soft_mask(const Policy& policy, const Scores& scores, double threshold, dou
 template <class Policy, class Mask, class Gradient, class ScoreGradient>
 double soft_mask_backward(const Policy& policy, const Mask& mask, const Gradient& mask_gradient,
                           double temperature, ScoreGradient&& score_gradient) {
-    const auto m = as_input<1>(mask);
-    const auto g = as_input<1>(mask_gradient);
-    const auto ds = as_view<1>(score_gradient);
+    const auto m = as_input<1>(policy, mask);
+    const auto g = as_input<1>(policy, mask_gradient);
+    const auto ds = as_view<1>(policy, score_gradient);
     using T = typename decltype(ds)::value_type;
     static_assert(
         detail::all_same<T, typename decltype(m)::value_type, typename decltype(g)::value_type>,
@@ -146,9 +164,9 @@ double soft_mask_backward(const Policy& policy, const Mask& mask, const Gradient
 /// Throws shape_error.
 template <class Policy, class Mask, class X, class Y>
 void scale_rows(const Policy& policy, const Mask& mask, const X& x, Y&& y) {
-    const auto m = as_input<1>(mask);
-    const auto in = as_input<2>(x);
-    const auto out = as_view<2>(y);
+    const auto m = as_input<1>(policy, mask);
+    const auto in = as_input<2>(policy, x);
+    const auto out = as_view<2>(policy, y);
     static_assert(
         detail::all_same<typename decltype(out)::value_type, typename decltype(m)::value_type,
                          typename decltype(in)::value_type>,
@@ -173,11 +191,11 @@ void scale_rows(const Policy& policy, const Mask& mask, const X& x, Y&& y) {
 template <class Policy, class Mask, class X, class DY, class DX, class Gradient>
 void scale_rows_backward(const Policy& policy, const Mask& mask, const X& x, const DY& dy, DX&& dx,
                          Gradient&& mask_gradient) {
-    const auto m = as_input<1>(mask);
-    const auto in = as_input<2>(x);
-    const auto gradient = as_input<2>(dy);
-    const auto out = as_view<2>(dx);
-    const auto dm = as_view<1>(mask_gradient);
+    const auto m = as_input<1>(policy, mask);
+    const auto in = as_input<2>(policy, x);
+    const auto gradient = as_input<2>(policy, dy);
+    const auto out = as_view<2>(policy, dx);
+    const auto dm = as_view<1>(policy, mask_gradient);
     static_assert(
         detail::all_same<typename decltype(out)::value_type, typename decltype(m)::value_type,
                          typename decltype(in)::value_type, typename decltype(gradient)::value_type,
@@ -211,35 +229,25 @@ void scale_rows_backward(const Policy& policy, const Mask& mask, const X& x, con
 template <class Policy, class Mask, class Offsets, class Gradient>
 double mask_penalty(const Policy& policy, const Mask& mask, const Offsets& offsets, double factor,
                     Gradient&& mask_gradient) {
-    const auto m = as_input<1>(mask);
-    const auto o = as_input<1>(offsets);
-    const auto g = as_view<1>(mask_gradient);
+    const auto m = as_input<1>(policy, mask);
+    const auto o = as_input<1>(policy, offsets);
+    const auto g = as_view<1>(policy, mask_gradient);
     using T = typename decltype(g)::value_type;
     static_assert(std::is_same_v<typename decltype(m)::value_type, T>,
                   "pare::mask_penalty: mask and gradient have one element type");
     if (m.extent(0) != g.extent(0))
         detail::fail<shape_error>("mask_penalty", "a mask of ", m.extent(0), ", its gradient of ",
                                   g.extent(0));
-    detail::check_offsets("mask_penalty", o, m.extent(0));
+    detail::check_offsets("mask_penalty", policy, o, m.extent(0), true);
     if (!detail::is_finite(factor))
         detail::fail<value_error>("mask_penalty", "the factor is ", factor);
-    const view<const T, 2> column(m.data_handle(), {m.extent(0), 1}, {m.stride(0), 1});
-    double sequences = 0, mean = 0;
-    for (index_t b = 0; b + 1 < o.extent(0); ++b) sequences += o(b + 1) > o(b);
-    for (index_t b = 0; b + 1 < o.extent(0); ++b) {
-        const index_t first = static_cast<index_t>(o(b));
-        const index_t tokens = static_cast<index_t>(o(b + 1)) - first;
-        if (tokens == 0) continue;
-        const double share = 1 / (sequences * static_cast<double>(tokens));
-        double sum = 0;
-        policy.segment_sums(ops::identity{}, o.data_handle() + b, 1, view<double, 2>(&sum, 1, 1),
-                            column);
-        const view<T, 1> of_sequence(&g(first), {tokens}, {g.stride(0)});
-        policy.transform(detail::add_constant<T>{static_cast<T>(factor * share)}, of_sequence,
-                         view<const T, 1>(of_sequence));
-        mean += share * sum;
-    }
-    return mean;
+    using Offset = typename decltype(o)::value_type;
+    const Offset* const from = o.data_handle();
+    const index_t segments = o.extent(0) - 1;
+    const index_t sequences = policy.sum(segments, detail::not_empty<Offset>{from});
+    return policy.sum_segments(
+        from, segments, m.extent(0),
+        detail::add_penalty<T, Offset>{m, from, static_cast<double>(sequences), factor, g});
 }
 
 } // namespace PARE_ISA

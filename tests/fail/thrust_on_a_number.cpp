@@ -1,4 +1,4 @@
-// expect: pare::on: expected a Thrust execution policy of the C\+\+ or OpenMP system
+// expect: pare::on: expected a Thrust execution policy of the C\+\+, OpenMP or CUDA system
 #define THRUST_DEVICE_SYSTEM THRUST_DEVICE_SYSTEM_CPP
 #include <pare/policy/thrust.hpp>
 

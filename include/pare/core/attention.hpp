@@ -10,6 +10,18 @@
 namespace pare {
 inline namespace PARE_ISA {
 
+/// What the sum over heads and queries of the attention that a key receives is divided by.
+enum class score_scale {
+    /// What uniform attention under the same mask would give the key. The mean of the scores is
+    /// about 1 at any length and under any mask, so that a threshold means the same everywhere.
+    relative,
+    /// heads * counted queries, the mean of arXiv:2107.00910. Without a mask the scores of a
+    /// sequence sum up to 1, and so fall with its length.
+    per_query,
+    /// heads * `length`: the paper's published code, where `length` is the padded one.
+    fixed
+};
+
 /// Which keys a query sees. Positions count from the end: the last query stands at the last key's
 /// position, so that a few queries against a longer cache fit too.
 struct attention_mask {
@@ -33,16 +45,23 @@ struct counted_queries {
     }
 };
 
+struct importance_options {
+    score_scale scale = score_scale::relative;
+    double length = 0; ///< of score_scale::fixed
+    attention_mask mask;
+    counted_queries queries;
+};
+
 namespace detail {
 
 struct index_range {
     index_t begin, end;
-    index_t size() const { return end - begin; }
+    constexpr index_t size() const { return end - begin; }
 };
 
 /// Keys that query q of `queries` sees among `keys`.
-inline index_range visible_keys(const attention_mask& mask, index_t q, index_t queries,
-                                index_t keys) {
+constexpr index_range visible_keys(const attention_mask& mask, index_t q, index_t queries,
+                                   index_t keys) {
     const index_t at = q + keys - queries;
     index_range range{0, keys};
     if (mask.causal) range.end = std::clamp<index_t>(at + 1, 0, keys);
@@ -54,17 +73,78 @@ inline index_range visible_keys(const attention_mask& mask, index_t q, index_t q
     return range;
 }
 
-inline bool sees_all(const attention_mask& mask) {
+constexpr bool sees_all(const attention_mask& mask) {
     return !mask.causal && mask.window <= 0;
 }
 
-inline index_range counted(const counted_queries& which, index_t queries) {
+constexpr index_range counted(const counted_queries& which, index_t queries) {
     const auto place = [&](index_t i) {
         return std::clamp<index_t>(i < 0 ? queries + i : i, 0, queries);
     };
     const index_t begin = place(which.begin);
     return {begin, std::max(begin, place(which.end))};
 }
+
+/// Whether the factor from sums to scores is the same for all keys of a sequence.
+constexpr bool same_factor_for_all(const importance_options& o) {
+    return o.scale != score_scale::relative || sees_all(o.mask);
+}
+constexpr double inverse_or_zero(double x) {
+    return x > 0 ? 1 / x : 0.0;
+}
+/// Then this is it; 0 where no query counts.
+constexpr double factor_for_all(const importance_options& o, index_t heads, index_t queries,
+                                index_t keys) {
+    double by = static_cast<double>(counted(o.queries, queries).size() * heads);
+    if (o.scale == score_scale::fixed) by = o.length * static_cast<double>(heads);
+    if (o.scale == score_scale::relative && keys > 0) by /= static_cast<double>(keys);
+    return inverse_or_zero(by);
+}
+
+/// What a query gives each key that it sees, if it attends to all of them alike.
+constexpr double uniform_share(const index_range& seen) {
+    return seen.size() > 0 ? 1 / static_cast<double>(seen.size()) : 0.0;
+}
+/// The attention that a key receives from the counted queries, if each attends to all that it sees
+/// alike.
+constexpr double uniform_attention(const importance_options& o, index_t key, index_t queries,
+                                   index_t keys) {
+    const index_range q = counted(o.queries, queries);
+    double sum = 0;
+    for (index_t i = q.begin; i < q.end; ++i) {
+        const index_range seen = visible_keys(o.mask, i, queries, keys);
+        if (key >= seen.begin && key < seen.end) sum += uniform_share(seen);
+    }
+    return sum;
+}
+/// The same for key after key, in as many steps as there are keys and queries: neither end of what
+/// a query sees lies before that of an earlier one.
+class uniform_attention_of_keys {
+  public:
+    uniform_attention_of_keys(const importance_options& o, index_t queries, index_t keys)
+        : mask_(o.mask), queries_(queries), keys_(keys),
+          end_(counted(o.queries, queries).end), seeing_{counted(o.queries, queries).begin,
+                                                         counted(o.queries, queries).begin} {}
+
+    double next() {
+        for (; seeing_.end < end_ && seen(seeing_.end).begin <= key_; ++seeing_.end)
+            sum_ += uniform_share(seen(seeing_.end));
+        for (; seeing_.begin < seeing_.end && seen(seeing_.begin).end <= key_; ++seeing_.begin)
+            sum_ -= uniform_share(seen(seeing_.begin));
+        if (seeing_.size() == 0) sum_ = 0; // what is left is rounding
+        ++key_;
+        return sum_;
+    }
+
+  private:
+    index_range seen(index_t query) const { return visible_keys(mask_, query, queries_, keys_); }
+
+    attention_mask mask_;
+    index_t queries_, keys_, end_;
+    index_range seeing_; // queries
+    index_t key_ = 0;
+    double sum_ = 0;
+};
 
 /// Queries and keys of each sequence of a padded batch: all there is room for, or `lengths` of
 /// them. Where queries and keys have room for different numbers, lengths are the keys'.
@@ -73,8 +153,12 @@ struct padded_batch {
     const Length* lengths; // or null
     index_t room_queries, room_keys;
 
-    index_t keys(index_t b) const { return lengths ? static_cast<index_t>(lengths[b]) : room_keys; }
-    index_t queries(index_t b) const { return room_queries == room_keys ? keys(b) : room_queries; }
+    constexpr index_t keys(index_t b) const {
+        return lengths ? static_cast<index_t>(lengths[b]) : room_keys;
+    }
+    constexpr index_t queries(index_t b) const {
+        return room_queries == room_keys ? keys(b) : room_queries;
+    }
 };
 
 /// What a policy's attention is given; everything is checked.
@@ -83,10 +167,10 @@ struct attention_call {
     view<const T, 3> q, k, v; // [tokens x heads x size], [tokens x groups x ...] twice
     const Offset* offsets;    // [sequences + 1], from 0 to tokens
     index_t sequences;
-    view<T, 3> out;               // [tokens x heads x value size]
-    view<double, 1> received;     // [tokens], or empty: sums over heads and counted queries
-    view<const T, 1> key_bias;    // [tokens], or empty
-    view<const T, 1> head_slopes; // [heads], or empty
+    view<T, 3> out;                 // [tokens x heads x value size]
+    view<double, 1> received;       // [tokens], or empty: sums over heads and counted queries
+    view<const T, 1> key_bias;      // [tokens], or empty
+    view<const T, 1> head_slopes;   // [heads], or empty
     view<const T, 1> query_weights; // [tokens], or empty: factors in `received`
     T scale;
     attention_mask mask;

@@ -1,4 +1,5 @@
-// Checks of index lists and offsets that several components share.
+// Checks of index lists and offsets that several components share. Shapes are always checked; what
+// is in memory that the host cannot read, only by calls that wait for a result from there anyway.
 #pragma once
 
 #include "config.hpp"
@@ -10,37 +11,61 @@ namespace pare {
 inline namespace PARE_ISA {
 namespace detail {
 
+/// What is wrong with position i of a list that should ascend within 0 <= position < extent.
+template <class Position>
+struct misplaced {
+    const Position* positions;
+    index_t extent;
+    constexpr bool operator()(index_t i) const {
+        const index_t before = i > 0 ? static_cast<index_t>(positions[i - 1]) : -1;
+        const index_t at = static_cast<index_t>(positions[i]);
+        return at <= before || at >= extent;
+    }
+};
+/// The same for offsets from 0 to `tokens`: i = 0 stands for their ends, i > 0 for offset i.
+template <class Offset>
+struct misplaced_offset {
+    const Offset* offsets;
+    index_t last, tokens;
+    constexpr bool operator()(index_t i) const {
+        if (i == 0) return offsets[0] != 0 || static_cast<index_t>(offsets[last]) != tokens;
+        return static_cast<index_t>(offsets[i]) < static_cast<index_t>(offsets[i - 1]);
+    }
+};
+
 /// Positions stand one after another, ascend, and are within 0 <= position < extent.
-template <class Positions>
-void check_positions(const char* name, const Positions& p, index_t extent) {
-    static_assert(std::is_integral_v<typename Positions::value_type>,
-                  "pare: positions are integers");
+template <class Policy, class Positions>
+void check_positions(const char* name, const Policy& policy, const Positions& p, index_t extent) {
+    using Position = typename Positions::value_type;
+    static_assert(std::is_integral_v<Position>, "pare: positions are integers");
     if (p.extent(0) > 0 && p.stride(0) != 1)
         fail<shape_error>(name, "positions have stride ", p.stride(0));
-    index_t last = -1;
-    for (index_t i = 0; i < p.extent(0); ++i) {
-        const index_t at = static_cast<index_t>(p(i));
-        if (at <= last || at >= extent)
-            fail<value_error>(name, "position ", i, " is ", at, ", which does not ascend below ",
+    if constexpr (Policy::on_host) {
+        const misplaced<Position> wrong{p.data_handle(), extent};
+        if (const index_t i = policy.first(p.extent(0), wrong); i >= 0)
+            fail<value_error>(name, "position ", i, " is ", p(i), ", which does not ascend below ",
                               extent);
-        last = at;
     }
 }
 
 /// Offsets of packed sequences: one more than there are sequences, from 0 to the number of tokens.
-template <class Offsets>
-void check_offsets(const char* name, const Offsets& offsets, index_t tokens) {
-    static_assert(std::is_integral_v<typename Offsets::value_type>, "pare: offsets are integers");
+/// `waits`: the call waits for the policy's work anyway.
+template <class Policy, class Offsets>
+void check_offsets(const char* name, const Policy& policy, const Offsets& offsets, index_t tokens,
+                   bool waits = false) {
+    using Offset = typename Offsets::value_type;
+    static_assert(std::is_integral_v<Offset>, "pare: offsets are integers");
     const index_t last = offsets.extent(0) - 1;
     if (last < 0) fail<shape_error>(name, "no offsets; of no sequences they are one 0");
     if (offsets.stride(0) != 1) fail<shape_error>(name, "offsets have stride ", offsets.stride(0));
-    if (offsets(0) != 0 || static_cast<index_t>(offsets(last)) != tokens)
-        fail<shape_error>(name, "offsets go from ", offsets(0), " to ", offsets(last),
-                          ", there are ", tokens, " tokens");
-    for (index_t s = 0; s < last; ++s)
-        if (static_cast<index_t>(offsets(s + 1)) < static_cast<index_t>(offsets(s)))
-            fail<shape_error>(name, "offset ", s + 1, " is ", offsets(s + 1), " after ",
-                              offsets(s));
+    if (!Policy::on_host && !waits) return;
+    const misplaced_offset<Offset> wrong{offsets.data_handle(), last, tokens};
+    const auto value = [&](index_t i) { return policy.read(offsets.data_handle() + i); };
+    const index_t i = policy.first(last + 1, wrong);
+    if (i == 0)
+        fail<shape_error>(name, "offsets go from ", value(0), " to ", value(last), ", there are ",
+                          tokens, " tokens");
+    if (i > 0) fail<shape_error>(name, "offset ", i, " is ", value(i), " after ", value(i - 1));
 }
 
 } // namespace detail

@@ -53,6 +53,14 @@
 #define PARE_PREFETCH(address) static_cast<void>(address)
 #endif
 
+// Code that runs on a GPU too. What can be constexpr is that instead: nvcc's flag
+// --expt-relaxed-constexpr compiles it for both.
+#ifdef __CUDACC__
+#define PARE_HD __host__ __device__
+#else
+#define PARE_HD
+#endif
+
 namespace pare {
 inline namespace PARE_ISA {
 

@@ -58,22 +58,22 @@ template <class Error, class... Parts>
 
 // Hosts build with -Ofast, where isfinite(x) is `true`; an exponent of all ones is found by its
 // bits.
-inline bool is_finite(float x) {
+PARE_HD inline bool is_finite(float x) {
     std::uint32_t bits;
     std::memcpy(&bits, &x, sizeof bits);
     return (bits & 0x7f800000u) != 0x7f800000u;
 }
-inline bool is_finite(double x) {
+PARE_HD inline bool is_finite(double x) {
     std::uint64_t bits;
     std::memcpy(&bits, &x, sizeof bits);
     return (bits & 0x7ff0000000000000u) != 0x7ff0000000000000u;
 }
-inline bool is_nan(float x) {
+PARE_HD inline bool is_nan(float x) {
     std::uint32_t bits;
     std::memcpy(&bits, &x, sizeof bits);
     return (bits & 0x7fffffffu) > 0x7f800000u;
 }
-inline bool is_nan(double x) {
+PARE_HD inline bool is_nan(double x) {
     std::uint64_t bits;
     std::memcpy(&bits, &x, sizeof bits);
     return (bits & 0x7fffffffffffffffu) > 0x7ff0000000000000u;

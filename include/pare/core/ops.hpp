@@ -11,14 +11,14 @@ namespace ops {
 
 /// c ? x : y; for vector registers xsimd's function of the same name is found by their type.
 template <class T>
-T select(bool c, const T& x, const T& y) {
+constexpr T select(bool c, const T& x, const T& y) {
     return c ? x : y;
 }
 
 /// exp(x) for x <= 0. A backend specialises it where its registers have a faster way.
 template <class V>
 struct exp_of_negative {
-    V operator()(const V& x) const {
+    PARE_HD V operator()(const V& x) const {
         using std::exp;
         return exp(x);
     }
@@ -26,19 +26,19 @@ struct exp_of_negative {
 
 struct identity {
     template <class V>
-    V operator()(const V& x) const {
+    constexpr V operator()(const V& x) const {
         return x;
     }
 };
 struct square {
     template <class V>
-    V operator()(const V& x) const {
+    constexpr V operator()(const V& x) const {
         return x * x;
     }
 };
 struct product {
     template <class V>
-    V operator()(const V& x, const V& y) const {
+    constexpr V operator()(const V& x, const V& y) const {
         return x * y;
     }
 };

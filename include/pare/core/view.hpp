@@ -7,6 +7,7 @@
 #include <iterator>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace pare {
 inline namespace PARE_ISA {
@@ -23,15 +24,16 @@ class view {
     using element_type = T;
     using value_type = std::remove_const_t<T>;
 
-    view() = default;
-    view(T* data, const std::array<index_t, Rank>& extents,
-         const std::array<index_t, Rank>& strides)
+    constexpr view() = default;
+    constexpr view(T* data, const std::array<index_t, Rank>& extents,
+                   const std::array<index_t, Rank>& strides)
         : data_(data), extents_(extents), strides_(strides) {}
     /// Contiguous, last extent fastest.
     template <class... Extents,
               std::enable_if_t<sizeof...(Extents) == Rank && (std::is_integral_v<Extents> && ...),
                                int> = 0>
-    view(T* data, Extents... extents) : data_(data), extents_{static_cast<index_t>(extents)...} {
+    constexpr view(T* data, Extents... extents)
+        : data_(data), extents_{static_cast<index_t>(extents)...} {
         index_t stride = 1;
         for (int i = Rank; i-- > 0;) {
             strides_[static_cast<std::size_t>(i)] = stride;
@@ -41,26 +43,26 @@ class view {
     /// A view that writes is a view that reads.
     template <class U,
               std::enable_if_t<std::is_same_v<const U, T> && !std::is_same_v<U, T>, int> = 0>
-    view(const view<U, Rank>& other) : data_(other.data_handle()) {
+    constexpr view(const view<U, Rank>& other) : data_(other.data_handle()) {
         for (int i = 0; i < Rank; ++i) {
             extents_[static_cast<std::size_t>(i)] = other.extent(i);
             strides_[static_cast<std::size_t>(i)] = other.stride(i);
         }
     }
 
-    T* data_handle() const { return data_; }
-    index_t extent(int i) const { return extents_[static_cast<std::size_t>(i)]; }
-    index_t stride(int i) const { return strides_[static_cast<std::size_t>(i)]; }
+    constexpr T* data_handle() const { return data_; }
+    constexpr index_t extent(int i) const { return extents_[static_cast<std::size_t>(i)]; }
+    constexpr index_t stride(int i) const { return strides_[static_cast<std::size_t>(i)]; }
     static constexpr int rank() { return Rank; }
 
-    index_t size() const {
+    constexpr index_t size() const {
         index_t n = 1;
         for (index_t e : extents_) n *= e;
         return n;
     }
 
     template <class... Indices>
-    T& operator()(Indices... i) const {
+    constexpr T& operator()(Indices... i) const {
         static_assert(sizeof...(Indices) == Rank, "pare::view: one index per dimension");
         index_t offset = 0;
         std::size_t d = 0;
@@ -147,6 +149,40 @@ auto as_input(const X& x) {
     auto v = detail::as_view_impl<Rank>(x);
     using element = typename decltype(v)::value_type;
     return view<const element, Rank>(v);
+}
+
+namespace detail {
+
+template <class X>
+struct owns_host_memory : std::is_array<X> {};
+template <class T, std::size_t N>
+struct owns_host_memory<std::array<T, N>> : std::true_type {};
+template <class T>
+struct owns_host_memory<std::vector<T>> : std::true_type {};
+
+} // namespace detail
+
+/// Whether X owns memory that only the host reads, so that a GPU's policy refuses it. Specialise it
+/// for a container whose memory both read.
+template <class X>
+inline constexpr bool is_host_container = detail::owns_host_memory<X>::value;
+
+/// As above, for a call that hands the view to a policy. Throws value_error for a pointer to
+/// memory that the policy's device cannot read.
+template <int Rank, class Policy, class X>
+auto as_view([[maybe_unused]] const Policy& policy, X&& x) {
+    static_assert(Policy::on_host ||
+                      !is_host_container<std::remove_cv_t<std::remove_reference_t<X>>>,
+                  "pare: this policy works on a GPU's memory, and this container is in the host's; "
+                  "pass a pare::view of device memory");
+    const auto v = as_view<Rank>(x);
+    if constexpr (!Policy::on_host) policy.check_memory(v.data_handle());
+    return v;
+}
+template <int Rank, class Policy, class X>
+auto as_input(const Policy& policy, const X& x) {
+    const auto v = as_view<Rank>(policy, x);
+    return view<const typename decltype(v)::value_type, Rank>(v);
 }
 
 } // namespace PARE_ISA

@@ -32,6 +32,24 @@ struct compute<double> {
 template <class T>
 using compute_t = typename compute<T>::type;
 
+namespace detail {
+
+/// The segment that has a row, offsets[s] <= row < offsets[s + 1].
+template <class Offset>
+constexpr index_t segment_of(const Offset* offsets, index_t segments, index_t row) {
+    index_t s = 0, end = segments;
+    while (s + 1 < end) {
+        const index_t middle = (s + end) / 2;
+        if (static_cast<index_t>(offsets[middle]) <= row)
+            s = middle;
+        else
+            end = middle;
+    }
+    return s;
+}
+
+} // namespace detail
+
 template <class Executor = serial>
 class sequential {
   public:
@@ -39,6 +57,55 @@ class sequential {
     constexpr explicit sequential(Executor e) : executor_(e) {}
 
     const Executor& executor() const { return executor_; }
+
+    /// Whether views and pointers are of memory that the host reads and writes.
+    static constexpr bool on_host = true;
+
+    /// Memory for `count` elements that primitives read and write, uninitialised, valid as long as
+    /// what is returned; its data() is the first one. Here it is the workspace's.
+    template <class T>
+    auto temporary(workspace& scratch, index_t count) const {
+        struct block {
+            T* first;
+            T* data() const { return first; }
+        };
+        return block{scratch.template get<T>(count)};
+    }
+    /// What is at p in the policy's memory.
+    template <class T>
+    T read(const T* p) const {
+        return *p;
+    }
+
+    /// The first i < n for which f(i) holds, or -1. A check: every part of a call makes all of it.
+    template <class F>
+    index_t first(index_t n, const F& f) const {
+        for (index_t i = 0; i < n; ++i)
+            if (f(i)) return i;
+        return -1;
+    }
+    /// The sum of the integers f(i), i < n. Every part of a call makes all of it.
+    template <class F>
+    index_t sum(index_t n, const F& f) const {
+        index_t total = 0;
+        for (index_t i = 0; i < n; ++i) total += f(i);
+        return total;
+    }
+    /// The sum of f(s, begin, end) over pieces begin <= i < end of segments s, offsets[s] <= begin,
+    /// end <= offsets[s + 1], that make up all `rows` rows. Of a part of a call: over those that it
+    /// makes.
+    template <class Offset, class F>
+    double sum_segments(const Offset* offsets, index_t segments, index_t rows, const F& f) const {
+        return sum_of_pieces(rows, [=](index_t begin, index_t end) {
+            double total = 0;
+            for (index_t s = detail::segment_of(offsets, segments, begin); begin < end; ++s) {
+                const index_t stop = std::min(end, static_cast<index_t>(offsets[s + 1]));
+                if (begin < stop) total += f(s, begin, stop);
+                begin = stop;
+            }
+            return total;
+        });
+    }
 
     /// out[s, u] = sum of op(x[t, c], ...) over the rows t of segment s, offsets[s] <= t <
     /// offsets[s + 1], and the `unit` columns c of unit u. Shapes: x [rows x units * unit], out
@@ -123,6 +190,25 @@ class sequential {
                 const auto seen = detail::visible_keys(mask, i, queries, batch.keys(b));
                 for (index_t k = seen.begin; k < seen.end; ++k) p(b, h, i, k) += row(b, k);
             }
+        });
+    }
+
+    /// y[b, k] = x[b, k] times the factor of `options` from sums over `heads` heads to scores; 0
+    /// behind the keys of sequence b. Every part of a call makes all of it.
+    template <class X, class Batch, class Y>
+    void scale_keys(view<const X, 2> x, const Batch& batch, index_t heads,
+                    const importance_options& options, view<Y, 2> y) const {
+        detail::run_all(executor_, x.extent(0), [=](index_t b, index_t) {
+            const index_t queries = batch.queries(b), keys = batch.keys(b);
+            const bool same = detail::same_factor_for_all(options);
+            double factor = detail::factor_for_all(options, heads, queries, keys);
+            detail::uniform_attention_of_keys uniform(options, queries, keys);
+            for (index_t k = 0; k < keys; ++k) {
+                if (!same)
+                    factor = detail::inverse_or_zero(uniform.next() * static_cast<double>(heads));
+                y(b, k) = static_cast<Y>(static_cast<double>(x(b, k)) * factor);
+            }
+            for (index_t k = keys; k < y.extent(1); ++k) y(b, k) = Y(0);
         });
     }
 
@@ -288,7 +374,8 @@ class sequential {
     /// `offsets`.
     template <class Before, class Counts, class Offset, class Index, class KeptOffset>
     void select_first(const Before& before, const Counts& counts, const Offset* offsets,
-                      index_t segments, Index* index, KeptOffset* kept_offsets) const {
+                      index_t segments, [[maybe_unused]] index_t tokens, Index* index,
+                      KeptOffset* kept_offsets) const {
         executor_.run(1, [=](index_t, index_t) {
             detail::select_first(before, counts, offsets, segments, index, kept_offsets);
         });

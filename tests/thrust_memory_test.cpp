@@ -1,0 +1,309 @@
+// Components on memory that the host cannot read, as a GPU's is: a system of Thrust whose memory
+// opens only while one of its algorithms runs. What a component reads itself ends the program.
+#include "policies.hpp"
+#include "support.hpp"
+#include <pare/compact.hpp>
+#include <pare/fisher.hpp>
+#include <pare/importance.hpp>
+#include <pare/shrink.hpp>
+#include <pare/soft_mask.hpp>
+
+#include <algorithm>
+#include <new>
+#include <sys/mman.h>
+
+namespace {
+
+/// A block of memory that is closed most of the time.
+class closed_memory {
+  public:
+    void open() { protect(PROT_READ | PROT_WRITE); }
+    void close() { protect(PROT_NONE); }
+
+    /// Throws bad_alloc when `allowed` allocations have been made.
+    void* allocate(std::size_t bytes) {
+        if (allowed == 0) throw std::bad_alloc();
+        --allowed;
+        ++held;
+        void* const p = static_cast<unsigned char*>(memory_) + used_;
+        used_ += (bytes + 63) / 64 * 64;
+        if (used_ > size) throw std::bad_alloc();
+        return p;
+    }
+    void give_back() {
+        if (--held == 0) used_ = 0;
+    }
+
+    long allowed = -1, held = 0;
+
+  private:
+    static constexpr std::size_t size = std::size_t{1} << 26;
+
+    void protect(int rights) {
+        if (mprotect(memory_, size, rights) != 0) throw std::bad_alloc();
+    }
+
+    void* memory_ = mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    std::size_t used_ = 0;
+};
+closed_memory device;
+
+struct open_device {
+    open_device() { device.open(); }
+    ~open_device() { device.close(); }
+};
+
+} // namespace
+
+// Thrust finds these by their first argument.
+namespace far {
+
+struct system : thrust::cpp::execution_policy<system> {};
+
+pare::detail::system_constant<pare::detail::thrust_system::device> system_of(const system&);
+
+template <class T>
+thrust::pair<thrust::pointer<T, system>, std::ptrdiff_t> get_temporary_buffer(system,
+                                                                              std::ptrdiff_t n) {
+    auto* const memory = device.allocate(static_cast<std::size_t>(n) * sizeof(T));
+    return {thrust::pointer<T, system>(static_cast<T*>(memory)), n};
+}
+template <class Pointer>
+void return_temporary_buffer(system, Pointer, std::ptrdiff_t) {
+    device.give_back();
+}
+template <class It, class Size, class F>
+It for_each_n(system, It first, Size n, F f) {
+    const open_device now;
+    return thrust::for_each_n(thrust::cpp::par, first, n, f);
+}
+template <class It, class F, class T, class Op>
+T transform_reduce(system, It first, It last, F f, T start, Op op) {
+    const open_device now;
+    return thrust::transform_reduce(thrust::cpp::par, first, last, f, start, op);
+}
+template <class It, class T, class Op>
+T reduce(system, It first, It last, T start, Op op) {
+    const open_device now;
+    return thrust::reduce(thrust::cpp::par, first, last, start, op);
+}
+template <class In, class Out, class T>
+Out exclusive_scan(system, In first, In last, Out out, T start) {
+    const open_device now;
+    return thrust::exclusive_scan(thrust::cpp::par, first, last, out, start);
+}
+template <class It, class Less>
+void sort(system, It first, It last, Less less) {
+    const open_device now;
+    thrust::sort(thrust::cpp::par, first, last, less);
+}
+
+} // namespace far
+
+namespace {
+
+const auto far_policy = pare::on(far::system{});
+
+/// An array there, and one here for the same call by pare::seq.
+template <class T>
+class both {
+  public:
+    explicit both(std::vector<T> values) : here_(std::move(values)) {
+        const open_device now;
+        there_ = static_cast<T*>(device.allocate((here_.size() + 1) * sizeof(T)));
+        std::copy(here_.begin(), here_.end(), there_);
+    }
+    both(const both&) = delete;
+    ~both() { device.give_back(); }
+
+    T* data(const pare::sequential<>&) { return here_.data(); }
+    template <class Policy>
+    T* data(const Policy&) {
+        return there_;
+    }
+    template <class Policy>
+    pare::view<T, 1> view(const Policy& policy) {
+        return {data(policy), static_cast<index_t>(here_.size())};
+    }
+    template <class Policy>
+    pare::view<T, 2> view(const Policy& policy, index_t rows) {
+        return {data(policy), rows, static_cast<index_t>(here_.size()) / rows};
+    }
+    bool same(double within = 0) const {
+        const open_device now;
+        for (std::size_t i = 0; i < here_.size(); ++i)
+            if (!(std::abs(static_cast<double>(here_[i]) - static_cast<double>(there_[i])) <=
+                  within))
+                return false;
+        return true;
+    }
+
+  private:
+    std::vector<T> here_;
+    T* there_;
+};
+
+/// f(policy) for pare::seq and for the system far away, whose results are the same.
+template <class F>
+void on_both(const F& f) {
+    if constexpr (std::is_void_v<decltype(f(pare::seq))>) {
+        f(pare::seq);
+        f(far_policy);
+    } else {
+        const double here = static_cast<double>(f(pare::seq));
+        CHECK_THAT(static_cast<double>(f(far_policy)), WithinAbs(here, 1e-9));
+    }
+}
+
+const index_t tokens = 90, columns = 12;
+
+/// Sequences of 40, 0, 1 and 49 tokens.
+std::vector<int> four_sequences() {
+    return {0, 40, 40, 41, 90};
+}
+
+} // namespace
+
+TEST_CASE("components leave memory to the policy") {
+    random_source random;
+    CAPTURE(random);
+    both<double> scores(random.vector<double>(tokens)), mask(random.vector<double>(tokens, 0, 1)),
+        gradient(random.vector<double>(tokens)), out(std::vector<double>(90, 7.0)),
+        rows(random.vector<double>(tokens * columns)),
+        other(random.vector<double>(tokens * columns));
+    both<int> offsets(four_sequences()), new_offsets(std::vector<int>(5, 7)),
+        index(std::vector<int>(90, 7)), counts({3, 1, 4, 60});
+
+    SECTION("soft masks") {
+        on_both([&](const auto& p) {
+            pare::soft_mask(p, scores.view(p), 0.1, 0.3, out.view(p));
+            pare::scale_rows(p, mask.view(p), rows.view(p, tokens), other.view(p, tokens));
+        });
+        CHECK(out.same(1e-15));
+        CHECK(other.same(1e-15));
+        on_both([&](const auto& p) {
+            pare::scale_rows_backward(p, mask.view(p), rows.view(p, tokens), other.view(p, tokens),
+                                      other.view(p, tokens), out.view(p));
+            return pare::soft_mask_backward(p, mask.view(p), gradient.view(p), 0.3, out.view(p));
+        });
+        CHECK(out.same(1e-13));
+        CHECK(other.same(1e-13));
+        on_both([&](const auto& p) {
+            return pare::mask_penalty(p, mask.view(p), offsets.view(p), 0.4, gradient.view(p));
+        });
+        CHECK(gradient.same(1e-15));
+    }
+    SECTION("tokens are kept and their rows move") {
+        on_both([&](const auto& p) {
+            const index_t kept = pare::keep_above(p, scores.view(p), 0.2, offsets.view(p),
+                                                  index.view(p), new_offsets.view(p));
+            const pare::view<const int, 1> some(index.data(p), kept);
+            pare::gather_rows(p, some, rows.view(p, tokens), scores.view(p));
+            pare::restore(p, some,
+                          pare::from_to(pare::view<const double, 2>(rows.data(p), kept, columns),
+                                        other.view(p, tokens)));
+            return kept;
+        });
+        CHECK((index.same() && new_offsets.same() && rows.same() && scores.same() && other.same()));
+        on_both([&](const auto& p) {
+            return pare::keep_top_k(p, gradient.view(p), counts.view(p), offsets.view(p),
+                                    index.view(p), offsets.view(p), pare::pins{1});
+        });
+        CHECK((index.same() && offsets.same()));
+        on_both([&](const auto& p) {
+            return 100 * pare::keep_above(p, mask.view(p), 0.5, index.view(p)) +
+                   pare::keep_top_k(p, mask.view(p), 7, index.view(p));
+        });
+        CHECK(index.same());
+    }
+    SECTION("importance") {
+        const index_t heads = 3, n = 15;
+        both<double> p4(random.vector<double>(2 * heads * n * n, 0, 1));
+        both<int> lengths({15, 9});
+        for (const bool causal : {false, true}) {
+            pare::importance_options options;
+            options.mask.causal = causal;
+            on_both([&](const auto& p) {
+                const pare::view<double, 4> four(p4.data(p), 2, heads, n, n);
+                const pare::view<double, 2> result(out.data(p), 2, n);
+                pare::importance(p, four, lengths.view(p), result, options);
+                pare::importance_backward(p, result, lengths.view(p), four, options);
+            });
+            CHECK(out.same(1e-12));
+            CHECK(p4.same(1e-10));
+        }
+    }
+    SECTION("sums a sample and smaller weights") {
+        on_both([&](const auto& p) {
+            pare::mask_gradients(p, rows.view(p, tokens), other.view(p, tokens), offsets.view(p), 4,
+                                 pare::view<double, 2>(out.data(p), 4, columns / 4));
+            pare::sample_sums(p, rows.view(p, tokens), offsets.view(p),
+                              pare::view<double, 2>(out.data(p) + columns, 4, columns));
+        });
+        CHECK(out.same(1e-12));
+        const pare::view<const int, 1> none;
+        both<int> positions({0, 3, 4, 11});
+        on_both([&](const auto& p) {
+            pare::keep_columns(p, rows.view(p, tokens), positions.view(p),
+                               pare::view<double, 2>(other.data(p), tokens, index_t{4}));
+            pare::keep_rows(p, rows.view(p, tokens), positions.view(p),
+                            pare::view<double, 2>(rows.data(p), index_t{4}, columns));
+        });
+        CHECK((other.same() && rows.same()));
+    }
+}
+
+TEST_CASE("calls that wait for a number check what they read far away") {
+    both<float> scores({1, 2, std::numeric_limits<float>::quiet_NaN(), 4});
+    both<int> offsets({0, 1, 4}), wrong({0, 3, 2, 4}), short_of({0, 1, 3}), counts({1, 0}),
+        index(std::vector<int>(4));
+    const auto sentence = [&](both<int>& from, auto&& call) {
+        return sentence_of<pare::error>([&] { call(from.view(far_policy)); });
+    };
+    const auto above = [&](auto o) {
+        pare::keep_above(far_policy, scores.view(far_policy), 0, o, index.view(far_policy), o);
+    };
+    CHECK(sentence(offsets, above) == "pare::keep_above: score 1 of sequence 1 is NaN");
+    CHECK(sentence(wrong, above) == "pare::keep_above: offset 2 is 2 after 3");
+    CHECK(sentence(short_of, above) ==
+          "pare::keep_above: offsets go from 0 to 3, there are 4 tokens");
+    both<float> good({1, 2, 3, 4});
+    CHECK(sentence(offsets, [&](auto o) {
+              pare::keep_top_k(far_policy, good.view(far_policy), counts.view(far_policy), o,
+                               index.view(far_policy), o);
+          }) == "pare::keep_top_k: k is 0 for sequence 1 of 3 tokens");
+    CHECK(sentence(wrong, [&](auto o) {
+              pare::mask_penalty(far_policy, good.view(far_policy), o, 1, good.view(far_policy));
+          }) == "pare::mask_penalty: offset 2 is 2 after 3");
+}
+
+TEST_CASE("where temporary memory ends, calls throw and give back what they had") {
+    random_source random;
+    both<double> scores(random.vector<double>(tokens)), gradient(random.vector<double>(tokens)),
+        rows(random.vector<double>(tokens * columns));
+    both<int> offsets(four_sequences()), new_offsets(std::vector<int>(5)),
+        index(std::vector<int>(90));
+    const long held = device.held;
+    const auto call = [&] {
+        const auto& p = far_policy;
+        pare::mask_penalty(p, scores.view(p), offsets.view(p), 1, gradient.view(p));
+        pare::keep_top_k(p, scores.view(p), 5, offsets.view(p), index.view(p), new_offsets.view(p));
+        const index_t kept = pare::keep_above(p, scores.view(p), 0, index.view(p));
+        pare::gather_rows(p, pare::view<const int, 1>(index.data(p), kept), rows.view(p, tokens));
+    };
+    int failures = 0;
+    for (long allowed = 0;; ++allowed) {
+        device.allowed = allowed;
+        bool done = true;
+        try {
+            call();
+        } catch (const std::bad_alloc&) {
+            done = false;
+            ++failures;
+        }
+        device.allowed = -1;
+        REQUIRE(device.held == held);
+        if (done) break;
+    }
+    CHECK(failures > 5);
+}
