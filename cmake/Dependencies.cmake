@@ -85,6 +85,8 @@ endif()
 
 # For our own targets only, never for users of the headers. Warnings become errors in the presets.
 add_library(pare_warnings INTERFACE)
-target_compile_options(pare_warnings INTERFACE -Wall -Wextra -Wpedantic -Wshadow
+target_compile_options(pare_warnings INTERFACE
+  "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wshadow>"
   # False alarms of g++ 12 in its own AVX-512 headers (its bug 105593); clang still looks.
-  "$<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized;-Wno-maybe-uninitialized>")
+  "$<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-uninitialized;-Wno-maybe-uninitialized>"
+  "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Wno-maybe-uninitialized>")

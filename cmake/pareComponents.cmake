@@ -48,7 +48,10 @@ if(NOT TARGET pare::thrust)
     else()
       add_library(pare::thrust INTERFACE IMPORTED ${PARE_TARGET_SCOPE})
       set_property(TARGET pare::thrust PROPERTY INTERFACE_LINK_LIBRARIES pare::pare)
-      set_property(TARGET pare::thrust PROPERTY INTERFACE_INCLUDE_DIRECTORIES "${PARE_THRUST_INCLUDE_DIR}")
+      set_property(TARGET pare::thrust PROPERTY INTERFACE_INCLUDE_DIRECTORIES
+        "$<$<COMPILE_LANGUAGE:CXX>:${PARE_THRUST_INCLUDE_DIR}>") # nvcc has its own
+      set_property(TARGET pare::thrust PROPERTY INTERFACE_COMPILE_OPTIONS
+        "$<$<COMPILE_LANGUAGE:CUDA>:--extended-lambda;--expt-relaxed-constexpr>")
       set_property(TARGET pare::thrust PROPERTY INTERFACE_COMPILE_DEFINITIONS
         "$<$<COMPILE_LANGUAGE:CXX>:THRUST_DEVICE_SYSTEM=THRUST_DEVICE_SYSTEM_CPP>")
     endif()
