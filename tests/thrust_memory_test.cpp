@@ -2,6 +2,7 @@
 // opens only while one of its algorithms runs. What a component reads itself ends the program.
 #include "policies.hpp"
 #include "support.hpp"
+#include <pare/attention.hpp>
 #include <pare/compact.hpp>
 #include <pare/fisher.hpp>
 #include <pare/importance.hpp>
@@ -232,6 +233,29 @@ TEST_CASE("components leave memory to the policy") {
             CHECK(out.same(1e-12));
             CHECK(p4.same(1e-10));
         }
+    }
+    SECTION("attention") {
+        const index_t heads = 2, size = 5;
+        both<double> qkv(random.vector<double>(3 * tokens * heads * size)),
+            context(std::vector<double>(tokens * heads * size, 7.0));
+        for (const bool causal : {false, true})
+            on_both([&](const auto& p) {
+                pare::attention_options<double> options;
+                options.mask.causal = causal;
+                options.key_bias = mask.view(p);
+                options.query_weights = gradient.view(p);
+                const auto part = [&](index_t which) {
+                    return pare::view<const double, 3>(qkv.data(p) + which * heads * size,
+                                                       {tokens, heads, size},
+                                                       {3 * heads * size, size, 1});
+                };
+                pare::workspace scratch;
+                pare::attention(p, part(0), part(1), part(2), offsets.view(p),
+                                pare::view<double, 3>(context.data(p), tokens, heads, size),
+                                out.view(p), options, scratch);
+            });
+        CHECK(context.same(1e-13));
+        CHECK(out.same(1e-12));
     }
     SECTION("sums a sample and smaller weights") {
         on_both([&](const auto& p) {

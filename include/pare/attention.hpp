@@ -59,6 +59,11 @@ void check_attention(const Policy& policy, const attention_call<T, Offset>& c,
     check_offsets(name, policy, offsets, tokens);
 }
 
+struct not_finite {
+    const double* x;
+    bool operator()(index_t i) const { return !is_finite(x[i]); }
+};
+
 } // namespace detail
 
 /// out = softmax(scale q k' + bias) v for each head within each sequence, and the scores that
@@ -74,30 +79,31 @@ void check_attention(const Policy& policy, const attention_call<T, Offset>& c,
 /// scores   [tokens], overwritten
 ///
 /// Throws shape_error before anything is written, and value_error if scores are not finite (then
-/// `out` is written, and no more finite). Results of a sequence do not depend on the others, nor on
-/// the number of threads. Complexity: length^2 * heads * (size + value size) multiply-adds a
-/// sequence; workspace, for the longest sequence, length * (size + value size + 12) numbers a
-/// thread and 4 * heads * tokens. Scores cost one multiply-add an attention probability.
+/// `out` is written, and no more finite; a GPU's policy does not look). Results of a sequence do
+/// not depend on the others, nor on the number of threads. Complexity: length^2 * heads * (size +
+/// value size) multiply-adds a sequence; workspace, for the longest sequence, length * (size +
+/// value size + 12) numbers a thread and 4 * heads * tokens. Scores cost one multiply-add an
+/// attention probability.
 template <class Policy, class Q, class K, class V, class Offsets, class Out, class Scores>
 void attention(const Policy& policy, const Q& q, const K& k, const V& v, const Offsets& offsets,
                Out&& out, Scores&& scores,
                const attention_options<typename decltype(as_input<3>(q))::value_type>& options,
                workspace& scratch) {
     detail::check_whole(policy);
-    const auto o = as_input<1>(offsets);
+    const auto o = as_input<1>(policy, offsets);
     using T = typename decltype(as_input<3>(q))::value_type;
     using Offset = typename decltype(o)::value_type;
     detail::attention_call<T, Offset> call;
-    call.q = as_input<3>(q);
-    call.k = as_input<3>(k);
-    call.v = as_input<3>(v);
+    call.q = as_input<3>(policy, q);
+    call.k = as_input<3>(policy, k);
+    call.v = as_input<3>(policy, v);
     call.offsets = o.data_handle();
     call.sequences = o.extent(0) - 1;
-    call.out = as_view<3>(out);
-    const auto result = as_view<1>(scores);
-    call.key_bias = options.key_bias;
-    call.head_slopes = options.head_slopes;
-    call.query_weights = options.query_weights;
+    call.out = as_view<3>(policy, out);
+    const auto result = as_view<1>(policy, scores);
+    call.key_bias = as_view<1>(policy, options.key_bias);
+    call.head_slopes = as_view<1>(policy, options.head_slopes);
+    call.query_weights = as_view<1>(policy, options.query_weights);
     call.mask = options.mask;
     call.counted = options.queries;
     const importance_options scaled{options.scores, options.fixed_length, options.mask,
@@ -110,23 +116,20 @@ void attention(const Policy& policy, const Q& q, const K& k, const V& v, const O
         call.scale = static_cast<T>(1 / std::sqrt(static_cast<double>(size)));
 
     const index_t scored = result.extent(0);
-    double* const sums = scratch.template get<double>(scored);
-    call.received = view<double, 1>(sums, scored);
+    const auto sums = policy.template temporary<double>(scratch, scored);
+    call.received = view<double, 1>(sums.data(), scored);
     policy.attention(call, scratch.inner());
     if (scored == 0) return;
-    for (index_t s = 0; s < call.sequences; ++s)
-        for (index_t i = call.begin(s); i < call.begin(s + 1); ++i)
-            if (!detail::is_finite(sums[i]))
-                detail::fail<value_error>("attention", "the attention to key ", i - call.begin(s),
-                                          " of sequence ", s, " sums up to ", sums[i]);
-    for (index_t s = 0; s < call.sequences; ++s) {
-        const index_t at = call.begin(s), n = call.length(s);
-        using S = typename decltype(result)::value_type;
-        policy.scale_keys(view<const double, 2>(sums + at, 1, n),
-                          detail::padded_batch<index_t>{nullptr, n, n}, call.heads(), scaled,
-                          view<S, 2>(result.data_handle() + at * result.stride(0), {1, n},
-                                     {0, result.stride(0)}));
+    if constexpr (Policy::on_host) {
+        const detail::not_finite wrong{sums.data()};
+        if (const index_t i = policy.first(scored, wrong); i >= 0) {
+            const index_t s = detail::segment_of(call.offsets, call.sequences, i);
+            detail::fail<value_error>("attention", "the attention to key ", i - call.begin(s),
+                                      " of sequence ", s, " sums up to ", sums.data()[i]);
+        }
     }
+    policy.scale_tokens(view<const double, 1>(call.received), call.offsets, call.sequences,
+                        call.heads(), scaled, result);
 }
 /// Without scores.
 template <class Policy, class Q, class K, class V, class Offsets, class Out>

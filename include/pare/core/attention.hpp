@@ -117,8 +117,14 @@ constexpr double uniform_attention(const importance_options& o, index_t key, ind
     }
     return sum;
 }
-/// The same for key after key, in as many steps as there are keys and queries: neither end of what
-/// a query sees lies before that of an earlier one.
+/// The factor from sums to scores of one key.
+constexpr double factor_of_key(const importance_options& o, index_t heads, index_t key,
+                               index_t queries, index_t keys) {
+    if (same_factor_for_all(o)) return factor_for_all(o, heads, queries, keys);
+    return inverse_or_zero(uniform_attention(o, key, queries, keys) * static_cast<double>(heads));
+}
+/// What uniform_attention gives for key after key, in as many steps as there are keys and queries:
+/// neither end of what a query sees lies before that of an earlier one.
 class uniform_attention_of_keys {
   public:
     uniform_attention_of_keys(const importance_options& o, index_t queries, index_t keys)
@@ -145,6 +151,20 @@ class uniform_attention_of_keys {
     index_t key_ = 0;
     double sum_ = 0;
 };
+
+/// The segment that has a row, offsets[s] <= row < offsets[s + 1].
+template <class Offset>
+constexpr index_t segment_of(const Offset* offsets, index_t segments, index_t row) {
+    index_t s = 0, end = segments;
+    while (s + 1 < end) {
+        const index_t middle = (s + end) / 2;
+        if (static_cast<index_t>(offsets[middle]) <= row)
+            s = middle;
+        else
+            end = middle;
+    }
+    return s;
+}
 
 /// Queries and keys of each sequence of a padded batch: all there is room for, or `lengths` of
 /// them. Where queries and keys have room for different numbers, lengths are the keys'.
@@ -176,10 +196,10 @@ struct attention_call {
     attention_mask mask;
     counted_queries counted;
 
-    index_t begin(index_t s) const { return static_cast<index_t>(offsets[s]); }
-    index_t length(index_t s) const { return begin(s + 1) - begin(s); }
-    index_t heads() const { return q.extent(1); }
-    index_t group(index_t head) const { return head / (heads() / k.extent(1)); }
+    constexpr index_t begin(index_t s) const { return static_cast<index_t>(offsets[s]); }
+    constexpr index_t length(index_t s) const { return begin(s + 1) - begin(s); }
+    constexpr index_t heads() const { return q.extent(1); }
+    constexpr index_t group(index_t head) const { return head / (heads() / k.extent(1)); }
     index_t longest() const {
         index_t n = 0;
         for (index_t s = 0; s < sequences; ++s) n = std::max(n, length(s));
@@ -187,7 +207,7 @@ struct attention_call {
     }
     /// What is added to the logit of query i and key j of the sequence that begins at `at`. Finite,
     /// so that a sum of it and a logit is too.
-    T bias(index_t head, index_t at, index_t i, index_t j) const {
+    constexpr T bias(index_t head, index_t at, index_t i, index_t j) const {
         constexpr T least = std::numeric_limits<T>::lowest() / 4;
         T sum = 0;
         if (key_bias.extent(0) > 0) sum = std::max(key_bias(at + j), least);
@@ -195,7 +215,7 @@ struct attention_call {
             sum -= head_slopes(head) * static_cast<T>(i > j ? i - j : j - i);
         return sum;
     }
-    T weight(index_t token) const {
+    constexpr T weight(index_t token) const {
         return query_weights.extent(0) > 0 ? query_weights(token) : T(1);
     }
     bool biased() const { return key_bias.extent(0) > 0 || head_slopes.extent(0) > 0; }

@@ -34,18 +34,17 @@ using compute_t = typename compute<T>::type;
 
 namespace detail {
 
-/// The segment that has a row, offsets[s] <= row < offsets[s + 1].
-template <class Offset>
-constexpr index_t segment_of(const Offset* offsets, index_t segments, index_t row) {
-    index_t s = 0, end = segments;
-    while (s + 1 < end) {
-        const index_t middle = (s + end) / 2;
-        if (static_cast<index_t>(offsets[middle]) <= row)
-            s = middle;
-        else
-            end = middle;
+/// y[k] = x[k] times the factor of key k, for the keys of one sequence.
+template <class X, class Y>
+void scale_sequence(const importance_options& options, index_t heads, index_t queries, index_t keys,
+                    const X* x, index_t x_stride, Y* y, index_t y_stride) {
+    const bool same = same_factor_for_all(options);
+    double factor = factor_for_all(options, heads, queries, keys);
+    uniform_attention_of_keys uniform(options, queries, keys);
+    for (index_t k = 0; k < keys; ++k) {
+        if (!same) factor = inverse_or_zero(uniform.next() * static_cast<double>(heads));
+        y[k * y_stride] = static_cast<Y>(static_cast<double>(x[k * x_stride]) * factor);
     }
-    return s;
 }
 
 } // namespace detail
@@ -199,16 +198,22 @@ class sequential {
     void scale_keys(view<const X, 2> x, const Batch& batch, index_t heads,
                     const importance_options& options, view<Y, 2> y) const {
         detail::run_all(executor_, x.extent(0), [=](index_t b, index_t) {
-            const index_t queries = batch.queries(b), keys = batch.keys(b);
-            const bool same = detail::same_factor_for_all(options);
-            double factor = detail::factor_for_all(options, heads, queries, keys);
-            detail::uniform_attention_of_keys uniform(options, queries, keys);
-            for (index_t k = 0; k < keys; ++k) {
-                if (!same)
-                    factor = detail::inverse_or_zero(uniform.next() * static_cast<double>(heads));
-                y(b, k) = static_cast<Y>(static_cast<double>(x(b, k)) * factor);
-            }
+            const index_t keys = batch.keys(b);
+            detail::scale_sequence(options, heads, batch.queries(b), keys, &x(b, 0), x.stride(1),
+                                   &y(b, 0), y.stride(1));
             for (index_t k = keys; k < y.extent(1); ++k) y(b, k) = Y(0);
+        });
+    }
+    /// The same for packed sequences, as many queries as keys each: y[i] = x[i] times the factor
+    /// of token i of x and y [tokens].
+    template <class X, class Offset, class Y>
+    void scale_tokens(view<const X, 1> x, const Offset* offsets, index_t sequences, index_t heads,
+                      const importance_options& options, view<Y, 1> y) const {
+        detail::run_all(executor_, sequences, [=](index_t s, index_t) {
+            const index_t begin = static_cast<index_t>(offsets[s]);
+            const index_t n = static_cast<index_t>(offsets[s + 1]) - begin;
+            detail::scale_sequence(options, heads, n, n, &x(begin), x.stride(0), &y(begin),
+                                   y.stride(0));
         });
     }
 

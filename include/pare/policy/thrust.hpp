@@ -130,6 +130,18 @@ class thrust_memory {
     T* first_ = nullptr;
 };
 
+/// The logit of query i and key j of the sequence that begins at `begin`.
+template <class T, class Offset>
+PARE_HD compute_t<T> logit(const attention_call<T, Offset>& c, index_t head, index_t begin,
+                           index_t i, index_t j) {
+    using C = compute_t<T>;
+    C sum = 0;
+    for (index_t e = 0; e < c.q.extent(2); ++e)
+        sum += static_cast<C>(c.q(begin + i, head, e)) *
+               static_cast<C>(c.k(begin + j, c.group(head), e));
+    return sum * static_cast<C>(c.scale) + static_cast<C>(c.bias(head, begin, i, j));
+}
+
 /// Whether position i comes before j: by segments, then by their order.
 template <class Before, class Offset>
 struct before_in_segments {
@@ -310,12 +322,84 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
         for_each(y.size(), [=] PARE_HD(index_t at) {
             const index_t b = at / columns, k = at % columns;
             const index_t queries = batch.queries(b), keys = batch.keys(b);
-            double factor = detail::factor_for_all(options, heads, queries, keys);
-            if (!detail::same_factor_for_all(options))
-                factor =
-                    detail::inverse_or_zero(detail::uniform_attention(options, k, queries, keys) *
-                                            static_cast<double>(heads));
+            const double factor = detail::factor_of_key(options, heads, k, queries, keys);
             y(b, k) = k < keys ? static_cast<Y>(static_cast<double>(x(b, k)) * factor) : Y(0);
+        });
+    }
+
+    template <class X, class Offset, class Y>
+    void scale_tokens(view<const X, 1> x, const Offset* offsets, index_t sequences, index_t heads,
+                      const importance_options& options, view<Y, 1> y) const {
+        for_each(y.extent(0), [=] PARE_HD(index_t i) {
+            const index_t s = detail::segment_of(offsets, sequences, i);
+            const index_t begin = static_cast<index_t>(offsets[s]);
+            const index_t n = static_cast<index_t>(offsets[s + 1]) - begin;
+            y(i) = static_cast<Y>(static_cast<double>(x(i)) *
+                                  detail::factor_of_key(options, heads, i - begin, n, n));
+        });
+    }
+
+    /// A thread has a query of one head, and 32 columns of its output; then a key of one head.
+    template <class T, class Offset>
+    void attention(const detail::attention_call<T, Offset>& call, workspace&) const {
+        using C = compute_t<T>;
+        constexpr index_t strip = 32;
+        const detail::attention_call<T, Offset> c = call;
+        const index_t tokens = c.q.extent(0), heads = c.heads(), width = c.v.extent(2);
+        const index_t strips = std::max<index_t>(1, (width + strip - 1) / strip);
+        const auto memory = temporary<C>(2 * tokens * heads);
+        C* const most = memory.data(); // logit of each query and head
+        C* const total = most + tokens * heads;
+        for_each(tokens * heads * strips, [=] PARE_HD(index_t at) {
+            const index_t first = at % strips * strip, t = at / (strips * heads);
+            const index_t h = at / strips % heads, g = c.group(h);
+            const index_t last = first + strip < width ? first + strip : width;
+            const index_t s = detail::segment_of(c.offsets, c.sequences, t);
+            const index_t begin = c.begin(s), n = c.length(s);
+            const detail::index_range seen = detail::visible_keys(c.mask, t - begin, n, n);
+            C highest = std::numeric_limits<C>::lowest(), sum = 0, out[strip] = {};
+            for (index_t j = seen.begin; j < seen.end; ++j) {
+                const C logit = detail::logit(c, h, begin, t - begin, j);
+                if (!(logit <= highest)) { // NaN too
+                    const C less = std::exp(highest - logit);
+                    sum *= less;
+                    for (index_t e = first; e < last; ++e) out[e - first] *= less;
+                    highest = logit;
+                }
+                const C p = std::exp(logit - highest);
+                sum += p;
+                for (index_t e = first; e < last; ++e)
+                    out[e - first] += p * static_cast<C>(c.v(begin + j, g, e));
+            }
+            for (index_t e = first; e < last; ++e)
+                c.out(t, h, e) = static_cast<T>(out[e - first] / sum);
+            if (first > 0) return;
+            most[t * heads + h] = highest;
+            total[t * heads + h] = sum;
+        });
+        if (c.received.extent(0) == 0) return;
+        const auto received_memory = temporary<double>(tokens * heads);
+        double* const received = received_memory.data();
+        for_each(tokens * heads, [=] PARE_HD(index_t at) {
+            const index_t h = at % heads, t = at / heads;
+            const index_t s = detail::segment_of(c.offsets, c.sequences, t);
+            const index_t begin = c.begin(s), n = c.length(s), j = t - begin;
+            const detail::index_range q = detail::counted(c.counted, n);
+            double sum = 0;
+            for (index_t i = q.begin; i < q.end; ++i) {
+                const detail::index_range seen = detail::visible_keys(c.mask, i, n, n);
+                if (j < seen.begin || j >= seen.end) continue;
+                const index_t query = (begin + i) * heads + h;
+                const C p = std::exp(detail::logit(c, h, begin, i, j) - most[query]);
+                sum +=
+                    static_cast<double>(p * (static_cast<C>(c.weight(begin + i)) / total[query]));
+            }
+            received[at] = sum;
+        });
+        for_each(tokens, [=] PARE_HD(index_t t) {
+            double sum = 0;
+            for (index_t h = 0; h < heads; ++h) sum += received[t * heads + h];
+            c.received(t) = sum;
         });
     }
 
