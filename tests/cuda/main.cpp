@@ -50,19 +50,35 @@ std::pmr::memory_resource& pool() {
     return *made;
 }
 
-constexpr std::size_t header = 64; // the size, and what follows is aligned
+constexpr std::size_t header = 64; // what the pool gave, or 0 where malloc did; the rest is aligned
+thread_local bool in_pool = false; // should CUDA itself use `new`
 
 } // namespace
 
 void* operator new(std::size_t size) {
-    auto* const memory = static_cast<unsigned char*>(pool().allocate(size + header, header));
-    *reinterpret_cast<std::size_t*>(memory) = size;
+    const std::size_t all = size + header;
+    unsigned char* memory = nullptr;
+    if (in_pool) {
+        memory =
+            static_cast<unsigned char*>(std::aligned_alloc(header, (all / header + 1) * header));
+        if (!memory) throw std::bad_alloc();
+        *reinterpret_cast<std::size_t*>(memory) = 0;
+    } else {
+        in_pool = true;
+        memory = static_cast<unsigned char*>(pool().allocate(all, header));
+        in_pool = false;
+        *reinterpret_cast<std::size_t*>(memory) = all;
+    }
     return memory + header;
 }
 void operator delete(void* memory) noexcept {
     if (!memory) return;
     auto* const first = static_cast<unsigned char*>(memory) - header;
-    pool().deallocate(first, *reinterpret_cast<std::size_t*>(first) + header, header);
+    const std::size_t all = *reinterpret_cast<std::size_t*>(first);
+    if (all == 0) return std::free(first);
+    in_pool = true;
+    pool().deallocate(first, all, header);
+    in_pool = false;
 }
 void operator delete(void* memory, std::size_t) noexcept {
     operator delete(memory);

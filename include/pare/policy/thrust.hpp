@@ -28,7 +28,6 @@
 #include <thrust/memory.h>
 #include <thrust/reduce.h>
 #include <thrust/scan.h>
-#include <thrust/sequence.h>
 #include <thrust/sort.h>
 #include <thrust/system/cpp/execution_policy.h>
 #include <thrust/transform_reduce.h>
@@ -39,6 +38,8 @@
 #include <thrust/system/cuda/execution_policy.h>
 #endif
 
+#include <algorithm>
+#include <limits>
 #include <new>
 #include <tuple>
 #include <type_traits>
