@@ -17,5 +17,4 @@ function(run program)
 endfunction()
 
 run("${PRUNE}" --calibrate "${PARE_CACHE}/lee/documents.txt" --out "${OUT}/model" --json "${OUT}/report.json")
-run("${LEARN}" --train "${PARE_CACHE}/lee/documents.txt" --epochs 1,1 --out "${OUT}/tokens" --json "${OUT}/tokens.json"
-  --html "${OUT}/tokens.html")
+run("${LEARN}" --train "${PARE_CACHE}/lee/documents.txt" --out "${OUT}/tokens" --json "${OUT}/tokens.json" --html "${OUT}/tokens.html")

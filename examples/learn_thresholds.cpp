@@ -78,13 +78,13 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
     app.add_option("--epochs", a.epochs,
                    "of each stage but calibrate, by commas; 0.5 is half a one")
         ->delimiter(',')
-        ->default_str("2 each");
+        ->default_str("2 to finetune, 0.5 for soft, 1.5 for hard");
     app.add_option("--rate", a.rates,
                    "learning rate of each stage but calibrate, by commas, or of all; 0 for soft: "
                    "thresholds alone are learned")
         ->delimiter(',')
-        ->default_str(
-            "1e-4 to finetune and with --labels, else 2e-4 to classify, 1e-3 for embeddings");
+        ->default_str("0 for soft, 1e-4 to finetune and with --labels, else 2e-4 to classify, 1e-3 "
+                      "for embeddings");
     app.add_flag("--labels", a.labels,
                  "soft and hard learn from labels too, not from what the dense model gives");
     app.add_option("--target-macs", a.how.target,
@@ -159,10 +159,15 @@ void set_stages(arguments& a) {
         if (kind != stage_kind::calibrate) {
             if (kind == stage_kind::finetune && from_text)
                 throw std::invalid_argument("--stage finetune needs labels; text has none");
-            s.epochs = a.epochs.empty() ? 2 : a.epochs[i];
-            const double suits = kind == stage_kind::finetune || a.labels ? 1e-4
-                                 : a.task == task_kind::classify          ? 2e-4
-                                                                          : 1e-3;
+            // Thresholds learn alone, and soon; weights, with the tokens gone, what will run.
+            const double long_enough = kind == stage_kind::soft   ? 0.5
+                                       : kind == stage_kind::hard ? 1.5
+                                                                  : 2;
+            s.epochs = a.epochs.empty() ? long_enough : a.epochs[i];
+            const double suits = kind == stage_kind::soft                   ? 0
+                                 : kind == stage_kind::finetune || a.labels ? 1e-4
+                                 : a.task == task_kind::classify            ? 2e-4
+                                                                            : 1e-3;
             s.rate = a.rates.empty() ? suits : a.rates[i];
             if (!(s.rate >= 0 && std::isfinite(s.rate)) ||
                 (s.rate == 0 && kind != stage_kind::soft))
@@ -282,7 +287,7 @@ std::vector<baseline> train_baselines(const std::vector<std::string>& names, con
     stage all{stage_kind::hard, 0, 0};
     for (const stage& s : how.stages)
         if (s.kind != stage_kind::calibrate)
-            all = {stage_kind::hard, all.epochs + s.epochs, s.rate};
+            all = {stage_kind::hard, all.epochs + s.epochs, std::max(all.rate, s.rate)};
     how.stages = {all};
     std::vector<baseline> found;
     const std::vector<sequence> sample = trainer::sample(train, how.seed);
