@@ -69,8 +69,6 @@ BENCHMARK(eliminate)
     ->ArgNames({"threads", "filters"})
     ->Args({1, 1536})
     ->Args({2, 1536})
-    ->Args({1, 3072})
-    ->Args({2, 3072})
     ->UseManualTime()
     ->Iterations(3)
     ->Unit(benchmark::kMillisecond);

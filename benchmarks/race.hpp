@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <random>
@@ -114,7 +115,8 @@ double peak_flops(int count) {
 /// Runs ours, the limit and the peer in turn. `limit` returns the seconds that the limit allows,
 /// `peer` does the peer's work. Counters: of_limit (1 = at the limit) and vs_<name> (> 1: ours is
 /// faster) as medians of the paired ratios, with the distance of their 10 % and 90 % quantiles as
-/// `spread`.
+/// `spread`; limit_drift, how far apart the median limits of the first and the second half of the
+/// rounds are: a machine on which that is much is not to be trusted.
 class race {
   public:
     race(benchmark::State& state, const char* peer_name) : state_(state), peer_name_(peer_name) {}
@@ -123,19 +125,29 @@ class race {
     void run(const Ours& ours, const Limit& limit, const Peer& peer) {
         ours(); // touches all memory
         peer();
-        std::vector<double> of_limit, versus;
+        std::vector<double> of_limit, versus, limits;
         for (auto _ : state_) {
             const double t = seconds(ours);
-            of_limit.push_back(limit() / t);
+            limits.push_back(limit());
+            of_limit.push_back(limits.back() / t);
             versus.push_back(seconds(peer) / t);
             state_.SetIterationTime(t);
         }
         state_.counters["of_limit"] = quantile(of_limit, 0.5);
         state_.counters["spread"] = quantile(of_limit, 0.9) - quantile(of_limit, 0.1);
+        state_.counters["limit_drift"] = drift(limits);
         state_.counters[std::string("vs_") + peer_name_] = quantile(versus, 0.5);
     }
 
   private:
+    static double drift(const std::vector<double>& limits) {
+        const auto middle = limits.begin() + static_cast<std::ptrdiff_t>(limits.size() / 2);
+        if (limits.size() < 4) return 0;
+        const double first = quantile({limits.begin(), middle}, 0.5);
+        const double second = quantile({middle, limits.end()}, 0.5);
+        return std::abs(first - second) / std::min(first, second);
+    }
+
     benchmark::State& state_;
     const char* peer_name_;
 };

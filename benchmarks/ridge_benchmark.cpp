@@ -11,6 +11,7 @@ extern "C" {
 void dpotrf_(const char* uplo, const int* n, double* a, const int* lda, int* info);
 void dpotrs_(const char* uplo, const int* n, const int* nrhs, const double* a, const int* lda,
              double* b, const int* ldb, int* info);
+__attribute__((weak)) void openblas_set_num_threads(int threads); // where LAPACK is OpenBLAS
 }
 #endif
 
@@ -68,9 +69,8 @@ BENCHMARK(ridge_solve_eigen)
     ->Unit(benchmark::kMillisecond);
 
 #ifdef PARE_BENCHMARK_LAPACK
-// With as many threads as its environment gives it; run with OPENBLAS_NUM_THREADS equal to
-// `threads`.
 void ridge_solve_lapack(benchmark::State& state) {
+    if (openblas_set_num_threads) openblas_set_num_threads(static_cast<int>(state.range(0)));
     solve(state, "lapack", [](const problem& p, matrix& g, matrix& right) {
         g = p.g;
         right = p.right;

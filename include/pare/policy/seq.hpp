@@ -38,13 +38,17 @@ namespace detail {
 template <class X, class Y>
 void scale_sequence(const importance_options& options, index_t heads, index_t queries, index_t keys,
                     const X* x, index_t x_stride, Y* y, index_t y_stride) {
-    const bool same = same_factor_for_all(options);
-    double factor = factor_for_all(options, heads, queries, keys);
-    uniform_attention_of_keys uniform(options, queries, keys);
-    for (index_t k = 0; k < keys; ++k) {
-        if (!same) factor = inverse_or_zero(uniform.next() * static_cast<double>(heads));
+    const auto scale = [=](index_t k, double factor) {
         y[k * y_stride] = static_cast<Y>(static_cast<double>(x[k * x_stride]) * factor);
+    };
+    if (same_factor_for_all(options)) {
+        const double factor = factor_for_all(options, heads, queries, keys);
+        for (index_t k = 0; k < keys; ++k) scale(k, factor);
+        return;
     }
+    uniform_attention_of_keys uniform(options, queries, keys);
+    for (index_t k = 0; k < keys; ++k)
+        scale(k, inverse_or_zero(uniform.next() * static_cast<double>(heads)));
 }
 
 } // namespace detail
