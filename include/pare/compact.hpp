@@ -148,9 +148,10 @@ void check_selection(const char* name, const Policy& policy, const Scores& score
         fail<shape_error>(name, "positions have stride ", index.stride(0));
     check_counts_to<typename Index::value_type>(name, tokens);
     check_counts_to<typename KeptOffsets::value_type>(name, tokens);
-    if (pinned.first < 0 || (pinned.flags.extent(0) != 0 && pinned.flags.extent(0) != tokens))
+    const auto flags = as_view<1>(policy, pinned.flags);
+    if (pinned.first < 0 || (flags.extent(0) != 0 && flags.extent(0) != tokens))
         fail<shape_error>(name, "pinned are the first ", pinned.first, " tokens and by ",
-                          pinned.flags.extent(0), " flags, there are ", tokens, " tokens");
+                          flags.extent(0), " flags, there are ", tokens, " tokens");
     if (const index_t i = policy.first_nan(scores); i >= 0) {
         using Offset = typename Offsets::value_type;
         const Offset* const from = offsets.data_handle();
