@@ -201,6 +201,7 @@ class sequential {
     template <class X, class Batch, class Y>
     void scale_keys(view<const X, 2> x, const Batch& batch, index_t heads,
                     const importance_options& options, view<Y, 2> y) const {
+        if (y.size() == 0) return;
         detail::run_all(executor_, x.extent(0), [=](index_t b, index_t) {
             const index_t keys = batch.keys(b);
             detail::scale_sequence(options, heads, batch.queries(b), keys, &x(b, 0), x.stride(1),
@@ -213,6 +214,7 @@ class sequential {
     template <class X, class Offset, class Y>
     void scale_tokens(view<const X, 1> x, const Offset* offsets, index_t sequences, index_t heads,
                       const importance_options& options, view<Y, 1> y) const {
+        if (y.size() == 0) return;
         detail::run_all(executor_, sequences, [=](index_t s, index_t) {
             const index_t begin = static_cast<index_t>(offsets[s]);
             const index_t n = static_cast<index_t>(offsets[s + 1]) - begin;
