@@ -15,12 +15,10 @@ inline namespace PARE_ISA {
 ///
 /// mask   [units], 0 = pruned
 /// unit   positions of one unit: head size, or 1 for filters; group size * head size for the query
-/// heads of
-///        a key-value group
+///        heads of a key-value group
 /// parts  stacked matrices along the axis, each with all units: 3 for Q, K, V one below another, 2
-/// for
-///        gate|up. (Where Q, K and V of a head stand together, that is one part with 3 * head size
-///        a unit.)
+///        for gate|up. (Where Q, K and V of a head stand together, that is one part with 3 * head
+///        size a unit.)
 template <class Index = index_t, class Mask>
 std::vector<Index> kept_positions(const Mask& mask, index_t unit = 1, index_t parts = 1) {
     const auto m = as_input<1>(mask);
