@@ -6,6 +6,7 @@
 #include <pare/compact.hpp>
 #include <pare/fisher.hpp>
 #include <pare/importance.hpp>
+#include <pare/least_squares.hpp>
 #include <pare/shrink.hpp>
 #include <pare/soft_mask.hpp>
 
@@ -232,6 +233,13 @@ TEST_CASE("components leave memory to the policy") {
             });
             CHECK(out.same(1e-12));
             CHECK(p4.same(1e-10));
+            both<int> packed({0, 4, 4, 15, 16});
+            on_both([&](const auto& p) {
+                const pare::view<const double, 1> some(p4.data(p), heads * (16 + 121 + 1));
+                pare::importance_packed(p, some, heads, packed.view(p),
+                                        pare::view<double, 1>(out.data(p), index_t{16}), options);
+            });
+            CHECK(out.same(1e-12));
         }
     }
     SECTION("attention") {
@@ -256,6 +264,36 @@ TEST_CASE("components leave memory to the policy") {
             });
         CHECK(context.same(1e-13));
         CHECK(out.same(1e-12));
+    }
+    SECTION("statistics") {
+        const auto numbers_of = [](auto view) {
+            return std::vector<double>(view.data_handle(), view.data_handle() + view.size());
+        };
+        // Rows of many chunks, and columns that stand apart.
+        const index_t many = 2 * 2048 + 7;
+        both<double> tall(random.vector<double>(many * 3)), y(random.vector<double>(2 * many * 2));
+        both<double> weights(random.vector<double>(many, 0, 2));
+        std::vector<std::vector<double>> found;
+        on_both([&](const auto& p) {
+            pare::fisher<> block(columns, pare::fisher_kind::block);
+            block.add(p, rows.view(p, tokens));
+            pare::least_squares squares(3, 2), weighted(3, 2);
+            const pare::view<const double, 2> outputs(y.data(p), {many, 2}, {4, 2});
+            squares.add(p, tall.view(p, many), outputs);
+            weighted.add(p, tall.view(p, many), outputs, weights.view(p));
+            found.push_back(block.diagonal());
+            found.push_back(numbers_of(block.block_sums()));
+            for (const auto* s : {&squares, &weighted})
+                for (const auto& moment : {s->covariance(), s->moment_xy()})
+                    found.emplace_back(moment.data(), moment.data() + moment.size());
+            found.push_back({weighted.mean_x()(2), weighted.mean_y()(1), weighted.mean_square_y()});
+        });
+        REQUIRE(found.size() == 14);
+        for (std::size_t i = 0; i < 7; ++i)
+            for (std::size_t j = 0; j < found[i].size(); ++j) {
+                CAPTURE(i, j);
+                CHECK_THAT(found[7 + i][j], WithinAbs(found[i][j], 1e-11));
+            }
     }
     SECTION("sums a sample and smaller weights") {
         on_both([&](const auto& p) {
@@ -296,6 +334,16 @@ TEST_CASE("calls that wait for a number check what they read far away") {
               pare::keep_top_k(far_policy, good.view(far_policy), counts.view(far_policy), o,
                                index.view(far_policy), o);
           }) == "pare::keep_top_k: k is 0 for sequence 1 of 3 tokens");
+    pare::fisher<> diagonal(2);
+    CHECK_THAT(sentence_of<pare::value_error>(
+                   [&] { diagonal.add(far_policy, scores.view(far_policy, 2)); }),
+               ContainsSubstring("the gradients of unit 0 in samples 0 to 1 have NaN"));
+    both<double> rows({1, 2, 3, 4}), weights({1, -1});
+    pare::least_squares squares(2, 2);
+    CHECK(sentence_of<pare::value_error>([&] {
+              squares.add(far_policy, rows.view(far_policy, 2), rows.view(far_policy, 2),
+                          weights.view(far_policy));
+          }) == "pare::least_squares: the weight of token 1 is -1");
     CHECK(sentence(wrong, [&](auto o) {
               pare::mask_penalty(far_policy, good.view(far_policy), o, 1, good.view(far_policy));
           }) == "pare::mask_penalty: offset 2 is 2 after 3");
@@ -314,6 +362,8 @@ TEST_CASE("where temporary memory ends, calls throw and give back what they had"
         pare::keep_top_k(p, scores.view(p), 5, offsets.view(p), index.view(p), new_offsets.view(p));
         const index_t kept = pare::keep_above(p, scores.view(p), 0, index.view(p));
         pare::gather_rows(p, pare::view<const int, 1>(index.data(p), kept), rows.view(p, tokens));
+        pare::fisher<> block(columns, pare::fisher_kind::block);
+        block.add(p, rows.view(p, tokens));
     };
     int failures = 0;
     for (long allowed = 0;; ++allowed) {

@@ -13,6 +13,7 @@
 #include "core/checks.hpp"
 #include "core/error.hpp"
 #include "core/view.hpp"
+#include "core/workspace.hpp"
 #include "gather.hpp"
 #include "policy/seq.hpp"
 
@@ -158,25 +159,6 @@ void check_selection(const char* name, const Policy& policy, const Scores& score
         const index_t s = policy.first(offsets.extent(0) - 1, ends_behind<Offset>{from, i});
         fail<value_error>(name, "score ", i - static_cast<index_t>(policy.read(from + s)),
                           " of sequence ", s, " is NaN");
-    }
-}
-
-struct set_offsets_of_one {
-    index_t* offsets;
-    index_t tokens;
-    constexpr void operator()(index_t i) const { offsets[i] = i == 0 ? 0 : tokens; }
-};
-/// f(offsets) with those of one sequence, in the policy's memory.
-template <class Policy, class F>
-index_t with_offsets_of_one(const Policy& policy, index_t tokens, const F& f) {
-    if constexpr (Policy::on_host) {
-        index_t offsets[2] = {0, tokens};
-        return f(offsets);
-    } else {
-        workspace scratch;
-        const auto memory = policy.template temporary<index_t>(scratch, 2);
-        policy.for_each(2, set_offsets_of_one{memory.data(), tokens});
-        return f(view<index_t, 1>(memory.data(), index_t{2}));
     }
 }
 

@@ -249,6 +249,8 @@ inline row_major square_root(const row_major& c) {
 template <class Policy, class G, class C, class W>
 loss_curve eliminate(const Policy& policy, const G& covariance, const C& metric, const W& weight,
                      index_t unit, double ridge = 1e-2) {
+    static_assert(Policy::on_host, "pare::eliminate: it works on statistics in the host's memory; "
+                                   "take a policy of the host, such as pare::seq");
     detail::check_whole(policy);
     const auto g = as_input<2>(covariance);
     const auto c = as_input<2>(metric);

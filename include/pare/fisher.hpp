@@ -5,9 +5,9 @@
 // that a mask adds is about 1/2 (1 - m)' I (1 - m), I = mean_s g_s g_s' (Kwon et al.,
 // arXiv:2204.09656, section 3).
 //
-// L_s is the user's choice: the loss with labels (empirical Fisher); with labels drawn from the
-// model, or a random projection r's of what the model's user consumes, logits or the embedding (no
-// labels needed).
+// L_s is the user's choice: the loss with labels (empirical Fisher); or, where there are none, the
+// loss with labels drawn from the model, or a random projection of what its user consumes, logits or
+// the embedding.
 #pragma once
 
 #include "gram.hpp"
@@ -52,12 +52,12 @@ void check_samples(const char* name, const Policy& policy, const X& x, const Off
 
 /// Per-sample mask gradients from two buffers that any model with a backward pass has:
 ///
-///     out[s, u] = sum over the rows t of sample s and the columns c of unit u of a[t, c] * da[t,
-///     c]
+///     out[s, u] = sum of a[t, c] * da[t, c] over the rows t of sample s, the columns c of unit u
 ///
-/// activation  a [tokens x units * unit], what the mask multiplies (context of the heads, or FFN
-/// activation) gradient    da, same shape: gradient of the summed loss at the product, for a mask
-/// of ones offsets     samples + 1 integers: sample s has the rows offsets[s] <= t < offsets[s + 1]
+/// activation  a [tokens x units * unit], what the mask multiplies: context of the heads, or FFN
+///             activation
+/// gradient    da, same shape: gradient of the summed loss at the product, for a mask of ones
+/// offsets     samples + 1 integers: sample s has the rows offsets[s] <= t < offsets[s + 1]
 /// unit        columns of one unit: head size, or 1 for filters
 /// out         [samples x units], overwritten
 ///
@@ -101,9 +101,11 @@ void sample_sums(const Policy& policy, const X& x, const Offsets& offsets, Out&&
 /// Pruning costs that much and no more where a bias is refitted afterwards (reconstruct), because
 /// the bias takes over the mean.
 ///
-/// sums  [samples x columns], sample_sums of the gradient; mean [columns], of the activation over
-/// all tokens; g     [samples x units], units of `unit` columns, from mask_gradients. Throws
-/// shape_error.
+/// sums       [samples x columns], sample_sums of the gradient
+/// mean       [columns], of the activation over all tokens
+/// gradients  g [samples x units], units of `unit` columns, from mask_gradients
+///
+/// All are in the host's memory. Throws shape_error.
 template <class Sums, class Mean, class G>
 void centre_mask_gradients(const Sums& sums, const Mean& mean, index_t unit, G&& gradients) {
     const auto d = as_input<2>(sums);
@@ -129,8 +131,8 @@ enum class fisher_kind {
     block ///< all of I for the units given: O(units^2) memory; one object a layer and kind of unit
 };
 
-/// Accumulates the Fisher information of `units` units. Sums are kept in Acc (double); parts of a
-/// few hundred samples are summed in the gradients' own type.
+/// Accumulates the Fisher information of `units` units. Sums are kept in Acc (double), in the host's
+/// memory; parts of a few hundred samples are summed in the gradients' own type.
 template <class Acc = double>
 class fisher {
   public:
@@ -140,18 +142,15 @@ class fisher {
         if (kind == fisher_kind::block) block_ = gram<Acc>(units);
     }
 
-    /// Adds samples; gradients [samples x units], per-sample mask gradients.
+    /// Adds samples; gradients [samples x units], per-sample mask gradients, in the policy's memory.
     /// Throws shape_error, and value_error for NaN and infinity; then nothing is added.
     template <class Policy, class G>
     void add(const Policy& policy, const G& gradients) {
-        const auto g = as_input<2>(gradients);
+        const auto g = as_input<2>(policy, gradients);
         if (g.extent(1) != units())
             detail::fail<shape_error>("fisher", "gradients of ", g.extent(1), " units, expected ",
                                       units());
-        std::vector<double> squares(diagonal_.size());
-        const index_t offsets[2] = {0, g.extent(0)};
-        policy.segment_sums(ops::square{}, offsets, 1, view<double, 2>(squares.data(), 1, units()),
-                            g);
+        const std::vector<double> squares = detail::column_sums(policy, ops::square{}, g);
         for (std::size_t j = 0; j < squares.size(); ++j)
             if (!detail::is_finite(squares[j]))
                 detail::fail<value_error>("fisher", "the gradients of unit ", j, " in samples ",

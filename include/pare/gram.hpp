@@ -13,9 +13,38 @@
 namespace pare {
 inline namespace PARE_ISA {
 
+namespace detail {
+
+/// The sum of op(x[t, c], ...) over all rows t of each column c, in the host's memory.
+template <class Policy, class Op, class T, class... Ts>
+std::vector<double> column_sums(const Policy& policy, Op op, view<const T, 2> x,
+                                view<const Ts, 2>... others) {
+    const index_t columns = x.extent(1);
+    std::vector<double> sums(static_cast<std::size_t>(columns));
+    workspace scratch;
+    with_offsets_of_one(policy, x.extent(0), [&](view<index_t, 1> offsets) {
+        const auto add_up = [&](double* out) {
+            policy.segment_sums(op, offsets.data_handle(), 1, view<double, 2>(out, 1, columns), x,
+                                others...);
+        };
+        if constexpr (Policy::on_host) {
+            add_up(sums.data());
+        } else {
+            const auto memory = policy.template temporary<double>(scratch, columns);
+            add_up(memory.data());
+            policy.copy_to_host(memory.data(), columns, sums.data());
+        }
+    });
+    return sums;
+}
+
+} // namespace detail
+
 /// Accumulates G += x' y over rows that come in any number of pieces; one Gram matrix (y = x,
 /// symmetric) or a cross product. Acc is the type that it is kept in; partial sums of at most 2,048
 /// rows are made in the type of the rows, from those of a few hundred.
+///
+/// The rows are in the policy's memory, the sums in the host's.
 ///
 /// Memory: columns_x * columns_y * sizeof(Acc), and scratch of a copy of the rows, up to 16 MB, and
 /// 0.3 MB a thread.
@@ -36,13 +65,13 @@ class gram {
     template <class Policy, class X>
     void add(const Policy& policy, const X& x) {
         check(symmetric_, "a cross product is given x and y");
-        add_checked(policy, as_input<2>(x), as_input<2>(x));
+        add_checked(policy, as_input<2>(policy, x), as_input<2>(policy, x));
     }
     /// G += x' y; x [rows x columns_x], y [rows x columns_y], of one element type.
     template <class Policy, class X, class Y>
     void add(const Policy& policy, const X& x, const Y& y) {
         check(!symmetric_, "a symmetric matrix is given x alone");
-        add_checked(policy, as_input<2>(x), as_input<2>(y));
+        add_checked(policy, as_input<2>(policy, x), as_input<2>(policy, y));
     }
 
     /// Adds what another accumulator of the same shape has seen; exact up to rounding.
@@ -107,10 +136,7 @@ class gram {
     // A column whose squares have a finite sum has neither NaN nor infinity, nor an overflow in G.
     template <class Policy, class T>
     void check_finite(const Policy& policy, view<const T, 2> x, const char* name) {
-        std::vector<double> squares(static_cast<std::size_t>(x.extent(1)));
-        const index_t offsets[2] = {0, x.extent(0)};
-        policy.segment_sums(ops::square{}, offsets, 1,
-                            view<double, 2>(squares.data(), 1, x.extent(1)), x);
+        const std::vector<double> squares = detail::column_sums(policy, ops::square{}, x);
         for (std::size_t j = 0; j < squares.size(); ++j)
             if (!detail::is_finite(squares[j]))
                 detail::fail<value_error>("gram", name,

@@ -42,6 +42,12 @@ padded_batch<Length> check_batch(const char* name, const Policy&, view<T, 4> p,
     return {lengths.data_handle(), queries, keys};
 }
 
+inline void check_sum(double sum, index_t key, index_t sequence) {
+    if (!is_finite(sum))
+        fail<value_error>("importance", "the attention to key ", key, " of sequence ", sequence,
+                          " sums up to ", sum);
+}
+
 template <class X>
 inline constexpr int rank_of = std::decay_t<X>::rank();
 template <class X, int Rank>
@@ -49,8 +55,7 @@ using with_rank = std::enable_if_t<rank_of<X> == Rank, int>;
 
 template <class Policy, class T, class Length, class S>
 void padded_importance(const Policy& policy, view<const T, 4> p, view<const Length, 1> lengths,
-                       view<S, 2> scores, const importance_options& options, workspace& scratch,
-                       index_t first_sequence = 0) {
+                       view<S, 2> scores, const importance_options& options, workspace& scratch) {
     check_whole(policy);
     const padded_batch<Length> batch = check_batch("importance", policy, p, lengths);
     const index_t sequences = p.extent(0), keys = p.extent(3);
@@ -63,10 +68,7 @@ void padded_importance(const Policy& policy, view<const T, 4> p, view<const Leng
     policy.key_sums(p, batch, options.mask, options.queries, sums);
     if constexpr (Policy::on_host)
         for (index_t b = 0; b < sequences; ++b)
-            for (index_t k = 0; k < batch.keys(b); ++k)
-                if (!is_finite(sums(b, k)))
-                    fail<value_error>("importance", "the attention to key ", k, " of sequence ",
-                                      first_sequence + b, " sums up to ", sums(b, k));
+            for (index_t k = 0; k < batch.keys(b); ++k) check_sum(sums(b, k), k, b);
     policy.scale_keys(view<const double, 2>(sums), batch, p.extent(1), options, scores);
 }
 
@@ -104,8 +106,7 @@ void importance(const Policy& policy, const P& probabilities, S&& scores,
 /// Scores of the keys of a padded batch.
 ///
 /// probabilities  [batch x heads x queries x keys], any strides: [h,b,q,k] or a layer of
-/// [l,b,h,q,k]
-///                are views; what lies beyond a sequence's length is not read
+///                [l,b,h,q,k] are views; what lies beyond a sequence's length is not read
 /// lengths        [batch], or empty: no padding. They bound queries and keys where there is room
 ///                for as many of both, else the keys alone
 /// scores         [batch x keys], overwritten; 0 beyond the length
@@ -137,33 +138,32 @@ void importance_packed(const Policy& policy, const P& probabilities, index_t hea
     const auto p = as_input<1>(policy, probabilities);
     const auto o = as_input<1>(policy, offsets);
     const auto out = as_view<1>(policy, scores);
-    using T = typename decltype(p)::value_type;
-    using U = typename decltype(out)::element_type;
-    static_assert(Policy::on_host, "pare::importance_packed: only for policies of the host; on a "
-                                   "GPU, pass padded probabilities to pare::importance");
+    detail::check_whole(policy);
     const index_t tokens = out.extent(0), sequences = o.extent(0) - 1;
-    detail::check_offsets("importance", policy, o, tokens);
-    index_t need = 0;
-    for (index_t s = 0; s < sequences; ++s) {
-        const auto n = static_cast<index_t>(o(s + 1)) - static_cast<index_t>(o(s));
-        need += heads * n * n;
+    if constexpr (Policy::on_host) {
+        detail::check_offsets("importance", policy, o, tokens);
+        index_t need = 0;
+        for (index_t s = 0; s < sequences; ++s) {
+            const auto n = static_cast<index_t>(o(s + 1)) - static_cast<index_t>(o(s));
+            need += heads * n * n;
+        }
+        if (heads < 0 || p.extent(0) != need)
+            detail::fail<shape_error>("importance", p.extent(0), " probabilities, ", heads,
+                                      " heads and ", tokens, " tokens in ", sequences,
+                                      " sequences have ", need);
     }
-    if (heads < 0 || p.extent(0) != need)
-        detail::fail<shape_error>("importance", p.extent(0), " probabilities, ", heads,
-                                  " heads and ", tokens, " tokens in ", sequences,
-                                  " sequences have ", need);
     if (p.extent(0) > 1 && p.stride(0) != 1)
         detail::fail<shape_error>("importance", "probabilities have stride ", p.stride(0));
-    double* const all = scratch.template get<double>(tokens); // written only if all are finite
-    const T* block = p.data_handle();
-    for (index_t s = 0; s < sequences; ++s) {
-        const auto begin = static_cast<index_t>(o(s)), n = static_cast<index_t>(o(s + 1)) - begin;
-        detail::padded_importance(policy, view<const T, 4>(block, 1, heads, n, n),
-                                  view<const index_t, 1>(nullptr, index_t{0}),
-                                  view<double, 2>(all + begin, 1, n), options, scratch.inner(), s);
-        block += heads * n * n;
-    }
-    for (index_t t = 0; t < tokens; ++t) out(t) = static_cast<U>(all[static_cast<std::size_t>(t)]);
+    const auto memory = policy.template temporary<double>(scratch, tokens);
+    const view<double, 1> sums(memory.data(), tokens);
+    policy.key_sums_packed(p.data_handle(), heads, o.data_handle(), sequences, options.mask,
+                           options.queries, sums);
+    if constexpr (Policy::on_host)
+        for (index_t s = 0; s < sequences; ++s)
+            for (auto t = static_cast<index_t>(o(s)); t < static_cast<index_t>(o(s + 1)); ++t)
+                detail::check_sum(sums(t), t - static_cast<index_t>(o(s)), s);
+    policy.scale_tokens(view<const double, 1>(sums), o.data_handle(), sequences, heads, options,
+                        out);
 }
 template <class Policy, class P, class O, class S>
 void importance_packed(const Policy& policy, const P& probabilities, index_t heads,

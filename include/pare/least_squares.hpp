@@ -13,6 +13,19 @@
 namespace pare {
 inline namespace PARE_ISA {
 
+namespace detail {
+
+template <class T>
+struct no_weight {
+    view<const T, 1> weights;
+    constexpr bool operator()(index_t t) const {
+        const auto weight = static_cast<double>(weights(t));
+        return !is_finite(weight) || weight < 0;
+    }
+};
+
+} // namespace detail
+
 /// The sums that least squares from x [tokens x inputs] to y [tokens x outputs] needs; mergeable.
 /// Memory: 8 bytes * inputs * (inputs + outputs).
 class least_squares {
@@ -22,56 +35,54 @@ class least_squares {
           y_(static_cast<std::size_t>(outputs), 0.0),
           y_squares_(static_cast<std::size_t>(outputs), 0.0) {}
 
-    /// Adds tokens. Throws shape_error, and value_error if a number is not finite; then nothing is
-    /// added.
+    /// Adds tokens, from the policy's memory; the sums are in the host's. Throws shape_error, and
+    /// value_error if a number is not finite; then nothing is added.
     template <class Policy, class X, class Y>
     void add(const Policy& policy, const X& x, const Y& y) {
-        const auto vx = as_input<2>(x);
-        const auto vy = as_input<2>(y);
+        const auto vx = as_input<2>(policy, x);
+        const auto vy = as_input<2>(policy, y);
         check_shapes(vx, vy);
-        add_rows(policy, vx, vy, sums(policy, ops::identity{}, vx),
-                 sums(policy, ops::identity{}, vy), static_cast<double>(vx.extent(0)));
+        add_rows(policy, vx, vy, detail::column_sums(policy, ops::identity{}, vx),
+                 detail::column_sums(policy, ops::identity{}, vy),
+                 static_cast<double>(vx.extent(0)));
     }
 
     /// The same for tokens of which each counts as much as its weight, weights [tokens] >= 0.
     /// Scratch: a copy of x and y.
     template <class Policy, class X, class Y, class Weights>
     void add(const Policy& policy, const X& x, const Y& y, const Weights& weights) {
-        const auto vx = as_input<2>(x);
-        const auto vy = as_input<2>(y);
-        const auto w = as_input<1>(weights);
-        check_shapes(vx, vy);
+        const auto vx = as_input<2>(policy, x);
+        const auto vy = as_input<2>(policy, y);
+        const auto w = as_input<1>(policy, weights);
         using T = typename decltype(vx)::value_type;
+        using W = typename decltype(w)::value_type;
+        check_shapes(vx, vy);
         const index_t rows = vx.extent(0);
         if (w.extent(0) != rows)
             detail::fail<shape_error>("least_squares", w.extent(0), " weights for ", rows,
                                       " tokens");
-        std::vector<T> roots(static_cast<std::size_t>(rows));
-        double weight = 0;
-        for (index_t t = 0; t < rows; ++t) {
-            const auto of_token = static_cast<double>(w(t));
-            if (!detail::is_finite(of_token) || of_token < 0)
-                detail::fail<value_error>("least_squares", "the weight of token ", t, " is ",
-                                          of_token);
-            roots[static_cast<std::size_t>(t)] = static_cast<T>(std::sqrt(of_token));
-            weight += of_token;
-        }
-        const auto scaled = [&](auto v, std::vector<T>& memory) {
-            memory.resize(static_cast<std::size_t>(rows * v.extent(1)));
-            const view<T, 2> to(memory.data(), rows, v.extent(1));
-            policy.executor().run(rows, [=, &roots](index_t t, index_t) {
-                const T root = roots[static_cast<std::size_t>(t)];
-                for (index_t j = 0; j < v.extent(1); ++j) to(t, j) = root * v(t, j);
-            });
-            return view<const T, 2>(memory.data(), rows, v.extent(1));
+        if (const index_t t = policy.first(rows, detail::no_weight<W>{w}); t >= 0)
+            detail::fail<value_error>("least_squares", "the weight of token ", t, " is ",
+                                      policy.read(&w(t)));
+        workspace of_roots, of_x, of_y;
+        const auto roots_memory = policy.template temporary<T>(of_roots, rows);
+        const view<T, 1> roots(roots_memory.data(), rows);
+        policy.transform(ops::square_root{}, roots, w);
+        const auto scaled = [&](auto v, T* memory) {
+            const view<T, 2> to(memory, rows, v.extent(1));
+            policy.scale_rows(view<const T, 1>(roots), v, to);
+            return view<const T, 2>(to);
         };
-        std::vector<T> of_x, of_y;
-        const auto sx = scaled(vx, of_x), sy = scaled(vy, of_y);
-        const auto with_roots = [&](auto v) { // as wide as v, all columns the same
-            const view<const T, 2> wide(roots.data(), {rows, v.extent(1)}, {1, 0});
-            return sums(policy, ops::product{}, v, wide);
+        const auto x_memory = policy.template temporary<T>(of_x, vx.size());
+        const auto y_memory = policy.template temporary<T>(of_y, vy.size());
+        const auto sx = scaled(vx, x_memory.data()), sy = scaled(vy, y_memory.data());
+        const auto with_roots = [&](view<const T, 2> v) { // as wide as v, all columns the same
+            const view<const T, 2> wide(roots.data_handle(), {rows, v.extent(1)}, {1, 0});
+            return detail::column_sums(policy, ops::product{}, v, wide);
         };
-        add_rows(policy, sx, sy, with_roots(sx), with_roots(sy), weight);
+        const view<const W, 2> column(w.data_handle(), {rows, 1}, {w.stride(0), 1});
+        add_rows(policy, sx, sy, with_roots(sx), with_roots(sy),
+                 detail::column_sums(policy, ops::identity{}, column)[0]);
     }
 
     void merge(const least_squares& other) {
@@ -119,18 +130,11 @@ class least_squares {
                                       " and y ", y.extent(0), " x ", y.extent(1), ", expected ",
                                       inputs(), " inputs and ", outputs(), " outputs");
     }
-    template <class Policy, class Op, class V, class... More>
-    static std::vector<double> sums(const Policy& policy, Op op, const V& v, const More&... more) {
-        const index_t offsets[2] = {0, v.extent(0)};
-        std::vector<double> s(static_cast<std::size_t>(v.extent(1)));
-        policy.segment_sums(op, offsets, 1, view<double, 2>(s.data(), 1, v.extent(1)), v, more...);
-        return s;
-    }
     template <class Policy, class T>
     void add_rows(const Policy& policy, view<const T, 2> x, view<const T, 2> y,
                   const std::vector<double>& x_sums, const std::vector<double>& y_sums,
                   double weight) {
-        const auto y_squares = sums(policy, ops::square{}, y);
+        const auto y_squares = detail::column_sums(policy, ops::square{}, y);
         xy_.add(policy, x, y); // checks all numbers first
         xx_.add(policy, x);
         add_to(x_, x_sums);

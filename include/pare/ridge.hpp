@@ -94,11 +94,15 @@ bool ridge_solve(const Policy& policy, G&& gram, double ridge, B&& b) {
         detail::fail<shape_error>("ridge_solve", "rows are not contiguous");
     if (!detail::is_finite(ridge) || ridge < 0)
         detail::fail<value_error>("ridge_solve", "the ridge is ", ridge);
-    workspace scratch;
     for (index_t i = 0; i < g.extent(0); ++i) g(i, i) += ridge;
-    if (!factor_cholesky(policy, g, scratch)) return false;
-    solve_cholesky(policy, g, right);
-    return true;
+    if constexpr (Policy::on_host) {
+        workspace scratch;
+        if (!factor_cholesky(policy, g, scratch)) return false;
+        solve_cholesky(policy, g, right);
+        return true;
+    } else {
+        return policy.solve(g, right);
+    }
 }
 
 } // namespace PARE_ISA

@@ -36,6 +36,13 @@ struct square {
         return x * x;
     }
 };
+struct square_root {
+    template <class V>
+    PARE_HD V operator()(const V& x) const {
+        using std::sqrt;
+        return sqrt(x);
+    }
+};
 struct product {
     template <class V>
     constexpr V operator()(const V& x, const V& y) const {

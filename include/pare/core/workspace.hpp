@@ -1,7 +1,7 @@
 // Scratch memory that a caller keeps between calls.
 #pragma once
 
-#include "config.hpp"
+#include "view.hpp"
 
 #include <cstdint>
 #include <memory>
@@ -43,6 +43,29 @@ class workspace {
     std::size_t size_ = 0;
     std::unique_ptr<workspace> inner_;
 };
+
+namespace detail {
+
+struct set_offsets_of_one {
+    index_t* offsets;
+    index_t rows;
+    constexpr void operator()(index_t i) const { offsets[i] = i == 0 ? 0 : rows; }
+};
+/// f(offsets) with those of one segment of all rows [2], in the policy's memory.
+template <class Policy, class F>
+auto with_offsets_of_one(const Policy& policy, index_t rows, const F& f) {
+    if constexpr (Policy::on_host) {
+        index_t offsets[2] = {0, rows};
+        return f(view<index_t, 1>(offsets, index_t{2}));
+    } else {
+        workspace scratch;
+        const auto memory = policy.template temporary<index_t>(scratch, 2);
+        policy.for_each(2, set_offsets_of_one{memory.data(), rows});
+        return f(view<index_t, 1>(memory.data(), index_t{2}));
+    }
+}
+
+} // namespace detail
 
 } // namespace PARE_ISA
 } // namespace pare

@@ -51,6 +51,20 @@ void scale_sequence(const importance_options& options, index_t heads, index_t qu
         scale(k, inverse_or_zero(uniform.next() * static_cast<double>(heads)));
 }
 
+/// f(probabilities, batch, sums) for each of packed sequences, as a batch of one.
+template <class T, class Offset, class F>
+void for_packed(const T* p, index_t heads, const Offset* offsets, index_t sequences,
+                view<double, 1> sums, const F& f) {
+    for (index_t s = 0; s < sequences; ++s) {
+        const auto begin = static_cast<index_t>(offsets[s]);
+        const index_t n = static_cast<index_t>(offsets[s + 1]) - begin;
+        if (n == 0) continue;
+        f(view<const T, 4>(p, 1, heads, n, n), padded_batch<index_t>{nullptr, n, n},
+          view<double, 2>(sums.data_handle() + begin, 1, n));
+        p += heads * n * n;
+    }
+}
+
 } // namespace detail
 
 template <class Executor = serial>
@@ -179,6 +193,18 @@ class sequential {
                 sums(b, k) = total;
             }
         });
+    }
+
+    /// The same for packed sequences: p has, one after another, each sequence's [heads, n, n], and
+    /// sums [tokens].
+    template <class T, class Offset>
+    void key_sums_packed(const T* p, index_t heads, const Offset* offsets, index_t sequences,
+                         const attention_mask& mask, const counted_queries& counted,
+                         view<double, 1> sums) const {
+        detail::for_packed(p, heads, offsets, sequences, sums,
+                           [&](auto one, const auto& batch, auto of_one) {
+                               key_sums(one, batch, mask, counted, of_one);
+                           });
     }
 
     /// The adjoint: p[b, h, q, k] += row[b, k] for the same elements.

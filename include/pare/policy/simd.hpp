@@ -62,6 +62,16 @@ class vectorised : public sequential<Executor> {
     }
 
     template <class T, class Offset>
+    void key_sums_packed(const T* p, index_t heads, const Offset* offsets, index_t sequences,
+                         const attention_mask& mask, const counted_queries& counted,
+                         view<double, 1> sums) const {
+        detail::for_packed(p, heads, offsets, sequences, sums,
+                           [&](auto one, const auto& batch, auto of_one) {
+                               key_sums(one, batch, mask, counted, of_one);
+                           });
+    }
+
+    template <class T, class Offset>
     void attention(const detail::attention_call<T, Offset>& c, workspace& scratch) const {
         if constexpr (detail::has_batch<T>) {
             const auto contiguous = [](const auto& x) {

@@ -9,6 +9,10 @@
 // Contents of memory (offsets, positions, NaN) are checked by calls that wait anyway, but for
 // soft_mask_backward; elsewhere they are the caller's to get right. Temporary memory comes from the
 // policy's allocator; Thrust's own waits for the device when it gives memory back.
+//
+// Statistics are in the host's memory, with this policy too: fisher, gram and least_squares add rows
+// of the device's memory to sums there, and wait for them; rearrange, reconstruct, scale and
+// ridge_solve work on what is there, the last three by cuSOLVER.
 #pragma once
 
 #if defined(__CUDACC__)
@@ -20,128 +24,29 @@
     "pare: Thrust takes CUDA for its device system, which this compiler does not know; define THRUST_DEVICE_SYSTEM=THRUST_DEVICE_SYSTEM_CPP or THRUST_DEVICE_SYSTEM_OMP, or link pare::thrust"
 #endif
 
+#include "kernels/thrust_attention.hpp"
+#include "kernels/thrust_system.hpp"
 #include "seq.hpp"
+#ifdef __CUDACC__
+#include "kernels/cuda_matrix.hpp"
+#endif
 
 #include <thrust/for_each.h>
 #include <thrust/functional.h>
 #include <thrust/iterator/counting_iterator.h>
-#include <thrust/memory.h>
 #include <thrust/reduce.h>
 #include <thrust/scan.h>
 #include <thrust/sort.h>
-#include <thrust/system/cpp/execution_policy.h>
 #include <thrust/transform_reduce.h>
-#ifdef _OPENMP
-#include <thrust/system/omp/execution_policy.h>
-#endif
-#ifdef __CUDACC__
-#include <thrust/system/cuda/execution_policy.h>
-#endif
 
 #include <algorithm>
-#include <limits>
-#include <new>
 #include <tuple>
 #include <type_traits>
+#include <vector>
 
 namespace pare {
 inline namespace PARE_ISA {
 namespace detail {
-
-/// Where the algorithms of a Thrust execution policy run.
-enum class thrust_system { unknown, host, host_threads, device };
-template <thrust_system System>
-using system_constant = std::integral_constant<thrust_system, System>;
-
-// Thrust's policies of a system derive from its execution_policy, and those of OpenMP from those of
-// C++ too.
-system_constant<thrust_system::unknown> system_of(...);
-template <class Derived>
-system_constant<thrust_system::host> system_of(const thrust::cpp::execution_policy<Derived>&);
-#ifdef _OPENMP
-template <class Derived>
-system_constant<thrust_system::host_threads>
-system_of(const thrust::omp::execution_policy<Derived>&);
-#endif
-#ifdef __CUDACC__
-template <class Derived>
-system_constant<thrust_system::device> system_of(const thrust::cuda::execution_policy<Derived>&);
-#endif
-
-/// An executor whose tasks are the elements of thrust::for_each_n, for primitives that have no
-/// other form yet.
-template <class Exec>
-struct thrust_tasks {
-    static constexpr thrust_system system = decltype(system_of(std::declval<const Exec&>()))::value;
-    static_assert(system != thrust_system::unknown,
-                  "pare::on: expected a Thrust execution policy of the C++, OpenMP or CUDA system");
-
-    Exec exec;
-
-    index_t concurrency() const {
-#ifdef _OPENMP
-        if constexpr (system == thrust_system::host_threads) return omp_get_max_threads();
-#endif
-        return 1;
-    }
-    template <class F>
-    void run(index_t tasks, const F& f) const {
-        static_assert(system != thrust_system::device || always_false<F>,
-                      "pare: this call has no form for CUDA yet");
-        if constexpr (system != thrust_system::device) {
-            if (tasks <= 0) return;
-            thrust::for_each_n(exec, thrust::counting_iterator<index_t>(0), tasks, [&f](index_t i) {
-                index_t slot = 0;
-#ifdef _OPENMP
-                if constexpr (system == thrust_system::host_threads) slot = omp_get_thread_num();
-#endif
-                f(i, slot);
-            });
-        }
-    }
-};
-
-/// Memory from the allocator of a Thrust execution policy, which it goes back to.
-template <class T, class Exec>
-class thrust_memory {
-  public:
-    thrust_memory(const Exec& exec, index_t count) : exec_(exec), count_(count) {
-        if (count == 0) return;
-        const auto got = thrust::get_temporary_buffer<T>(exec_, count);
-        first_ = thrust::raw_pointer_cast(got.first);
-        if (got.second >= count) return;
-        give_back();
-        throw std::bad_alloc();
-    }
-    ~thrust_memory() { give_back(); }
-    thrust_memory(const thrust_memory&) = delete;
-    thrust_memory& operator=(const thrust_memory&) = delete;
-
-    T* data() const { return first_; }
-
-  private:
-    using pointer = decltype(thrust::get_temporary_buffer<T>(std::declval<const Exec&>(), 0).first);
-
-    void give_back() {
-        if (first_) thrust::return_temporary_buffer(exec_, pointer(first_), count_);
-    }
-
-    Exec exec_;
-    index_t count_;
-    T* first_ = nullptr;
-};
-
-/// The logit of query i and key j of the sequence that begins at `begin`.
-template <class T, class Offset>
-PARE_HD compute_t<T> logit(const attention_call<T, Offset>& c, index_t head, index_t begin,
-                           index_t i, index_t j) {
-    using C = compute_t<T>;
-    C sum = 0;
-    for (index_t e = 0; e < c.q.extent(2); ++e)
-        sum += static_cast<C>(c.q(begin + i, head, e)) *
-               static_cast<C>(c.k(begin + j, c.group(head), e));
-    return sum * static_cast<C>(c.scale) + static_cast<C>(c.bias(head, begin, i, j));
-}
 
 /// Whether position i comes before j: by segments, then by their order.
 template <class Before, class Offset>
@@ -200,6 +105,18 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
     template <class T>
     T read(const T* p) const {
         return thrust::reduce(exec(), p, p + 1, T(0), thrust::plus<T>());
+    }
+
+    /// Copies `count` elements from the policy's memory to the host's, and waits for them.
+    template <class T>
+    void copy_to_host(const T* from, index_t count, T* to) const {
+        if constexpr (detail::is_cuda<Exec>) {
+#ifdef __CUDACC__
+            copy_memory(from, count, to, cudaMemcpyDeviceToHost);
+#endif
+        } else {
+            for_each(count, [=](index_t i) { to[i] = from[i]; });
+        }
     }
 
     /// f(i) for i < n, in any order.
@@ -275,6 +192,97 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
             });
     }
 
+    /// x and y are in the policy's memory, g in the host's; waits for the sums. Temporary memory:
+    /// 12 bytes for each element of g, for rows of float.
+    template <class T, class Acc>
+    void gram(double alpha, view<const T, 2> x, view<const T, 2> y, view<Acc, 2> g, bool lower,
+              workspace& scratch) const {
+        if constexpr (on_host) {
+            base::gram(alpha, x, y, g, lower, scratch);
+        } else {
+            using C = compute_t<T>;
+            constexpr index_t chunk = 2048; // rows whose products are summed in C
+            const index_t rows = x.extent(0), columns = g.extent(1), n = g.size();
+            if (rows == 0 || n == 0) return;
+            const auto x_memory = temporary<T>(in_rows(x) ? 0 : x.size());
+            const auto y_memory = temporary<T>(in_rows(y) ? 0 : y.size());
+            x = to_rows(x, x_memory.data());
+            y = to_rows(y, y_memory.data());
+            const auto part_memory = temporary<C>(n);
+            const auto sums_memory = temporary<double>(n);
+            C* const part = part_memory.data();
+            double* const sums = sums_memory.data();
+            for (index_t t = 0; t < rows; t += chunk) {
+                const index_t some = std::min(chunk, rows - t);
+                products(rows_of(x, t, some), rows_of(y, t, some), part);
+                for_each(n, [=] PARE_HD(index_t at) {
+                    sums[at] = (t == 0 ? 0 : sums[at]) + static_cast<double>(part[at]);
+                });
+            }
+            double* const here = scratch.get<double>(n);
+            copy_to_host(sums, n, here);
+            for (index_t i = 0; i < g.extent(0); ++i)
+                for (index_t j = 0; j < (lower ? i + 1 : columns); ++j)
+                    g(i, j) += static_cast<Acc>(alpha * here[i * columns + j]);
+        }
+    }
+    /// Whether elements of a row are neighbours; if not, a copy in which they are.
+    template <class T>
+    static bool in_rows(view<const T, 2> x) {
+        return (x.extent(1) <= 1 || x.stride(1) == 1) &&
+               (x.extent(0) <= 1 || x.stride(0) >= x.extent(1));
+    }
+    template <class T>
+    view<const T, 2> to_rows(view<const T, 2> x, T* memory) const {
+        if (in_rows(x)) return x;
+        const index_t columns = x.extent(1);
+        for_each(x.size(), [=] PARE_HD(index_t at) { memory[at] = x(at / columns, at % columns); });
+        return {memory, x.extent(0), columns};
+    }
+    /// out[i, j] = sum over rows t of x[t, i] * y[t, j], for in_rows(x) and in_rows(y).
+    template <class T>
+    void products(view<const T, 2> x, view<const T, 2> y, compute_t<T>* out) const {
+        using C = compute_t<T>;
+        if constexpr (detail::is_cuda<Exec>) {
+#ifdef __CUDACC__
+            detail::cuda_products(stream(), x, y, out);
+#endif
+        } else {
+            const index_t columns = y.extent(1);
+            for_each(x.extent(1) * columns, [=](index_t at) {
+                C sum = 0;
+                for (index_t t = 0; t < x.extent(0); ++t)
+                    sum += static_cast<C>(x(t, at / columns)) * static_cast<C>(y(t, at % columns));
+                out[at] = sum;
+            });
+        }
+    }
+
+#ifdef __CUDACC__
+    /// Overwrites b [n x m] with g^-1 b, both in the host's memory, by way of the device's; false,
+    /// with b as it was, if g [n x n] is not positive definite. Reads the lower triangle of g.
+    bool solve(view<const double, 2> g, view<double, 2> b) const {
+        const index_t n = g.extent(0), m = b.extent(1);
+        if (n == 0 || m == 0) return true;
+        const auto g_memory = temporary<double>(n * n), b_memory = temporary<double>(n * m);
+        const auto info = temporary<int>(1);
+        std::vector<double> packed(static_cast<std::size_t>(n * std::max(n, m)));
+        const auto at = [&](index_t i) -> double& { return packed[static_cast<std::size_t>(i)]; };
+        for (index_t i = 0; i < n; ++i) std::copy_n(&g(i, 0), i + 1, &at(i * n));
+        copy_memory(packed.data(), n * n, g_memory.data(), cudaMemcpyHostToDevice);
+        for (index_t i = 0; i < n; ++i)
+            for (index_t j = 0; j < m; ++j) at(j * n + i) = b(i, j);
+        copy_memory(packed.data(), n * m, b_memory.data(), cudaMemcpyHostToDevice);
+        if (!detail::cuda_solve(stream(), g_memory.data(), n, b_memory.data(), m, info.data(),
+                                [this](index_t count) { return temporary<double>(count); }))
+            return false;
+        copy_to_host(b_memory.data(), n * m, packed.data());
+        for (index_t i = 0; i < n; ++i)
+            for (index_t j = 0; j < m; ++j) b(i, j) = at(j * n + i);
+        return true;
+    }
+#endif
+
     template <class T, class Batch>
     void key_sums(view<const T, 4> p, const Batch& batch, const attention_mask& mask,
                   const counted_queries& counted, view<double, 2> sums) const {
@@ -299,6 +307,40 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
             [=] PARE_HD(index_t b, index_t k, double total) {
                 if (k < batch.keys(b)) sums(b, k) = total;
             });
+    }
+
+    template <class T, class Offset>
+    void key_sums_packed(const T* p, index_t heads, const Offset* offsets, index_t sequences,
+                         const attention_mask& mask, const counted_queries& counted,
+                         view<double, 1> sums) const {
+        constexpr index_t pieces = 8; // of the queries of one head
+        const auto memory = temporary<index_t>(sequences + 1);
+        index_t* const starts = memory.data(); // of the sequences' probabilities
+        for_each(sequences + 1, [=] PARE_HD(index_t s) {
+            starts[s] = 0;
+            if (s == sequences) return;
+            const index_t n =
+                static_cast<index_t>(offsets[s + 1]) - static_cast<index_t>(offsets[s]);
+            starts[s] = heads * n * n;
+        });
+        thrust::exclusive_scan(exec(), starts, starts + sequences + 1, starts, index_t{0});
+        sum_pieces(
+            1, heads * pieces, sums.extent(0), 1,
+            [=] PARE_HD(index_t, index_t piece, index_t t) {
+                const index_t s = detail::segment_of(offsets, sequences, t);
+                const index_t begin = static_cast<index_t>(offsets[s]), k = t - begin;
+                const index_t n = static_cast<index_t>(offsets[s + 1]) - begin;
+                const T* const of_key = p + starts[s] + piece / pieces * n * n + k;
+                const detail::index_range q = detail::counted(counted, n);
+                double total = 0;
+                for (index_t i = q.begin + piece % pieces; i < q.end; i += pieces) {
+                    const auto seen = detail::visible_keys(mask, i, n, n);
+                    if (k >= seen.begin && k < seen.end)
+                        total += static_cast<double>(of_key[i * n]);
+                }
+                return total;
+            },
+            [=] PARE_HD(index_t, index_t t, double total) { sums(t) = total; });
     }
 
     template <class T, class Batch>
@@ -340,68 +382,9 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
         });
     }
 
-    /// A thread has a query of one head, and 32 columns of its output; then a key of one head.
     template <class T, class Offset>
     void attention(const detail::attention_call<T, Offset>& call, workspace&) const {
-        using C = compute_t<T>;
-        constexpr index_t strip = 32;
-        const detail::attention_call<T, Offset> c = call;
-        const index_t tokens = c.q.extent(0), heads = c.heads(), width = c.v.extent(2);
-        const index_t strips = std::max<index_t>(1, (width + strip - 1) / strip);
-        const auto memory = temporary<C>(2 * tokens * heads);
-        C* const most = memory.data(); // logit of each query and head
-        C* const total = most + tokens * heads;
-        for_each(tokens * heads * strips, [=] PARE_HD(index_t at) {
-            const index_t first = at % strips * strip, t = at / (strips * heads);
-            const index_t h = at / strips % heads, g = c.group(h);
-            const index_t last = first + strip < width ? first + strip : width;
-            const index_t s = detail::segment_of(c.offsets, c.sequences, t);
-            const index_t begin = c.begin(s), n = c.length(s);
-            const detail::index_range seen = detail::visible_keys(c.mask, t - begin, n, n);
-            C highest = std::numeric_limits<C>::lowest(), sum = 0, out[strip] = {};
-            for (index_t j = seen.begin; j < seen.end; ++j) {
-                const C logit = detail::logit(c, h, begin, t - begin, j);
-                if (!(logit <= highest)) { // NaN too
-                    const C less = std::exp(highest - logit);
-                    sum *= less;
-                    for (index_t e = first; e < last; ++e) out[e - first] *= less;
-                    highest = logit;
-                }
-                const C p = std::exp(logit - highest);
-                sum += p;
-                for (index_t e = first; e < last; ++e)
-                    out[e - first] += p * static_cast<C>(c.v(begin + j, g, e));
-            }
-            for (index_t e = first; e < last; ++e)
-                c.out(t, h, e) = static_cast<T>(out[e - first] / sum);
-            if (first > 0) return;
-            most[t * heads + h] = highest;
-            total[t * heads + h] = sum;
-        });
-        if (c.received.extent(0) == 0) return;
-        const auto received_memory = temporary<double>(tokens * heads);
-        double* const received = received_memory.data();
-        for_each(tokens * heads, [=] PARE_HD(index_t at) {
-            const index_t h = at % heads, t = at / heads;
-            const index_t s = detail::segment_of(c.offsets, c.sequences, t);
-            const index_t begin = c.begin(s), n = c.length(s), j = t - begin;
-            const detail::index_range q = detail::counted(c.counted, n);
-            double sum = 0;
-            for (index_t i = q.begin; i < q.end; ++i) {
-                const detail::index_range seen = detail::visible_keys(c.mask, i, n, n);
-                if (j < seen.begin || j >= seen.end) continue;
-                const index_t query = (begin + i) * heads + h;
-                const C p = std::exp(detail::logit(c, h, begin, i, j) - most[query]);
-                sum +=
-                    static_cast<double>(p * (static_cast<C>(c.weight(begin + i)) / total[query]));
-            }
-            received[at] = sum;
-        });
-        for_each(tokens, [=] PARE_HD(index_t t) {
-            double sum = 0;
-            for (index_t h = 0; h < heads; ++h) sum += received[t * heads + h];
-            c.received(t) = sum;
-        });
+        detail::attention_by_threads(*this, call);
     }
 
     template <class T>
@@ -617,6 +600,26 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
     }
 
   private:
+    template <class T>
+    static view<const T, 2> rows_of(view<const T, 2> x, index_t first, index_t rows) {
+        return {
+            x.data_handle() + first * x.stride(0), {rows, x.extent(1)}, {x.stride(0), x.stride(1)}};
+    }
+
+#ifdef __CUDACC__
+    cudaStream_t stream() const {
+        Exec found = exec();
+        return thrust::cuda_cub::stream(found);
+    }
+
+    template <class T>
+    void copy_memory(const T* from, index_t count, T* to, cudaMemcpyKind kind) const {
+        const auto bytes = static_cast<std::size_t>(count) * sizeof(T);
+        detail::check_cuda("cudaMemcpyAsync", cudaMemcpyAsync(to, from, bytes, kind, stream()));
+        detail::check_cuda("cudaStreamSynchronize", cudaStreamSynchronize(stream()));
+    }
+#endif
+
     static constexpr index_t threads = index_t{1} << 17; // so many are worth making
 };
 
