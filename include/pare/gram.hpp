@@ -91,14 +91,21 @@ class gram {
     view<const Acc, 2> lower() const { return {sums_.data(), columns_x_, columns_y_}; }
     /// The sums with both triangles valid; mirrors the lower one, O(columns^2).
     view<const Acc, 2> full() {
-        constexpr index_t block = 32; // columns are read by cache lines
-        if (symmetric_)
-            for (index_t i0 = 0; i0 < columns_x_; i0 += block)
-                for (index_t j0 = 0; j0 <= i0; j0 += block)
-                    for (index_t i = i0; i < std::min(i0 + block, columns_x_); ++i)
-                        for (index_t j = j0; j < std::min(j0 + block, i); ++j)
-                            sums_[static_cast<std::size_t>(j * columns_x_ + i)] =
-                                sums_[static_cast<std::size_t>(i * columns_x_ + j)];
+        // By way of a tile, so that lines of rows a power of two apart, which share their place in a
+        // cache, are read and written once and whole.
+        constexpr index_t block = 32;
+        Acc tile[block][block];
+        const index_t n = symmetric_ ? columns_x_ : 0;
+        for (index_t i0 = 0; i0 < n; i0 += block)
+            for (index_t j0 = 0; j0 <= i0; j0 += block) {
+                const index_t rows = std::min(block, n - i0), columns = std::min(block, n - j0);
+                for (index_t i = 0; i < rows; ++i)
+                    for (index_t j = 0; j < columns; ++j)
+                        tile[j][i] = sums_[static_cast<std::size_t>((i0 + i) * n + j0 + j)];
+                for (index_t j = 0; j < columns; ++j)
+                    for (index_t i = i0 == j0 ? j + 1 : 0; i < rows; ++i)
+                        sums_[static_cast<std::size_t>((j0 + j) * n + i0 + i)] = tile[j][i];
+            }
         return lower();
     }
 
