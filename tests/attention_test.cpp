@@ -163,6 +163,23 @@ TEMPLATE_LIST_TEST_CASE("attention and its scores are the definition's", "", run
         }
 }
 
+TEMPLATE_LIST_TEST_CASE("logits of any magnitude", "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    for (const double most : {1.0, 5.0, 30.0, 100.0}) { // products are exact, up to the square
+        problem<T> p(2, 2, 1, 3, {40, 7}, random);
+        for (index_t t = 0; t < p.tokens(); ++t)
+            for (index_t i = 0; i < 4; ++i) { // queries and keys
+                T& x = p.data[static_cast<std::size_t>(t * p.stride + i)];
+                x = static_cast<T>(std::round(static_cast<double>(x) / 2 * most));
+            }
+        pare::attention_options<T> o;
+        o.scale = 1;
+        check(run_attention(TestType::policy(), p, o), oracle(p, o));
+    }
+}
+
 TEMPLATE_LIST_TEST_CASE("long sequences, and sizes of real models", "", runs) {
     using T = typename TestType::type;
     random_source random;

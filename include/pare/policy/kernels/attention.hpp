@@ -138,7 +138,7 @@ void exponentials(T* e, index_t stride, index_t room, T* weights) {
     for (index_t j = 0; j < room; j += lanes<T>) PARE_UNROLL
     for (index_t r = 0; r < Rows; ++r) {
         T* const at = e + r * stride + j;
-        const B value = ops::exp_of_negative<B>()(B::load_unaligned(at) - top[r]);
+        const B value = ops::exp_below<B>{top[r]}(B::load_unaligned(at));
         value.store_unaligned(at);
         total[r] += value;
     }
@@ -222,16 +222,22 @@ void attention_strips(const Executor& executor, const attention_call<T, Offset>&
                  block::width);
     // What the keys receive from each part of each head.
     const index_t parts = plan::most_parts * heads;
+    // Heads that are many are tasks of their own, which pack keys and values once for all parts.
+    const bool whole = c.sequences * heads >= 8 * executor.concurrency();
     T* const memory =
         scratch.template get<T>(executor.concurrency() * per_slot + (scored ? parts * tokens : 0));
     T* const received = memory + executor.concurrency() * per_slot;
 
-    executor.run(c.sequences * parts, [&, memory, received](index_t task, index_t slot) {
-        const index_t s = task / parts, at = c.begin(s), n = c.length(s);
-        const index_t h = task % parts / plan::most_parts, part = task % plan::most_parts;
+    const index_t tasks = c.sequences * (whole ? heads : parts);
+    executor.run(tasks, [&, memory, received](index_t task, index_t slot) {
+        const index_t of_head = whole ? 1 : plan::most_parts; // tasks
+        const index_t s = task / (heads * of_head), h = task / of_head % heads;
+        const index_t at = c.begin(s), n = c.length(s);
         const plan cut(n);
-        if (n == 0 || part >= cut.parts) return;
-        const index_range queries = cut.queries(part, n), counts = counted(c.counted, n);
+        const index_range mine =
+            whole ? index_range{0, cut.parts} : index_range{task % of_head, task % of_head + 1};
+        if (n == 0 || mine.begin >= cut.parts) return;
+        const index_range counts = counted(c.counted, n);
         // Rows of logits that are not a multiple of a page apart do not fight for cache lines.
         const index_t stride =
             round_up(n, block::width) + (n % 512 < block::width ? block::width : 0);
@@ -244,56 +250,60 @@ void attention_strips(const Executor& executor, const attention_call<T, Offset>&
         T* const strip = sums + padded;
         pack_keys(c.k, at, n, c.group(h), keys);
         pack_values(c.v, at, n, c.group(h), values);
-        if (scored) std::fill(sums, sums + padded, T(0));
+        for (index_t part = mine.begin; part < mine.end; ++part) {
+            const index_range queries = cut.queries(part, n);
+            if (scored) std::fill(sums, sums + padded, T(0));
 
-        for (index_t first = queries.begin; first < queries.end; first += cut.strip) {
-            const index_t rows = std::min(cut.strip, queries.end - first);
-            for (index_t r = 0; r < rows; ++r) {
-                const T* const from = &c.q(at + first + r, h, 0);
-                prefetch_row(from + c.q.stride(1), size);
-                scale_row(size, from, c.scale, q + r * size, 1);
+            for (index_t first = queries.begin; first < queries.end; first += cut.strip) {
+                const index_t rows = std::min(cut.strip, queries.end - first);
+                for (index_t r = 0; r < rows; ++r) {
+                    const T* const from = &c.q(at + first + r, h, 0);
+                    prefetch_row(from + c.q.stride(1), size);
+                    scale_row(size, from, c.scale, q + r * size, 1);
+                }
+                // Whole panels around the keys that any of these queries sees.
+                const index_t k0 =
+                    visible_keys(c.mask, first, n, n).begin / block::width * block::width;
+                const index_t k1 = visible_keys(c.mask, first + rows - 1, n, n).end;
+                const index_t room = round_up(k1 - k0, lanes<T>);
+                multiply_strip(rows, size, k1 - k0, q, size, keys + k0 * size, block::width * size,
+                               strip, stride, false);
+                for (index_t r = 0; r < rows; ++r) {
+                    const index_range seen = visible_keys(c.mask, first + r, n, n);
+                    T* const row = strip + r * stride;
+                    if (c.biased())
+                        for (index_t j = seen.begin; j < seen.end; ++j)
+                            row[j - k0] += c.bias(h, at, first + r, j);
+                    // What is not seen is made too small to count: all registers are whole.
+                    std::fill(row, row + (seen.begin - k0), std::numeric_limits<T>::lowest());
+                    std::fill(row + (seen.end - k0), row + room, std::numeric_limits<T>::lowest());
+                }
+                T weights[plan::longest_strip];
+                index_t done = 0;
+                for (; done + 4 <= rows; done += 4)
+                    exponentials<4>(strip + done * stride, stride, room, weights + done);
+                for (; done < rows; ++done)
+                    exponentials<1>(strip + done * stride, stride, room, weights + done);
+                constexpr index_t depth =
+                    32 * 1024 / static_cast<index_t>(sizeof(T)) / block::width;
+                for (index_t k = k0; k < k1; k += depth) // a panel's part stays in L1
+                    multiply_strip(rows, std::min(depth, k1 - k), value_size, strip + (k - k0),
+                                   stride, values + k * block::width, n * block::width, out,
+                                   out_stride, k > k0);
+                for (index_t r = 0; r < rows; ++r)
+                    scale_row(value_size, out + r * out_stride, weights[r],
+                              &c.out(at + first + r, h, 0), c.out.stride(2));
+                if (scored) {
+                    const index_t r0 = std::clamp<index_t>(counts.begin - first, 0, rows);
+                    const index_t r1 = std::clamp<index_t>(counts.end - first, r0, rows);
+                    for (index_t r = r0; r < r1; ++r) weights[r] *= c.weight(at + first + r);
+                    add_weighted_rows(r1 - r0, room, weights + r0, strip + r0 * stride, stride,
+                                      sums + k0);
+                }
             }
-            // Whole panels around the keys that any of these queries sees.
-            const index_t k0 =
-                visible_keys(c.mask, first, n, n).begin / block::width * block::width;
-            const index_t k1 = visible_keys(c.mask, first + rows - 1, n, n).end;
-            const index_t room = round_up(k1 - k0, lanes<T>);
-            multiply_strip(rows, size, k1 - k0, q, size, keys + k0 * size, block::width * size,
-                           strip, stride, false);
-            for (index_t r = 0; r < rows; ++r) {
-                const index_range seen = visible_keys(c.mask, first + r, n, n);
-                T* const row = strip + r * stride;
-                if (c.biased())
-                    for (index_t j = seen.begin; j < seen.end; ++j)
-                        row[j - k0] += c.bias(h, at, first + r, j);
-                // What is not seen is made too small to count: all registers are whole.
-                std::fill(row, row + (seen.begin - k0), std::numeric_limits<T>::lowest());
-                std::fill(row + (seen.end - k0), row + room, std::numeric_limits<T>::lowest());
-            }
-            T weights[plan::longest_strip];
-            index_t done = 0;
-            for (; done + 4 <= rows; done += 4)
-                exponentials<4>(strip + done * stride, stride, room, weights + done);
-            for (; done < rows; ++done)
-                exponentials<1>(strip + done * stride, stride, room, weights + done);
-            constexpr index_t depth = 32 * 1024 / static_cast<index_t>(sizeof(T)) / block::width;
-            for (index_t k = k0; k < k1; k += depth) // a panel's part stays in L1
-                multiply_strip(rows, std::min(depth, k1 - k), value_size, strip + (k - k0), stride,
-                               values + k * block::width, n * block::width, out, out_stride,
-                               k > k0);
-            for (index_t r = 0; r < rows; ++r)
-                scale_row(value_size, out + r * out_stride, weights[r],
-                          &c.out(at + first + r, h, 0), c.out.stride(2));
-            if (scored) {
-                const index_t r0 = std::clamp<index_t>(counts.begin - first, 0, rows);
-                const index_t r1 = std::clamp<index_t>(counts.end - first, r0, rows);
-                for (index_t r = r0; r < r1; ++r) weights[r] *= c.weight(at + first + r);
-                add_weighted_rows(r1 - r0, room, weights + r0, strip + r0 * stride, stride,
-                                  sums + k0);
-            }
+            if (scored)
+                std::copy(sums, sums + n, received + (h * plan::most_parts + part) * tokens + at);
         }
-        if (scored)
-            std::copy(sums, sums + n, received + (h * plan::most_parts + part) * tokens + at);
     });
     if (!scored) return;
     for (index_t s = 0; s < c.sequences; ++s)

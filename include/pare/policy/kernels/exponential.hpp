@@ -4,6 +4,8 @@
 #include "../../core/ops.hpp"
 #include "registers.hpp"
 
+#include <cstdint>
+
 namespace pare {
 inline namespace PARE_ISA {
 namespace ops {
@@ -28,6 +30,38 @@ struct exp_of_negative<xsimd::batch<float, A>> {
         q = fma(q, r, B(1.666652040e-1f));
         q = fma(q, r, B(4.999999343e-1f));
         return xsimd::ldexp(fma(q, r * r, r + B(1.0f)), xsimd::to_int(n));
+    }
+};
+
+/// exp(x - top) for x <= top, times a factor near 1 that is the same for all x of one `top`: it goes
+/// away where exponentials are divided by their sum.
+template <class V>
+struct exp_below {
+    V top;
+    PARE_INLINE V operator()(const V& x) const { return exp_of_negative<V>()(x - top); }
+};
+
+/// In powers of 2, where x needs one rounding less: within 2e-7 of the sum of the results.
+template <class A>
+struct exp_below<xsimd::batch<float, A>> {
+    using B = xsimd::batch<float, A>;
+    static constexpr float log2_e = 1.44269504f;
+    B top;
+    PARE_INLINE B operator()(const B& x) const {
+        using xsimd::fma;
+        // A sum with 1.5 * 2^23 is rounded to an integer, which its last bits are.
+        const B rounding(12582912.0f);
+        const B y = fma(x, B(log2_e), top * B(-log2_e));
+        const B sum = y + rounding, r = y - (sum - rounding);
+        B p = fma(r, B(0.00131681957f), B(0.00966824032f));
+        p = fma(p, r, B(0.0555114262f));
+        p = fma(p, r, B(0.240223154f));
+        p = fma(p, r, B(0.693146586f));
+        p = fma(p, r, B(1.0f));
+        const auto n = xsimd::bitwise_cast<xsimd::batch<std::int32_t, A>>(sum);
+        const B power =
+            xsimd::bitwise_cast<B>((n << 23) + xsimd::batch<std::int32_t, A>(127 << 23));
+        return xsimd::select(y < B(-126.0f), B(0.0f), p * power);
     }
 };
 
