@@ -25,6 +25,7 @@ void attention_with_importance(benchmark::State& state) {
     const auto policy = pare::simd.with(bench::threads{threads});
     const double flops = 4.0 * static_cast<double>(batch * heads * n * n * size);
     race(state, "unscored")
+        .work(flops, 16.0 * static_cast<double>(tokens * heads * size))
         .run(
             [&] {
                 pare::attention(policy, part(0), part(1), part(2), offsets, result, scores, {},

@@ -57,6 +57,7 @@ void eliminate(benchmark::State& state) {
     const auto n = static_cast<double>(filters), d = static_cast<double>(hidden);
     const double flops = 2 * (n * n * n * 2 / 3 + n * n * d);
     race(state, "eigen")
+        .work(flops, 8 * (n * n / 2 + n * d))
         .run(
             [&] {
                 benchmark::DoNotOptimize(pare::eliminate(pare::simd.with(bench::threads{threads}),

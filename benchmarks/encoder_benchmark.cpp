@@ -11,6 +11,8 @@
 
 namespace {
 
+using bench::index_t;
+
 encoder::dense random_dense(Eigen::Index out, Eigen::Index in) {
     return {0.05f * encoder::matrix::Random(out, in), 0.05f * encoder::vector::Random(out)};
 }
@@ -75,6 +77,7 @@ void encode(benchmark::State& state) {
         std::vector<encoder::sequence>(1, encoder::sequence(static_cast<std::size_t>(length))));
     const double flops = 2 * costs.of(m) * static_cast<double>(sequences);
     race(state, "pruned") // 1 / speedup: the "peer" is the pruned model
+        .work(flops, 4.0 * static_cast<double>(6 * 12 * 384 * 384 + 2 * sequences * length * 384))
         .run([&] { dense.forward(b, out); }, [&] { return flops / peak_flops<float>(threads); },
              [&] { pruned.forward(b, out); });
     const double ratio = costs.of(pruned_model) / costs.of(m);
@@ -91,6 +94,24 @@ BENCHMARK(encode)
     ->Args({2, 1, 32})
     ->UseManualTime()
     ->MinTime(3)
+    ->Unit(benchmark::kMillisecond);
+
+void growth_of_encoder(benchmark::State& state) {
+    const index_t sequences = state.range(0);
+    encoder::network network(random_model(6, 384, 12, 1536));
+    encoder::batch b;
+    for (index_t s = 0; s < sequences; ++s) b.append(std::vector<std::int32_t>(128, 7));
+    encoder::matrix out;
+#ifdef _OPENMP
+    omp_set_num_threads(omp_get_num_procs());
+#endif
+    for (auto _ : state) network.forward(b, out);
+}
+BENCHMARK(growth_of_encoder)
+    ->ArgName("sequences")
+    ->RangeMultiplier(4)
+    ->Range(1, 256)
+    ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
 
 } // namespace

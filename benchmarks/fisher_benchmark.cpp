@@ -21,6 +21,8 @@ void fisher_diagonal(benchmark::State& state) {
     Eigen::Array<T, 1, Eigen::Dynamic> sums = Eigen::Array<T, 1, Eigen::Dynamic>::Zero(units);
     const Eigen::Map<const rows<T>> all(g.data(), samples, units);
     race(state, "eigen")
+        .work(2.0 * static_cast<double>(samples * units),
+              static_cast<double>(samples * units) * sizeof(T))
         .run(
             [&] {
                 fisher.add(pare::simd.with(bench::threads{threads}),
@@ -55,6 +57,8 @@ void mask_gradients(benchmark::State& state) {
     rows<T> eigen(sequences, columns / unit);
     const Eigen::Map<const rows<T>> va(a.data(), tokens, columns), vda(da, tokens, columns);
     race(state, "eigen")
+        .work(2.0 * static_cast<double>(tokens * columns),
+              2.0 * static_cast<double>(tokens * columns) * sizeof(T))
         .run(
             [&] {
                 pare::mask_gradients(pare::simd.with(bench::threads{threads}),

@@ -22,6 +22,8 @@ void gram(benchmark::State& state) {
     const double flops =
         static_cast<double>(n) * static_cast<double>(columns) * static_cast<double>(columns + 1);
     race(state, "eigen")
+        .work(flops, static_cast<double>(n * columns) * sizeof(T) +
+                         static_cast<double>(columns * columns) * sizeof(Acc) / 2)
         .run(
             [&] {
                 sums.add(pare::simd.with(bench::threads{threads}),

@@ -17,6 +17,8 @@ void importance_of_probabilities(benchmark::State& state) {
     std::vector<float> scores(static_cast<std::size_t>(batch * n)), eigen(scores);
     pare::workspace scratch;
     race(state, "eigen")
+        .work(static_cast<double>(batch * heads * n * n),
+              4.0 * static_cast<double>(batch * heads * n * n))
         .run(
             [&] {
                 pare::importance(pare::simd.with(bench::threads{threads}),

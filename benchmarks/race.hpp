@@ -121,6 +121,13 @@ class race {
   public:
     race(benchmark::State& state, const char* peer_name) : state_(state), peer_name_(peer_name) {}
 
+    /// What one run has to do at least: arithmetic, and bytes of memory. For the roofline.
+    race& work(double flops, double bytes) {
+        state_.counters["flops"] = flops;
+        state_.counters["bytes"] = bytes;
+        return *this;
+    }
+
     template <class Ours, class Limit, class Peer>
     void run(const Ours& ours, const Limit& limit, const Peer& peer) {
         ours(); // touches all memory

@@ -59,6 +59,7 @@ void exchange_sweep(benchmark::State& state) {
     pare::rearrange_options one_sweep;
     one_sweep.max_sweeps = 1;
     race(state, "eigen")
+        .work(3.0 * static_cast<double>(n * n), 6.0 * static_cast<double>(n * n))
         .run(
             [&] {
                 mask = start;
@@ -92,6 +93,7 @@ void block_fisher(benchmark::State& state) {
     const double flops =
         static_cast<double>(samples) * static_cast<double>(n) * static_cast<double>(n + 1);
     race(state, "eigen")
+        .work(flops, 4.0 * static_cast<double>(samples * n + n * n / 2))
         .run(
             [&] {
                 fisher.add(pare::simd.with(bench::threads{threads}),

@@ -41,6 +41,7 @@ void solve(benchmark::State& state, const char* name, const Peer& peer) {
     const auto cubed = static_cast<double>(n) * static_cast<double>(n) * static_cast<double>(n);
     const double flops = cubed / 3 + 2 * 64 * static_cast<double>(n) * static_cast<double>(n) * 2;
     race(state, name)
+        .work(flops, 8 * static_cast<double>(n * n / 2 + 2 * 64 * n))
         .run(
             [&] {
                 g = p.g;

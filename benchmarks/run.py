@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Runs pare_benchmarks with its threads bound to cores, runs rows again whose limit was not steady, and writes
-results/MACHINE.json; the table of RESULTS.md is made anew from it.
+results/MACHINE.json; then peers/peers.py, which writes results/MACHINE.peers.json. The tables of RESULTS.md and, where there
+is Matplotlib, the pictures are made anew from them.
 
-python3 benchmarks/run.py PROGRAM [--filter REGEX] [--machine NAME] [--results FOLDER]
+python3 benchmarks/run.py PROGRAM [--peers LIBRARY] [--filter REGEX] [--machine NAME] [--results FOLDER] [-- OPTIONS OF PEERS.PY]
 
 With --filter the rows that are run replace those of the same name in an earlier result of this machine.
 """
@@ -21,6 +22,7 @@ import table
 
 STEADY = 0.15  # halves of a row's rounds may measure limits so far apart
 TRIES = 3
+HERE = pathlib.Path(__file__).parent
 
 
 def processor(key):
@@ -38,15 +40,20 @@ def machine_name():
     return re.sub(r"[^a-z0-9]+", "-", f"{model} {os.cpu_count()} cores".lower()).strip("-")
 
 
+def environment():
+    found = {"OMP_PROC_BIND": "true", "OMP_PLACES": "cores", **os.environ}
+    if "avx512f" in processor("flags"):  # OpenBLAS takes some for processors without it
+        found.setdefault("OPENBLAS_CORETYPE", "SKYLAKEX")
+    return found
+
+
 def run(program, names):
     """The program's report on the benchmarks that the regular expression picks."""
-    environment = {"OMP_PROC_BIND": "true", "OMP_PLACES": "cores", **os.environ}
-    if "avx512f" in processor("flags"):  # OpenBLAS takes some for processors without it
-        environment.setdefault("OPENBLAS_CORETYPE", "SKYLAKEX")
     with tempfile.NamedTemporaryFile(suffix=".json") as out:
         subprocess.run([program, f"--benchmark_filter={names}", f"--benchmark_out={out.name}",
-                        "--benchmark_out_format=json"], check=True, env=environment)
-        return json.loads(pathlib.Path(out.name).read_text())
+                        "--benchmark_out_format=json"], check=True, env=environment())
+        text = pathlib.Path(out.name).read_text()
+    return json.loads(text) if text else None  # none has such a name
 
 
 def drift(row):
@@ -55,6 +62,8 @@ def drift(row):
 
 def measure(program, names):
     report = run(program, names)
+    if not report:
+        return None
     rows = {row["name"]: row for row in report["benchmarks"]}
     for _ in range(TRIES - 1):
         unsteady = [name for name, row in rows.items() if drift(row) > STEADY]
@@ -68,30 +77,67 @@ def measure(program, names):
     return report
 
 
-def main():
-    here = pathlib.Path(__file__).parent
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("program", type=pathlib.Path)
-    parser.add_argument("--filter", default=".", help="of names, a regular expression")
-    parser.add_argument("--machine", default=machine_name())
-    parser.add_argument("--results", type=pathlib.Path, default=here, help="holds results/ and RESULTS.md")
-    arguments = parser.parse_args()
-    path = arguments.results / "results" / f"{arguments.machine}.json"
-    report = measure(arguments.program.resolve(), arguments.filter)
-    report["context"].pop("executable", None)
-    report["context"].pop("host_name", None)
-    if arguments.filter != "." and path.exists():
-        rows = {row["name"]: row for row in json.loads(path.read_text())["benchmarks"]}
-        rows.update((row["name"], row) for row in report["benchmarks"])
-        report["benchmarks"] = list(rows.values())
+def keep(path, report, rows, partly):
+    """Writes a report, with the rows of an earlier one that a partial one lacks."""
+    if partly and path.exists():
+        found = {row_name(row): row for row in json.loads(path.read_text())[rows]}
+        found.update((row_name(row), row) for row in report[rows])
+        report[rows] = list(found.values())
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=1) + "\n")
     print(f"\n{path}")
-    unsteady = [row["name"] for row in report["benchmarks"] if drift(row) > STEADY]
-    if unsteady:
-        print(f"This machine is too noisy to trust {len(unsteady)} of {len(report['benchmarks'])} rows, whose limit moved by "
-              f"more than {STEADY:.0%} in {TRIES} tries: {', '.join(unsteady)}", file=sys.stderr)
-    table.into(arguments.results / "RESULTS.md", arguments.machine, report)
 
+
+def row_name(row):
+    return row["name"], row.get("threads")
+
+
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "pare"
+
+
+def python():
+    """The one whose packages setup.sh --peers has put there, or this one."""
+    found = CACHE / "peers/bin/python"
+    return found if found.exists() else sys.executable
+
+
+def peers(arguments):
+    """What peers.py finds, or None."""
+    model = pathlib.Path(os.environ.get("PARE_MODEL_DIR") or CACHE / "model")
+    with tempfile.NamedTemporaryFile(suffix=".json") as out:
+        subprocess.run([python(), HERE / "peers/peers.py", arguments.peers.resolve(), "--out", out.name, "--filter", arguments.filter,
+                        *(["--model", model] if model.is_dir() else []), *arguments.options],
+                       check=True, env=environment())
+        text = pathlib.Path(out.name).read_text()
+    return json.loads(text) if text else None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("program", type=pathlib.Path)
+    parser.add_argument("--peers", type=pathlib.Path, help="libpare_peers.so; without, no peers are timed")
+    parser.add_argument("--filter", default=".", help="of names, a regular expression")
+    parser.add_argument("--machine", default=machine_name())
+    parser.add_argument("--results", type=pathlib.Path, default=HERE, help="holds results/ and RESULTS.md")
+    parser.add_argument("options", nargs="*", help="of peers.py")
+    arguments = parser.parse_args()
+    path, text = arguments.results / "results" / f"{arguments.machine}.json", arguments.results / "RESULTS.md"
+    partly = arguments.filter != "."
+    report = measure(arguments.program.resolve(), arguments.filter)
+    if report:
+        report["context"].pop("executable", None)
+        report["context"].pop("host_name", None)
+        keep(path, report, "benchmarks", partly)
+        unsteady = [row["name"] for row in report["benchmarks"] if drift(row) > STEADY]
+        if unsteady:
+            print(f"This machine is too noisy to trust {len(unsteady)} of {len(report['benchmarks'])} rows, whose limit moved "
+                  f"by more than {STEADY:.0%} in {TRIES} tries: {', '.join(unsteady)}", file=sys.stderr)
+        table.into(text, f"speed of {arguments.machine}", table.lines(report))
+    found = peers(arguments) if arguments.peers else None
+    if found:
+        keep(path.with_suffix(".peers.json"), found, "rows", partly)
+        table.into(text, f"peers of {arguments.machine}", table.lines_of_peers(found))
+    if subprocess.run([python(), "-c", "import matplotlib"], stderr=subprocess.DEVNULL).returncode == 0:
+        subprocess.run([python(), HERE / "pictures.py", arguments.machine, "--results", arguments.results], check=True)
 
 main()

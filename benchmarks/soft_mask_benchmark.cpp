@@ -59,6 +59,7 @@ void scale_rows(benchmark::State& state) {
     const int threads = static_cast<int>(state.range(0));
     hidden_rows h{state.range(1), state.range(2)};
     race(state, "eigen")
+        .work(static_cast<double>(h.x.size()), 8.0 * static_cast<double>(h.x.size()))
         .run(
             [&] { pare::scale_rows(pare::simd.with(bench::threads{threads}), h.mask, h.x, h.out); },
             [&] { return copy_seconds(h.x.data(), h.out.data(), h.x.size(), threads); },
@@ -72,6 +73,7 @@ void scale_rows_backward(benchmark::State& state) {
     const std::vector<float> from(static_cast<std::size_t>(h.x.size() * 3 / 2));
     std::vector<float> to = from;
     race(state, "eigen")
+        .work(3.0 * static_cast<double>(h.x.size()), 12.0 * static_cast<double>(h.x.size()))
         .run(
             [&] {
                 pare::scale_rows_backward(pare::simd.with(bench::threads{threads}), h.mask, h.x,

@@ -2,8 +2,11 @@
 # Installs what the tests, examples and benchmarks need and the system lacks (Debian 12 or later, Ubuntu
 # 24.04 or later). Does nothing where all is there. The headers themselves need none of it.
 #
-#   sh cmake/setup.sh        compiler, build tools, libraries, pip (which fetches the demo's model)
-#   sh cmake/setup.sh --ci   also what the stricter presets use: clang, its OpenMP, clang-format
+#   sh cmake/setup.sh           compiler, build tools, libraries, pip (which fetches the demo's model)
+#   sh cmake/setup.sh --ci      also what the stricter presets use: clang, its OpenMP, clang-format
+#   sh cmake/setup.sh --peers   also what benchmarks are timed beside: LAPACK, and in a folder of the user's cache
+#                               PyTorch, ONNX Runtime, NumPy, SciPy and, for pictures, Matplotlib from the Python
+#                               package index (6 GB)
 # shellcheck disable=SC2086 # lists of packages are split into words
 set -eu
 
@@ -11,12 +14,17 @@ needed="g++ cmake ninja-build libeigen3-dev libxsimd-dev catch2 libbenchmark-dev
     libutf8proc-dev libcli11-dev libfmt-dev python3 python3-pip"
 # Absent from some systems; without them the encoder is slower, and the Thrust policy is not tested.
 optional="libdnnl-dev libthrust-dev"
+peers=
 
 case "${1-}" in
 "") ;;
 --ci) needed="$needed clang libomp-dev clang-format" ;;
+--peers)
+    needed="$needed python3-venv liblapack-dev libopenblas0-pthread"
+    peers="${XDG_CACHE_HOME:-$HOME/.cache}/pare/peers"
+    ;;
 *)
-    echo "setup.sh: unknown option '$1'; there is --ci" >&2
+    echo "setup.sh: unknown option '$1'; there are --ci and --peers" >&2
     exit 2
     ;;
 esac
@@ -48,11 +56,31 @@ available() {
     done
 }
 
+finish() {
+    if [ -n "$peers" ] && ! [ -e "$peers/complete" ]; then
+        echo "setup.sh: installing PyTorch, ONNX Runtime, NumPy and SciPy in $peers"
+        quietly python3 -m venv --clear "$peers"
+        quietly "$peers/bin/pip" install torch transformers numpy scipy onnx onnxruntime matplotlib
+        : >"$peers/complete"
+    fi
+    exit 0
+}
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+quietly() {
+    if ! "$@" >"$log" 2>&1 </dev/null; then
+        tail -n 30 "$log" >&2
+        echo "setup.sh: failed: $*" >&2
+        exit 1
+    fi
+}
+
 wanted=$(missing $needed)
 extra=$(missing $optional)
 if [ -z "$wanted" ]; then
     [ -n "$extra" ] && extra=$(available $extra)
-    [ -z "$extra" ] && exit 0
+    [ -z "$extra" ] && finish
 fi
 
 as_root=
@@ -64,15 +92,6 @@ if [ "$(id -u)" -ne 0 ]; then
     as_root=sudo
 fi
 
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-quietly() {
-    if ! "$@" >"$log" 2>&1 </dev/null; then
-        tail -n 30 "$log" >&2
-        echo "setup.sh: failed: $*" >&2
-        exit 1
-    fi
-}
 install="env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends"
 
 quietly $as_root apt-get update
@@ -82,3 +101,4 @@ echo "setup.sh: installing $wanted$extra"
 if [ -n "$extra" ] && ! $as_root $install $extra >"$log" 2>&1 </dev/null; then
     echo "setup.sh: going on without $extra"
 fi
+finish

@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+"""Draws results of run.py as SVG, with Matplotlib.
+
+python3 benchmarks/pictures.py MACHINE [--results FOLDER]
+
+results/MACHINE.limits.svg    each row's share of the machine's limit
+results/MACHINE.roofline.svg  arithmetic per second over arithmetic per byte, and each row's own roof
+results/MACHINE.growth.svg    time over size
+results/MACHINE.peers.svg     time of other libraries over ours, where they were timed
+"""
+
+import argparse
+import json
+import pathlib
+
+import matplotlib
+
+matplotlib.use("svg")
+matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "pare", "font.size": 9, "axes.spines.top": False,
+                            "axes.spines.right": False, "axes.axisbelow": True})
+import matplotlib.pyplot as pyplot
+
+import table
+
+OURS, THEIRS, LIMIT = "#1f6fb4", "#c2571a", "#8a8a8a"
+
+
+def save(figure, path):
+    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    pyplot.close(figure)
+    print(path)
+
+
+def threads(count):
+    return f"{count} thread" + "s" * (int(count) != 1)
+
+
+def words(row):
+    """A row's name in words."""
+    work, *parameters = table.name_of(row).split("/")
+    parameters = [part.split(":") if ":" in part else ["threads", part] for part in parameters]
+    return ", ".join([work.replace("_", " "), *(threads(value) if name == "threads" else f"{name} {value}"
+                                                for name, value in parameters)])
+
+
+def limits(rows, path):
+    rows = [row for row in rows if "of_limit" in row][::-1]
+    figure, axes = pyplot.subplots(figsize=(7, 0.19 * len(rows) + 0.6))
+    places = range(len(rows))
+    axes.barh(places, [row["of_limit"] for row in rows], xerr=[row.get("spread", 0) / 2 for row in rows], color=OURS, height=0.7,
+              error_kw={"ecolor": LIMIT, "lw": 0.8})
+    axes.set_yticks(places, [words(row) for row in rows], fontsize=7)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.axvline(1, color=LIMIT, lw=0.8)
+    axes.set_xlim(0, 1.5)
+    axes.set_xlabel("share of the machine's limit, measured in turn with it (line: spread of the rounds)")
+    save(figure, path)
+
+
+def roofline(rows, path):
+    rows = [row for row in rows if "flops" in row and "of_limit" in row]
+    if not rows:
+        return
+    figure, axes = pyplot.subplots(figsize=(7, 4.5))
+    names = {}
+    for row in rows:
+        names.setdefault(row["name"].split("/")[0], []).append(row)
+    for number, (name, found) in enumerate(names.items()):
+        color, marker = pyplot.cm.tab20(number % 20), "os^vDPX*<>"[number % 10]
+        x = [row["flops"] / row["bytes"] for row in found]
+        y = [row["flops"] / (1e6 * table.milliseconds(row)) for row in found]
+        roofs = [speed / row["of_limit"] for speed, row in zip(y, found)]
+        axes.vlines(x, y, roofs, color=color, lw=0.8)
+        axes.plot(x, roofs, "_", color=color, ms=9)
+        axes.plot(x, y, marker, color=color, ms=5, label=name.replace("_", " "))
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.grid(lw=0.3)
+    axes.set_xlabel("arithmetic operations per byte that must be moved")
+    axes.set_ylabel("Gflop/s (bar above: the limit)")
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    save(figure, path)
+
+
+def growth(rows, path):
+    works = table.growths(rows)
+    if not works:
+        return
+    figure, axes = pyplot.subplots(figsize=(6, 4))
+    for work, points in works.items():
+        sizes, times = [int(size) for _, size, _ in points], [ms for *_, ms in points]
+        axes.plot(sizes, times, "o-", ms=4, label=f"{work.replace('_', ' ')}, by {points[0][0]}: exponent {table.exponent(sizes, times):.2f}")
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.grid(lw=0.3)
+    axes.set_xlabel("size")
+    axes.set_ylabel("ms")
+    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    save(figure, path)
+
+
+def peers(rows, path):
+    points = [(f"{row['name']}, {threads(row['threads'])}: {peer['name']}", peer) for row in rows for peer in row["peers"]][::-1]
+    if not points:
+        return
+    figure, axes = pyplot.subplots(figsize=(6, 0.19 * len(points) + 0.6))
+    for place, (_, peer) in enumerate(points):
+        axes.hlines(place, peer["low"], peer["high"], color=LIMIT, lw=1)
+        axes.plot(peer["ratio"], place, "o", ms=4, color=OURS if peer["ratio"] >= 1 else THEIRS)
+    axes.set_yticks(range(len(points)), [name for name, _ in points], fontsize=7)
+    axes.set_ylim(-0.6, len(points) - 0.4)
+    axes.axvline(1, color=LIMIT, lw=0.8)
+    axes.set_xscale("log")
+    ticks = [0.5, 1, 1.5, 2, 3, 5, 10, 20, 50, 100]
+    axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    axes.minorticks_off()
+    axes.grid(axis="x", lw=0.3)
+    axes.set_xlabel("their time over ours, 10 % to 90 % of the rounds")
+    save(figure, path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("machine")
+    parser.add_argument("--results", type=pathlib.Path, default=pathlib.Path(__file__).parent)
+    arguments = parser.parse_args()
+    base = arguments.results / "results"
+    rows = json.loads((base / f"{arguments.machine}.json").read_text())["benchmarks"]
+    for draw in (limits, roofline, growth):
+        draw(rows, base / f"{arguments.machine}.{draw.__name__}.svg")
+    beside = base / f"{arguments.machine}.peers.json"
+    if beside.exists():
+        peers(json.loads(beside.read_text())["rows"], base / f"{arguments.machine}.peers.svg")
+
+
+main()
