@@ -7,9 +7,15 @@ results/MACHINE.limits.svg    each row's share of the machine's limit
 results/MACHINE.roofline.svg  arithmetic per second over arithmetic per byte, and each row's own roof
 results/MACHINE.growth.svg    time over size
 results/MACHINE.peers.svg     time of other libraries over ours, where they were timed
+
+and, from the tables that quality and token_tasks.py print, as RESULTS.md quotes them:
+
+results/quality.svg           what a sentence encoder keeps of its quality, against the share of multiply-adds
+results/tokens.svg            the same for tokens that leave, on four tasks
 """
 
 import argparse
+import itertools
 import json
 import pathlib
 
@@ -119,6 +125,58 @@ def peers(rows, path):
     save(figure, path)
 
 
+def cells(line):
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def quality(text, path):
+    """The first table with a column a share of multiply-adds."""
+    lines = text.split("\n")
+    first = next((i for i, line in enumerate(lines) if line.startswith("| share of MACs kept |")), None)
+    if first is None:
+        return
+    shares = [float(cell) for cell in cells(lines[first])[1:]]
+    figure, axes = pyplot.subplots(figsize=(6.5, 4))
+    for number, line in enumerate(itertools.takewhile(lambda line: line.startswith("|"), lines[first + 2:])):
+        name, *found = cells(line)
+        means, deviations = zip(*(map(float, cell.split(" ± ")) for cell in found))
+        axes.errorbar(shares, means, deviations, fmt="osv^DPX*<>"[number % 10] + "-", ms=4, lw=1, capsize=2, label=name)
+    axes.invert_xaxis()
+    axes.grid(lw=0.3)
+    axes.set_xlabel("share of multiply-adds kept")
+    axes.set_ylabel("Spearman x 100, all-MiniLM-L6-v2 on the STS benchmark")
+    axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    save(figure, path)
+
+
+def tokens(text, path):
+    """The rows `| task | tokens kept by | share of MACs | metric | ...` of token_tasks.py."""
+    tasks = {}
+    for line in text.split("\n"):
+        found = cells(line)
+        if line.startswith("|") and len(found) == 7 and found[0] in ("sst2", "mrpc", "bbc", "stsb"):
+            method = "learned thresholds" if found[1].startswith("the same") else found[1]
+            tasks.setdefault(found[0], {}).setdefault(method, []).append((float(found[2]), float(found[3])))
+    if not tasks:
+        return
+    figure, all_axes = pyplot.subplots(1, len(tasks), figsize=(2.6 * len(tasks), 3))
+    markers = dict(zip(("learned thresholds", "calibrated", "hand-set", "top-k", "schedule"), "osv^D"))
+    for axes, (task, methods) in zip(all_axes, tasks.items()):
+        dense = methods.pop("dense")[0][1]
+        axes.axhline(dense, color=LIMIT, lw=0.8, ls=":")
+        for method, points in methods.items():
+            axes.plot(*zip(*sorted(points)), markers[method], ms=5, color=OURS if method == "learned thresholds" else THEIRS,
+                      mfc=None if method == "learned thresholds" else "none", label=method)
+        axes.set_title(f"{task} (dense {dense:.1f})", fontsize=9)
+        axes.set_xlim(1, 0)
+        axes.grid(lw=0.3)
+        axes.set_xlabel("share of multiply-adds")
+    all_axes[0].set_ylabel("accuracy, or Spearman, x 100")
+    all_axes[-1].legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.tight_layout()
+    save(figure, path)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("machine")
@@ -131,6 +189,9 @@ def main():
     beside = base / f"{arguments.machine}.peers.json"
     if beside.exists():
         peers(json.loads(beside.read_text())["rows"], base / f"{arguments.machine}.peers.svg")
+    text = (arguments.results / "RESULTS.md").read_text(encoding="utf8")
+    quality(text, base / "quality.svg")
+    tokens(text, base / "tokens.svg")
 
 
 main()
