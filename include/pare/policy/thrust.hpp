@@ -268,7 +268,11 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
         const auto info = temporary<int>(1);
         std::vector<double> packed(static_cast<std::size_t>(n * std::max(n, m)));
         const auto at = [&](index_t i) -> double& { return packed[static_cast<std::size_t>(i)]; };
-        for (index_t i = 0; i < n; ++i) std::copy_n(&g(i, 0), i + 1, &at(i * n));
+        for (index_t i = 0; i < n; ++i)
+            for (index_t j = 0; j <= i; ++j) {
+                if (!detail::is_finite(g(i, j))) return false;
+                at(i * n + j) = g(i, j);
+            }
         copy_memory(packed.data(), n * n, g_memory.data(), cudaMemcpyHostToDevice);
         for (index_t i = 0; i < n; ++i)
             for (index_t j = 0; j < m; ++j) at(j * n + i) = b(i, j);
@@ -286,21 +290,18 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
     template <class T, class Batch>
     void key_sums(view<const T, 4> p, const Batch& batch, const attention_mask& mask,
                   const counted_queries& counted, view<double, 2> sums) const {
-        constexpr index_t block = 32; // queries of one head are a piece
-        const index_t blocks = (p.extent(2) + block - 1) / block;
+        constexpr index_t pieces = pieces_of_head;
         sum_pieces(
-            p.extent(0), p.extent(1) * blocks, p.extent(3), 1,
+            p.extent(0), p.extent(1) * pieces, p.extent(3), 1,
             [=] PARE_HD(index_t b, index_t piece, index_t k) {
-                const index_t h = piece / blocks, first = piece % blocks * block;
                 const index_t queries = batch.queries(b), keys = batch.keys(b);
                 const detail::index_range q = detail::counted(counted, queries);
                 double total = 0;
                 if (k >= keys) return total;
-                for (index_t i = std::max(q.begin, first); i < std::min(q.end, first + block);
-                     ++i) {
+                for (index_t i = q.begin + piece % pieces; i < q.end; i += pieces) {
                     const auto seen = detail::visible_keys(mask, i, queries, keys);
                     if (k >= seen.begin && k < seen.end)
-                        total += static_cast<double>(p(b, h, i, k));
+                        total += static_cast<double>(p(b, piece / pieces, i, k));
                 }
                 return total;
             },
@@ -313,7 +314,7 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
     void key_sums_packed(const T* p, index_t heads, const Offset* offsets, index_t sequences,
                          const attention_mask& mask, const counted_queries& counted,
                          view<double, 1> sums) const {
-        constexpr index_t pieces = 8; // of the queries of one head
+        constexpr index_t pieces = pieces_of_head;
         const auto memory = temporary<index_t>(sequences + 1);
         index_t* const starts = memory.data(); // of the sequences' probabilities
         for_each(sequences + 1, [=] PARE_HD(index_t s) {
@@ -600,6 +601,9 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
     }
 
   private:
+    // Every eighth query of a head is summed up by one thread: the same sums for any layout.
+    static constexpr index_t pieces_of_head = 8;
+
     template <class T>
     static view<const T, 2> rows_of(view<const T, 2> x, index_t first, index_t rows) {
         return {
