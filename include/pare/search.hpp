@@ -96,9 +96,8 @@ class width_search {
             detail::fail<value_error>("width_search", "the budget is ", budget);
         index_t found = -1;
         for (index_t q = 0; q < size(); ++q) {
-            const state& s = states_[static_cast<std::size_t>(q)];
-            if (!detail::is_finite(s.loss) || s.cost > budget) continue;
-            if (found < 0 || better(s, states_[static_cast<std::size_t>(found)])) found = q;
+            if (!detail::is_finite(loss_at(q)) || cost_at(q) > budget) continue;
+            if (found < 0 || better(q, found)) found = q;
         }
         if (found >= 0) return trace(found);
         if (least_cost_ <= budget) return cheapest(); // a better one shared its place on the grid
@@ -111,7 +110,7 @@ class width_search {
     double bound(double budget) const {
         double least = std::numeric_limits<double>::infinity();
         for (index_t q = 0; q < size() && static_cast<double>(q) * step_ <= budget; ++q)
-            least = std::min(least, states_[static_cast<std::size_t>(q)].loss);
+            least = std::min(least, loss_at(q));
         return least;
     }
 
@@ -119,13 +118,10 @@ class width_search {
     std::vector<width_choice> front() const {
         std::vector<index_t> order;
         for (index_t q = 0; q < size(); ++q) {
-            const state& s = states_[static_cast<std::size_t>(q)];
-            if (detail::is_finite(s.loss) && s.cost <= most_) order.push_back(q);
+            if (detail::is_finite(loss_at(q)) && cost_at(q) <= most_) order.push_back(q);
         }
         std::sort(order.begin(), order.end(), [&](index_t a, index_t b) {
-            const state &x = states_[static_cast<std::size_t>(a)],
-                        &y = states_[static_cast<std::size_t>(b)];
-            return x.cost != y.cost ? x.cost < y.cost : x.loss < y.loss;
+            return cost_at(a) != cost_at(b) ? cost_at(a) < cost_at(b) : loss_at(a) < loss_at(b);
         });
         std::vector<width_choice> choices;
         double least = std::numeric_limits<double>::infinity();
@@ -134,9 +130,8 @@ class width_search {
             least = choices[0].loss;
         }
         for (const index_t q : order) {
-            const double loss = states_[static_cast<std::size_t>(q)].loss;
-            if (!(loss < least)) continue;
-            least = loss;
+            if (!(loss_at(q) < least)) continue;
+            least = loss_at(q);
             choices.push_back(trace(q));
         }
         return choices;
@@ -147,13 +142,18 @@ class width_search {
         index_t kept;
         double cost, loss;
     };
-    struct state { // the best of those whose rounded costs sum up to a place on the grid
-        double loss = std::numeric_limits<double>::infinity(), cost = 0;
+    struct states { // by place on the grid, the best choice whose rounded costs sum up to it
+        std::vector<double> loss, cost;
+
+        explicit states(std::size_t places = 0)
+            : loss(places, std::numeric_limits<double>::infinity()), cost(places, 0.0) {}
     };
-    static bool better(const state& a, const state& b) {
-        return a.loss < b.loss || (a.loss == b.loss && a.cost < b.cost);
+    double loss_at(index_t q) const { return states_.loss[static_cast<std::size_t>(q)]; }
+    double cost_at(index_t q) const { return states_.cost[static_cast<std::size_t>(q)]; }
+    bool better(index_t a, index_t b) const {
+        return loss_at(a) < loss_at(b) || (loss_at(a) == loss_at(b) && cost_at(a) < cost_at(b));
     }
-    index_t size() const { return static_cast<index_t>(states_.size()); }
+    index_t size() const { return static_cast<index_t>(states_.loss.size()); }
     index_t place(double cost) const { // all that is beyond the grid is as far
         return static_cast<index_t>(std::min(cost / step_, 1e15));
     }
@@ -183,24 +183,41 @@ class width_search {
 
     void solve() {
         const auto places = static_cast<std::size_t>(place(most_)) + 1;
-        states_.assign(places, {});
-        states_[0].loss = 0;
+        states_ = states(places);
+        states_.loss[0] = 0;
         for (const std::vector<option>& options : options_) {
-            std::vector<state> next(places);
-            std::vector<std::uint32_t> from(places, 0);
+            struct step {
+                std::size_t by, option;
+            };
+            std::vector<step> steps; // of options that share one, the last: it loses least
             for (std::size_t o = 0; o < options.size(); ++o) {
                 const auto by = static_cast<std::size_t>(place(options[o].cost));
-                for (std::size_t q = by; q < places; ++q) {
-                    const state& before = states_[q - by];
-                    const state with{before.loss + options[o].loss, before.cost + options[o].cost};
-                    if (better(with, next[q])) {
-                        next[q] = with;
-                        from[q] = static_cast<std::uint32_t>(o);
-                    }
-                }
+                if (!steps.empty() && steps.back().by == by) steps.pop_back();
+                steps.push_back({by, o});
             }
+            states next(places);
+            std::vector<std::uint32_t> from(places, 0);
+            constexpr std::size_t block = 1024; // places whose states stay in L1
+            for (std::size_t first = 0; first < places; first += block)
+                for (const step& s : steps)
+                    take(states_, s.by, options[s.option], static_cast<std::uint32_t>(s.option),
+                         std::max(first, s.by), std::min(places, first + block), next, from.data());
             states_ = std::move(next);
             from_.push_back(std::move(from));
+        }
+    }
+
+    /// Goes from the states `by` places before to those at begin <= q < end, where it is better.
+    static void take(const states& before, std::size_t by, const option& o, std::uint32_t index,
+                     std::size_t begin, std::size_t end, states& next, std::uint32_t* from) {
+        const double *const old_loss = before.loss.data(), *const old_cost = before.cost.data();
+        double *const loss = next.loss.data(), *const cost = next.cost.data();
+        for (std::size_t q = begin; q < end; ++q) {
+            const double l = old_loss[q - by] + o.loss, c = old_cost[q - by] + o.cost;
+            const bool wins = (l < loss[q]) | ((l == loss[q]) & (c < cost[q])); // no branch
+            loss[q] = wins ? l : loss[q];
+            cost[q] = wins ? c : cost[q];
+            from[q] = wins ? index : from[q];
         }
     }
 
@@ -215,8 +232,7 @@ class width_search {
     }
 
     width_choice trace(index_t q) const {
-        const state& s = states_[static_cast<std::size_t>(q)];
-        width_choice c{true, s.cost, s.loss, std::vector<index_t>(options_.size())};
+        width_choice c{true, cost_at(q), loss_at(q), std::vector<index_t>(options_.size())};
         for (std::size_t l = options_.size(); l-- > 0;) {
             const option& o = options_[l][from_[l][static_cast<std::size_t>(q)]];
             c.kept[l] = o.kept;
@@ -225,8 +241,8 @@ class width_search {
         return c;
     }
 
-    std::vector<std::vector<option>> options_;     // of each sublayer
-    std::vector<state> states_;                    // by place on the grid
+    std::vector<std::vector<option>> options_; // of each sublayer
+    states states_;
     std::vector<std::vector<std::uint32_t>> from_; // the option that led there, of each sublayer
     double most_ = 0, step_ = 1, least_cost_ = 0;
 };
