@@ -63,6 +63,10 @@ def lines(report):
                f"{', '.join(f'{ms:.3g}' for ms in times)} | {exponent(sizes, times):.2f} | {exponent(sizes[-2:], times[-2:]):.2f} |")
 
 
+def ratio(x):
+    return f"{x:.2f}" if x >= 0.1 else f"{x:.1g}"
+
+
 def lines_of_peers(report):
     yield (f"{report['date']}; {report['versions']}. Each takes its turn on the same data in one process, threads bound to "
            "cores: ratio of its time to ours, median and 10 % to 90 % quantiles of the rounds; above 1 ours is faster.")
@@ -73,8 +77,8 @@ def lines_of_peers(report):
         work = row["name"] + (f" ({row['note']})" if "note" in row else "")
         rate = f" ({1000 * row['tokens'] / row['ms']:,.0f} tokens/s)" if "tokens" in row else ""
         for peer in row["peers"]:
-            yield (f"| {work} | {row['threads']} | {row['ms']:.3g}{rate} | {peer['name']} | {peer['ratio']:.2f} | "
-                   f"{peer['low']:.2f} to {peer['high']:.2f} |")
+            yield (f"| {work} | {row['threads']} | {row['ms']:.3g}{rate} | {peer['name']} | {ratio(peer['ratio'])} | "
+                   f"{ratio(peer['low'])} to {ratio(peer['high'])} |")
             work = rate = ""
 
 

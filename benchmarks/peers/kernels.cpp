@@ -4,11 +4,14 @@
 
 #include <pare/attention.hpp>
 #include <pare/compact.hpp>
+#include <pare/cost.hpp>
 #include <pare/fisher.hpp>
 #include <pare/importance.hpp>
+#include <pare/loss_curve.hpp>
 #include <pare/policy/simd.hpp>
 #include <pare/rearrange.hpp>
 #include <pare/ridge.hpp>
+#include <pare/search.hpp>
 #include <pare/soft_mask.hpp>
 
 #include <omp.h>
@@ -101,6 +104,28 @@ double pare_rearrange(const float* gradients, index_t samples, index_t units, st
     options.max_sweeps = sweeps;
     const auto result = pare::rearrange(policy(), fisher.block_sums(), view(mask, units), options);
     return result.loss_after / static_cast<double>(std::max<index_t>(samples, 1));
+}
+
+/// Half of the sum of the scores of the units that go, the least within a budget: of heads [layers x
+/// heads] and filters [layers x filters], these in multiples. `cost` is that of what is kept. Negative: nothing fits.
+double pare_search(const double* head_scores, const double* filter_scores, index_t layers,
+                   index_t heads, index_t filters, double head_cost, double filter_cost,
+                   double budget, index_t multiple, double* cost) {
+    std::vector<pare::loss_curve> curves;
+    std::vector<pare::prunable> sublayers;
+    for (index_t l = 0; l < layers; ++l)
+        for (const bool of_heads : {true, false}) {
+            const index_t units = of_heads ? heads : filters;
+            const double* const first = (of_heads ? head_scores : filter_scores) + l * units;
+            curves.push_back(pare::sorted_losses(std::vector<double>(first, first + units)));
+            sublayers.push_back(
+                {curves.back().loss,
+                 pare::cost_table::linear(units, of_heads ? head_cost : filter_cost)});
+            if (!of_heads) sublayers.back().multiple = multiple;
+        }
+    const pare::width_choice best = pare::width_search(sublayers).best(budget);
+    *cost = best.cost;
+    return best.feasible ? best.loss : -1;
 }
 
 /// Overwrites b [n x columns] with (g + ridge I)^-1 b; g [n x n] is lost. 0: not positive definite.

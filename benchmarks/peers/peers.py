@@ -63,7 +63,7 @@ class Library:
 
     def __init__(self, path):
         self.library = ctypes.CDLL(str(path))
-        for name in ("pare_soft_mask", "pare_rearrange"):
+        for name in ("pare_soft_mask", "pare_rearrange", "pare_search"):
             getattr(self.library, name).restype = ctypes.c_double
         self.library.pare_compact.restype = ctypes.c_int64
         self.library.pare_encoder.restype = ctypes.c_void_p
@@ -229,6 +229,18 @@ def published_rearrangement(gradients, mask):
     return result
 
 
+def published_search(heads, filters, head_cost, filter_cost, budget):
+    """The published search (section 4.1): for each number of heads, the most important ones of all layers and as many of the
+    most important filters as the rest of the budget pays for. Returns half of the sum of the scores that are pruned."""
+    heads, filters = -numpy.sort(-heads.ravel()), -numpy.sort(-filters.ravel())
+    most = 0
+    for count in range(1, heads.size + 1):
+        left = budget - count * head_cost
+        if left >= 0:  # the published code goes on over budget
+            most = max(most, heads[:count].sum() + filters[: int(left / filter_cost)].sum())
+    return (heads.sum() + filters.sum() - most) / 2
+
+
 def structure_flow(rows):
     library = rows.library
     samples, units = 2048, 36864
@@ -248,6 +260,23 @@ def structure_flow(rows):
 
     if rows.count < os.cpu_count():
         return  # the rest takes long
+    layers, heads, filters, hidden, tokens = 12, 12, 3072, 768, 128  # BERT-base
+    head_cost, filter_cost = tokens * 4 * hidden * 64 + 2 * tokens * tokens * 64, tokens * 2 * hidden
+    budget = 0.5 * layers * (heads * head_cost + filters * filter_cost)
+    random = numpy.random.default_rng(4)
+    of_heads, of_filters = random.exponential(size=(layers, heads)) ** 2, random.exponential(size=(layers, filters)) ** 2 / 256
+    cost = numpy.empty(1)
+
+    def no_worse(mine, *_):  # than at a thousandth of the dense cost less
+        theirs = published_search(of_heads, of_filters, head_cost, filter_cost, 0.998 * budget)
+        return None if 0 <= mine <= theirs and cost[0] <= budget else f"loss {mine} at {cost[0]} beside {theirs}"
+    for multiple, check in ((1, no_worse), (16, None)):
+        rows.race(f"search of widths, 12 x (12 heads + 3072 filters in multiples of {multiple})",
+                  library.search(of_heads, of_filters, layers, heads, filters, float(head_cost), float(filter_cost),
+                                 float(budget), multiple, cost),
+                  {"published search, any filters": lambda: published_search(of_heads, of_filters, head_cost, filter_cost, budget)},
+                  check)
+
     units = 3072
     for samples in (64, 2048):
         name = f"rearrangement {units} filters, {samples} samples"
