@@ -117,7 +117,7 @@ def peers(rows, path):
     axes.set_ylim(-0.6, len(points) - 0.4)
     axes.axvline(1, color=LIMIT, lw=0.8)
     axes.set_xscale("log")
-    ticks = [0.001, 0.01, 0.1, 0.5, 1, 1.5, 2, 3, 5, 10, 20, 50, 100]
+    ticks = [0.01, 0.1, 0.5, 1, 2, 5, 10, 20, 50, 100]
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.minorticks_off()
     axes.grid(axis="x", lw=0.3)
