@@ -104,6 +104,12 @@ void for_rows(const Executor& executor, index_t rows, index_t columns, const F& 
     });
 }
 
+/// Where row i begins; there may be no columns, and no memory.
+template <class T>
+T* first_of_row(view<T, 2> x, index_t i) {
+    return x.data_handle() + i * x.stride(0);
+}
+
 /// y[i, :] = scales[i] * x[i, :]; rows contiguous.
 template <class Executor, class T>
 void scale_rows(const Executor& executor, view<const T, 1> scales, view<const T, 2> x,
@@ -113,8 +119,8 @@ void scale_rows(const Executor& executor, view<const T, 1> scales, view<const T,
     const index_t columns = x.extent(1);
     for_rows<T>(executor, x.extent(0), columns, [=](index_t i) {
         const T scale = scales(i);
-        const T* const from = &x(i, 0);
-        T* const to = &y(i, 0);
+        const T* const from = first_of_row(x, i);
+        T* const to = first_of_row(y, i);
         index_t j = 0;
         for (; j + W <= columns; j += W)
             (B(scale) * B::load_unaligned(from + j)).store_unaligned(to + j);
@@ -164,7 +170,8 @@ void scale_rows_dot(const Executor& executor, view<const T, 1> scales, view<cons
                     view<const T, 2> y, view<T, 2> z, view<T, 1> dots) {
     const index_t columns = x.extent(1);
     for_rows<T>(executor, x.extent(0), columns, [=](index_t i) {
-        dots(i) = static_cast<T>(scale_dot(columns, scales(i), &x(i, 0), &y(i, 0), &z(i, 0)));
+        dots(i) = static_cast<T>(scale_dot(columns, scales(i), first_of_row(x, i),
+                                           first_of_row(y, i), first_of_row(z, i)));
     });
 }
 
