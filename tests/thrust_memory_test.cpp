@@ -303,7 +303,6 @@ TEST_CASE("components leave memory to the policy") {
                               pare::view<double, 2>(out.data(p) + columns, 4, columns));
         });
         CHECK(out.same(1e-12));
-        const pare::view<const int, 1> none;
         both<int> positions({0, 3, 4, 11});
         on_both([&](const auto& p) {
             pare::keep_columns(p, rows.view(p, tokens), positions.view(p),
