@@ -119,8 +119,10 @@ def main():
     parser.add_argument("--filter", default=".", help="of names, a regular expression")
     parser.add_argument("--machine", default=machine_name())
     parser.add_argument("--results", type=pathlib.Path, default=HERE, help="holds results/ and RESULTS.md")
-    parser.add_argument("options", nargs="*", help="of peers.py")
-    arguments = parser.parse_args()
+    mine, theirs = sys.argv[1:], []
+    if "--" in mine:
+        mine, theirs = mine[: mine.index("--")], mine[mine.index("--") + 1 :]
+    arguments = parser.parse_args(mine, argparse.Namespace(options=theirs))
     path, text = arguments.results / "results" / f"{arguments.machine}.json", arguments.results / "RESULTS.md"
     partly = arguments.filter != "."
     report = measure(arguments.program.resolve(), arguments.filter)
