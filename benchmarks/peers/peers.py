@@ -157,11 +157,14 @@ def normal(*shape):
 def tokens_flow(rows):
     library = rows.library
     for batch, heads, n in ((32, 12, 128), (8, 12, 512), (1, 12, 128)):
+        name = f"importance of probabilities {batch} x {heads} x {n} x {n}"
+        if not rows.wants(name):
+            continue
         p = normal(batch, heads, n, n)
         numpy.exp(p, out=p)
         p /= p.sum(-1, keepdims=True)
         scores, theirs, there = numpy.empty((batch, n), numpy.float32), torch.empty(batch, n), torch.from_numpy(p)
-        rows.race(f"importance of probabilities {batch} x {heads} x {n} x {n}", library.importance(p, batch, heads, n, scores),
+        rows.race(name, library.importance(p, batch, heads, n, scores),
                   {"mean((1, 2))": lambda: torch.mean(there, dim=(1, 2), out=theirs)},
                   lambda *_: close(1e-5, (scores, n * theirs.numpy())))
 
@@ -204,13 +207,15 @@ def tokens_flow(rows):
                   lambda mine, theirs, _: close(0, (y[:mine], theirs)))
 
     for batch, heads, n, size in ((32, 12, 128, 32), (8, 12, 512, 32), (8, 12, 512, 64), (1, 12, 4096, 64)):
+        name = f"attention with importance {batch} x {heads} x {n} x {size}"
+        if not rows.wants(name):
+            continue
         q, k, v = (torch.from_numpy(normal(batch, heads, n, size)).roll(i) for i in range(3))
         ours = [x.permute(1, 0, 2, 3).contiguous().numpy() for x in (q, k, v)]  # heads first
         out, scores = numpy.empty_like(ours[0]), numpy.empty(batch * n, numpy.float32)
         attention = torch.nn.functional.scaled_dot_product_attention
         same = lambda mine, theirs, _: close(1e-5, (out.transpose(1, 0, 2, 3), theirs))
-        rows.race(f"attention with importance {batch} x {heads} x {n} x {size}",
-                  library.attention(*ours, batch, heads, n, size, out, scores),
+        rows.race(name, library.attention(*ours, batch, heads, n, size, out, scores),
                   {"scaled_dot_product_attention without": lambda: attention(q, k, v)}, same)
 
 
@@ -244,18 +249,20 @@ def published_search(heads, filters, head_cost, filter_cost, budget):
 def structure_flow(rows):
     library = rows.library
     samples, units = 2048, 36864
-    if rows.wants("Fisher diagonal"):
+    name = f"Fisher diagonal {samples} x {units}"
+    if rows.wants(name):
         g = normal(samples, units)
         diagonal, there = numpy.empty(units), torch.from_numpy(g)
-        rows.race(f"Fisher diagonal {samples} x {units}", library.fisher_diagonal(g, samples, units, diagonal),
+        rows.race(name, library.fisher_diagonal(g, samples, units, diagonal),
                   {"pow(2).sum(0)": lambda: there.pow(2).sum(0)},
                   lambda _, theirs, __: close(1e-5, (samples * diagonal, theirs)))
 
     for count, columns in ((16384, 1536), (8192, 3072)):
-        if rows.wants("Gram matrix"):
+        name = f"Gram matrix {count} x {columns}"
+        if rows.wants(name):
             x = normal(count, columns)
             out, there, theirs = numpy.empty((columns, columns), numpy.float32), torch.from_numpy(x), torch.empty(columns, columns)
-            rows.race(f"Gram matrix {count} x {columns}", library.gram(x, count, columns, out),
+            rows.race(name, library.gram(x, count, columns, out),
                       {"x.T @ x": lambda: torch.matmul(there.T, there, out=theirs)}, lambda *_: close(1e-4, (out, theirs)))
 
     if rows.count < os.cpu_count():
@@ -279,7 +286,7 @@ def structure_flow(rows):
 
     units = 3072
     for samples in (64, 2048):
-        name = f"rearrangement {units} filters, {samples} samples"
+        name = f"rearrangement {units} filters, {samples} samples, one sweep"
         if not rows.wants(name):
             continue
         g = normal(samples, units)
@@ -301,11 +308,10 @@ def structure_flow(rows):
         def published():
             found["mask"] = published_rearrangement(columns, start)
         differ = lambda *_: None if (mask != found["mask"]).mean() <= 0.01 else "another mask after one sweep"
-        rows.race(name + ", one sweep", ours(1), {"published pass": published}, differ)
+        rows.race(name, ours(1), {"published pass": published}, differ)
         ours(100)()
-        if found:
-            rows.rows[-1]["note"] = (f"mean squared sum of the pruned gradients / 2: start {loss(start):.4g}, published "
-                                     f"{loss(found['mask']):.4g}, all sweeps {loss(mask):.4g}")
+        rows.rows[-1]["note"] = (f"mean squared sum of the pruned gradients / 2: start {loss(start):.4g}, published "
+                                 f"{loss(found['mask']):.4g}, all sweeps {loss(mask):.4g}")
 
     if not (linalg and sparse_linalg):
         return
@@ -327,9 +333,13 @@ def structure_flow(rows):
             call()
             return right.copy()
         off = lambda x: float(numpy.linalg.norm(x.reshape(-1) - z[:, 0]) / numpy.linalg.norm(z))
+        found = {}
+
+        def published():
+            found["z"] = sparse_linalg.lsmr(g, b[:, 0], damp=1)[0]
         rows.race(name, ours, {"LAPACK, scipy.linalg.solve": lambda: linalg.solve(g, b, assume_a="pos"),
-                               "lsmr(damp=1), as published": lambda: sparse_linalg.lsmr(g, b[:, 0], damp=1)[0]},
-                  note=f"error here {off(ours()):.1e}, lsmr {off(sparse_linalg.lsmr(g, b[:, 0], damp=1)[0]):.1e}")
+                               "lsmr(damp=1), as published": published})
+        rows.rows[-1]["note"] = f"error here {off(ours()):.1e}, lsmr {off(found['z']):.1e}"
 
 
 class Encoders:
@@ -432,36 +442,46 @@ def encoders(rows, arguments, threads):
     rng = numpy.random.default_rng(3)
     same = lambda mine, theirs, _: close(2e-4, (mine, theirs))
 
-    def shapes(name, found, sizes):
-        for batch, n in sizes:
-            batches = [rng.integers(5, found.bert.config.vocab_size, (batch, n)).tolist()]
-            rows.race(f"{name}, {batch} x {n}", found.packed(found.mine, batches), found.peers(batches), same, tokens=batch * n)
+    def named_shapes(name):
+        return {f"{name}, {batch} x {n}": (batch, n) for batch, n in ((1, 32), (1, 128), (32, 128), (8, 512))}
 
-    if arguments.model and rows.wants("MiniLM" if "MiniLM" in str(arguments.model) else "the model"):
-        found = Encoders(rows.library, arguments.model, threads)
-        name = f"encoder, {found.bert.config.num_hidden_layers} x {found.bert.config.hidden_size}"
-        shapes(name, found, ((1, 32), (1, 128), (32, 128), (8, 512)))
-        tokenizer = transformers.BertTokenizerFast.from_pretrained(arguments.model) if arguments.texts else None
-        for label, path in arguments.texts if threads == os.cpu_count() else ():
-            lines = [line.split("\t")[1:] for line in path.read_text(encoding="utf8").split("\n") if line][:TEXTS]
-            ids = sorted((tokenizer(*line, truncation=True, max_length=found.bert.config.max_position_embeddings)["input_ids"]
-                          for line in lines), key=len)
-            batches = [ids[i : i + 32] for i in range(0, len(ids), 32)]
-            tokens = sum(map(len, ids))
-            peers = found.peers(batches)
-            rows.race(f"{name}, {label}, {len(ids)} texts", found.packed(found.mine, batches), peers, same, tokens=tokens)
-            for pruned, folder in arguments.pruned:
-                network = found.load(folder)
-                rows.race(f"{name}, {label}, {pruned}", found.packed(network, batches),
-                          {"dense " + who: call for who, call in peers.items()}, tokens=tokens)
-                rows.library.encoder_end(network)()
-        found.end()
-    if threads > 1 and rows.wants("encoder, 12 x 768"):
+    def race_shapes(name, found):
+        for row, (batch, n) in named_shapes(name).items():
+            batches = [rng.integers(5, found.bert.config.vocab_size, (batch, n)).tolist()]
+            rows.race(row, found.packed(found.mine, batches), found.peers(batches), same, tokens=batch * n)
+
+    def race_texts(name, found, label, path):
+        tokenizer = transformers.BertTokenizerFast.from_pretrained(found.folder)
+        lines = [line.split("\t")[1:] for line in path.read_text(encoding="utf8").split("\n") if line][:TEXTS]
+        ids = sorted((tokenizer(*line, truncation=True, max_length=found.bert.config.max_position_embeddings)["input_ids"]
+                      for line in lines), key=len)
+        batches = [ids[i : i + 32] for i in range(0, len(ids), 32)]
+        tokens = sum(map(len, ids))
+        peers = found.peers(batches)
+        rows.race(f"{name}, {label}, {len(ids)} texts", found.packed(found.mine, batches), peers, same, tokens=tokens)
+        for pruned, folder in arguments.pruned:
+            network = found.load(folder)
+            rows.race(f"{name}, {label}, {pruned}", found.packed(network, batches),
+                      {"dense " + who: call for who, call in peers.items()}, tokens=tokens)
+            rows.library.encoder_end(network)()
+
+    if arguments.model:
+        config = json.loads((arguments.model / "config.json").read_text())
+        name = f"encoder, {config['num_hidden_layers']} x {config['hidden_size']}"
+        texts = arguments.texts if threads == os.cpu_count() else []
+        if texts or any(map(rows.wants, named_shapes(name))):
+            found = Encoders(rows.library, arguments.model, threads)
+            race_shapes(name, found)
+            for label, path in texts:
+                race_texts(name, found, label, path)
+            found.end()
+    name = "encoder, 12 x 768"
+    if threads > 1 and any(map(rows.wants, named_shapes(name))):
         with tempfile.TemporaryDirectory() as folder:
             torch.manual_seed(1)
             transformers.BertModel(transformers.BertConfig(vocab_size=1000), add_pooling_layer=False).save_pretrained(folder)
             found = Encoders(rows.library, folder, threads)
-            shapes("encoder, 12 x 768", found, ((1, 32), (1, 128), (32, 128), (8, 512)))
+            race_shapes(name, found)
             found.end()
 
 
