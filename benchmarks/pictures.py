@@ -29,6 +29,7 @@ import matplotlib.pyplot as pyplot
 import table
 
 OURS, THEIRS, LIMIT = "#1f6fb4", "#c2571a", "#8a8a8a"
+MARKERS = "osv^DPX*<>"
 
 
 def save(figure, path):
@@ -49,15 +50,25 @@ def words(row):
                                                 for name, value in parameters)])
 
 
+def legend(axes):
+    axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def named_places(names, width):
+    """A figure with a line for each name, the first on top, and a mark at 1; the places of the lines."""
+    figure, axes = pyplot.subplots(figsize=(width, 0.19 * len(names) + 0.6))
+    places = range(len(names))[::-1]
+    axes.set_yticks(places, names, fontsize=7)
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.axvline(1, color=LIMIT, lw=0.8)
+    return figure, axes, places
+
+
 def limits(rows, path):
-    rows = [row for row in rows if "of_limit" in row][::-1]
-    figure, axes = pyplot.subplots(figsize=(7, 0.19 * len(rows) + 0.6))
-    places = range(len(rows))
+    rows = [row for row in rows if "of_limit" in row]
+    figure, axes, places = named_places([words(row) for row in rows], 7)
     axes.barh(places, [row["of_limit"] for row in rows], xerr=[row.get("spread", 0) / 2 for row in rows], color=OURS, height=0.7,
               error_kw={"ecolor": LIMIT, "lw": 0.8})
-    axes.set_yticks(places, [words(row) for row in rows], fontsize=7)
-    axes.set_ylim(-0.6, len(rows) - 0.4)
-    axes.axvline(1, color=LIMIT, lw=0.8)
     axes.set_xlim(0, 1.5)
     axes.set_xlabel("share of the machine's limit, measured in turn with it (line: spread of the rounds)")
     save(figure, path)
@@ -72,7 +83,7 @@ def roofline(rows, path):
     for row in rows:
         names.setdefault(row["name"].split("/")[0], []).append(row)
     for number, (name, found) in enumerate(names.items()):
-        color, marker = pyplot.cm.tab20(number % 20), "os^vDPX*<>"[number % 10]
+        color, marker = pyplot.cm.tab20(number % 20), MARKERS[number % len(MARKERS)]
         x = [row["flops"] / row["bytes"] for row in found]
         y = [row["flops"] / (1e6 * table.milliseconds(row)) for row in found]
         roofs = [speed / row["of_limit"] for speed, row in zip(y, found)]
@@ -84,7 +95,7 @@ def roofline(rows, path):
     axes.grid(lw=0.3)
     axes.set_xlabel("arithmetic operations per byte that must be moved")
     axes.set_ylabel("Gflop/s (bar above: the limit)")
-    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    legend(axes)
     save(figure, path)
 
 
@@ -101,21 +112,18 @@ def growth(rows, path):
     axes.grid(lw=0.3)
     axes.set_xlabel("size")
     axes.set_ylabel("ms")
-    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    legend(axes)
     save(figure, path)
 
 
 def peers(rows, path):
-    points = [(f"{row['name']}, {threads(row['threads'])}: {peer['name']}", peer) for row in rows for peer in row["peers"]][::-1]
+    points = [(f"{row['name']}, {threads(row['threads'])}: {peer['name']}", peer) for row in rows for peer in row["peers"]]
     if not points:
         return
-    figure, axes = pyplot.subplots(figsize=(6, 0.19 * len(points) + 0.6))
-    for place, (_, peer) in enumerate(points):
+    figure, axes, places = named_places([name for name, _ in points], 6)
+    for place, (_, peer) in zip(places, points):
         axes.hlines(place, peer["low"], peer["high"], color=LIMIT, lw=1)
         axes.plot(peer["ratio"], place, "o", ms=4, color=OURS if peer["ratio"] >= 1 else THEIRS)
-    axes.set_yticks(range(len(points)), [name for name, _ in points], fontsize=7)
-    axes.set_ylim(-0.6, len(points) - 0.4)
-    axes.axvline(1, color=LIMIT, lw=0.8)
     axes.set_xscale("log")
     ticks = [0.01, 0.1, 0.5, 1, 2, 5, 10, 20, 50, 100]
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
@@ -140,12 +148,12 @@ def quality(text, path):
     for number, line in enumerate(itertools.takewhile(lambda line: line.startswith("|"), lines[first + 2:])):
         name, *found = cells(line)
         means, deviations = zip(*(map(float, cell.split(" ± ")) for cell in found))
-        axes.errorbar(shares, means, deviations, fmt="osv^DPX*<>"[number % 10] + "-", ms=4, lw=1, capsize=2, label=name)
+        axes.errorbar(shares, means, deviations, fmt=MARKERS[number % len(MARKERS)] + "-", ms=4, lw=1, capsize=2, label=name)
     axes.invert_xaxis()
     axes.grid(lw=0.3)
     axes.set_xlabel("share of multiply-adds kept")
     axes.set_ylabel("Spearman x 100, all-MiniLM-L6-v2 on the STS benchmark")
-    axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    legend(axes)
     save(figure, path)
 
 
@@ -160,7 +168,7 @@ def tokens(text, path):
     if not tasks:
         return
     figure, all_axes = pyplot.subplots(1, len(tasks), figsize=(2.6 * len(tasks), 3))
-    markers = dict(zip(("learned thresholds", "calibrated", "hand-set", "top-k", "schedule"), "osv^D"))
+    markers = dict(zip(("learned thresholds", "calibrated", "hand-set", "top-k", "schedule"), MARKERS))
     for axes, (task, methods) in zip(all_axes, tasks.items()):
         dense = methods.pop("dense")[0][1]
         axes.axhline(dense, color=LIMIT, lw=0.8, ls=":")
@@ -172,7 +180,7 @@ def tokens(text, path):
         axes.grid(lw=0.3)
         axes.set_xlabel("share of multiply-adds")
     all_axes[0].set_ylabel("accuracy, or Spearman, x 100")
-    all_axes[-1].legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    legend(all_axes[-1])
     figure.tight_layout()
     save(figure, path)
 

@@ -142,4 +142,5 @@ def main():
     if subprocess.run([python(), "-c", "import matplotlib"], stderr=subprocess.DEVNULL).returncode == 0:
         subprocess.run([python(), HERE / "pictures.py", arguments.machine, "--results", arguments.results], check=True)
 
+
 main()

@@ -13,7 +13,7 @@ GROWTH = "growth_of_"
 
 
 def name_of(row):
-    return row["name"].replace("/manual_time", "").split("/min_time")[0].split("/iterations")[0]
+    return row["name"].replace("/manual_time", "").replace("/real_time", "").split("/min_time")[0].split("/iterations")[0]
 
 
 def milliseconds(row):
@@ -25,7 +25,7 @@ def growths(rows):
     found = {}
     for row in rows:
         if row["name"].startswith(GROWTH):
-            work, size = name_of(row).removeprefix(GROWTH).removesuffix("/real_time").split("/")
+            work, size = name_of(row).removeprefix(GROWTH).split("/")
             found.setdefault(work, []).append((*size.split(":"), milliseconds(row)))
     return found
 
