@@ -298,6 +298,32 @@ TEMPLATE_LIST_TEST_CASE("scores do not depend on the number of threads", "", run
     CHECK(same_bits(scores(TestType::policy()), expected));
 }
 
+TEMPLATE_LIST_TEST_CASE("scores do not depend on who shares the batch", "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    const auto policy = TestType::policy();
+    const index_t heads = 2, queries = 11, batch = 20;
+    for (const index_t keys : {1, 7, 33, 64, 100, 128, 130, 256, 300, 513, 600}) {
+        CAPTURE(keys);
+        const index_t each = heads * queries * keys;
+        const std::vector<T> p = random.vector<T>(batch * each, 0, 1);
+        const auto scores_of = [&](index_t first, index_t count) {
+            std::vector<T> scores(static_cast<std::size_t>(count * keys), poison<T>());
+            pare::importance(
+                policy,
+                pare::view<const T, 4>(p.data() + first * each, count, heads, queries, keys),
+                std::vector<int>(), pare::view<T, 2>(scores.data(), count, keys));
+            return scores;
+        };
+        const std::vector<T> all = scores_of(0, batch);
+        for (const index_t s : {index_t{0}, batch - 1}) {
+            const std::vector<T> alone = scores_of(s, 1);
+            CHECK(same_bits(alone, {all.begin() + s * keys, all.begin() + (s + 1) * keys}));
+        }
+    }
+}
+
 TEST_CASE("what importance cannot use, it says in numbers") {
     std::vector<float> p(2 * 3 * 4 * 4, 0.25f), scores(8, 7.f);
     const pare::view<const float, 4> batch(p.data(), 2, 3, 4, 4);

@@ -50,8 +50,9 @@ struct strided_rows {
     }
 };
 
-/// sums[c] += x[t, c] over `rows` rows of few columns: row after row, which memory likes best, with
-/// the sums of so many registers' columns in registers.
+/// sums[c] += x[t, c] over `rows` rows of few columns, row after row, which memory likes best where
+/// rows are short: the sums of as many columns as there are registers stay in them. How columns are
+/// cut does not change a column's sum.
 template <index_t registers, class T>
 void add_short_rows(index_t rows, index_t columns, T* sums, strided_rows<T> x) {
     using B = batch<T>;
@@ -67,7 +68,12 @@ void add_short_rows(index_t rows, index_t columns, T* sums, strided_rows<T> x) {
         PARE_UNROLL
         for (index_t v = 0; v < registers; ++v) sum[v].store_unaligned(sums + c + v * lanes<T>);
     }
-    if (c < columns) add_rows(ops::identity{}, rows, columns - c, sums + c, x.from(0, c));
+    if constexpr (registers > 1) {
+        if (c < columns) add_short_rows<registers / 2>(rows, columns - c, sums + c, x.from(0, c));
+    } else {
+        for (index_t t = 0; t < rows; ++t)
+            for (index_t i = c; i < columns; ++i) sums[i] += x.row(t)[i];
+    }
 }
 
 /// sums[b, k] = sum over heads h and counted queries q that see k of p[b, h, q, k]; keys
@@ -78,7 +84,8 @@ void key_sums(const Executor& executor, view<const T, 4> p, const Batch& batch,
     constexpr index_t most = 512, rows_in_t = 256; // sums in L1; rows that are added up in T
     const index_t sequences = p.extent(0), room = p.extent(3);
     // A few threads get enough tasks, of at least four cache lines a row.
-    const index_t block = sequences * (room / most + 1) >= 16 ? most : 64;
+    const bool enough = executor.concurrency() == 1 || sequences * (room / most + 1) >= 16;
+    const index_t block = enough ? most : 64;
     const index_t blocks = (room + block - 1) / block;
     executor.run(sequences * blocks, [=](index_t task, index_t) {
         const index_t b = task / blocks, k0 = task % blocks * block;
@@ -97,17 +104,15 @@ void key_sums(const Executor& executor, view<const T, 4> p, const Batch& batch,
         };
         const index_range q = counted(which, queries);
         const bool full = sees_all(mask);
+        const bool short_rows = keys * static_cast<index_t>(sizeof(T)) <= 1024; // also of a block
         for (index_t h = 0; h < p.extent(1); ++h)
             for (index_t i = q.begin; i < q.end;) {
                 if (rows == rows_in_t) flush();
                 if (full) {
                     const index_t count = std::min(rows_in_t - rows, q.end - i);
                     const strided_rows<T> x{&p(b, h, i, k0), p.stride(2)};
-                    constexpr index_t few = 8, many = sum_registers / 3 * 2;
-                    if (n <= few * lanes<T>)
-                        add_short_rows<few>(count, n, partial, x);
-                    else if (n <= many * lanes<T>)
-                        add_short_rows<many>(count, n, partial, x);
+                    if (short_rows)
+                        add_short_rows<sum_registers / 3 * 2>(count, n, partial, x);
                     else
                         add_rows(ops::identity{}, count, n, partial, x);
                     rows += count;
