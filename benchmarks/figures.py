@@ -27,7 +27,7 @@ def file(run):
 
 def halves(run):
     """The lines above a run's output, and the output."""
-    head, output = file(run).read_text(encoding="utf8").split("\n\n", 1)
+    head, _, output = file(run).read_text(encoding="utf8").partition("\n\n")
     return head.split("\n"), output.rstrip("\n")
 
 

@@ -6,7 +6,7 @@ python3 benchmarks/report.py --check          ends with status 1 where they say 
 python3 benchmarks/report.py --run RUN ... [--model DIR] [--data DIR] [--programs DIR]
 
 runs the commands at the top of results/RUN.txt again (RUN is like quality/sentences), replaces what they printed, and makes
-pictures and documents anew. For a new run, write its commands into such a file, each behind "$ ", and an empty line.
+pictures and documents anew. For a new run, write its commands into such a file, each behind "$ ".
 
 RESULTS.in.md is the template of RESULTS.md, README.in.md that of the blocks of README.md. In both, {{ EXPRESSION }} or
 {{ EXPRESSION:FORMAT }} stands for what an expression over the functions of figures.py gives.

@@ -151,8 +151,8 @@ def main():
             for point in found["curve"] if i == 0 else []:  # alphas that cost about as much
                 if point["alpha"] != 1 and abs(point["macs_ratio"] / found["macs_ratio"] - 1) <= 0.2:
                     result = 100 * point["metric"]
-                    row(task, f"the same, alpha {point['alpha']:g}", f"{point['macs_ratio']:.3f}", f"{result:.2f}", f"{dense - result:.2f}",
-                        "", "")
+                    row(task, f"the same, alpha {point['alpha']:g}", f"{point['macs_ratio']:.3f}", f"{result:.2f}",
+                        f"{dense - result:.2f}", "", "")
             for other in found["baselines"]:
                 result = 100 * other["metric"]
                 row(task, other["name"], f"{other['macs_ratio']:.3f}", f"{result:.2f}", f"{dense - result:.2f}", "", "")
