@@ -1,23 +1,21 @@
 #!/usr/bin/env python3
-"""Draws results of run.py as SVG, with Matplotlib.
+"""Draws results as SVG, with Matplotlib.
 
-python3 benchmarks/pictures.py MACHINE [--results FOLDER]
+python3 benchmarks/pictures.py [MACHINE ...]
 
 results/MACHINE.limits.svg    each row's share of the machine's limit
 results/MACHINE.roofline.svg  arithmetic per second over arithmetic per byte, and each row's own roof
 results/MACHINE.growth.svg    time over size
 results/MACHINE.peers.svg     time of other libraries over ours, where they were timed
 
-and, from the tables that quality and token_tasks.py print, as RESULTS.md quotes them:
+and in any case
 
 results/quality.svg           what a sentence encoder keeps of its quality, against the share of multiply-adds
 results/tokens.svg            the same for tokens that leave, on four tasks
 """
 
 import argparse
-import itertools
 import json
-import pathlib
 
 import matplotlib
 
@@ -26,7 +24,9 @@ matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "pare", "fon
                             "axes.spines.right": False, "axes.axisbelow": True})
 import matplotlib.pyplot as pyplot
 
+import figures
 import table
+from figures import RESULTS
 
 OURS, THEIRS, LIMIT = "#1f6fb4", "#c2571a", "#8a8a8a"
 MARKERS = "osv^DPX*<>"
@@ -133,40 +133,26 @@ def peers(rows, path):
     save(figure, path)
 
 
-def cells(line):
-    return [cell.strip() for cell in line.strip().strip("|").split("|")]
-
-
-def quality(text, path):
-    """The first table with a column a share of multiply-adds."""
-    lines = text.split("\n")
-    first = next((i for i, line in enumerate(lines) if line.startswith("| share of MACs kept |")), None)
-    if first is None:
-        return
-    shares = [float(cell) for cell in cells(lines[first])[1:]]
+def quality():
     figure, axes = pyplot.subplots(figsize=(6.5, 4))
-    for number, line in enumerate(itertools.takewhile(lambda line: line.startswith("|"), lines[first + 2:])):
-        name, *found = cells(line)
-        means, deviations = zip(*(map(float, cell.split(" ± ")) for cell in found))
+    for number, row in enumerate(figures.rows("quality/sentences")):
+        (_, name), *found = row.items()
+        shares = [float(share) for share, _ in found]
+        means, deviations = zip(*(map(float, cell.split(" ± ")) for _, cell in found))
         axes.errorbar(shares, means, deviations, fmt=MARKERS[number % len(MARKERS)] + "-", ms=4, lw=1, capsize=2, label=name)
     axes.invert_xaxis()
     axes.grid(lw=0.3)
     axes.set_xlabel("share of multiply-adds kept")
     axes.set_ylabel("Spearman x 100, all-MiniLM-L6-v2 on the STS benchmark")
     legend(axes)
-    save(figure, path)
+    save(figure, RESULTS / "quality.svg")
 
 
-def tokens(text, path):
-    """The rows `| task | tokens kept by | share of MACs | metric | ...` of token_tasks.py."""
+def tokens():
     tasks = {}
-    for line in text.split("\n"):
-        found = cells(line)
-        if line.startswith("|") and len(found) == 7 and found[0] in ("sst2", "mrpc", "bbc", "stsb"):
-            method = "learned thresholds" if found[1].startswith("the same") else found[1]
-            tasks.setdefault(found[0], {}).setdefault(method, []).append((float(found[2]), float(found[3])))
-    if not tasks:
-        return
+    for row in figures.rows("tokens/tasks"):
+        method = "learned thresholds" if row["tokens kept by"].startswith("the same") else row["tokens kept by"]
+        tasks.setdefault(row["task"], {}).setdefault(method, []).append((float(row["share of MACs"]), float(row["metric"])))
     figure, all_axes = pyplot.subplots(1, len(tasks), figsize=(2.6 * len(tasks), 3))
     markers = dict(zip(("learned thresholds", "calibrated", "hand-set", "top-k", "schedule"), MARKERS))
     for axes, (task, methods) in zip(all_axes, tasks.items()):
@@ -182,24 +168,22 @@ def tokens(text, path):
     all_axes[0].set_ylabel("accuracy, or Spearman, x 100")
     legend(all_axes[-1])
     figure.tight_layout()
-    save(figure, path)
+    save(figure, RESULTS / "tokens.svg")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("machine")
-    parser.add_argument("--results", type=pathlib.Path, default=pathlib.Path(__file__).parent)
-    arguments = parser.parse_args()
-    base = arguments.results / "results"
-    rows = json.loads((base / f"{arguments.machine}.json").read_text())["benchmarks"]
-    for draw in (limits, roofline, growth):
-        draw(rows, base / f"{arguments.machine}.{draw.__name__}.svg")
-    beside = base / f"{arguments.machine}.peers.json"
-    if beside.exists():
-        peers(json.loads(beside.read_text())["rows"], base / f"{arguments.machine}.peers.svg")
-    text = (arguments.results / "RESULTS.md").read_text(encoding="utf8")
-    quality(text, base / "quality.svg")
-    tokens(text, base / "tokens.svg")
+    parser.add_argument("machines", metavar="MACHINE", nargs="*")
+    for machine in parser.parse_args().machines:
+        path = RESULTS / f"{machine}.json"
+        if path.exists():
+            for draw in (limits, roofline, growth):
+                draw(json.loads(path.read_text())["benchmarks"], RESULTS / f"{machine}.{draw.__name__}.svg")
+        beside = RESULTS / f"{machine}.peers.json"
+        if beside.exists():
+            peers(json.loads(beside.read_text())["rows"], RESULTS / f"{machine}.peers.svg")
+    quality()
+    tokens()
 
 
 main()

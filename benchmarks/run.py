@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs pare_benchmarks with its threads bound to cores, runs rows again whose limit was not steady, and writes
-results/MACHINE.json; then peers/peers.py, which writes results/MACHINE.peers.json. The tables of RESULTS.md and, where there
-is Matplotlib, the pictures are made anew from them.
+results/MACHINE.json; then peers/peers.py, which writes results/MACHINE.peers.json. Where there is Matplotlib the pictures, and
+then RESULTS.md and the README's figures, are made anew from them, unless they are written to another FOLDER.
 
 python3 benchmarks/run.py PROGRAM [--peers LIBRARY] [--filter REGEX] [--machine NAME] [--results FOLDER] [-- OPTIONS OF PEERS.PY]
 
@@ -18,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 
-import table
+import figures
+from report import MODEL, python, remake
 
 STEADY = 0.15  # halves of a row's rounds may measure limits so far apart
 TRIES = 3
@@ -92,21 +93,11 @@ def row_name(row):
     return row["name"], row.get("threads")
 
 
-CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "pare"
-
-
-def python():
-    """The one whose packages setup.sh --peers has put there, or this one."""
-    found = CACHE / "peers/bin/python"
-    return found if found.exists() else sys.executable
-
-
 def peers(arguments):
     """What peers.py finds, or None."""
-    model = pathlib.Path(os.environ.get("PARE_MODEL_DIR") or CACHE / "model")
     with tempfile.NamedTemporaryFile(suffix=".json") as out:
         subprocess.run([python(), HERE / "peers/peers.py", arguments.peers.resolve(), "--out", out.name, "--filter", arguments.filter,
-                        *(["--model", model] if model.is_dir() else []), *arguments.options],
+                        *(["--model", MODEL] if MODEL.is_dir() else []), *arguments.options],
                        check=True, env=environment())
         text = pathlib.Path(out.name).read_text()
     return json.loads(text) if text else None
@@ -118,12 +109,12 @@ def main():
     parser.add_argument("--peers", type=pathlib.Path, help="libpare_peers.so; without, no peers are timed")
     parser.add_argument("--filter", default=".", help="of names, a regular expression")
     parser.add_argument("--machine", default=machine_name())
-    parser.add_argument("--results", type=pathlib.Path, default=HERE, help="holds results/ and RESULTS.md")
+    parser.add_argument("--results", type=pathlib.Path, default=figures.RESULTS)
     mine, theirs = sys.argv[1:], []
     if "--" in mine:
         mine, theirs = mine[: mine.index("--")], mine[mine.index("--") + 1 :]
     arguments = parser.parse_args(mine, argparse.Namespace(options=theirs))
-    path, text = arguments.results / "results" / f"{arguments.machine}.json", arguments.results / "RESULTS.md"
+    path = arguments.results / f"{arguments.machine}.json"
     partly = arguments.filter != "."
     report = measure(arguments.program.resolve(), arguments.filter)
     if report:
@@ -134,13 +125,11 @@ def main():
         if unsteady:
             print(f"This machine is too noisy to trust {len(unsteady)} of {len(report['benchmarks'])} rows, whose limit moved "
                   f"by more than {STEADY:.0%} in {TRIES} tries: {', '.join(unsteady)}", file=sys.stderr)
-        table.into(text, f"speed of {arguments.machine}", table.lines(report))
     found = peers(arguments) if arguments.peers else None
     if found:
         keep(path.with_suffix(".peers.json"), found, "rows", partly)
-        table.into(text, f"peers of {arguments.machine}", table.lines_of_peers(found))
-    if subprocess.run([python(), "-c", "import matplotlib"], stderr=subprocess.DEVNULL).returncode == 0:
-        subprocess.run([python(), HERE / "pictures.py", arguments.machine, "--results", arguments.results], check=True)
+    if arguments.results == figures.RESULTS:
+        remake(arguments.machine)
 
 
 main()

@@ -82,16 +82,6 @@ def lines_of_peers(report):
             work = rate = ""
 
 
-def into(path, mark, found):
-    """Replaces what stands in a file between the marks of that name, if it has them; prints the lines if not."""
-    begin, end = f"<!-- {mark} -->\n", "<!-- end -->\n"
-    text = path.read_text(encoding="utf8") if path.exists() else ""
-    if begin not in text:
-        return print("\n".join(found))
-    before, rest = text.split(begin, 1)
-    path.write_text(before + begin + "\n".join(found) + "\n" + end + rest.split(end, 1)[1], encoding="utf8")
-
-
 if __name__ == "__main__":
     with open(sys.argv[1]) as file:
         print("\n".join(lines(json.load(file))))
