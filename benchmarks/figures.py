@@ -14,7 +14,7 @@ from decimal import Decimal
 import table
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
-MACHINE = "amd-epyc-2-cores"  # the one that the prose is about
+MACHINE = "amd-epyc-avx512-2-cores"  # the one that the prose is about
 PICTURES = {"limits": "Each row's share of the machine's limit",
             "roofline": "Arithmetic per second over arithmetic per byte, with each row's own roof",
             "growth": "Time over size",

@@ -36,9 +36,12 @@ def processor(key):
 
 
 def machine_name():
+    """Of its processor, the widest registers that it has where there are several kinds, and its cores."""
     model = processor("model name") or platform.processor()
     model = re.sub(r"\(.*?\)|@.*|\bCPU\b|\bProcessor\b", "", model) or platform.machine()
-    return re.sub(r"[^a-z0-9]+", "-", f"{model} {os.cpu_count()} cores".lower()).strip("-")
+    flags = processor("flags").split()
+    registers = "avx512" if "avx512f" in flags else "avx2" if "avx2" in flags else ""
+    return re.sub(r"[^a-z0-9]+", "-", f"{model} {registers} {os.cpu_count()} cores".lower()).strip("-")
 
 
 def environment():
