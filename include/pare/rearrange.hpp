@@ -12,6 +12,27 @@
 
 namespace pare {
 inline namespace PARE_ISA {
+namespace detail {
+
+/// values = minus the sum of the rows of g [n x n] that are not kept.
+template <class T>
+void subtract_pruned_rows(view<const T, 2> g, const std::vector<char>& kept,
+                          std::vector<double>& values) {
+    const std::size_t size = kept.size();
+    const std::vector<T> nothing(size);
+    std::vector<const T*> rows; // then zeros, up to whole groups
+    for (std::size_t i = 0; i < size; ++i)
+        if (!kept[i]) rows.push_back(&g(static_cast<index_t>(i), 0));
+    rows.resize((rows.size() + 3) / 4 * 4, nothing.data());
+    std::fill(values.begin(), values.end(), 0.0);
+    for (std::size_t r = 0; r < rows.size(); r += 4) // four at a time: the sums leave L1
+        for (std::size_t j = 0; j < size; ++j)
+            values[j] -=
+                (static_cast<double>(rows[r][j]) + static_cast<double>(rows[r + 1][j])) +
+                (static_cast<double>(rows[r + 2][j]) + static_cast<double>(rows[r + 3][j]));
+}
+
+} // namespace detail
 
 struct rearrange_options {
     /// Added to the block's diagonal, relative to it. A block from fewer samples than units has
@@ -55,43 +76,31 @@ rearrange_result rearrange(const Policy& policy, const Block& block, Mask&& mask
         detail::fail<value_error>("rearrange", "ridge ", options.ridge, ", ", options.max_sweeps,
                                   " sweeps");
     const auto size = static_cast<std::size_t>(n);
-    const T ridge = static_cast<T>(options.ridge);
     // Taking unit i back from the pruned set changes the loss by values[i] = gain[i] - (block times
     // pruned set)[i]; the ridge cancels out of the second term. A score is the value of a unit that
-    // may be taken back, or `never`.
-    std::vector<T> gain(size), values(size), scores(size);
+    // may be taken back, rounded, or `never`.
+    std::vector<double> gain(size), values(size);
+    std::vector<T> scores(size);
     constexpr T never = std::numeric_limits<T>::max() / 4; // finite, for -Ofast
     std::vector<char> kept(size);
     for (index_t i = 0; i < n; ++i) {
         const T d = g(i, i);
         if (!detail::is_finite(d) || d < 0 || d > never / 4)
             detail::fail<value_error>("rearrange", "diagonal element ", i, " is ", d);
-        gain[static_cast<std::size_t>(i)] = (1 - ridge) * d / 2;
+        gain[static_cast<std::size_t>(i)] = (1 - options.ridge) * static_cast<double>(d) / 2;
         kept[static_cast<std::size_t>(i)] = m(i) ? 1 : 0;
     }
+    detail::subtract_pruned_rows(g, kept, values);
+    for (std::size_t i = 0; i < size; ++i) values[i] += gain[i];
 
-    const std::vector<T> nothing(size);
-    // Also removes the rounding that a sweep of updates leaves in the values.
-    const auto evaluate = [&] {
-        std::vector<double> sums(size, 0.0);
-        std::vector<const T*> rows; // of the pruned set, then zeros up to whole groups
-        for (index_t i = 0; i < n; ++i)
-            if (!kept[static_cast<std::size_t>(i)]) rows.push_back(&g(i, 0));
-        rows.resize((rows.size() + 3) / 4 * 4, nothing.data());
-        for (std::size_t r = 0; r < rows.size(); r += 4) // four at a time: sums leave L1
-            for (std::size_t j = 0; j < size; ++j)
-                sums[j] += (static_cast<double>(rows[r][j]) + rows[r + 1][j]) +
-                           (static_cast<double>(rows[r + 2][j]) + rows[r + 3][j]);
-        double loss = 0;
+    const auto loss = [&] {
+        double sum = 0;
         for (std::size_t i = 0; i < size; ++i) {
-            values[i] = gain[i] - static_cast<T>(sums[i]);
-            scores[i] = kept[i] ? never : values[i];
-            if (!kept[i]) {
-                const auto at = static_cast<index_t>(i);
-                loss += sums[i] + options.ridge * g(at, at);
-            }
+            const auto at = static_cast<index_t>(i);
+            if (!kept[i])
+                sum += gain[i] - values[i] + options.ridge * static_cast<double>(g(at, at));
         }
-        return loss / 2;
+        return sum / 2;
     };
 
     std::vector<index_t> order(size);
@@ -100,12 +109,14 @@ rearrange_result rearrange(const Policy& policy, const Block& block, Mask&& mask
                      [&](index_t a, index_t b) { return g(a, a) < g(b, b); });
 
     rearrange_result result;
-    result.loss_before = result.loss_after = evaluate();
+    result.loss_before = result.loss_after = loss();
     for (; result.sweeps < options.max_sweeps && !result.converged; ++result.sweeps) {
         index_t exchanged = 0;
         std::vector<index_t> candidates;
         for (index_t a : order)
             if (kept[static_cast<std::size_t>(a)]) candidates.push_back(a);
+        for (std::size_t i = 0; i < size; ++i)
+            scores[i] = kept[i] ? never : static_cast<T>(values[i]);
         for (std::size_t c = 0; c < candidates.size(); ++c) {
             const index_t a = candidates[c];
             if (c + 1 < candidates.size()) { // rows come in no order that hardware could foresee
@@ -114,26 +125,30 @@ rearrange_result rearrange(const Policy& policy, const Block& block, Mask&& mask
                 for (index_t i = 0; i < n; i += line) PARE_PREFETCH(next + i);
             }
             // With a in the pruned set too, every value falls by a's row.
-            const index_t b = policy.argmin_difference(n, scores.data(), &g(a, 0));
-            const auto from = static_cast<std::size_t>(a), to = static_cast<std::size_t>(b);
-            if (kept[to]) continue; // nothing is pruned
-            const T own = values[from] - g(a, a), best = values[to] - g(a, b);
+            const auto from = static_cast<std::size_t>(a);
+            const double own = values[from] - static_cast<double>(g(a, a));
+            const index_t b =
+                policy.argmin_difference(n, scores.data(), &g(a, 0), static_cast<T>(own));
+            if (b < 0) continue;
+            const auto to = static_cast<std::size_t>(b);
+            if (kept[to]) continue; // of a block that no gradients have
+            const double best = values[to] - static_cast<double>(g(a, b));
             // An improvement below the rounding of its own terms is none; it would exchange for
             // ever.
-            const T noise =
-                4 * std::numeric_limits<T>::epsilon() *
+            const double noise =
+                4 * static_cast<double>(std::numeric_limits<T>::epsilon()) *
                 (gain[from] + std::abs(gain[from] - own) + gain[to] + std::abs(gain[to] - best));
             if (!(own - best > noise)) continue;
             policy.exchange(n, values.data(), scores.data(), &g(a, 0), &g(b, 0));
             kept[from] = 0;
             kept[to] = 1;
-            scores[from] = values[from];
+            scores[from] = static_cast<T>(values[from]);
             scores[to] = never;
             ++exchanged;
         }
         result.exchanges += exchanged;
         result.converged = exchanged == 0;
-        if (exchanged > 0) result.loss_after = evaluate();
+        result.loss_after = loss();
     }
     for (index_t i = 0; i < n; ++i) m(i) = kept[static_cast<std::size_t>(i)];
     return result;

@@ -291,21 +291,25 @@ class sequential {
         });
     }
 
-    /// The first i with the smallest x[i] - y[i]; n > 0.
+    /// The first i with the smallest x[i] - y[i], if that is less than `below`, or -1.
     template <class T>
-    index_t argmin_difference(index_t n, const T* x, const T* y) const {
-        index_t best = 0;
-        for (index_t i = 1; i < n; ++i)
-            if (x[i] - y[i] < x[best] - y[best]) best = i;
+    index_t argmin_difference(index_t n, const T* x, const T* y, T below) const {
+        index_t best = -1;
+        for (index_t i = 0; i < n; ++i)
+            if (x[i] - y[i] < below) {
+                below = x[i] - y[i];
+                best = i;
+            }
         return best;
     }
 
     /// values += drop - add, scores += drop - add; all of length n.
     template <class T>
-    void exchange(index_t n, T* values, T* scores, const T* add, const T* drop) const {
+    void exchange(index_t n, double* values, T* scores, const T* add, const T* drop) const {
         for (index_t i = 0; i < n; ++i) {
-            values[i] += drop[i] - add[i];
-            scores[i] += drop[i] - add[i];
+            const double change = static_cast<double>(drop[i]) - static_cast<double>(add[i]);
+            values[i] += change;
+            scores[i] += static_cast<T>(change);
         }
     }
 

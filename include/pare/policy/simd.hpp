@@ -83,66 +83,30 @@ class vectorised : public sequential<Executor> {
         base::attention(c, scratch);
     }
 
+    /// First whether there is one, which most calls have answered with no, and then which.
     template <class T>
-    index_t argmin_difference(index_t n, const T* x, const T* y) const {
+    index_t argmin_difference(index_t n, const T* x, const T* y, T below) const {
         using B = detail::batch<T>;
-        constexpr index_t W = detail::lanes<T>, unroll = 2;
-        constexpr index_t exact_indices = index_t{1} << std::numeric_limits<T>::digits;
-        if (n < unroll * W || n > exact_indices) return base::argmin_difference(n, x, y);
-
-        // Each lane keeps its smallest difference and, as a number of type T, where it stands.
-        T start[W];
-        for (index_t l = 0; l < W; ++l) start[l] = static_cast<T>(l);
-        B lowest[unroll], best_at[unroll], at = B::load_unaligned(start);
-        for (index_t u = 0; u < unroll; ++u) {
-            lowest[u] = B(std::numeric_limits<T>::max());
-            best_at[u] = at;
-        }
-        const B step(static_cast<T>(W));
+        constexpr index_t W = detail::lanes<T>, unroll = 4;
+        B lowest[unroll];
+        for (index_t u = 0; u < unroll; ++u) lowest[u] = B(below);
         index_t i = 0;
-        for (; i + unroll * W <= n; i += unroll * W) {
-            PARE_UNROLL
-            for (index_t u = 0; u < unroll; ++u) {
-                const B value = B::load_unaligned(x + i + u * W) - B::load_unaligned(y + i + u * W);
-                const auto lower = value < lowest[u];
-                lowest[u] = xsimd::select(lower, value, lowest[u]);
-                best_at[u] = xsimd::select(lower, at, best_at[u]);
-                at += step;
-            }
-        }
-        T best = std::numeric_limits<T>::max();
-        index_t found = 0;
-        for (index_t u = 0; u < unroll; ++u) {
-            T values[W], places[W];
-            lowest[u].store_unaligned(values);
-            best_at[u].store_unaligned(places);
-            for (index_t l = 0; l < W; ++l) {
-                const index_t place = static_cast<index_t>(places[l]);
-                if (values[l] < best || (values[l] == best && place < found)) {
-                    best = values[l];
-                    found = place;
-                }
-            }
-        }
+        for (; i + unroll * W <= n; i += unroll * W) PARE_UNROLL
+        for (index_t u = 0; u < unroll; ++u)
+            lowest[u] = xsimd::min(
+                B::load_unaligned(x + i + u * W) - B::load_unaligned(y + i + u * W), lowest[u]);
+        const B least =
+            xsimd::min(xsimd::min(lowest[0], lowest[1]), xsimd::min(lowest[2], lowest[3]));
+        T lanes[W];
+        least.store_unaligned(lanes);
+        T best = *std::min_element(lanes, lanes + W);
+        for (; i < n; ++i) best = x[i] - y[i] < best ? x[i] - y[i] : best;
+        if (!(best < below)) return -1;
+        for (i = 0; i + W <= n; i += W)
+            if (xsimd::any(B::load_unaligned(x + i) - B::load_unaligned(y + i) == B(best))) break;
         for (; i < n; ++i)
-            if (x[i] - y[i] < best) {
-                best = x[i] - y[i];
-                found = i;
-            }
-        return found;
-    }
-
-    template <class T>
-    void exchange(index_t n, T* values, T* scores, const T* add, const T* drop) const {
-        using B = detail::batch<T>;
-        constexpr index_t W = detail::lanes<T>;
-        index_t i = 0;
-        for (; i + W <= n; i += W) {
-            const B change = B::load_unaligned(drop + i) - B::load_unaligned(add + i);
-            (B::load_unaligned(values + i) + change).store_unaligned(values + i);
-            (B::load_unaligned(scores + i) + change).store_unaligned(scores + i);
-        }
-        base::exchange(n - i, values + i, scores + i, add + i, drop + i);
+            if (x[i] - y[i] == best) return i;
+        return -1;
     }
 
     template <class T>
