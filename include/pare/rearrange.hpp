@@ -58,8 +58,8 @@ struct rearrange_result {
 /// mask   [n], 0 = pruned, anything else = kept; the start and, overwritten, the result
 ///
 /// Throws shape_error, and value_error for a negative ridge or a diagonal that is negative or not
-/// finite. Complexity: a sweep reads the rows of kept units once, and of exchanged and pruned ones
-/// once more; O(n) memory.
+/// finite. Complexity: the rows of pruned units are read once, those of kept units in each sweep, and
+/// those of exchanged ones once more; O(n) memory.
 template <class Policy, class Block, class Mask>
 rearrange_result rearrange(const Policy& policy, const Block& block, Mask&& mask,
                            const rearrange_options& options = {}) {
