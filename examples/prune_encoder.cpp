@@ -1,5 +1,6 @@
 // Prunes heads and filters of a BERT-type sentence encoder without retraining and without labels,
 // writes the smaller model, loads it again, checks it, and reports.
+#include "encoder/device.hpp"
 #include "encoder/evaluate.hpp"
 #include "encoder/file.hpp"
 #include "encoder/latency.hpp"
@@ -42,6 +43,8 @@ struct arguments {
     std::size_t samples = 2048;
     std::uint64_t seed = 1;
     int threads = 0;
+    device_kind device = device_kind::cpu;
+    encoder::precision precision = encoder::precision::fp32;
 };
 
 /// Returns an exit status where the program ends here (--help, bad arguments).
@@ -98,6 +101,15 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
                    "most documents (or pairs) of --calibrate that are used");
     app.add_option("--seed", a.seed, "of the choice of samples and of the random projections");
     app.add_option("--threads", a.threads, "0: as many as there are processors");
+    app.add_option("--device", a.device, "where the encoder runs: cpu, or cuda")
+        ->transform(CLI::Transformer(std::map<std::string, device_kind>{
+            {"cpu", device_kind::cpu}, {"cuda", device_kind::cuda}}))
+        ->default_str("cpu");
+    app.add_option("--precision", a.precision,
+                   "of weights and activations there: fp32, or with --device cuda fp16 or bf16")
+        ->transform(CLI::Transformer(std::map<std::string, encoder::precision>{
+            {"fp32", precision::fp32}, {"fp16", precision::fp16}, {"bf16", precision::bf16}}))
+        ->default_str("fp32");
     app.add_option("--out", a.out, "folder to write")->default_str("MODEL-pruned, in this folder");
     app.add_option("--json", a.json, "file to write the report to");
     app.add_option("--front", a.front,
@@ -168,10 +180,17 @@ void check(arguments& a) {
     check_output("--html", a.html);
 }
 
-/// Largest difference of two outputs that rounding explains, for weights stored as `type`:
-/// embeddings of length 1, or logits.
-double tolerance(data_type type, const matrix& outputs) {
-    const double unit = type == data_type::f16 ? 5e-3 : type == data_type::bf16 ? 4e-2 : 1e-4;
+/// What speed is measured with: enough to keep the device busy.
+std::int64_t texts_a_batch(const arguments& a) {
+    return a.device == device_kind::cuda ? 256 : 32;
+}
+
+/// Largest difference of two outputs that rounding explains, for weights stored as `type` and used
+/// in that precision: embeddings of length 1, or logits.
+double tolerance(data_type type, precision used, const matrix& outputs) {
+    double unit = 1e-4;
+    if (type == data_type::f16 || used == precision::fp16) unit = 5e-3;
+    if (type == data_type::bf16 || used == precision::bf16) unit = 4e-2;
     return unit * std::max(1., static_cast<double>(outputs.cwiseAbs().maxCoeff()));
 }
 
@@ -189,8 +208,8 @@ std::string bar_of(Eigen::Index kept, Eigen::Index of) {
     return bar;
 }
 
-network::masks factors(const kept_units& kept) {
-    network::masks all;
+engine::masks factors(const kept_units& kept) {
+    engine::masks all;
     const auto convert = [](const std::vector<std::vector<std::uint8_t>>& some,
                             std::vector<vector>& out) {
         for (const auto& mask : some) {
@@ -338,10 +357,10 @@ void print(const results& r, const fs::path& out) {
 class pricing {
   public:
     /// Of latency, times a few widths.
-    pricing(const model& m, const arguments& a, const unit_costs& macs)
+    pricing(const model& m, const engine& dense, const arguments& a, const unit_costs& macs)
         : model_(m),
           counts_(a.kind == budget_kind::parameters ? unit_costs::parameters(m.config) : macs) {
-        if (a.kind == budget_kind::latency) times.emplace(m, a.latency);
+        if (a.kind == budget_kind::latency) times.emplace(dense, a.latency);
     }
 
     found_units search(const std::vector<pare::loss_curve>& losses, double share) {
@@ -439,8 +458,10 @@ page to_page(const results& r, const arguments& a, const std::vector<pricing::ch
     page::plot quality =
         plot("Quality and cost", "Measured on models pruned to some budgets, this one among them.",
              metric, measures ? 100 * r.quality_dense[0].value : 1);
-    page::plot speed = plot("Speed and cost", "Of the same models, in batches of 32 texts.",
-                            "tokens/s", r.speed.tokens_per_second_dense);
+    page::plot speed =
+        plot("Speed and cost",
+             fmt::format("Of the same models, in batches of {} texts.", texts_a_batch(a)),
+             "tokens/s", r.speed.tokens_per_second_dense);
     page::plot expected =
         plot("What the criterion expects",
              "The least loss that the search finds for each budget, of all heads and filters gone.",
@@ -471,7 +492,7 @@ class pruning {
           data_(read_calibration(a.calibrate, a.fisher == fisher_source::labels, a.samples, a.seed,
                                  words_, original_)),
           costs_(unit_costs::multiply_adds(original_.config, data_.examples.texts)),
-          dense_(original_) {
+          made_(make_engine(original_, a.device, a.precision)), dense_(*made_) {
         // Tokens that the model drops are kept here: which ones leave depends on the heads there
         // are.
         dense_.set_token_pruning({});
@@ -488,10 +509,10 @@ class pruning {
         const temporary_folder candidate{a_.out.string() + ".unverified"};
         save_model(small_, a_.model, candidate.path);
         r_.bytes_pruned = fs::file_size(candidate.path / "model.safetensors");
-        network pruned(load_model(candidate.path));
-        pruned.set_token_pruning({});
-        verify(pruned);
-        measure(pruned);
+        const std::unique_ptr<engine> pruned = dense_.make(load_model(candidate.path));
+        pruned->set_token_pruning({});
+        verify(*pruned);
+        measure(*pruned);
         // The model before the report, so that a report always has its model.
         encoder::detail::replace(candidate.path, a_.out);
         if (!a_.latency.times.empty()) prices_->times->save();
@@ -533,7 +554,7 @@ class pruning {
                 return cuts.losses();
             });
             found_units found = timed("search", [&] {
-                return prices_.emplace(original_, a_, costs_).search(losses_, a_.share);
+                return prices_.emplace(original_, dense_, a_, costs_).search(losses_, a_.share);
             });
             r_.loss_expected = found.loss;
             r_.loss_bound = found.bound;
@@ -548,8 +569,9 @@ class pruning {
                     a_.ridge.value_or(default_ridge(a_.tuning)), notes, weights_);
     }
 
-    void verify(network& pruned) {
-        network masked(expand(original_, small_, kept_));
+    void verify(engine& pruned) {
+        const std::unique_ptr<engine> wide = dense_.make(expand(original_, small_, kept_));
+        engine& masked = *wide;
         masked.set_masks(factors(kept_));
         masked.set_token_pruning({});
         by_dense_ = embed(dense_, texts(), "embed, dense");
@@ -562,14 +584,15 @@ class pruning {
             r_.difference = std::max(
                 r_.difference, difference(embed(pruned, data_.examples.texts, "verify, pruned"),
                                           embed(masked, data_.examples.texts, "verify, masked")));
-        if (const double most = tolerance(original_.stored_as, by_dense_); !(r_.difference <= most))
+        if (const double most = tolerance(original_.stored_as, a_.precision, by_dense_);
+            !(r_.difference <= most))
             throw std::runtime_error(
                 fmt::format("the written model differs from the masked one by {:.2e} in an output, "
                             "more than {:.0e}",
                             r_.difference, most));
     }
 
-    void measure(network& pruned) {
+    void measure(engine& pruned) {
         r_.macs_dense = costs_.of(original_);
         r_.macs_ratio = costs_.of(small_) / r_.macs_dense;
         r_.alike = likeness(original_, by_dense_, by_pruned_);
@@ -577,7 +600,7 @@ class pruning {
             r_.quality_dense = qualities(*task_, by_dense_);
             r_.quality_pruned = qualities(*task_, by_pruned_);
         }
-        r_.speed = compare_speed(dense_, pruned, data_.examples.texts);
+        r_.speed = compare_speed(dense_, pruned, data_.examples.texts, texts_a_batch(a_));
         if (prices_->times) {
             r_.latency = {a_.share, prices_->times->share_of(small_)};
             if (a_.latency.fitted)
@@ -607,11 +630,13 @@ class pruning {
             const double least = front.empty() ? 0 : front[0].share; // with room for times to vary
             if (std::abs(share - a_.share) < 0.05 || share < least + 0.1) continue;
             std::vector<std::string> notes;
-            network other(refit(prices_->search(losses_, share).kept, notes));
+            const std::unique_ptr<engine> made =
+                dense_.make(refit(prices_->search(losses_, share).kept, notes));
+            engine& other = *made;
             other.set_token_pruning({});
-            points.push_back(
-                {share, quality_of(embed(other, texts(), "embed, another budget")),
-                 compare_speed(dense_, other, data_.examples.texts).tokens_per_second_pruned});
+            points.push_back({share, quality_of(embed(other, texts(), "embed, another budget")),
+                              compare_speed(dense_, other, data_.examples.texts, texts_a_batch(a_))
+                                  .tokens_per_second_pruned});
         }
         write_file(a_.html, to_html(to_page(r_, a_, front, points)));
     }
@@ -623,7 +648,8 @@ class pruning {
     const calibration data_;
     const unit_costs costs_;
     std::optional<dataset> task_;
-    network dense_;
+    const std::unique_ptr<engine> made_;
+    engine& dense_;
 
     std::vector<pare::loss_curve> losses_;
     std::vector<std::vector<float>> weights_; // of tokens

@@ -376,6 +376,10 @@ TEST_CASE("prune_encoder: bad input gives one sentence, status 2 and no output")
             fails(good + "--budget " + budget,
                   "expected macs=SHARE, params=SHARE or latency=SHARE");
         fails(good + "--budget params=2", "--budget is 2, expected a share in (0, 1]");
+        fails(good + "--precision fp16", "on the CPU, an encoder runs in fp32 only");
+#ifndef PARE_HAVE_CUDA
+        fails(good + "--device cuda", "this program was built without CUDA (PARE_CUDA=ON)");
+#endif
         fails(good + "--budget latency=0.5 --latency-batch 12", "expected SEQUENCESxTOKENS");
         fails(good + "--budget latency=0.5 --latency-batch 1x9999", "batches of 1 x 9999 tokens");
         fails(good + "--budget latency=0.5 --latency-batch 999999999x2", "1048576 in all");

@@ -1,5 +1,5 @@
-// Components on memory that the host cannot read, as a GPU's is: a system of Thrust whose memory
-// opens only while one of its algorithms runs. What a component reads itself ends the program.
+// Components on memory that the host cannot read.
+#include "far_memory.hpp"
 #include "policies.hpp"
 #include "support.hpp"
 #include <pare/attention.hpp>
@@ -11,100 +11,12 @@
 #include <pare/soft_mask.hpp>
 
 #include <algorithm>
-#include <new>
-#include <sys/mman.h>
 
 namespace {
 
-/// A block of memory that is closed most of the time.
-class closed_memory {
-  public:
-    void open() { protect(PROT_READ | PROT_WRITE); }
-    void close() { protect(PROT_NONE); }
-
-    /// Throws bad_alloc when `allowed` allocations have been made.
-    void* allocate(std::size_t bytes) {
-        if (allowed == 0) throw std::bad_alloc();
-        --allowed;
-        ++held;
-        void* const p = static_cast<unsigned char*>(memory_) + used_;
-        used_ += (bytes + 63) / 64 * 64;
-        if (used_ > size) throw std::bad_alloc();
-        return p;
-    }
-    void give_back() {
-        if (--held == 0) used_ = 0;
-    }
-
-    long allowed = -1, held = 0;
-
-  private:
-    static constexpr std::size_t size = std::size_t{1} << 26;
-
-    void protect(int rights) {
-        if (mprotect(memory_, size, rights) != 0) throw std::bad_alloc();
-    }
-
-    void* memory_ = mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    std::size_t used_ = 0;
-};
-closed_memory device;
-
-struct open_device {
-    open_device() { device.open(); }
-    ~open_device() { device.close(); }
-};
-
-} // namespace
-
-// Thrust finds these by their first argument.
-namespace far {
-
-struct system : thrust::cpp::execution_policy<system> {};
-
-pare::detail::system_constant<pare::detail::thrust_system::device> system_of(const system&);
-
-template <class T>
-thrust::pair<thrust::pointer<T, system>, std::ptrdiff_t> get_temporary_buffer(system,
-                                                                              std::ptrdiff_t n) {
-    auto* const memory = device.allocate(static_cast<std::size_t>(n) * sizeof(T));
-    return {thrust::pointer<T, system>(static_cast<T*>(memory)), n};
-}
-template <class Pointer>
-void return_temporary_buffer(system, Pointer, std::ptrdiff_t) {
-    device.give_back();
-}
-template <class It, class Size, class F>
-It for_each_n(system, It first, Size n, F f) {
-    const open_device now;
-    return thrust::for_each_n(thrust::cpp::par, first, n, f);
-}
-template <class It, class F, class T, class Op>
-T transform_reduce(system, It first, It last, F f, T start, Op op) {
-    const open_device now;
-    return thrust::transform_reduce(thrust::cpp::par, first, last, f, start, op);
-}
-template <class It, class T, class Op>
-T reduce(system, It first, It last, T start, Op op) {
-    const open_device now;
-    return thrust::reduce(thrust::cpp::par, first, last, start, op);
-}
-template <class In, class Out, class T>
-Out exclusive_scan(system, In first, In last, Out out, T start) {
-    const open_device now;
-    return thrust::exclusive_scan(thrust::cpp::par, first, last, out, start);
-}
-template <class It, class Less>
-void sort(system, It first, It last, Less less) {
-    const open_device now;
-    thrust::sort(thrust::cpp::par, first, last, less);
-}
-
-} // namespace far
-
-namespace {
-
-const auto far_policy = pare::on(far::system{});
+using far::device;
+using far::far_policy;
+using far::open_device;
 
 /// An array there, and one here for the same call by pare::seq.
 template <class T>
@@ -116,7 +28,7 @@ class both {
         std::copy(here_.begin(), here_.end(), there_);
     }
     both(const both&) = delete;
-    ~both() { device.give_back(); }
+    ~both() { device.give_back(there_); }
 
     T* data(const pare::sequential<>&) { return here_.data(); }
     template <class Policy>

@@ -39,19 +39,15 @@ class norm_gradient {
 
 } // namespace
 
-/// The gradient at the pooled rows, from that at outputs().
-matrix network::state::outputs_backward(const matrix& pooled, const matrix& outputs,
-                                        const matrix& gradient, gradients* found) const {
-    if (model.classifier) {
-        if (found) {
-            dense& to = *found->weights.classifier;
-            add_weight_gradient(gradient.rows(), gradient.data(), gradient.cols(), pooled.data(),
-                                to.weight, to.bias);
-        }
-        matrix result(pooled.rows(), pooled.cols());
-        for_row_blocks(pooled.rows(), [&](Index first, Index rows, Index) {
-            classifier_transposed.assign(row(gradient, first), rows, row(result, first));
-        });
+matrix outputs_backward(const model& m, const matrix& pooled, const matrix& outputs,
+                        const matrix& gradient) {
+    if (m.classifier) {
+        const matrix& weight = m.classifier->weight;
+        matrix result = matrix::Zero(pooled.rows(), pooled.cols());
+        for (Index s = 0; s < result.rows(); ++s)
+            for (Index k = 0; k < weight.rows(); ++k)
+                for (Index j = 0; j < result.cols(); ++j)
+                    result(s, j) += gradient(s, k) * weight(k, j);
         return result;
     }
     const Eigen::ArrayXf lengths = pooled.rowwise().norm().array().max(shortest_length);
@@ -74,8 +70,6 @@ void network::state::pack_transposed() {
         pack(p.output, y.output.weight);
         pack(p.exit, model.exits.empty() ? matrix() : stack_exit(model.exits[l]));
     });
-    if (model.classifier)
-        classifier_transposed.replace(model.classifier->weight.transpose(), vector());
 }
 
 /// What a gradient on its way down carries besides the rows'.
@@ -274,11 +268,16 @@ void network::state::backward(const batch& b, const loss_gradient& loss, const v
     remaining left;
     const float* const last =
         run_layers(b, {true, learn, learn, learn ? how->temperature : 0}, left, nullptr);
-    const matrix vectors = pooled(last, left), output = outputs(vectors);
+    const matrix vectors = pooled(last, left), output = outputs_of(model, vectors);
     matrix gradient = matrix::Zero(output.rows(), output.cols());
     loss(output, gradient);
     check_shape("gradient", gradient, output.rows(), output.cols());
-    gradient = outputs_backward(vectors, output, gradient, found);
+    if (learn && model.classifier) {
+        dense& to = *found->weights.classifier;
+        add_weight_gradient(gradient.rows(), gradient.data(), gradient.cols(), vectors.data(),
+                            to.weight, to.bias);
+    }
+    gradient = outputs_backward(model, vectors, output, gradient);
 
     // From here on, the residual stream's place holds the gradient at it.
     float* const residual = stream.get<float>(b.tokens() * d);

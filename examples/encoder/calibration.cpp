@@ -10,9 +10,6 @@
 namespace encoder {
 namespace {
 
-constexpr std::int64_t backward_tokens =
-    2048; // a batch; the backward pass keeps all layers' activations
-
 std::int64_t count_tokens(const std::vector<sequence>& sequences) {
     std::int64_t n = 0;
     for (const sequence& s : sequences) n += static_cast<std::int64_t>(s.size());
@@ -72,17 +69,11 @@ dense& reader(layer& l, unit_kind kind) {
     return kind == unit_kind::head ? l.attention_output : l.output;
 }
 
-void advance(network& net, std::size_t l, unit_kind kind, const batch& b, matrix& x, matrix& inputs,
-             matrix& sum) {
-    if (kind == unit_kind::head) {
-        net.attention(l, x, b, inputs);
-        net.attention_residual(l, inputs, x, sum);
-        net.attention_norm(l, sum, x);
-    } else {
-        net.activation(l, x, inputs);
-        net.output_residual(l, inputs, x, sum);
-        net.output_norm(l, sum, x);
-    }
+void advance(engine& net, std::size_t l, unit_kind kind, const batch& b, rows& x, rows& inputs,
+             rows& sum) {
+    net.units(l, kind, x, b, inputs);
+    net.add_units(l, kind, inputs, x, sum);
+    net.normalize(l, kind, sum, x);
 }
 
 std::vector<sequence> calibration::all() const {
@@ -117,8 +108,8 @@ std::vector<sequence> gradient_sequences(const calibration& data) {
 }
 
 void backward_over(
-    network& net, const calibration& data, std::uint64_t seed,
-    const std::function<void(const gradient_batch&, const network::sublayer_gradients&)>& visit) {
+    engine& net, const calibration& data, std::uint64_t seed,
+    const std::function<void(const gradient_batch&, const engine::unit_gradients&)>& visit) {
     const dataset& examples = data.examples;
     const bool labelled = !examples.targets.empty();
     const std::size_t per_sample = examples.texts_each();
@@ -127,7 +118,7 @@ void backward_over(
     std::int64_t first = 0, tokens = 0; // of the batch
     for (std::size_t next = 0; next < sequences.size();) {
         batch b;
-        while (next < sequences.size() && b.tokens() < backward_tokens)
+        while (next < sequences.size() && b.tokens() < net.backward_tokens())
             for (std::size_t i = 0; i < per_sample; ++i) b.append(sequences[next++]);
         const auto each = static_cast<std::int64_t>(per_sample);
         const std::int64_t count = b.sequences() / each;
@@ -146,7 +137,7 @@ void backward_over(
             for (Eigen::Index s = 0; s < outputs.rows(); ++s)
                 draw_gradient(examples.kind, seed, first + s, outputs.row(s), gradient.row(s));
         };
-        net.backward(b, gradient_of, [&](const network::sublayer_gradients& found) {
+        net.backward_units(b, gradient_of, [&](const engine::unit_gradients& found) {
             visit({first, count, tokens, offsets}, found);
         });
         first += count;

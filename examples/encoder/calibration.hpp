@@ -31,8 +31,8 @@ dense& reader(layer& l, unit_kind kind);
 
 /// Takes the residual stream x through one sublayer, and says what its matrix read and what it
 /// summed up to before the normalisation.
-void advance(network& net, std::size_t l, unit_kind kind, const batch& b, matrix& x, matrix& inputs,
-             matrix& sum);
+void advance(engine& net, std::size_t l, unit_kind kind, const batch& b, rows& x, rows& inputs,
+             rows& sum);
 
 /// Samples of the calibration data in one batch: a sequence each, or a pair that shares a label.
 struct gradient_batch {
@@ -45,8 +45,8 @@ struct gradient_batch {
 /// mean zero and as covariance the metric in which outputs differ: of embeddings the identity, of
 /// logits the Fisher information of the classes, diag(p) - p p'.
 void backward_over(
-    network& net, const calibration& data, std::uint64_t seed,
-    const std::function<void(const gradient_batch&, const network::sublayer_gradients&)>& visit);
+    engine& net, const calibration& data, std::uint64_t seed,
+    const std::function<void(const gradient_batch&, const engine::unit_gradients&)>& visit);
 
 /// The texts of that pass.
 std::vector<sequence> gradient_sequences(const calibration& data);

@@ -103,6 +103,25 @@ void check(const batch& b, const config& c) {
                  text(end - 1));
 }
 
+void complete(network::masks& masks, const model& m) {
+    const std::size_t depth = m.layers.size();
+    if (!masks.heads.empty() && masks.heads.size() != depth)
+        fail("head masks for " + std::to_string(masks.heads.size()) + " layers of " +
+             std::to_string(depth));
+    if (!masks.filters.empty() && masks.filters.size() != depth)
+        fail("filter masks for " + std::to_string(masks.filters.size()) + " layers of " +
+             std::to_string(depth));
+    masks.heads.resize(depth);
+    masks.filters.resize(depth);
+    for (std::size_t l = 0; l < depth; ++l) {
+        const std::string name = "layer " + std::to_string(l) + ": ";
+        if (masks.heads[l].size() > 0)
+            check_size(name + "head mask", masks.heads[l], m.layers[l].heads(m.config.head_size));
+        if (masks.filters[l].size() > 0)
+            check_size(name + "filter mask", masks.filters[l], m.layers[l].filters());
+    }
+}
+
 void check_gradients(model& gradients, model& of) {
     const std::vector<weight> g = weights(gradients), w = weights(of);
     if (g.size() != w.size())

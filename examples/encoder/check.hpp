@@ -16,6 +16,9 @@ void check(const token_pruning& p, std::size_t layers);
 /// in the vocabulary of one of the token types.
 void check(const batch& b, const config& c);
 
+/// A mask for each layer or none; where a layer has one, a value a unit. Makes empty ones of none.
+void complete(network::masks& masks, const model& m);
+
 /// A model of gradients has the shapes of the weights.
 void check_gradients(model& gradients, model& weights);
 

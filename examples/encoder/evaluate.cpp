@@ -47,7 +47,7 @@ double median(std::vector<double> values) {
 
 } // namespace
 
-matrix embed(network& net, const std::vector<sequence>& sequences, const std::string& stage,
+matrix embed(engine& net, const std::vector<sequence>& sequences, const std::string& stage,
              std::vector<token_use>* use) {
     matrix all(static_cast<Eigen::Index>(sequences.size()), net.outputs()), some;
     const std::vector<batch> batches = make_batches(sequences, any_number, documents);
@@ -103,14 +103,14 @@ double same_class(const matrix& a, const matrix& b) {
     return same / static_cast<double>(a.rows());
 }
 
-double seconds_of(network& net, const batch& b) {
+double seconds_of(engine& net, const batch& b) {
     thread_local matrix outputs;
     const auto start = std::chrono::steady_clock::now();
     net.forward(b, outputs);
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-speed compare_speed(network& dense, network& pruned, const std::vector<sequence>& sequences,
+speed compare_speed(engine& dense, engine& pruned, const std::vector<sequence>& sequences,
                     std::int64_t sequences_a_batch) {
     // About as much work for batches of one sequence.
     const std::size_t most_batches = sequences_a_batch < documents ? 64 : 4;

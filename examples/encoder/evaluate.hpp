@@ -8,8 +8,8 @@
 
 namespace encoder {
 
-/// What network::forward gives of all sequences, a row each, in batches of 32; and `use`.
-matrix embed(network& net, const std::vector<sequence>& sequences, const std::string& stage,
+/// What engine::forward gives of all sequences, a row each, in batches of 32; and `use`.
+matrix embed(engine& net, const std::vector<sequence>& sequences, const std::string& stage,
              std::vector<token_use>* use = nullptr);
 
 /// Pairs of texts as rows of `sequences`, each distinct text once.
@@ -34,14 +34,14 @@ double mean_cosine(const matrix& a, const matrix& b);
 double same_class(const matrix& a, const matrix& b);
 
 /// What a forward pass takes.
-double seconds_of(network& net, const batch& b);
+double seconds_of(engine& net, const batch& b);
 
 /// Two models in turn on the same batches.
 struct speed {
     double tokens_per_second_dense, tokens_per_second_pruned; ///< medians over rounds and batches
     double speedup;                                           ///< median of the paired ratios
 };
-speed compare_speed(network& dense, network& pruned, const std::vector<sequence>& sequences,
+speed compare_speed(engine& dense, engine& pruned, const std::vector<sequence>& sequences,
                     std::int64_t sequences_a_batch = 32);
 
 } // namespace encoder

@@ -31,7 +31,7 @@ double standard_error(const std::vector<double>& of) {
 
 /// Times of the networks by the first one's of the same round, in turn: medians over rounds, until
 /// they are known to 1 % or a few seconds have gone by.
-std::vector<double> in_turn(const std::vector<network*>& nets, const batch& b) {
+std::vector<double> in_turn(const std::vector<engine*>& nets, const batch& b) {
     constexpr std::size_t fewest = 7, most = 200;
     constexpr double patience = 3, wanted = 0.01;
     std::vector<std::vector<double>> ratios(nets.size());
@@ -111,10 +111,7 @@ model widest_layer(model m) {
     return m;
 }
 
-/// What times depend on besides widths, in words.
-std::string machine() {
-    return processor_name() + ", " + std::to_string(threads()) + " threads";
-}
+/// What times depend on besides widths and the place, in words.
 std::string shape(const model& m, const latency_options& of) {
     std::string words = "hidden size " + std::to_string(m.config.hidden) + ", heads of " +
                         std::to_string(m.config.head_size) + ", heads and filters of layers";
@@ -159,14 +156,16 @@ nlohmann::ordered_json to_json(const std::map<index_t, double>& times) {
 
 } // namespace
 
-latency::latency(const model& m, latency_options options)
-    : options_(std::move(options)), batch_(same_lengths(m, options_.sequences, options_.tokens)),
-      whole_(without_tokens(m)), widest_(widest_layer(without_tokens(m))), unit_(widest_) {
+latency::latency(const engine& dense, latency_options options)
+    : options_(std::move(options)),
+      batch_(same_lengths(dense.model(), options_.sequences, options_.tokens)),
+      whole_(dense.make(without_tokens(dense.model()))), widest_(widest_layer(whole_->model())),
+      unit_(dense.make(widest_)) {
     load();
-    if (!(dense_ > 0)) dense_ = in_turn({&unit_, &whole_}, batch_)[1];
+    if (!(dense_ > 0)) dense_ = in_turn({unit_.get(), whole_.get()}, batch_)[1];
     std::vector<index_t> some;
     const layer& widest = widest_.layers[0];
-    for (index_t h = 0; h <= widest.heads(m.config.head_size); ++h) some.push_back(h);
+    for (index_t h = 0; h <= widest.heads(widest_.config.head_size); ++h) some.push_back(h);
     measure(unit_kind::head, some);
     some = {0, widest.filters()};
     for (index_t i = 1; i < 8; ++i)
@@ -176,19 +175,19 @@ latency::latency(const model& m, latency_options options)
 
 bool latency::measure(unit_kind kind, const std::vector<index_t>& widths) {
     std::map<index_t, double>& known = kind == unit_kind::head ? heads_ : filters_;
-    std::vector<network> nets;
+    std::vector<std::unique_ptr<engine>> nets;
     std::vector<index_t> missing;
-    nets.emplace_back(shrink(widest_, first_units(widest_, 0, 0)));
+    nets.push_back(whole_->make(shrink(widest_, first_units(widest_, 0, 0))));
     for (const index_t w : widths)
         if (known.count(w) == 0 && std::find(missing.begin(), missing.end(), w) == missing.end()) {
             missing.push_back(w);
-            nets.emplace_back(shrink(widest_, kind == unit_kind::head
-                                                  ? first_units(widest_, w, 0)
-                                                  : first_units(widest_, 0, w)));
+            nets.push_back(whole_->make(shrink(widest_, kind == unit_kind::head
+                                                            ? first_units(widest_, w, 0)
+                                                            : first_units(widest_, 0, w))));
         }
     if (missing.empty()) return false;
-    std::vector<network*> all = {&unit_};
-    for (network& net : nets) all.push_back(&net);
+    std::vector<engine*> all = {unit_.get()};
+    for (const auto& net : nets) all.push_back(net.get());
     const std::vector<double> times = in_turn(all, batch_);
     for (std::size_t i = 0; i < missing.size(); ++i)
         known[missing[i]] = missing[i] == 0 ? 0 : std::max(0., times[i + 2] - times[1]);
@@ -196,7 +195,7 @@ bool latency::measure(unit_kind kind, const std::vector<index_t>& widths) {
 }
 
 pare::cost_table latency::table(std::size_t l, unit_kind kind) const {
-    const layer& of = whole_.model().layers[l];
+    const layer& of = whole_->model().layers[l];
     const bool is_head = kind == unit_kind::head;
     const index_t units = is_head ? of.heads(widest_.config.head_size) : of.filters();
     if (options_.fitted) {
@@ -233,10 +232,11 @@ pare::hinge_cost latency::fit(unit_kind kind) const {
 void latency::load() {
     if (options_.times.empty() || !detail::is_file(options_.times)) return;
     const auto all = detail::parse_json(options_.times, detail::read_text(options_.times));
-    const auto here = all.find(machine());
+    const std::string place = whole_->place();
+    const auto here = all.find(place);
     if (here == all.end()) return;
-    if (!here->is_object()) detail::fail(options_.times, "'", machine(), "' is not an object");
-    const auto of_shape = here->find(shape(whole_.model(), options_));
+    if (!here->is_object()) detail::fail(options_.times, "'", place, "' is not an object");
+    const auto of_shape = here->find(shape(whole_->model(), options_));
     if (of_shape == here->end()) return;
     for (const char* const key : {"dense", "heads", "filters"})
         if (!of_shape->is_object() || !of_shape->contains(key))
@@ -252,14 +252,14 @@ void latency::save() const {
     nlohmann::ordered_json all;
     if (detail::is_file(options_.times))
         all = nlohmann::ordered_json::parse(detail::read_text(options_.times));
-    all[machine()][shape(whole_.model(), options_)] = {
+    all[whole_->place()][shape(whole_->model(), options_)] = {
         {"dense", dense_}, {"heads", to_json(heads_)}, {"filters", to_json(filters_)}};
     write_json(options_.times, all);
 }
 
 double latency::rest() const {
     double rest = dense_;
-    for (std::size_t l = 0; l < whole_.model().layers.size(); ++l)
+    for (std::size_t l = 0; l < whole_->model().layers.size(); ++l)
         for (const unit_kind kind : {unit_kind::head, unit_kind::filter}) {
             const pare::cost_table of_sublayer = table(l, kind);
             rest -= of_sublayer(of_sublayer.units());
@@ -268,8 +268,8 @@ double latency::rest() const {
 }
 
 double latency::share_of(const model& other) {
-    network net(without_tokens(other));
-    return in_turn({&whole_, &net}, batch_)[1];
+    const std::unique_ptr<engine> net = whole_->make(without_tokens(other));
+    return in_turn({whole_.get(), net.get()}, batch_)[1];
 }
 
 found_units search(const model& m, const std::vector<pare::loss_curve>& losses, latency& costs,

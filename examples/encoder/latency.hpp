@@ -1,4 +1,4 @@
-// What sublayers of each width take on this machine.
+// What sublayers of each width take on this machine, or on its GPU.
 #pragma once
 
 #include "prune.hpp"
@@ -28,7 +28,7 @@ class latency {
     /// processor, number of threads, widths of the model's layers and batches. Throws
     /// std::invalid_argument for batches that the model cannot run, file_error for a file that
     /// holds anything but times.
-    latency(const model& m, latency_options options);
+    latency(const engine& dense, latency_options options);
 
     double dense() const { return dense_; }
     double rest() const;
@@ -55,9 +55,9 @@ class latency {
 
     latency_options options_;
     batch batch_;
-    network whole_;
-    model widest_; // one layer with all heads and filters that any has
-    network unit_; // runs it
+    std::unique_ptr<engine> whole_;
+    model widest_;                 // one layer with all heads and filters that any has
+    std::unique_ptr<engine> unit_; // runs it
     std::map<pare::index_t, double> heads_, filters_;
     double dense_ = 0;
 };

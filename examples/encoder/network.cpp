@@ -2,6 +2,7 @@
 
 #include "check.hpp"
 #include "network_state.hpp"
+#include "report.hpp"
 
 #include <pare/compact.hpp>
 #include <pare/gather.hpp>
@@ -15,7 +16,7 @@
 namespace encoder {
 namespace {
 
-void replace(linear& to, const dense& d) {
+void pack_dense(const dense& d, linear& to) {
     to.replace(d.weight, d.bias);
 }
 void scale_columns(const vector& by, Index rows, float* y) {
@@ -61,13 +62,12 @@ void network::state::pack() {
         const auto l = static_cast<std::size_t>(at);
         const layer& y = model.layers[l];
         packed_layer& p = packed[l];
-        replace(p.qkv, stack_projections(y));
-        replace(p.attention_output, y.attention_output);
-        replace(p.intermediate, y.intermediate);
-        replace(p.output, y.output);
+        pack_dense(stack_projections(y), p.qkv);
+        pack_dense(y.attention_output, p.attention_output);
+        pack_dense(y.intermediate, p.intermediate);
+        pack_dense(y.output, p.output);
         p.exit.replace(model.exits.empty() ? matrix() : stack_exit(model.exits[l]), vector());
     });
-    if (model.classifier) replace(classifier, *model.classifier);
 }
 
 const layer& network::state::at(std::size_t l) const {
@@ -111,11 +111,8 @@ std::int64_t choose_tokens(const token_pruning& p, std::size_t l, pare::view<con
         return pare::keep_above(pare::simd, scores, p.alpha * p.numbers[l], offsets, kept,
                                 kept_offsets, first);
     std::vector<std::int64_t> k;
-    for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {
-        const auto n = static_cast<double>(offsets[s + 1] - offsets[s]);
-        const double count = p.by == token_pruning::rule::share ? p.numbers[l] * n : p.numbers[l];
-        k.push_back(std::max<std::int64_t>(1, std::llround(std::min(count, n))));
-    }
+    for (std::size_t s = 0; s + 1 < offsets.size(); ++s)
+        k.push_back(tokens_to_keep(p.by, p.numbers[l], offsets[s + 1] - offsets[s]));
     return pare::keep_top_k(pare::simd, scores, k, offsets, kept, kept_offsets, first);
 }
 
@@ -340,12 +337,19 @@ matrix network::state::pooled(const float* rows, const remaining& left) const {
     return result;
 }
 
-matrix network::state::outputs(const matrix& pooled) const {
-    if (!model.classifier) return unit_length(pooled);
-    matrix logits(pooled.rows(), model.classifier->weight.rows());
-    for_row_blocks(pooled.rows(), [&](Index first, Index rows, Index) {
-        classifier.assign(row(pooled, first), rows, row(logits, first));
-    });
+// Plain loops in double: a product of Eigen's is cut by the number of threads, and its last bits with
+// it.
+matrix outputs_of(const model& m, const matrix& pooled) {
+    if (!m.classifier) return unit_length(pooled);
+    const dense& c = *m.classifier;
+    matrix logits(pooled.rows(), c.weight.rows());
+    for (Index s = 0; s < logits.rows(); ++s)
+        for (Index k = 0; k < logits.cols(); ++k) {
+            double sum = static_cast<double>(c.bias(k));
+            for (Index j = 0; j < pooled.cols(); ++j)
+                sum += static_cast<double>(pooled(s, j)) * static_cast<double>(c.weight(k, j));
+            logits(s, k) = static_cast<float>(sum);
+        }
     return logits;
 }
 
@@ -382,8 +386,12 @@ const encoder::model& network::model() const {
     return state_->model;
 }
 
-Index network::outputs() const {
-    return model().classifier ? model().classifier->weight.rows() : model().config.hidden;
+std::string network::place() const {
+    return processor_name() + ", " + std::to_string(threads()) + " threads";
+}
+
+std::unique_ptr<engine> network::make(encoder::model m) const {
+    return std::make_unique<network>(std::move(m));
 }
 
 void network::embed(const batch& b, matrix& x) {
@@ -471,7 +479,7 @@ void network::forward(const batch& b, matrix& outputs, std::vector<token_use>* u
     check(b, model().config);
     state::remaining left;
     const float* const last = state_->run_layers(b, {}, left, use);
-    outputs = state_->outputs(state_->pooled(last, left));
+    outputs = outputs_of(model(), state_->pooled(last, left));
 }
 
 void network::update(const std::function<void(encoder::model&)>& change) {
@@ -484,35 +492,22 @@ void network::update(const std::function<void(encoder::model&)>& change) {
 void network::replace_attention_output(std::size_t l, dense with) {
     check_shape("attention output", with, state_->hidden(),
                 columns_of(state_->at(l).attention_output));
-    replace(state_->packed[l].attention_output, with);
+    pack_dense(with, state_->packed[l].attention_output);
     state_->model.layers[l].attention_output = std::move(with);
     state_->transposed.clear();
 }
 
 void network::replace_output(std::size_t l, dense with) {
     check_shape("output", with, state_->hidden(), columns_of(state_->at(l).output));
-    replace(state_->packed[l].output, with);
+    pack_dense(with, state_->packed[l].output);
     state_->model.layers[l].output = std::move(with);
     state_->transposed.clear();
 }
 
 void network::set_masks(masks m) {
     state& s = *state_;
-    const std::size_t depth = s.depth();
-    if (!m.heads.empty() && m.heads.size() != depth)
-        fail("head masks for " + std::to_string(m.heads.size()) + " layers of " +
-             std::to_string(depth));
-    if (!m.filters.empty() && m.filters.size() != depth)
-        fail("filter masks for " + std::to_string(m.filters.size()) + " layers of " +
-             std::to_string(depth));
-    m.heads.resize(depth);
-    m.filters.resize(depth);
-    for (std::size_t l = 0; l < depth; ++l) {
-        const std::string name = "layer " + std::to_string(l) + ": ";
-        if (m.heads[l].size() > 0) check_size(name + "head mask", m.heads[l], s.heads(l));
-        if (m.filters[l].size() > 0) check_size(name + "filter mask", m.filters[l], s.filters(l));
-    }
-    for (std::size_t l = 0; l < depth; ++l)
+    complete(m, s.model);
+    for (std::size_t l = 0; l < s.depth(); ++l)
         s.context_masks[l] =
             m.heads[l].transpose().replicate(s.model.config.head_size, 1).reshaped();
     s.active_masks = std::move(m.filters);

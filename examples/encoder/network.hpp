@@ -2,30 +2,17 @@
 // pruning can look at and change what flows between them.
 #pragma once
 
-#include "model.hpp"
+#include "engine.hpp"
 
 #include <pare/core/view.hpp>
 
+#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <vector>
 
 namespace encoder {
-
-/// Sequences one after another, without padding: sequence s is ids[offsets[s]] .. ids[offsets[s +
-/// 1]]. A token of type t has the id of its word plus t * config.vocabulary, as if each type had a
-/// vocabulary of its own.
-struct batch {
-    std::vector<std::int32_t> ids;
-    std::vector<std::int64_t> offsets = {0};
-
-    std::int64_t tokens() const { return offsets.back(); }
-    std::int64_t sequences() const { return static_cast<std::int64_t>(offsets.size()) - 1; }
-    void append(const std::vector<std::int32_t>& sequence);
-};
-
-enum class unit_kind { head, filter };
 
 /// How tokens leave while a network learns.
 struct learning {
@@ -53,19 +40,13 @@ struct gradients {
     std::vector<double> left_by_threshold;
 };
 
-/// What a layer had to do, summed up over sequences.
-struct token_use {
-    std::int64_t attending = 0; ///< tokens that came in
-    std::int64_t pairs = 0;     ///< their squares: attention probabilities
-    std::int64_t kept = 0;      ///< tokens that stayed
-    std::int64_t guessed = 0;   ///< sequences whose tokens that left went through an exit
-
-    /// A sequence of `length` tokens came in.
-    void attend(std::int64_t length) {
-        attending += length;
-        pairs += length * length;
-    }
-};
+/// How many of a sequence's n tokens stay by a share or a count.
+PARE_HD inline std::int64_t tokens_to_keep(token_pruning::rule by, double number, std::int64_t n) {
+    const auto all = static_cast<double>(n);
+    const double count = by == token_pruning::rule::share ? number * all : number;
+    const auto k = static_cast<std::int64_t>(std::llround(count < all ? count : all));
+    return k < 1 ? 1 : k;
+}
 
 /// The tokens of a batch that stay in layer l by their scores, and their offsets, which may be
 /// `offsets`; returns how many. `kept` has room for all.
@@ -73,6 +54,14 @@ std::int64_t choose_tokens(const token_pruning& p, std::size_t l, pare::view<con
                            const std::vector<std::int64_t>& offsets,
                            std::vector<std::int64_t>& kept,
                            std::vector<std::int64_t>& kept_offsets);
+
+/// Queries, keys and values in one layer.
+dense stack_projections(const layer& y);
+/// What forward() gives of the sequences' mean or first rows: logits, or rows of length 1.
+matrix outputs_of(const model& m, const matrix& pooled);
+/// The gradient at those rows, from that at the outputs.
+matrix outputs_backward(const model& m, const matrix& pooled, const matrix& outputs,
+                        const matrix& gradient);
 
 /// A model with its weights packed for fast matrix products. Threads: OpenMP's default number.
 /// Not safe for concurrent calls on one object (it holds scratch memory).
@@ -84,16 +73,17 @@ std::int64_t choose_tokens(const token_pruning& p, std::size_t l, pare::view<con
 /// - output(l, active, x): x = norm(x + active W2' + b2)
 ///
 /// `context` and `active` are where masks act: a mask multiplies their columns.
-class network {
+class network : public engine {
   public:
     explicit network(encoder::model m);
-    ~network();
+    ~network() override;
     network(network&&) noexcept;
     network& operator=(network&&) noexcept;
 
-    const encoder::model& model() const;
-    /// Columns of what forward() gives.
-    Eigen::Index outputs() const;
+    std::unique_ptr<engine> make(encoder::model m) const override;
+    const encoder::model& model() const override;
+    std::string place() const override;
+    std::int64_t backward_tokens() const override { return 2048; }
 
     void embed(const batch& b, matrix& x);
     /// `scores` [tokens] gets the attention that tokens receive, as tokens() scales it, or is
@@ -117,21 +107,11 @@ class network {
     void replace_attention_output(std::size_t l, dense with);
     void replace_output(std::size_t l, dense with);
 
-    /// Masks: heads[l] has a value per head of layer l, filters[l] a value per filter. Empty =
-    /// all 1.
-    struct masks {
-        std::vector<vector> heads, filters;
-    };
-    void set_masks(masks m);
-
-    /// Tokens to drop in forward(), instead of those that the model drops.
-    void set_token_pruning(token_pruning p);
+    void set_masks(masks m) override;
+    void set_token_pruning(token_pruning p) override;
     const token_pruning& tokens() const;
 
-    /// embed ... pool in one call, masks applied and tokens dropped. Of these, `use` gets the
-    /// numbers, a layer each, added to what it holds. A model with a classifier gives logits
-    /// [sequences x classes], of the mean or first row that is not scaled to length 1.
-    void forward(const batch& b, matrix& outputs, std::vector<token_use>* use = nullptr);
+    void forward(const batch& b, matrix& outputs, std::vector<token_use>* use = nullptr) override;
 
     /// Changes weights, shapes kept, and packs them.
     void update(const std::function<void(encoder::model&)>& change);
@@ -148,10 +128,6 @@ class network {
     /// Called for each layer, last first, filters before heads.
     using visitor = std::function<void(const sublayer_gradients&)>;
 
-    /// Given what forward() gives, writes the gradient of the sum of the sequences' losses with
-    /// respect to it (same shape).
-    using loss_gradient = std::function<void(const matrix& outputs, matrix& gradient)>;
-
     /// One forward and one backward pass of all tokens. Sequences do not interact, so the
     /// per-sequence gradients of a mask are sums over the sequence's rows:
     /// pare::mask_gradients(inputs, at_inputs, offsets, unit).
@@ -160,6 +136,24 @@ class network {
     /// One forward and one backward pass for the gradients of all weights and of the thresholds of
     /// token pruning. Without masks.
     void learn(const batch& b, const loss_gradient& loss, const learning& how, gradients& found);
+
+    // What an engine does with rows, which are matrices here.
+    void embed(const batch& b, rows& x) override;
+    void units(std::size_t l, unit_kind kind, const rows& x, const batch& b, rows& values) override;
+    void add_units(std::size_t l, unit_kind kind, const rows& values, const rows& x,
+                   rows& sum) override;
+    void normalize(std::size_t l, unit_kind kind, const rows& sum, rows& x) override;
+    void replace(std::size_t l, unit_kind kind, dense with) override;
+    void backward_units(const batch& b, const loss_gradient& loss,
+                        const unit_visitor& visit) override;
+    void subtract(const rows& what, rows& from) override;
+    matrix mask_gradients(const rows& x, const rows& gradient,
+                          const std::vector<std::int64_t>& offsets, Eigen::Index unit) override;
+    matrix sample_sums(const rows& x, const std::vector<std::int64_t>& offsets) override;
+    std::vector<float> squared_lengths(const rows& x) override;
+    void add(const rows& x, pare::gram<double>& sums) override;
+    void add(const rows& x, const rows* y, const std::vector<float>& weights,
+             pare::least_squares& statistics) override;
 
   private:
     struct state;

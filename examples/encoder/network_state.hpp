@@ -17,8 +17,6 @@ namespace encoder {
 
 using Eigen::Index;
 
-/// Queries, keys and values in one layer.
-dense stack_projections(const layer& y);
 /// An exit's weight with its bias as one more column.
 matrix stack_exit(const dense& exit);
 
@@ -74,7 +72,6 @@ void for_row_blocks(Index rows, const F& f) {
 struct network::state {
     encoder::model model;
     std::vector<packed_layer> packed, transposed;    // transposed: made by the first backward pass
-    linear classifier, classifier_transposed;        // or empty
     std::vector<vector> context_masks, active_masks; // a value a column; empty: all 1
     token_pruning pruning;
 
@@ -124,7 +121,7 @@ struct network::state {
     }
 
     void norm(const layer_norm& n, Index rows, const float* from, float* to) const {
-        normalize(n, model.config.layer_norm_epsilon, rows, from, to);
+        encoder::normalize(n, model.config.layer_norm_epsilon, rows, from, to);
     }
     void norm_rows(const layer_norm& n, const matrix& from, matrix& to) const;
 
@@ -181,14 +178,10 @@ struct network::state {
     /// Each sequence's mean or first row, before it is scaled to length 1.
     matrix pooled(const float* rows, const std::vector<std::int64_t>& offsets) const;
     matrix pooled(const float* rows, const remaining& left) const;
-    /// What forward() gives of that: logits, or rows of length 1.
-    matrix outputs(const matrix& pooled) const;
 
     /// Packs the weights; the transposed ones, through which gradients go.
     void pack();
     void pack_transposed();
-    matrix outputs_backward(const matrix& pooled, const matrix& outputs, const matrix& gradient,
-                            gradients* found) const;
     struct descent;
     descent pool_backward(const remaining& left, const matrix& pooled, const matrix& gradient,
                           const matrix& rows, float* to) const;

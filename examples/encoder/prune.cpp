@@ -65,8 +65,8 @@ std::vector<float> weights_from(const std::vector<float>& squares, Eigen::Index 
 
 } // namespace
 
-criterion::criterion(network& net, const calibration& data, fisher_source source,
-                     bool bias_refitted, std::uint64_t seed) {
+criterion::criterion(engine& net, const calibration& data, fisher_source source, bool bias_refitted,
+                     std::uint64_t seed) {
     if (source == fisher_source::magnitude)
         from_weights(net.model());
     else if (source == fisher_source::none)
@@ -94,7 +94,7 @@ criterion::block_matrix criterion::block(std::size_t layer, unit_kind kind) cons
            static_cast<double>(std::max<pare::index_t>(1, fisher.samples()));
 }
 
-void criterion::from_gradients(network& net, const calibration& data, bool bias_refitted,
+void criterion::from_gradients(engine& net, const calibration& data, bool bias_refitted,
                                std::uint64_t seed) {
     const model& m = net.model();
     const auto samples =
@@ -114,21 +114,17 @@ void criterion::from_gradients(network& net, const calibration& data, bool bias_
             input_sums.push_back(Eigen::RowVectorXd::Zero(columns));
         });
     backward_over(
-        net, data, seed, [&](const gradient_batch& b, const network::sublayer_gradients& found) {
+        net, data, seed, [&](const gradient_batch& b, const engine::unit_gradients& found) {
             const auto rows = [&](matrix& all) {
                 return all.middleRows(b.first_sample, b.samples);
             };
-            pare::mask_gradients(pare::simd, found.inputs, found.at_inputs, b.offsets,
-                                 unit_of(m, found.kind),
-                                 rows(of(found.kind).gradients[found.layer]));
+            rows(of(found.kind).gradients[found.layer]) = net.mask_gradients(
+                found.inputs, found.at_inputs, b.offsets, unit_of(m, found.kind));
             if (!bias_refitted) return;
             const std::size_t at = place(found.layer, found.kind);
-            pare::sample_sums(pare::simd, found.at_inputs, b.offsets, rows(gradient_sums[at]));
-            Eigen::RowVectorXd sum(found.inputs.cols());
-            pare::sample_sums(pare::simd, found.inputs,
-                              std::array{std::int64_t{0}, b.offsets.back()},
-                              pare::view(sum.data(), 1, sum.cols()));
-            input_sums[at] += sum;
+            rows(gradient_sums[at]) = net.sample_sums(found.at_inputs, b.offsets);
+            input_sums[at] +=
+                net.sample_sums(found.inputs, {0, b.offsets.back()}).row(0).cast<double>();
             tokens = b.first_token + b.offsets.back();
         });
     if (bias_refitted)
@@ -149,21 +145,20 @@ void criterion::from_gradients(network& net, const calibration& data, bool bias_
 // Without gradients: unit u adds W_u x_u to the residual stream. With centred x, since a bias makes
 // up for the mean, the energy lost by pruning a set of units is the sum of cov(x)_ij (W'W)_ij over
 // it, relative to the variance of the stream that the normalisation sees.
-void criterion::from_outputs(network& net, const calibration& data) {
+void criterion::from_outputs(engine& net, const calibration& data) {
     const model& m = net.model();
     std::vector<batch> batches = make_batches(data.all(), forward_tokens, any_number);
-    std::vector<matrix> streams(batches.size());
+    std::vector<rows> streams(batches.size());
     for (std::size_t b = 0; b < batches.size(); ++b) net.embed(batches[b], streams[b]);
     progress bar("unit energies", 2 * static_cast<std::int64_t>(m.layers.size() * batches.size()));
-    matrix inputs, sum;
+    rows inputs, sum;
     for (std::size_t l = 0; l < m.layers.size(); ++l)
         for (const unit_kind kind : {unit_kind::head, unit_kind::filter}) {
             const dense& read = reader(m.layers[l], kind);
             pare::least_squares moments(read.weight.cols(), read.weight.rows());
             for (std::size_t b = 0; b < batches.size(); ++b) {
-                matrix& x = streams[b];
-                advance(net, l, kind, batches[b], x, inputs, sum);
-                moments.add(pare::simd, inputs, sum);
+                advance(net, l, kind, batches[b], streams[b], inputs, sum);
+                net.add(inputs, &sum, {}, moments);
                 bar.advance();
             }
             const Eigen::VectorXd mean = moments.mean_x();
@@ -224,7 +219,7 @@ double unit_costs::of(const model& m) const {
     return sum;
 }
 
-surgeon::surgeon(network& net, const calibration& data, fisher_source source, std::uint64_t seed) {
+surgeon::surgeon(engine& net, const calibration& data, fisher_source source, std::uint64_t seed) {
     const model& m = net.model();
     std::vector<pare::least_squares> inputs;
     std::vector<pare::gram<double>> metrics;
@@ -235,29 +230,28 @@ surgeon::surgeon(network& net, const calibration& data, fisher_source source, st
     if (source == fisher_source::none) {
         std::vector<batch> batches = make_batches(data.all(), forward_tokens, any_number);
         progress bar("unit inputs", static_cast<std::int64_t>(batches.size()));
-        matrix x, read, sum;
+        rows x, read, sum;
         for (const batch& b : batches) {
             net.embed(b, x);
             for_sublayers(m, [&](std::size_t l, unit_kind kind) {
                 advance(net, l, kind, b, x, read, sum);
-                inputs[place(l, kind)].add(pare::simd, read, matrix(read.rows(), 0));
+                net.add(read, nullptr, {}, inputs[place(l, kind)]);
             });
             bar.advance();
         }
     } else {
         std::vector<std::vector<float>> squares(inputs.size());
         std::vector<double> typical(inputs.size(), 0.0);
-        backward_over(net, data, seed,
-                      [&](const gradient_batch&, const network::sublayer_gradients& found) {
-                          const std::size_t at = place(found.layer, found.kind);
-                          const vector of_batch = found.at_outputs.rowwise().squaredNorm();
-                          squares[at].insert(squares[at].end(), of_batch.begin(), of_batch.end());
-                          if (!(typical[at] > 0))
-                              typical[at] = static_cast<double>(of_batch.mean());
-                          metrics[at].add(pare::simd, found.at_outputs);
-                          inputs[at].add(pare::simd, found.inputs, matrix(of_batch.size(), 0),
-                                         weights_from(squares[at], of_batch.size(), typical[at]));
-                      });
+        backward_over(
+            net, data, seed, [&](const gradient_batch&, const engine::unit_gradients& found) {
+                const std::size_t at = place(found.layer, found.kind);
+                const std::vector<float> of_batch = net.squared_lengths(found.at_outputs);
+                squares[at].insert(squares[at].end(), of_batch.begin(), of_batch.end());
+                if (!(typical[at] > 0)) typical[at] = mean_of(of_batch);
+                net.add(found.at_outputs, metrics[at]);
+                net.add(found.inputs, nullptr,
+                        weights_from(squares[at], found.inputs.count, typical[at]), inputs[at]);
+            });
         for (const std::vector<float>& all : squares)
             weights_.push_back(
                 weights_from(all, static_cast<Eigen::Index>(all.size()), mean_of(all)));
@@ -362,27 +356,25 @@ model shrink(const model& m, const kept_units& kept) {
     return small;
 }
 
-model tune(network& dense_net, const kept_units& kept, const std::vector<sequence>& sequences,
+model tune(engine& dense_net, const kept_units& kept, const std::vector<sequence>& sequences,
            tuning how, double ridge, std::vector<std::string>& notes,
            const std::vector<std::vector<float>>& weights) {
     model small = shrink(dense_net.model(), kept);
     if (how == tuning::none) return small;
-    network pruned(std::move(small));
+    const std::unique_ptr<engine> made = dense_net.make(std::move(small));
+    engine& pruned = *made;
     const std::vector<batch> batches = make_batches(sequences, forward_tokens, any_number);
-    std::vector<matrix> dense_streams(batches.size()), streams(batches.size());
+    std::vector<rows> dense_streams(batches.size()), streams(batches.size());
     for (std::size_t b = 0; b < batches.size(); ++b) {
         dense_net.embed(batches[b], dense_streams[b]);
         streams[b] = dense_streams[b];
     }
     const std::size_t layers = dense_net.model().layers.size();
     progress bar("tune", 2 * static_cast<std::int64_t>(layers * batches.size()));
-    matrix inputs, sum; // of one sublayer and one batch
+    rows inputs, sum; // of one sublayer and one batch
     for (std::size_t l = 0; l < layers; ++l)
         for (const unit_kind kind : {unit_kind::head, unit_kind::filter}) {
             const bool is_head = kind == unit_kind::head;
-            const auto read_inputs = [&](network& net, const matrix& x, const batch& b) {
-                is_head ? net.attention(l, x, b, inputs) : net.activation(l, x, inputs);
-            };
             dense refit = reader(pruned.model().layers[l], kind);
             pare::least_squares statistics(refit.weight.cols(), refit.weight.rows());
             std::size_t seen = 0; // tokens
@@ -397,9 +389,9 @@ model tune(network& dense_net, const kept_units& kept, const std::vector<sequenc
             };
             for (std::size_t b = 0; b < batches.size(); ++b) {
                 advance(dense_net, l, kind, batches[b], dense_streams[b], inputs, sum);
-                sum -= streams[b];
-                read_inputs(pruned, streams[b], batches[b]);
-                statistics.add(pare::simd, inputs, sum, weights_of(batches[b]));
+                dense_net.subtract(streams[b], sum);
+                pruned.units(l, kind, streams[b], batches[b], inputs);
+                pruned.add(inputs, &sum, weights_of(batches[b]), statistics);
                 bar.advance();
             }
             pare::tune_result result;
@@ -414,13 +406,9 @@ model tune(network& dense_net, const kept_units& kept, const std::vector<sequenc
             if (!result)
                 notes.push_back("layer " + std::to_string(l) + (is_head ? " heads" : " filters") +
                                 " left untuned: " + result.failure);
-            is_head ? pruned.replace_attention_output(l, std::move(refit))
-                    : pruned.replace_output(l, std::move(refit));
-            for (std::size_t b = 0; b < batches.size(); ++b) {
-                read_inputs(pruned, streams[b], batches[b]);
-                is_head ? pruned.attention_output(l, inputs, streams[b])
-                        : pruned.output(l, inputs, streams[b]);
-            }
+            pruned.replace(l, kind, std::move(refit));
+            for (std::size_t b = 0; b < batches.size(); ++b)
+                advance(pruned, l, kind, batches[b], streams[b], inputs, sum);
         }
     return pruned.model();
 }

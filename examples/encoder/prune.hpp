@@ -29,7 +29,7 @@ class criterion {
     /// none. `bias_refitted`: a pruned unit leaves its mean behind, because tuning refits the bias,
     /// so only what varies counts. It concerns free and labels; none never counts the mean,
     /// magnitude always.
-    criterion(network& net, const calibration& data, fisher_source source, bool bias_refitted,
+    criterion(engine& net, const calibration& data, fisher_source source, bool bias_refitted,
               std::uint64_t seed);
 
     /// What sublayers lose as their units are removed, the least important first; heads and
@@ -39,9 +39,9 @@ class criterion {
     block_matrix block(std::size_t layer, unit_kind kind) const;
 
   private:
-    void from_gradients(network& net, const calibration& data, bool bias_refitted,
+    void from_gradients(engine& net, const calibration& data, bool bias_refitted,
                         std::uint64_t seed);
-    void from_outputs(network& net, const calibration& data);
+    void from_outputs(engine& net, const calibration& data);
     void from_weights(const model& m);
 
     struct units {
@@ -60,7 +60,7 @@ class surgeon {
   public:
     /// One backward pass over the calibration data (free, labels), or one forward pass (none: the
     /// metric is the identity). Not magnitude.
-    surgeon(network& net, const calibration& data, fisher_source source, std::uint64_t seed);
+    surgeon(engine& net, const calibration& data, fisher_source source, std::uint64_t seed);
 
     /// In the order of criterion::losses().
     const std::vector<pare::loss_curve>& losses() const { return losses_; }
@@ -132,7 +132,7 @@ model shrink(const model& m, const kept_units& kept);
 /// sublayer by sublayer, so that the pruned network's residual stream follows the dense one's.
 /// `notes` gets a sentence for each sublayer that could not be tuned and was left as it is.
 /// `weights`: of tokens, as surgeon::weights(), or empty.
-model tune(network& dense, const kept_units& kept, const std::vector<sequence>& sequences,
+model tune(engine& dense, const kept_units& kept, const std::vector<sequence>& sequences,
            tuning how, double ridge, std::vector<std::string>& notes,
            const std::vector<std::vector<float>>& weights = {});
 

@@ -107,6 +107,18 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
         return thrust::reduce(exec(), p, p + 1, T(0), thrust::plus<T>());
     }
 
+    /// Copies `count` elements from the host's memory to the policy's, and waits until it has read
+    /// them.
+    template <class T>
+    void copy_from_host(const T* from, index_t count, T* to) const {
+        if constexpr (detail::is_cuda<Exec>) {
+#ifdef __CUDACC__
+            copy_memory(from, count, to, cudaMemcpyHostToDevice);
+#endif
+        } else {
+            for_each(count, [=](index_t i) { to[i] = from[i]; });
+        }
+    }
     /// Copies `count` elements from the policy's memory to the host's, and waits for them.
     template <class T>
     void copy_to_host(const T* from, index_t count, T* to) const {
@@ -214,7 +226,8 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
             double* const sums = sums_memory.data();
             for (index_t t = 0; t < rows; t += chunk) {
                 const index_t some = std::min(chunk, rows - t);
-                products(rows_of(x, t, some), rows_of(y, t, some), part);
+                multiply(transposed(rows_of(x, t, some)), one_of(rows_of(y, t, some)),
+                         view<C, 3>(part, 1, g.extent(0), columns));
                 for_each(n, [=] PARE_HD(index_t at) {
                     sums[at] = (t == 0 ? 0 : sums[at]) + static_cast<double>(part[at]);
                 });
@@ -239,23 +252,26 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
         for_each(x.size(), [=] PARE_HD(index_t at) { memory[at] = x(at / columns, at % columns); });
         return {memory, x.extent(0), columns};
     }
-    /// out[i, j] = sum over rows t of x[t, i] * y[t, j], for in_rows(x) and in_rows(y).
-    template <class T>
-    void products(view<const T, 2> x, view<const T, 2> y, compute_t<T>* out) const {
-        using C = compute_t<T>;
-        if constexpr (detail::is_cuda<Exec>) {
+    /// out[i, r, c] = sum over k of a[i, r, k] * b[i, k, c], added to `out` if `add`: a batch of
+    /// products, made in compute_t<T> and, on CUDA, by cuBLAS. a and b have stride 1 along their
+    /// second or third extent, out along the third; all are in the policy's memory.
+    template <class T, class Out>
+    void multiply(view<const T, 3> a, view<const T, 3> b, view<Out, 3> out,
+                  bool add = false) const {
+        const index_t rows = out.extent(1), columns = out.extent(2), terms = a.extent(2);
+        if (out.size() == 0 || (add && terms == 0)) return;
 #ifdef __CUDACC__
-            detail::cuda_products(stream(), x, y, out);
+        if constexpr (detail::is_cuda<Exec>)
+            if (terms > 0) return detail::cuda_multiply(stream(), a, b, out, add);
 #endif
-        } else {
-            const index_t columns = y.extent(1);
-            for_each(x.extent(1) * columns, [=](index_t at) {
-                C sum = 0;
-                for (index_t t = 0; t < x.extent(0); ++t)
-                    sum += static_cast<C>(x(t, at / columns)) * static_cast<C>(y(t, at % columns));
-                out[at] = sum;
-            });
-        }
+        using C = compute_t<T>;
+        for_each(out.size(), [=] PARE_HD(index_t at) {
+            const index_t i = at / (rows * columns), r = at / columns % rows, c = at % columns;
+            C sum = add ? static_cast<C>(out(i, r, c)) : C(0);
+            for (index_t k = 0; k < terms; ++k)
+                sum += static_cast<C>(a(i, r, k)) * static_cast<C>(b(i, k, c));
+            out(i, r, c) = static_cast<Out>(sum);
+        });
     }
 
 #ifdef __CUDACC__
@@ -273,10 +289,10 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
                 if (!detail::is_finite(g(i, j))) return false;
                 at(i * n + j) = g(i, j);
             }
-        copy_memory(packed.data(), n * n, g_memory.data(), cudaMemcpyHostToDevice);
+        copy_from_host(packed.data(), n * n, g_memory.data());
         for (index_t i = 0; i < n; ++i)
             for (index_t j = 0; j < m; ++j) at(j * n + i) = b(i, j);
-        copy_memory(packed.data(), n * m, b_memory.data(), cudaMemcpyHostToDevice);
+        copy_from_host(packed.data(), n * m, b_memory.data());
         if (!detail::cuda_solve(stream(), g_memory.data(), n, b_memory.data(), m, info.data(),
                                 [this](index_t count) { return temporary<double>(count); }))
             return false;
@@ -608,6 +624,15 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
     static view<const T, 2> rows_of(view<const T, 2> x, index_t first, index_t rows) {
         return {
             x.data_handle() + first * x.stride(0), {rows, x.extent(1)}, {x.stride(0), x.stride(1)}};
+    }
+
+    template <class T>
+    static view<const T, 3> one_of(view<const T, 2> x) {
+        return {x.data_handle(), {1, x.extent(0), x.extent(1)}, {0, x.stride(0), x.stride(1)}};
+    }
+    template <class T>
+    static view<const T, 3> transposed(view<const T, 2> x) {
+        return {x.data_handle(), {1, x.extent(1), x.extent(0)}, {0, x.stride(1), x.stride(0)}};
     }
 
 #ifdef __CUDACC__

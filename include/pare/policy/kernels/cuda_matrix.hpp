@@ -15,6 +15,7 @@
 #include <cusolverDn.h>
 #endif
 
+#include <algorithm>
 #include <map>
 #include <type_traits>
 
@@ -72,24 +73,40 @@ inline constexpr cudaDataType_t cuda_type<__half> = CUDA_R_16F;
 template <>
 inline constexpr cudaDataType_t cuda_type<__nv_bfloat16> = CUDA_R_16BF;
 
-/// out[i, j] = sum over rows t of x[t, i] * y[t, j], for elements of rows that are neighbours.
-template <class T, class C>
-void cuda_products(cudaStream_t stream, view<const T, 2> x, view<const T, 2> y, C* out) {
+/// A matrix that is stored row after row, or column after column, as cuBLAS reads it: columns first,
+/// so that what has neighbours in its rows counts as transposed.
+struct cuda_operand {
+    cublasOperation_t operation;
+    int distance; // between rows, or columns
+};
+template <class T>
+cuda_operand operand_of(view<const T, 3> x) {
+    const bool in_rows = x.stride(2) == 1 || x.extent(2) <= 1;
+    const index_t distance =
+        in_rows ? std::max(x.stride(1), x.extent(2)) : std::max(x.stride(2), x.extent(1));
+    return {in_rows ? CUBLAS_OP_N : CUBLAS_OP_T, static_cast<int>(std::max<index_t>(1, distance))};
+}
+
+/// thrust_policy::multiply, for at least one product of at least one row, column and term.
+template <class T, class Out>
+void cuda_multiply(cudaStream_t stream, view<const T, 3> a, view<const T, 3> b, view<Out, 3> out,
+                   bool add) {
     static_assert(std::is_same_v<T, float> || cuda_type<T> != CUDA_R_32F,
                   "pare: cuBLAS multiplies float, double, __half and __nv_bfloat16");
-    const C one = 1, zero = 0;
-    const auto rows = [](view<const T, 2> v) { // their distance
-        return static_cast<int>(v.extent(0) > 1 ? v.stride(0) : v.extent(1));
-    };
-    const auto columns_x = static_cast<int>(x.extent(1)), columns_y = static_cast<int>(y.extent(1));
-    // Columns first, as cuBLAS reads them: the transposed out is y' times x.
-    check_cuda("cublasGemmEx",
-               cublasGemmEx(blas(stream), CUBLAS_OP_N, CUBLAS_OP_T, columns_y, columns_x,
-                            static_cast<int>(x.extent(0)), &one, y.data_handle(), cuda_type<T>,
-                            rows(y), x.data_handle(), cuda_type<T>, rows(x), &zero, out,
-                            cuda_type<C>, columns_y,
-                            std::is_same_v<C, double> ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F,
-                            CUBLAS_GEMM_DEFAULT));
+    using C = std::conditional_t<std::is_same_v<T, double>, double, float>;
+    const C one = 1, before = add ? 1 : 0;
+    const cuda_operand of_a = operand_of(a), of_b = operand_of(b),
+                       of_out = operand_of(view<const Out, 3>(out));
+    // Columns first, the transposed out is b' a'.
+    check_cuda("cublasGemmStridedBatchedEx",
+               cublasGemmStridedBatchedEx(
+                   blas(stream), of_b.operation, of_a.operation, static_cast<int>(out.extent(2)),
+                   static_cast<int>(out.extent(1)), static_cast<int>(a.extent(2)), &one,
+                   b.data_handle(), cuda_type<T>, of_b.distance, b.stride(0), a.data_handle(),
+                   cuda_type<T>, of_a.distance, a.stride(0), &before, out.data_handle(),
+                   cuda_type<Out>, of_out.distance, out.stride(0), static_cast<int>(out.extent(0)),
+                   std::is_same_v<C, double> ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F,
+                   CUBLAS_GEMM_DEFAULT));
 }
 
 /// Overwrites the columns b [n x m], one after another, with g^-1 b; false if g is not positive
@@ -119,8 +136,8 @@ bool cuda_solve(cudaStream_t stream, double* g, index_t n, double* b, index_t m,
 
 #else
 
-template <class T, class C>
-void cuda_products(cudaStream_t, view<const T, 2>, view<const T, 2>, C*) {
+template <class T, class Out>
+void cuda_multiply(cudaStream_t, view<const T, 3>, view<const T, 3>, view<Out, 3>, bool) {
     static_assert(always_false<T>, "pare: products of matrices on CUDA need cuBLAS and cuSOLVER");
 }
 template <class Memory>

@@ -1,0 +1,134 @@
+// An encoder that runs somewhere, on the CPU (network) or on a GPU (device_network): what pruning
+// and evaluation ask of it.
+#pragma once
+
+#include "model.hpp"
+
+#include <pare/gram.hpp>
+#include <pare/least_squares.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace encoder {
+
+/// Sequences one after another, without padding: sequence s is ids[offsets[s]] .. ids[offsets[s +
+/// 1]]. A token of type t has the id of its word plus t * config.vocabulary, as if each type had a
+/// vocabulary of its own.
+struct batch {
+    std::vector<std::int32_t> ids;
+    std::vector<std::int64_t> offsets = {0};
+
+    std::int64_t tokens() const { return offsets.back(); }
+    std::int64_t sequences() const { return static_cast<std::int64_t>(offsets.size()) - 1; }
+    void append(const std::vector<std::int32_t>& sequence);
+};
+
+enum class unit_kind { head, filter };
+
+/// What a layer had to do, summed up over sequences.
+struct token_use {
+    std::int64_t attending = 0; ///< tokens that came in
+    std::int64_t pairs = 0;     ///< their squares: attention probabilities
+    std::int64_t kept = 0;      ///< tokens that stayed
+    std::int64_t guessed = 0;   ///< sequences whose tokens that left went through an exit
+
+    /// A sequence of `length` tokens came in.
+    void attend(std::int64_t length) {
+        attending += length;
+        pairs += length * length;
+    }
+};
+
+/// Rows [count x columns] in an engine's memory, which only engines made of one another read. A
+/// copy shares them until one is written to.
+struct rows {
+    std::shared_ptr<void> memory; ///< who holds them; null where the engine does
+    const void* data = nullptr;
+    std::int64_t count = 0, columns = 0;
+};
+
+/// Functions that take a batch or shapes throw std::invalid_argument for what does not fit; on a GPU
+/// all may throw pare::device_error and std::bad_alloc.
+class engine {
+  public:
+    virtual ~engine() = default;
+
+    /// Another encoder, in the same place.
+    virtual std::unique_ptr<engine> make(encoder::model m) const = 0;
+    virtual const encoder::model& model() const = 0;
+    /// Columns of what forward() gives.
+    Eigen::Index outputs() const {
+        return model().classifier ? model().classifier->weight.rows() : model().config.hidden;
+    }
+    /// What runs it, in words: times of one such place say nothing about another.
+    virtual std::string place() const = 0;
+    /// So many tokens make a batch that keeps it busy, in a backward pass.
+    virtual std::int64_t backward_tokens() const = 0;
+
+    /// Masks: heads[l] has a value per head of layer l, filters[l] a value per filter. Empty =
+    /// all 1.
+    struct masks {
+        std::vector<vector> heads, filters;
+    };
+    virtual void set_masks(masks m) = 0;
+
+    /// Tokens to drop in forward(), instead of those that the model drops.
+    virtual void set_token_pruning(token_pruning p) = 0;
+
+    /// embed ... pool in one call, masks applied and tokens dropped. Of these, `use` gets the
+    /// numbers, a layer each, added to what it holds. A model with a classifier gives logits
+    /// [sequences x classes], of the mean or first row that is not scaled to length 1.
+    virtual void forward(const batch& b, matrix& outputs,
+                         std::vector<token_use>* use = nullptr) = 0;
+
+    // Sublayers one by one, of all tokens and without masks. The residual stream x [tokens x
+    // hidden] goes into what computes the units, the units' values [tokens x columns] into the
+    // matrix that reads them, and the sum of that and x is normalised.
+    virtual void embed(const batch& b, rows& x) = 0;
+    virtual void units(std::size_t l, unit_kind kind, const rows& x, const batch& b,
+                       rows& values) = 0;
+    virtual void add_units(std::size_t l, unit_kind kind, const rows& values, const rows& x,
+                           rows& sum) = 0;
+    virtual void normalize(std::size_t l, unit_kind kind, const rows& sum, rows& x) = 0;
+    /// Replaces the matrix that reads units, and its bias.
+    virtual void replace(std::size_t l, unit_kind kind, dense with) = 0;
+
+    /// What a backward pass shows of a matrix y = W x + b that reads units, y being added to the
+    /// residual stream: x [tokens x columns], which a mask of ones multiplies, and the loss's
+    /// gradients at it and at y [tokens x hidden]. All are the engine's, until the visitor returns.
+    struct unit_gradients {
+        std::size_t layer;
+        unit_kind kind;
+        rows inputs, at_inputs, at_outputs;
+    };
+    /// Called for each layer, last first, filters before heads.
+    using unit_visitor = std::function<void(const unit_gradients&)>;
+    /// Given what forward() gives, writes the gradient of the sum of the sequences' losses with
+    /// respect to it (same shape).
+    using loss_gradient = std::function<void(const matrix& outputs, matrix& gradient)>;
+    /// One forward and one backward pass of all tokens, without masks.
+    virtual void backward_units(const batch& b, const loss_gradient& loss,
+                                const unit_visitor& visit) = 0;
+
+    // What pruning counts and sums up over rows; results are in the host's memory.
+    /// from -= what.
+    virtual void subtract(const rows& what, rows& from) = 0;
+    /// pare::mask_gradients, of the samples whose tokens lie between offsets.
+    virtual matrix mask_gradients(const rows& x, const rows& gradient,
+                                  const std::vector<std::int64_t>& offsets, Eigen::Index unit) = 0;
+    /// pare::sample_sums, likewise.
+    virtual matrix sample_sums(const rows& x, const std::vector<std::int64_t>& offsets) = 0;
+    /// Of each row.
+    virtual std::vector<float> squared_lengths(const rows& x) = 0;
+    /// x' x to `sums`.
+    virtual void add(const rows& x, pare::gram<double>& sums) = 0;
+    /// Inputs x, and targets y or none (null), each token by its weight, or 1 if there are none.
+    virtual void add(const rows& x, const rows* y, const std::vector<float>& weights,
+                     pare::least_squares& statistics) = 0;
+};
+
+} // namespace encoder

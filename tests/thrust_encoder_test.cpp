@@ -1,0 +1,410 @@
+// Encoders on Thrust's systems and on memory that the host cannot read, or with PARE_TEST_CUDA on a
+// GPU, against the one on the CPU.
+#ifndef PARE_TEST_CUDA
+#include "far_memory.hpp"
+#include "policies.hpp"
+
+#include "encoder/device_network.hpp"
+#endif
+#include "encoder_fixtures.hpp"
+#include "encoder_models.hpp"
+
+#include "encoder/device.hpp"
+#include "encoder/prune.hpp"
+
+#include <map>
+
+namespace {
+
+/// f(engine) for one on each of them, of fp32 or half precision.
+template <class F>
+void on_engines(const model& m, const F& f, precision in = precision::fp32) {
+#ifdef PARE_TEST_CUDA
+    f(*make_engine(m, device_kind::cuda, in));
+#else
+    const auto on = [&](const auto& policy) {
+        using Policy = std::decay_t<decltype(policy)>;
+        const auto here = std::make_shared<device::home>("Thrust");
+        if (in == precision::fp32) {
+            device_network<Policy, float> net(m, policy, here);
+            f(net);
+        }
+#if defined(__FLT16_MANT_DIG__) && !defined(__clang__)
+        if (in == precision::fp16) {
+            device_network<Policy, _Float16> net(m, policy, here);
+            f(net);
+        }
+#endif
+    };
+    std::apply([&](auto... run) { (on(run.policy()), ...); }, policies{});
+    on(far::far_policy);
+#endif
+}
+
+matrix on_cpu(const model& m, const batch& b, std::vector<token_use>* use = nullptr) {
+    matrix outputs;
+    network(m).forward(b, outputs, use);
+    return outputs;
+}
+
+double distance(const matrix& a, const matrix& b) {
+    REQUIRE(a.rows() == b.rows());
+    REQUIRE(a.cols() == b.cols());
+    return a.size() > 0 ? static_cast<double>((a - b).cwiseAbs().maxCoeff()) : 0.0;
+}
+
+/// The model's outputs, and how many tokens are left where, are the same everywhere.
+void check_forward(const model& m, const batch& b, const network::masks& masks = {}) {
+    network cpu(m);
+    cpu.set_masks(masks);
+    matrix expected;
+    std::vector<token_use> expected_use;
+    cpu.forward(b, expected, &expected_use);
+    on_engines(m, [&](engine& net) {
+        net.set_masks(masks);
+        for (int round = 0; round < 2; ++round) { // memory is used again
+            matrix outputs;
+            std::vector<token_use> use;
+            net.forward(b, outputs, &use);
+            CHECK(distance(outputs, expected) < 5e-6);
+            REQUIRE(use.size() == expected_use.size());
+            for (std::size_t l = 0; l < use.size(); ++l) {
+                CAPTURE(l);
+                CHECK(use[l].attending == expected_use[l].attending);
+                CHECK(use[l].pairs == expected_use[l].pairs);
+                CHECK(use[l].kept == expected_use[l].kept);
+                CHECK(use[l].guessed == expected_use[l].guessed);
+            }
+        }
+    });
+}
+
+void add_exits(model& m) {
+    random_numbers random(11);
+    for (const layer& y : m.layers)
+        m.exits.push_back({random.normal(m.config.hidden,
+                                         m.config.hidden + y.attention_output.weight.cols(), 0.1f),
+                           random.normal_vector(m.config.hidden, 0, 0.1f)});
+}
+
+void add_classifier(model& m) {
+    random_numbers random(13);
+    m.classifier = dense{random.normal(3, m.config.hidden, 0.3f), random.normal_vector(3, 0, 0.3f)};
+}
+
+std::vector<token_pruning> all_rules() {
+    using rule = token_pruning::rule;
+    return {{rule::threshold, {0.7, 0.9, 1.1}, 1, true},
+            {rule::threshold, {0.04, 0.05, 0.07}, 1.1, true, pare::score_scale::per_query},
+            {rule::threshold, {1e9, 1e9, 1e9}, 1, true}, // all but the first leave at once
+            {rule::threshold, {1, 1, 1}, 0, true},       // none
+            {rule::share, {0.5, 1, 0.25}, 1, true},
+            {rule::count, {30, 30, 5}, 1, true}};
+}
+
+} // namespace
+
+TEST_CASE("forward on Thrust is that on the CPU") {
+    shape s;
+    s.head_size = GENERATE(Index{8}, Index{5}, Index{32});
+    s.f = GENERATE(activation::gelu, activation::gelu_tanh, activation::relu);
+    s.pool = GENERATE(pooling::mean, pooling::cls);
+    check_forward(make_model(s), make_batch(ragged));
+}
+
+TEST_CASE("layers without heads or filters on Thrust, and no layers or types") {
+    shape s;
+    s.heads = {0, 3, 0};
+    s.filters = {12, 0, 0};
+    model m = make_model(s);
+    check_forward(m, make_batch(ragged));
+    add_exits(m);
+    m.tokens = {token_pruning::rule::share, {0.5, 0.5, 0.5}, 1, true};
+    check_forward(m, make_batch(ragged));
+    s = {};
+    s.types = 0;
+    s.heads = s.filters = {};
+    check_forward(make_model(s), make_batch({3, 1, 40}));
+    check_forward(make_model({}), batch());
+}
+
+TEST_CASE("types, a classifier, a long sequence and large scores on Thrust") {
+    shape s;
+    s.types = 3;
+    s.positions = 300;
+    model m = make_model(s);
+    add_classifier(m);
+    for (layer& y : m.layers) y.query.weight *= 3;
+    batch b = make_batch({5, 300, 1, 70});
+    for (std::size_t t = 0; t < b.ids.size(); ++t)
+        b.ids[t] += static_cast<std::int32_t>(t % 3) * 50;
+    check_forward(m, b);
+}
+
+TEST_CASE("masks on Thrust multiply") {
+    const model m = make_model({});
+    random_numbers random(5);
+    network::masks masks;
+    for (const layer& y : m.layers) {
+        masks.heads.push_back(random.normal_vector(y.heads(8), 1, 0.5f));
+        masks.filters.push_back(random.normal_vector(y.filters(), 1, 0.5f));
+    }
+    check_forward(m, make_batch(ragged), masks);
+    masks.heads[1] = vector();
+    masks.filters.clear();
+    check_forward(m, make_batch(ragged), masks);
+}
+
+TEST_CASE("tokens leave on Thrust as on the CPU") {
+    struct way {
+        pooling pool;
+        bool carried, exits;
+    };
+    for (const way w : {way{pooling::mean, true, true}, way{pooling::mean, true, false},
+                        way{pooling::mean, false, false}, way{pooling::cls, true, true}})
+        for (token_pruning rule : all_rules()) {
+            shape s;
+            s.pool = w.pool;
+            model m = make_model(s);
+            m.tokens = rule;
+            m.tokens.carried = w.carried;
+            if (w.exits) add_exits(m);
+            CAPTURE(rule.numbers, w.carried, w.exits);
+            check_forward(m, make_batch(ragged));
+        }
+}
+
+TEST_CASE("results on Thrust do not depend on the rest of the batch") {
+    model m = make_model({});
+    m.tokens = {token_pruning::rule::threshold, {0.8, 1, 1}, 1, true};
+    const batch all = make_batch(ragged);
+    on_engines(m, [&](engine& net) {
+        matrix together, alone;
+        net.forward(all, together);
+        for (std::size_t s = 0; s + 1 < all.offsets.size(); ++s) {
+            batch one;
+            one.append({all.ids.begin() + all.offsets[s], all.ids.begin() + all.offsets[s + 1]});
+            net.forward(one, alone);
+            CHECK(distance(alone, together.row(static_cast<Index>(s))) < 1e-6);
+        }
+    });
+}
+
+namespace {
+
+void check_half(precision in, double within) {
+    for (const bool dropping : {false, true})
+        for (const bool exits : {false, true}) {
+            model m = make_model({});
+            if (dropping) m.tokens = {token_pruning::rule::share, {0.8, 0.7, 0.6}, 1, true};
+            if (exits) add_exits(m);
+            // A token between those that stay and those that leave may change sides.
+            const batch b = make_batch({64, 70, 1, 33});
+            const matrix expected = on_cpu(m, b);
+            on_engines(
+                m,
+                [&](engine& net) {
+                    matrix outputs;
+                    net.forward(b, outputs);
+                    CHECK(distance(outputs, expected) < within);
+                    CHECK(distance(outputs, expected) > 1e-6); // it is not float
+                },
+                in);
+        }
+}
+
+} // namespace
+
+TEST_CASE("weights and activations in half precision") {
+    check_half(precision::fp16, 1e-2);
+#ifdef PARE_TEST_CUDA
+    check_half(precision::bf16, 8e-2);
+#endif
+}
+
+namespace {
+
+/// What pruning learns from a backward pass: [name of layer and kind] -> numbers.
+std::map<std::string, matrix> gradients_of(engine& net, const batch& b) {
+    const matrix directions = random_numbers(7).normal(b.sequences(), net.outputs(), 1);
+    std::map<std::string, matrix> found;
+    const auto square = [](auto lower) -> matrix {
+        lower.template triangularView<Eigen::StrictlyUpper>() = lower.transpose();
+        return lower.template cast<float>();
+    };
+    net.backward_units(
+        b, [&](const matrix&, matrix& gradient) { gradient = directions; },
+        [&](const engine::unit_gradients& g) {
+            const bool is_head = g.kind == unit_kind::head;
+            const std::string name = std::to_string(g.layer) + (is_head ? " heads " : " filters ");
+            found[name + "mask"] = net.mask_gradients(g.inputs, g.at_inputs, b.offsets,
+                                                      is_head ? net.model().config.head_size : 1);
+            found[name + "sums"] = net.sample_sums(g.at_inputs, b.offsets);
+            const std::vector<float> squares = net.squared_lengths(g.at_outputs);
+            found[name + "squares"] =
+                Eigen::Map<const matrix>(squares.data(), 1, static_cast<Index>(squares.size()));
+            pare::gram<double> metric(g.at_outputs.columns);
+            net.add(g.at_outputs, metric);
+            const auto sums = metric.full();
+            using doubles = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+            found[name + "metric"] =
+                Eigen::Map<const doubles>(sums.data_handle(), sums.extent(0), sums.extent(1))
+                    .cast<float>();
+            std::vector<float> weights(static_cast<std::size_t>(g.inputs.count));
+            for (std::size_t t = 0; t < weights.size(); ++t)
+                weights[t] = 0.5f + static_cast<float>(t % 3);
+            pare::least_squares plain(g.inputs.columns, g.at_outputs.columns),
+                weighted(g.inputs.columns, 0);
+            net.add(g.inputs, &g.at_outputs, {}, plain);
+            net.add(g.inputs, nullptr, weights, weighted);
+            found[name + "products"] = plain.moment_xy().cast<float>();
+            found[name + "covariance"] = square(weighted.covariance().eval());
+        });
+    return found;
+}
+
+void check_gradients(const model& m, const batch& b, precision in, float within) {
+    network cpu(m);
+    const auto expected = gradients_of(cpu, b);
+    on_engines(
+        m,
+        [&](engine& net) {
+            for (const auto& [name, numbers] : gradients_of(net, b)) {
+                CAPTURE(name);
+                const matrix& other = expected.at(name);
+                REQUIRE(numbers.rows() == other.rows());
+                REQUIRE(numbers.cols() == other.cols());
+                if (numbers.size() > 0)
+                    CHECK((numbers - other).cwiseAbs().maxCoeff() <=
+                          within * other.cwiseAbs().maxCoeff());
+            }
+        },
+        in);
+}
+
+} // namespace
+
+TEST_CASE("gradients of masks on Thrust are those on the CPU") {
+    shape s;
+    s.f = GENERATE(activation::gelu, activation::gelu_tanh, activation::relu);
+    s.pool = GENERATE(pooling::mean, pooling::cls);
+    if (GENERATE(false, true)) {
+        s.heads = {2, 0, 3};
+        s.filters = {0, 19, 16};
+    }
+    model m = make_model(s);
+    check_gradients(m, make_batch({1, 2, 19, 33}), precision::fp32, 3e-5f);
+}
+
+TEST_CASE("gradients of masks of a classifier, of no sequences, and in half precision") {
+    model m = make_model({});
+    check_gradients(m, make_batch({70, 3, 33}), precision::fp16, 3e-2f);
+#ifdef PARE_TEST_CUDA
+    check_gradients(m, make_batch({70, 3, 33}), precision::bf16, 2e-1f);
+#endif
+    check_gradients(m, batch(), precision::fp32, 0);
+    add_classifier(m);
+    check_gradients(m, make_batch({70, 3, 33}), precision::fp32, 3e-5f);
+}
+
+namespace {
+
+calibration some_calibration(const model& m) {
+    random_numbers random(21);
+    calibration data;
+    data.examples.kind = task_kind::distill;
+    for (int i = 0; i < 40; ++i) {
+        sequence s(static_cast<std::size_t>(3 + random.below(20)));
+        for (auto& id : s) id = static_cast<std::int32_t>(random.below(m.config.vocabulary));
+        data.examples.texts.push_back(s);
+    }
+    return data;
+}
+
+} // namespace
+
+TEST_CASE("pruning on Thrust finds what it finds on the CPU") {
+    shape s;
+    s.heads = {3, 2};
+    s.filters = {32, 16};
+    const model m = make_model(s);
+    const calibration data = some_calibration(m);
+    network cpu(m);
+    const kept_units kept{{{1, 0, 1}, {0, 1}},
+                          {std::vector<std::uint8_t>(32, 1), std::vector<std::uint8_t>(16, 1)}};
+    for (const fisher_source source : {fisher_source::free, fisher_source::none}) {
+        const surgeon expected(cpu, data, source, 1);
+        const criterion criterion_expected(cpu, data, source, true, 1);
+        std::vector<std::string> notes;
+        for (const tuning how : {tuning::reconstruct, tuning::scale}) {
+            const model tuned =
+                tune(cpu, kept, data.all(), how, default_ridge(how), notes, expected.weights());
+            on_engines(m, [&](engine& net) {
+                const surgeon found(net, data, source, 1);
+                const criterion criterion_found(net, data, source, true, 1);
+                const auto same = [](const std::vector<pare::loss_curve>& a,
+                                     const std::vector<pare::loss_curve>& b) {
+                    REQUIRE(a.size() == b.size());
+                    for (std::size_t i = 0; i < a.size(); ++i)
+                        for (std::size_t k = 0; k < a[i].loss.size(); ++k)
+                            CHECK(std::abs(a[i].loss[k] - b[i].loss[k]) <=
+                                  1e-3 * std::abs(b[i].loss.front()) + 1e-3 * b[i].loss.back());
+                };
+                same(found.losses(), expected.losses());
+                same(criterion_found.losses(), criterion_expected.losses());
+                const model other =
+                    tune(net, kept, data.all(), how, default_ridge(how), notes, found.weights());
+                for (std::size_t l = 0; l < 2; ++l)
+                    for (const unit_kind kind : {unit_kind::head, unit_kind::filter}) {
+                        const matrix& a = reader(other.layers[l], kind).weight;
+                        const matrix& b = reader(tuned.layers[l], kind).weight;
+                        CHECK((a - b).cwiseAbs().maxCoeff() < 1e-3f * b.cwiseAbs().maxCoeff());
+                    }
+            });
+        }
+        CHECK(notes.empty());
+    }
+}
+
+TEST_CASE("a small model on Thrust gives PyTorch's embeddings") {
+    const auto expected = fixtures::json("tiny_bert.json");
+    const model m = load_model(fixtures::path("tiny_bert"));
+    batch b;
+    for (const auto& ids : expected["sequences"]) b.append(ids.get<std::vector<std::int32_t>>());
+    const auto& rows = expected["embeddings_gelu"];
+    on_engines(m, [&](engine& net) {
+        matrix outputs;
+        net.forward(b, outputs);
+        for (Index i = 0; i < outputs.rows(); ++i)
+            for (Index j = 0; j < outputs.cols(); ++j)
+                CHECK(std::abs(outputs(i, j) -
+                               rows[static_cast<std::size_t>(i)][static_cast<std::size_t>(j)]
+                                   .get<float>()) < 1e-5f);
+    });
+}
+
+TEST_CASE("a network on Thrust refuses what one on the CPU refuses") {
+    const model m = make_model({});
+    on_engines(m, [&](engine& net) {
+        matrix x;
+        const auto with = [](const std::string& part) {
+            return Catch::Matchers::Message("encoder::network: " + part);
+        };
+        CHECK_THROWS_MATCHES(net.forward(make_batch({3, 81}), x), std::invalid_argument,
+                             with("sequence 1 has 81 tokens, expected 1 to 80"));
+        CHECK_THROWS_MATCHES(net.set_token_pruning({token_pruning::rule::share, {1, 1}}),
+                             std::invalid_argument, with("token pruning for 2 layers of 3"));
+        CHECK_THROWS_MATCHES(
+            net.set_masks({{vector::Ones(3), vector::Ones(2), vector::Ones(2)}, {}}),
+            std::invalid_argument, with("layer 1: head mask has 2 values, expected 1"));
+        CHECK_THROWS_MATCHES(net.replace(3, unit_kind::head, {}), std::invalid_argument,
+                             with("layer 3 of 3"));
+        CHECK_THROWS_MATCHES(net.replace(0, unit_kind::filter, m.layers[1].output),
+                             std::invalid_argument,
+                             with("output weight is 24 x 33, expected 24 x 20"));
+        model broken = m;
+        broken.layers[2].key.bias.resize(7);
+        CHECK_THROWS_MATCHES(net.make(broken), std::invalid_argument,
+                             with("layer 2: key bias has 7 values, expected 16"));
+    });
+}
