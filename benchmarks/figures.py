@@ -15,6 +15,7 @@ import table
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 MACHINE = "amd-epyc-avx512-2-cores"  # the one that the prose is about
+AVX2, SSE2 = "amd-epyc-avx2-2-cores", "amd-epyc-sse2-2-cores"  # one processor, by what the kernels were built for
 PICTURES = {"limits": "Each row's share of the machine's limit",
             "roofline": "Arithmetic per second over arithmetic per byte, with each row's own roof",
             "growth": "Time over size",
@@ -104,16 +105,16 @@ def span(values, digits):
     return " to ".join(dict.fromkeys(f"{end:.{digits}f}" for end in (min(values), max(values))))
 
 
-def speed(name, key="of_limit", digits=2):
+def speed(name, key="of_limit", digits=2, machine=MACHINE):
     """Of the machine's rows with a name like `fisher_diagonal*/1`."""
-    found = json.loads((RESULTS / f"{MACHINE}.json").read_text())["benchmarks"]
+    found = json.loads((RESULTS / f"{machine}.json").read_text())["benchmarks"]
     found = [{**row, "ms": table.milliseconds(row)} for row in found if fnmatch.fnmatchcase(table.name_of(row), name)]
     return span([row[key] for row in found if key in row], digits)
 
 
-def beside(work, peer="*", threads=2, digits=1):
+def beside(work, peer="*", threads=2, digits=1, machine=MACHINE):
     """Its time over ours, of works and peers with names like those."""
-    found = json.loads((RESULTS / f"{MACHINE}.peers.json").read_text())["rows"]
+    found = json.loads((RESULTS / f"{machine}.peers.json").read_text())["rows"]
     return span([other["ratio"] for row in found if row["threads"] == threads and fnmatch.fnmatchcase(row["name"], work)
                  for other in row["peers"] if fnmatch.fnmatchcase(other["name"], peer)], digits)
 
