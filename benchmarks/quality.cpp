@@ -108,7 +108,7 @@ void run(const arguments& a) {
     if (a.tokens == 0 &&
         std::any_of(all.begin(), all.end(), [](const method& x) { return x.by_time; }))
         throw std::invalid_argument("the method 'timed' needs --latency-batch");
-    if (a.tokens > 0) times.emplace(m, latency_options{a.sequences, a.tokens, false, {}});
+    if (a.tokens > 0) times.emplace(dense, latency_options{a.sequences, a.tokens, false, {}});
     for (int repeat = 0; repeat < a.repeats; ++repeat) {
         const auto seed = static_cast<std::uint64_t>(repeat) + 1;
         const calibration data = read_calibration(a.calibrate, a.labels, a.samples, seed, words, m);
