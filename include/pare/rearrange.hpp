@@ -14,7 +14,7 @@ namespace pare {
 inline namespace PARE_ISA {
 namespace detail {
 
-/// values = minus the sum of the rows of g [n x n] that are not kept.
+/// values -= the sum of the rows of g [n x n] that are not kept.
 template <class T>
 void subtract_pruned_rows(view<const T, 2> g, const std::vector<char>& kept,
                           std::vector<double>& values) {
@@ -24,7 +24,6 @@ void subtract_pruned_rows(view<const T, 2> g, const std::vector<char>& kept,
     for (std::size_t i = 0; i < size; ++i)
         if (!kept[i]) rows.push_back(&g(static_cast<index_t>(i), 0));
     rows.resize((rows.size() + 3) / 4 * 4, nothing.data());
-    std::fill(values.begin(), values.end(), 0.0);
     for (std::size_t r = 0; r < rows.size(); r += 4) // four at a time: the sums leave L1
         for (std::size_t j = 0; j < size; ++j)
             values[j] -=
@@ -79,7 +78,7 @@ rearrange_result rearrange(const Policy& policy, const Block& block, Mask&& mask
     // Taking unit i back from the pruned set changes the loss by values[i] = gain[i] - (block times
     // pruned set)[i]; the ridge cancels out of the second term. A score is the value of a unit that
     // may be taken back, rounded, or `never`.
-    std::vector<double> gain(size), values(size);
+    std::vector<double> gain(size);
     std::vector<T> scores(size);
     constexpr T never = std::numeric_limits<T>::max() / 4; // finite, for -Ofast
     std::vector<char> kept(size);
@@ -90,8 +89,8 @@ rearrange_result rearrange(const Policy& policy, const Block& block, Mask&& mask
         gain[static_cast<std::size_t>(i)] = (1 - options.ridge) * static_cast<double>(d) / 2;
         kept[static_cast<std::size_t>(i)] = m(i) ? 1 : 0;
     }
+    std::vector<double> values = gain;
     detail::subtract_pruned_rows(g, kept, values);
-    for (std::size_t i = 0; i < size; ++i) values[i] += gain[i];
 
     const auto loss = [&] {
         double sum = 0;
