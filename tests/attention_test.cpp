@@ -194,6 +194,55 @@ TEMPLATE_LIST_TEST_CASE("long sequences, and sizes of real models", "", runs) {
     }
 }
 
+TEMPLATE_LIST_TEST_CASE("heads of any size", "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    for (const auto& [size, value_size] :
+         {std::pair<index_t, index_t>{1, 65}, {80, 4}, {128, 128}, {129, 30}, {3, 200}}) {
+        CAPTURE(size, value_size);
+        const problem<T> p(4, 2, size, value_size, {70, 3}, random, 1);
+        for (const auto& o : {all_options<T>()[0], all_options<T>()[2]})
+            check(run_attention(TestType::policy(), p, o), oracle(p, o));
+    }
+}
+
+#if defined(__FLT16_MANT_DIG__) && !defined(__clang__) && !defined(__CUDACC__)
+TEMPLATE_LIST_TEST_CASE("queries, keys and values of a half type", "", policies) {
+    if constexpr (!TestType::vectorised) {
+        random_source random;
+        CAPTURE(random);
+        problem<float> p(4, 2, 40, 24, {5, 37, 1, 130}, random, 1);
+        for (float& x : p.data) x = static_cast<float>(static_cast<_Float16>(x));
+        const std::vector<_Float16> halves(p.data.begin(), p.data.end());
+        const auto half = [&](const pare::view<const float, 3>& x) {
+            return pare::view<const _Float16, 3>(halves.data() + (x.data_handle() - p.data.data()),
+                                                 {x.extent(0), x.extent(1), x.extent(2)},
+                                                 {x.stride(0), x.stride(1), x.stride(2)});
+        };
+        const std::vector<float> bias = random.vector<float>(p.tokens(), -3, 0);
+        std::vector<_Float16> out(static_cast<std::size_t>(p.tokens() * p.heads * p.value_size));
+        std::vector<float> scores(static_cast<std::size_t>(p.tokens()));
+        for (const bool causal : {false, true}) {
+            pare::attention_options<_Float16> o;
+            pare::attention_options<float> same;
+            o.key_bias = same.key_bias = pare::view<const float, 1>(bias.data(), p.tokens());
+            o.mask.causal = same.mask.causal = causal;
+            pare::workspace scratch;
+            pare::attention(TestType::policy(), half(p.q()), half(p.k()), half(p.v()), p.offsets,
+                            pare::view<_Float16, 3>(out.data(), p.tokens(), p.heads, p.value_size),
+                            scores, o, scratch);
+            const auto expected = oracle(p, same);
+            for (std::size_t i = 0; i < out.size(); ++i)
+                REQUIRE(std::abs(static_cast<real>(out[i]) - expected.out[i]) < 2e-3L);
+            for (std::size_t i = 0; i < scores.size(); ++i) // from probabilities in float
+                REQUIRE(std::abs(static_cast<real>(scores[i]) - expected.scores[i]) <
+                        2e-5L * (1 + expected.scores[i]));
+        }
+    }
+}
+#endif
+
 TEMPLATE_LIST_TEST_CASE("biases of keys and of distance", "", runs) {
     using T = typename TestType::type;
     random_source random;

@@ -10,19 +10,21 @@
 namespace pare {
 inline namespace PARE_ISA {
 
-/// T is the element type of queries, keys and values.
+/// T is the element type of queries, keys and values; what has an element a key, head or query is of
+/// the type that sums over T are made in, float for a half type.
 template <class T>
 struct attention_options {
+    using compute_type = compute_t<T>;
     double scale = 0; ///< of the logits; 0 = 1 / sqrt(size of a query)
     attention_mask mask;
     /// [tokens], or empty: added to the logits of each key. The logarithm of a soft mask makes a
     /// key fade out; minus infinity removes it, but not all keys of a query.
-    view<const T, 1> key_bias;
+    view<const compute_type, 1> key_bias;
     /// [heads], or empty: |q - k| times this is subtracted (ALiBi, arXiv:2108.12409).
-    view<const T, 1> head_slopes;
+    view<const compute_type, 1> head_slopes;
     /// [tokens], or empty: factors of the queries' attention in the scores, which stay scaled as if
     /// all were 1. With soft masks, a query that fades out should have no say.
-    view<const T, 1> query_weights;
+    view<const compute_type, 1> query_weights;
     /// How `scores` are scaled and which queries count; its mask is not used, the one above is.
     score_scale scores = score_scale::relative;
     double fixed_length = 0; ///< of score_scale::fixed
@@ -111,9 +113,9 @@ void attention(const Policy& policy, const Q& q, const K& k, const V& v, const O
     detail::check_attention(policy, call, o, result.extent(0));
     detail::check_options("attention", scaled);
     const index_t size = call.q.extent(2);
-    call.scale = static_cast<T>(options.scale);
+    call.scale = static_cast<compute_t<T>>(options.scale);
     if (options.scale == 0 && size > 0)
-        call.scale = static_cast<T>(1 / std::sqrt(static_cast<double>(size)));
+        call.scale = static_cast<compute_t<T>>(1 / std::sqrt(static_cast<double>(size)));
 
     const index_t scored = result.extent(0);
     const auto sums = policy.template temporary<double>(scratch, scored);

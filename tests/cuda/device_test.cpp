@@ -1,6 +1,7 @@
 // What only a device has: streams, its own memory, allocators of the user, half precision.
 #include "../policies.hpp"
 #include "../support.hpp"
+#include <pare/attention.hpp>
 #include <pare/compact.hpp>
 #include <pare/fisher.hpp>
 #include <pare/importance.hpp>
@@ -214,4 +215,44 @@ TEST_CASE("half precision is stored, sums are made in float") {
     const auto a = sums.full(), b = expected_sums.full();
     for (index_t i = 0; i < columns; ++i)
         for (index_t j = 0; j < columns; ++j) CHECK_THAT(a(i, j), WithinAbs(b(i, j), 1e-2));
+}
+
+TEST_CASE("attention of a half type is made by tensor cores") {
+    random_source random;
+    CAPTURE(random);
+    for (const index_t size : {16, 32, 64, 72, 128}) {
+        CAPTURE(size);
+        const index_t heads = 3, stride = 3 * heads * size;
+        const std::vector<int> offsets = {0, 5, 42, 43, 170, 470};
+        const index_t tokens = offsets.back();
+        std::vector<float> x = random.vector<float>(tokens * stride);
+        for (float& e : x) e = static_cast<float>(__half(e));
+        std::vector<__half> halves;
+        for (float e : x) halves.push_back(__half(e));
+        const thrust::device_vector<__half> there(halves.begin(), halves.end());
+        thrust::device_vector<int> device_offsets(offsets.begin(), offsets.end());
+        thrust::device_vector<__half> device_out(static_cast<std::size_t>(tokens * heads * size));
+        thrust::device_vector<float> device_scores(static_cast<std::size_t>(tokens));
+        std::vector<float> out(device_out.size()), scores(device_scores.size());
+        const auto part = [&](const auto* first, index_t which) {
+            return pare::view<std::remove_pointer_t<decltype(first)>, 3>(
+                first + which * heads * size, {tokens, heads, size}, {stride, size, 1});
+        };
+        pare::workspace scratch;
+        const float* const here_x = x.data();
+        pare::attention(pare::seq, part(here_x, 0), part(here_x, 1), part(here_x, 2), offsets,
+                        pare::view<float, 3>(out.data(), tokens, heads, size), scores, {}, scratch);
+        const __half* const device_x = thrust::raw_pointer_cast(there.data());
+        pare::attention(
+            pare::on(thrust::cuda::par), part(device_x, 0), part(device_x, 1), part(device_x, 2),
+            on_device(device_offsets),
+            pare::view<__half, 3>(on_device(device_out).data_handle(), tokens, heads, size),
+            on_device(device_scores), {}, scratch);
+        const auto found = here(device_out);
+        const auto found_scores = here(device_scores);
+        for (std::size_t i = 0; i < out.size(); ++i)
+            REQUIRE(std::abs(static_cast<float>(found[i]) - out[i]) < 2e-3f);
+        for (std::size_t i = 0; i < scores.size(); ++i)
+            REQUIRE(std::abs(found_scores[i] - scores[i]) < 1e-4f * (1 + scores[i]));
+    }
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "config.hpp"
+#include "ops.hpp"
 #include "view.hpp"
 
 #include <algorithm>
@@ -184,15 +185,16 @@ struct padded_batch {
 /// What a policy's attention is given; everything is checked.
 template <class T, class Offset>
 struct attention_call {
+    using C = compute_t<T>;
     view<const T, 3> q, k, v; // [tokens x heads x size], [tokens x groups x ...] twice
     const Offset* offsets;    // [sequences + 1], from 0 to tokens
     index_t sequences;
     view<T, 3> out;                 // [tokens x heads x value size]
     view<double, 1> received;       // [tokens], or empty: sums over heads and counted queries
-    view<const T, 1> key_bias;      // [tokens], or empty
-    view<const T, 1> head_slopes;   // [heads], or empty
-    view<const T, 1> query_weights; // [tokens], or empty: factors in `received`
-    T scale;
+    view<const C, 1> key_bias;      // [tokens], or empty
+    view<const C, 1> head_slopes;   // [heads], or empty
+    view<const C, 1> query_weights; // [tokens], or empty: factors in `received`
+    C scale;
     attention_mask mask;
     counted_queries counted;
 
@@ -207,18 +209,18 @@ struct attention_call {
     }
     /// What is added to the logit of query i and key j of the sequence that begins at `at`. Finite,
     /// so that a sum of it and a logit is too.
-    constexpr T bias(index_t head, index_t at, index_t i, index_t j) const {
-        constexpr T least = std::numeric_limits<T>::lowest() / 4;
-        T sum = 0;
+    constexpr C bias(index_t head, index_t at, index_t i, index_t j) const {
+        constexpr C least = std::numeric_limits<C>::lowest() / 4;
+        C sum = 0;
         if (key_bias.extent(0) > 0) sum = std::max(key_bias(at + j), least);
         if (head_slopes.extent(0) > 0)
-            sum -= head_slopes(head) * static_cast<T>(i > j ? i - j : j - i);
+            sum -= head_slopes(head) * static_cast<C>(i > j ? i - j : j - i);
         return sum;
     }
-    constexpr T weight(index_t token) const {
-        return query_weights.extent(0) > 0 ? query_weights(token) : T(1);
+    constexpr C weight(index_t token) const {
+        return query_weights.extent(0) > 0 ? query_weights(token) : C(1);
     }
-    bool biased() const { return key_bias.extent(0) > 0 || head_slopes.extent(0) > 0; }
+    constexpr bool biased() const { return key_bias.extent(0) > 0 || head_slopes.extent(0) > 0; }
 };
 
 } // namespace detail

@@ -1,4 +1,5 @@
-// The element operations that primitives take, on scalars and on vector registers alike.
+// The element operations that primitives take, on scalars and on vector registers alike, and the
+// types that sums are made in.
 #pragma once
 
 #include "config.hpp"
@@ -7,6 +8,20 @@
 
 namespace pare {
 inline namespace PARE_ISA {
+
+/// The type that sums over elements of type T are made in. Specialise for a half type of your own,
+/// which must convert by static_cast.
+template <class T>
+struct compute {
+    using type = float;
+};
+template <>
+struct compute<double> {
+    using type = double;
+};
+template <class T>
+using compute_t = typename compute<T>::type;
+
 namespace ops {
 
 /// c ? x : y; for vector registers xsimd's function of the same name is found by their type.

@@ -19,19 +19,6 @@
 namespace pare {
 inline namespace PARE_ISA {
 
-/// The type that sums over elements of type T are made in. Specialise for a half type of your own,
-/// which must convert by static_cast.
-template <class T>
-struct compute {
-    using type = float;
-};
-template <>
-struct compute<double> {
-    using type = double;
-};
-template <class T>
-using compute_t = typename compute<T>::type;
-
 namespace detail {
 
 /// y[k] = x[k] times the factor of key k, for the keys of one sequence.

@@ -24,6 +24,7 @@
     "pare: Thrust takes CUDA for its device system, which this compiler does not know; define THRUST_DEVICE_SYSTEM=THRUST_DEVICE_SYSTEM_CPP or THRUST_DEVICE_SYSTEM_OMP, or link pare::thrust"
 #endif
 
+#include "kernels/block_attention.hpp"
 #include "kernels/thrust_attention.hpp"
 #include "kernels/thrust_system.hpp"
 #include "seq.hpp"
@@ -401,7 +402,39 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
 
     template <class T, class Offset>
     void attention(const detail::attention_call<T, Offset>& call, workspace&) const {
+        const index_t most = std::max(call.q.extent(2), call.v.extent(2));
+        if (most <= 64) return detail::attention_by_blocks<64>(*this, call);
+        if constexpr (sizeof(T) < sizeof(double)) // of 128 doubles, tiles fit no block's memory
+            if (most <= 128) return detail::attention_by_blocks<128>(*this, call);
         detail::attention_by_threads(*this, call);
+    }
+
+    /// kernel(i, memory) for i < count, each by a block of threads that share Kernel::shared_bytes
+    /// of memory.
+    template <class Kernel>
+    void for_blocks(index_t count, const Kernel& kernel) const {
+        if (count <= 0) return;
+        constexpr std::size_t bytes = Kernel::shared_bytes;
+        if constexpr (detail::is_cuda<Exec>) {
+#ifdef __CUDACC__
+            void (*const run)(Kernel) = detail::run_block<Kernel>;
+            detail::check_cuda("cudaFuncSetAttribute",
+                               cudaFuncSetAttribute(run,
+                                                    cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                    static_cast<int>(bytes)));
+            run<<<static_cast<unsigned>(count), detail::thread_block::size, bytes, stream()>>>(
+                kernel);
+            detail::check_cuda("cudaLaunchKernel", cudaGetLastError());
+            Exec found = exec();
+            detail::check_cuda("cudaStreamSynchronize",
+                               thrust::cuda_cub::synchronize_optional(found));
+#endif
+        } else {
+            for_each(count, [=](index_t i) {
+                alignas(128) unsigned char memory[bytes];
+                kernel(i, memory);
+            });
+        }
     }
 
     template <class T>
