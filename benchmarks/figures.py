@@ -115,7 +115,7 @@ def speed(name, key="of_limit", digits=2, machine=MACHINE):
 def beside(work, peer="*", threads=2, digits=1, machine=MACHINE):
     """Its time over ours, of works and peers with names like those."""
     found = json.loads((RESULTS / f"{machine}.peers.json").read_text())["rows"]
-    return span([other["ratio"] for row in found if row["threads"] == threads and fnmatch.fnmatchcase(row["name"], work)
+    return span([other["ratio"] for row in found if row.get("threads") == threads and fnmatch.fnmatchcase(row["name"], work)
                  for other in row["peers"] if fnmatch.fnmatchcase(other["name"], peer)], digits)
 
 

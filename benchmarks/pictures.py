@@ -117,7 +117,8 @@ def growth(rows, path):
 
 
 def peers(rows, path):
-    points = [(f"{row['name']}, {threads(row['threads'])}: {peer['name']}", peer) for row in rows for peer in row["peers"]]
+    points = [(f"{row['name']}{', ' + threads(row['threads']) if 'threads' in row else ''}: {peer['name']}", peer)
+              for row in rows for peer in row["peers"]]
     if not points:
         return
     figure, axes, places = named_places([name for name, _ in points], 6)

@@ -2,22 +2,16 @@
 // hold on a noisy machine.
 #pragma once
 
+#include "ratios.hpp"
+
 #include <pare/core/executor.hpp>
 #include <pare/policy/simd.hpp>
 
-#include <benchmark/benchmark.h>
-
 #include <algorithm>
-#include <chrono>
-#include <cmath>
-#include <cstdint>
 #include <cstring>
-#include <random>
 #include <vector>
 
 namespace bench {
-
-using pare::index_t;
 
 #ifdef _OPENMP
 using threads = pare::openmp;
@@ -26,33 +20,6 @@ struct threads : pare::serial {
     explicit threads(int) {}
 };
 #endif
-
-inline double now() {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
-        .count();
-}
-
-template <class F>
-double seconds(const F& f) {
-    const double start = now();
-    f();
-    return now() - start;
-}
-
-inline double quantile(std::vector<double> values, double q) {
-    if (values.empty()) return 0;
-    std::sort(values.begin(), values.end());
-    return values[static_cast<std::size_t>(q * static_cast<double>(values.size() - 1) + 0.5)];
-}
-
-template <class T>
-std::vector<T> random_normal(index_t n, std::uint64_t seed = 1) {
-    std::mt19937_64 random(seed);
-    std::normal_distribution<T> normal;
-    std::vector<T> values(static_cast<std::size_t>(n));
-    for (T& x : values) x = normal(random);
-    return values;
-}
 
 /// Seconds to read `n` numbers once with `count` threads: the limit of a kernel that must read
 /// them.
@@ -132,11 +99,8 @@ double peak_flops(int count) {
            elapsed;
 }
 
-/// Runs ours, the limit and the peer in turn. `limit` returns the seconds that the limit allows,
-/// `peer` does the peer's work. Counters: of_limit (1 = at the limit) and vs_<name> (> 1: ours is
-/// faster) as medians of the paired ratios, with the distance of their 10 % and 90 % quantiles as
-/// `spread`; limit_drift, how far apart the median limits of the first and the second half of the
-/// rounds are: a machine on which that is much is not to be trusted.
+/// Runs ours, the limit and the peer in turn, for the counters of `ratios`. `limit` returns the
+/// seconds that the limit allows, `peer` does the peer's work.
 class race {
   public:
     race(benchmark::State& state, const char* peer_name) : state_(state), peer_name_(peer_name) {}
@@ -152,29 +116,17 @@ class race {
     void run(const Ours& ours, const Limit& limit, const Peer& peer) {
         ours(); // touches all memory
         peer();
-        std::vector<double> of_limit, versus, limits;
+        ratios found;
         for (auto _ : state_) {
             const double t = seconds(ours);
-            limits.push_back(limit());
-            of_limit.push_back(limits.back() / t);
-            versus.push_back(seconds(peer) / t);
+            found.add_limit(t, limit());
+            found.add_peer(t, seconds(peer));
             state_.SetIterationTime(t);
         }
-        state_.counters["of_limit"] = quantile(of_limit, 0.5);
-        state_.counters["spread"] = quantile(of_limit, 0.9) - quantile(of_limit, 0.1);
-        state_.counters["limit_drift"] = drift(limits);
-        state_.counters[std::string("vs_") + peer_name_] = quantile(versus, 0.5);
+        found.report(state_, peer_name_);
     }
 
   private:
-    static double drift(const std::vector<double>& limits) {
-        const auto middle = limits.begin() + static_cast<std::ptrdiff_t>(limits.size() / 2);
-        if (limits.size() < 4) return 0;
-        const double first = quantile({limits.begin(), middle}, 0.5);
-        const double second = quantile({middle, limits.end()}, 0.5);
-        return std::abs(first - second) / std::min(first, second);
-    }
-
     benchmark::State& state_;
     const char* peer_name_;
 };

@@ -39,7 +39,10 @@ def exponent(sizes, times):
 
 def lines(report):
     context = report["context"]
-    yield (f"{context['num_cpus']} processors, {context['date'][:10]}. `of_limit`: 1 is the machine's limit, read or copy "
+    place = f"{context['num_cpus']} processors"
+    if "device" in context:  # a GPU
+        place = f"{context['device']}, CUDA driver {context['driver']}"
+    yield (f"{place}, {context['date'][:10]}. `of_limit`: 1 is the machine's limit, read or copy "
            "bandwidth or multiply-add peak, measured in turn in the same process; `spread`: its 10 % to 90 % quantiles; `vs`: "
            "time of the peer over ours; `drift`: how far apart the limit was in the first and the second half of the rounds.")
     yield ""
@@ -68,8 +71,9 @@ def ratio(x):
 
 
 def lines_of_peers(report):
-    yield (f"{report['date']}; {report['versions']}. Each takes its turn on the same data in one process, threads bound to "
-           "cores: ratio of its time to ours, median and 10 % to 90 % quantiles of the rounds; above 1 ours is faster.")
+    place = f"on {report['device']}" if "device" in report else "threads bound to cores"
+    yield (f"{report['date']}; {report['versions']}. Each takes its turn on the same data in one process, {place}: ratio of its "
+           "time to ours, median and 10 % to 90 % quantiles of the rounds; above 1 ours is faster.")
     yield ""
     yield "| work | threads | ms | beside | ratio | 10 % to 90 % |"
     yield "|---|---|---|---|---|---|"
@@ -77,7 +81,7 @@ def lines_of_peers(report):
         work = row["name"] + (f" ({row['note']})" if "note" in row else "")
         rate = f" ({1000 * row['tokens'] / row['ms']:,.0f} tokens/s)" if "tokens" in row else ""
         for peer in row["peers"]:
-            yield (f"| {work} | {row['threads']} | {row['ms']:.3g}{rate} | {peer['name']} | {ratio(peer['ratio'])} | "
+            yield (f"| {work} | {row.get('threads', '')} | {row['ms']:.3g}{rate} | {peer['name']} | {ratio(peer['ratio'])} | "
                    f"{ratio(peer['low'])} to {ratio(peer['high'])} |")
             work = rate = ""
 

@@ -1,0 +1,289 @@
+// The components on a GPU, each beside copying as many bytes within its memory. Times are the
+// device's, of calls that the host queues without waiting, where they allow that.
+#include "../ratios.hpp"
+#include "pool.hpp"
+
+#include <pare/attention.hpp>
+#include <pare/compact.hpp>
+#include <pare/fisher.hpp>
+#include <pare/importance.hpp>
+#include <pare/policy/thrust.hpp>
+#include <pare/soft_mask.hpp>
+
+#include <cuda_fp16.h>
+#include <thrust/device_vector.h>
+
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <type_traits>
+
+namespace {
+
+using pare::index_t;
+using pare::detail::check_cuda;
+template <class T, int Rank>
+using view = pare::view<T, Rank>;
+
+/// Random numbers of normal distribution in the device's memory, as T.
+template <class T>
+thrust::device_vector<T> random(index_t n, std::uint64_t seed = 1) {
+    const std::vector<float> numbers = bench::random_normal<float>(n, seed);
+    return {numbers.begin(), numbers.end()};
+}
+template <class T>
+T* raw(thrust::device_vector<T>& x) {
+    return thrust::raw_pointer_cast(x.data());
+}
+
+/// One benchmark on a stream of its own.
+class device_race {
+  public:
+    explicit device_race(benchmark::State& state) : state_(state) {
+        check_cuda("cudaStreamCreateWithFlags",
+                   cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+        memory_ = std::make_unique<bench::pool>(stream_);
+        for (cudaEvent_t* event : {&first_, &last_})
+            check_cuda("cudaEventCreate", cudaEventCreate(event));
+    }
+    ~device_race() {
+        cudaEventDestroy(first_);
+        cudaEventDestroy(last_);
+        cudaStreamDestroy(stream_);
+    }
+    device_race(const device_race&) = delete;
+
+    auto policy() { return memory_->policy(); }
+
+    /// Ours, and a copy that reads and writes `bytes` in all; a peer, or null.
+    template <class Ours, class Peer = std::nullptr_t>
+    void run(double bytes, const Ours& ours, const char* peer_name = "",
+             const Peer& peer = nullptr) {
+        const auto half = static_cast<std::size_t>(bytes / 2);
+        thrust::device_vector<char> from(half), to(half);
+        const auto copy = [&] {
+            check_cuda("cudaMemcpyAsync", cudaMemcpyAsync(raw(to), raw(from), half,
+                                                          cudaMemcpyDeviceToDevice, stream_));
+        };
+        ours();
+        bench::ratios found;
+        for (auto _ : state_) {
+            const double t = seconds(ours);
+            if (half > 0) found.add_limit(t, seconds(copy));
+            if constexpr (!std::is_same_v<Peer, std::nullptr_t>) found.add_peer(t, seconds(peer));
+            state_.SetIterationTime(t);
+        }
+        found.report(state_, peer_name);
+        state_.counters["bytes"] = bytes;
+    }
+
+  private:
+    /// Of one of ten calls, so that the queue is never empty.
+    template <class F>
+    double seconds(const F& f) {
+        constexpr int calls = 10;
+        check_cuda("cudaEventRecord", cudaEventRecord(first_, stream_));
+        for (int i = 0; i < calls; ++i) f();
+        check_cuda("cudaEventRecord", cudaEventRecord(last_, stream_));
+        check_cuda("cudaEventSynchronize", cudaEventSynchronize(last_));
+        float milliseconds = 0;
+        check_cuda("cudaEventElapsedTime", cudaEventElapsedTime(&milliseconds, first_, last_));
+        return 1e-3 * static_cast<double>(milliseconds) / calls;
+    }
+
+    benchmark::State& state_;
+    cudaStream_t stream_ = nullptr;
+    std::unique_ptr<bench::pool> memory_;
+    cudaEvent_t first_ = nullptr, last_ = nullptr;
+};
+
+template <class T>
+void importance_of_probabilities(benchmark::State& state) {
+    const index_t batch = state.range(0), heads = 12, n = state.range(1);
+    const index_t size = batch * heads * n * n;
+    thrust::device_vector<T> p(static_cast<std::size_t>(size),
+                               static_cast<T>(1 / static_cast<float>(n)));
+    thrust::device_vector<float> scores(static_cast<std::size_t>(batch * n));
+    device_race race(state);
+    race.run(static_cast<double>(size) * sizeof(T), [&] {
+        pare::importance(race.policy(), view<const T, 4>(raw(p), batch, heads, n, n),
+                         view<const int, 1>(), view<float, 2>(raw(scores), batch, n));
+    });
+}
+
+// Forward and backward: two arrays read and one written, twice, but for one that is not read.
+void soft_mask(benchmark::State& state) {
+    const index_t n = state.range(0);
+    auto scores = random<float>(n), gradient = random<float>(n, 2), mask = scores, found = scores;
+    device_race race(state);
+    race.run(20.0 * static_cast<double>(n), [&] {
+        pare::soft_mask(race.policy(), view<const float, 1>(raw(scores), n), 0, 0.25,
+                        view<float, 1>(raw(mask), n));
+        benchmark::DoNotOptimize(pare::soft_mask_backward(
+            race.policy(), view<const float, 1>(raw(mask), n),
+            view<const float, 1>(raw(gradient), n), 0.25, view<float, 1>(raw(found), n)));
+    });
+}
+
+template <class T>
+struct hidden_rows {
+    index_t tokens, columns;
+    thrust::device_vector<T> mask = random<T>(tokens), mask_gradient = mask;
+    thrust::device_vector<T> x = random<T>(tokens * columns, 2), dy = x, out = x;
+
+    view<T, 2> rows(thrust::device_vector<T>& of) const { return {raw(of), tokens, columns}; }
+    double bytes(double arrays) const {
+        return arrays * static_cast<double>(tokens * columns) * sizeof(T);
+    }
+};
+
+template <class T>
+void scale_rows(benchmark::State& state) {
+    hidden_rows<T> h{state.range(0), state.range(1)};
+    device_race race(state);
+    race.run(h.bytes(2), [&] {
+        pare::scale_rows(race.policy(), view<T, 1>(raw(h.mask), h.tokens), h.rows(h.x),
+                         h.rows(h.out));
+    });
+}
+
+template <class T>
+void scale_rows_backward(benchmark::State& state) {
+    hidden_rows<T> h{state.range(0), state.range(1)};
+    device_race race(state);
+    race.run(h.bytes(3), [&] {
+        pare::scale_rows_backward(race.policy(), view<T, 1>(raw(h.mask), h.tokens), h.rows(h.x),
+                                  h.rows(h.dy), h.rows(h.out),
+                                  view<T, 1>(raw(h.mask_gradient), h.tokens));
+    });
+}
+
+// Dropping half of the tokens: the scores are read, and half of the rows moved.
+template <class T>
+void compact(benchmark::State& state) {
+    hidden_rows<T> h{state.range(0), state.range(1)};
+    const index_t length = 128;
+    auto scores = random<float>(h.tokens, 3);
+    thrust::device_vector<std::int32_t> index(scores.size()), kept_offsets, offsets;
+    for (index_t t = 0; t <= h.tokens; t += length) offsets.push_back(static_cast<std::int32_t>(t));
+    kept_offsets = offsets;
+    const auto packed = [](thrust::device_vector<std::int32_t>& x) {
+        return view<std::int32_t, 1>(raw(x), static_cast<index_t>(x.size()));
+    };
+    device_race race(state);
+    race.run(h.bytes(1), [&] {
+        const index_t kept =
+            pare::keep_above(race.policy(), view<const float, 1>(raw(scores), h.tokens), 0,
+                             packed(offsets), packed(index), packed(kept_offsets));
+        pare::gather_rows(race.policy(), view<const std::int32_t, 1>(raw(index), kept),
+                          pare::from_to(h.rows(h.x), view<T, 2>(raw(h.out), kept, h.columns)));
+    });
+}
+
+// 2,048 samples of the 12 x 3,072 filters of a BERT-base.
+void fisher_diagonal(benchmark::State& state) {
+    const index_t samples = 2048, units = 36864;
+    auto gradients = random<float>(samples * units);
+    pare::fisher<> sums(units);
+    device_race race(state);
+    race.run(4.0 * static_cast<double>(samples * units), [&] {
+        sums.add(race.policy(), view<const float, 2>(raw(gradients), samples, units));
+    });
+}
+
+// 32 sequences of 128 tokens, 3,072 filters.
+template <class T>
+void mask_gradients(benchmark::State& state) {
+    const index_t sequences = 32, length = 128, columns = 3072, tokens = sequences * length;
+    auto x = random<T>(tokens * columns), dx = random<T>(tokens * columns, 2);
+    thrust::device_vector<float> found(static_cast<std::size_t>(sequences * columns));
+    thrust::device_vector<std::int32_t> offsets;
+    for (index_t s = 0; s <= sequences; ++s)
+        offsets.push_back(static_cast<std::int32_t>(s * length));
+    device_race race(state);
+    race.run(2.0 * static_cast<double>(tokens * columns) * sizeof(T), [&] {
+        pare::mask_gradients(race.policy(), view<const T, 2>(raw(x), tokens, columns),
+                             view<const T, 2>(raw(dx), tokens, columns),
+                             view<const std::int32_t, 1>(raw(offsets), sequences + 1), 1,
+                             view<float, 2>(raw(found), sequences, columns));
+    });
+}
+
+// Queries, keys, values and outputs are moved at least. `vs_unscored`: the time of the same without
+// scores over the time with them.
+template <class T>
+void attention_with_importance(benchmark::State& state) {
+    const index_t batch = state.range(0), n = state.range(1), size = state.range(2), heads = 12;
+    const index_t tokens = batch * n, columns = 3 * heads * size;
+    auto qkv = random<T>(tokens * columns);
+    thrust::device_vector<T> out(static_cast<std::size_t>(tokens * heads * size));
+    thrust::device_vector<float> scores(static_cast<std::size_t>(tokens));
+    thrust::device_vector<std::int32_t> offsets;
+    for (index_t s = 0; s <= batch; ++s) offsets.push_back(static_cast<std::int32_t>(s * n));
+    const view<const std::int32_t, 1> packed(raw(offsets), batch + 1);
+    const auto part = [&](index_t which) {
+        return view<const T, 3>(raw(qkv) + which * heads * size, {tokens, heads, size},
+                                {columns, size, 1});
+    };
+    const view<T, 3> result(raw(out), tokens, heads, size);
+    pare::workspace scratch;
+    device_race race(state);
+    race.run(
+        4.0 * static_cast<double>(tokens * heads * size) * sizeof(T),
+        [&] {
+            pare::attention(race.policy(), part(0), part(1), part(2), packed, result,
+                            view<float, 1>(raw(scores), tokens), {}, scratch);
+        },
+        "unscored",
+        [&] {
+            pare::attention(race.policy(), part(0), part(1), part(2), packed, result, {}, scratch);
+        });
+    state.counters["flops"] = 4.0 * static_cast<double>(batch * heads * n * n * size);
+}
+
+void in_milliseconds(benchmark::internal::Benchmark* b) {
+    b->UseManualTime()->Unit(benchmark::kMillisecond);
+}
+void layers(benchmark::internal::Benchmark* b) {
+    in_milliseconds(b->ArgNames({"tokens", "columns"})->Args({262144, 384})->Args({32768, 768}));
+}
+void probabilities(benchmark::internal::Benchmark* b) {
+    in_milliseconds(b->ArgNames({"batch", "length"})->Args({32, 128})->Args({8, 512}));
+}
+BENCHMARK_TEMPLATE(importance_of_probabilities, float)->Apply(probabilities);
+BENCHMARK_TEMPLATE(importance_of_probabilities, __half)->Apply(probabilities);
+BENCHMARK(soft_mask)->ArgName("scores")->Arg(65536)->Arg(1 << 24)->Apply(in_milliseconds);
+BENCHMARK_TEMPLATE(scale_rows, float)->Apply(layers);
+BENCHMARK_TEMPLATE(scale_rows, __half)->Apply(layers);
+BENCHMARK_TEMPLATE(scale_rows_backward, float)->Apply(layers);
+BENCHMARK_TEMPLATE(scale_rows_backward, __half)->Apply(layers);
+BENCHMARK_TEMPLATE(compact, float)->Apply(layers);
+BENCHMARK_TEMPLATE(compact, __half)->Apply(layers);
+BENCHMARK(fisher_diagonal)->Apply(in_milliseconds);
+BENCHMARK_TEMPLATE(mask_gradients, float)->Apply(in_milliseconds);
+BENCHMARK_TEMPLATE(mask_gradients, __half)->Apply(in_milliseconds);
+void shapes(benchmark::internal::Benchmark* b) {
+    b->ArgNames({"batch", "length", "size"});
+    in_milliseconds(b->Args({32, 128, 64})->Args({8, 512, 64})->Args({1, 4096, 64}));
+}
+BENCHMARK_TEMPLATE(attention_with_importance, float)->Apply(shapes);
+BENCHMARK_TEMPLATE(attention_with_importance, __half)->Apply(shapes);
+
+} // namespace
+
+int main(int argc, char** argv) {
+    int devices = 0, driver = 0;
+    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
+        std::puts("skipped: no device");
+        return 0;
+    }
+    cudaDeviceProp properties;
+    check_cuda("cudaGetDeviceProperties", cudaGetDeviceProperties(&properties, 0));
+    check_cuda("cudaDriverGetVersion", cudaDriverGetVersion(&driver));
+    benchmark::AddCustomContext("device", properties.name);
+    benchmark::AddCustomContext("driver", std::to_string(driver));
+    benchmark::Initialize(&argc, argv);
+    if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
+    benchmark::RunSpecifiedBenchmarks();
+    return 0;
+}
