@@ -26,18 +26,15 @@
 
 #include "kernels/block_attention.hpp"
 #include "kernels/thrust_attention.hpp"
+#include "kernels/thrust_matrix.hpp"
+#include "kernels/thrust_select.hpp"
 #include "kernels/thrust_system.hpp"
 #include "seq.hpp"
-#ifdef __CUDACC__
-#include "kernels/cuda_matrix.hpp"
-#endif
 
 #include <thrust/for_each.h>
 #include <thrust/functional.h>
 #include <thrust/iterator/counting_iterator.h>
 #include <thrust/reduce.h>
-#include <thrust/scan.h>
-#include <thrust/sort.h>
 #include <thrust/transform_reduce.h>
 
 #include <algorithm>
@@ -47,22 +44,6 @@
 
 namespace pare {
 inline namespace PARE_ISA {
-namespace detail {
-
-/// Whether position i comes before j: by segments, then by their order.
-template <class Before, class Offset>
-struct before_in_segments {
-    Before before;
-    const Offset* offsets;
-    const index_t* segment; // of each position
-    constexpr bool operator()(index_t i, index_t j) const {
-        if (segment[i] != segment[j]) return segment[i] < segment[j];
-        return before(i, j, static_cast<index_t>(offsets[segment[i]]));
-    }
-};
-
-} // namespace detail
-
 /// Primitives as algorithms of Thrust, made for thousands of threads that read neighbouring
 /// numbers. Sums are made in double, in an order that depends on the shapes alone. What has no such
 /// form runs as tasks of pare::seq's loops, on systems of the host only.
@@ -205,53 +186,14 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
             });
     }
 
-    /// x and y are in the policy's memory, g in the host's; waits for the sums. Temporary memory:
-    /// 12 bytes for each element of g, for rows of float.
+    /// x and y are in the policy's memory, g in the host's; waits for the sums.
     template <class T, class Acc>
     void gram(double alpha, view<const T, 2> x, view<const T, 2> y, view<Acc, 2> g, bool lower,
               workspace& scratch) const {
-        if constexpr (on_host) {
+        if constexpr (on_host)
             base::gram(alpha, x, y, g, lower, scratch);
-        } else {
-            using C = compute_t<T>;
-            constexpr index_t chunk = 2048; // rows whose products are summed in C
-            const index_t rows = x.extent(0), columns = g.extent(1), n = g.size();
-            if (rows == 0 || n == 0) return;
-            const auto x_memory = temporary<T>(in_rows(x) ? 0 : x.size());
-            const auto y_memory = temporary<T>(in_rows(y) ? 0 : y.size());
-            x = to_rows(x, x_memory.data());
-            y = to_rows(y, y_memory.data());
-            const auto part_memory = temporary<C>(n);
-            const auto sums_memory = temporary<double>(n);
-            C* const part = part_memory.data();
-            double* const sums = sums_memory.data();
-            for (index_t t = 0; t < rows; t += chunk) {
-                const index_t some = std::min(chunk, rows - t);
-                multiply(transposed(rows_of(x, t, some)), one_of(rows_of(y, t, some)),
-                         view<C, 3>(part, 1, g.extent(0), columns));
-                for_each(n, [=] PARE_HD(index_t at) {
-                    sums[at] = (t == 0 ? 0 : sums[at]) + static_cast<double>(part[at]);
-                });
-            }
-            double* const here = scratch.get<double>(n);
-            copy_to_host(sums, n, here);
-            for (index_t i = 0; i < g.extent(0); ++i)
-                for (index_t j = 0; j < (lower ? i + 1 : columns); ++j)
-                    g(i, j) += static_cast<Acc>(alpha * here[i * columns + j]);
-        }
-    }
-    /// Whether elements of a row are neighbours; if not, a copy in which they are.
-    template <class T>
-    static bool in_rows(view<const T, 2> x) {
-        return (x.extent(1) <= 1 || x.stride(1) == 1) &&
-               (x.extent(0) <= 1 || x.stride(0) >= x.extent(1));
-    }
-    template <class T>
-    view<const T, 2> to_rows(view<const T, 2> x, T* memory) const {
-        if (in_rows(x)) return x;
-        const index_t columns = x.extent(1);
-        for_each(x.size(), [=] PARE_HD(index_t at) { memory[at] = x(at / columns, at % columns); });
-        return {memory, x.extent(0), columns};
+        else
+            detail::gram_by_products(*this, alpha, x, y, g, lower, scratch);
     }
     /// out[i, r, c] = sum over k of a[i, r, k] * b[i, k, c], added to `out` if `add`: a batch of
     /// products, made in compute_t<T> and, on CUDA, by cuBLAS. a and b have stride 1 along their
@@ -259,20 +201,13 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
     template <class T, class Out>
     void multiply(view<const T, 3> a, view<const T, 3> b, view<Out, 3> out,
                   bool add = false) const {
-        const index_t rows = out.extent(1), columns = out.extent(2), terms = a.extent(2);
+        const index_t terms = a.extent(2);
         if (out.size() == 0 || (add && terms == 0)) return;
 #ifdef __CUDACC__
         if constexpr (detail::is_cuda<Exec>)
             if (terms > 0) return detail::cuda_multiply(stream(), a, b, out, add);
 #endif
-        using C = compute_t<T>;
-        for_each(out.size(), [=] PARE_HD(index_t at) {
-            const index_t i = at / (rows * columns), r = at / columns % rows, c = at % columns;
-            C sum = add ? static_cast<C>(out(i, r, c)) : C(0);
-            for (index_t k = 0; k < terms; ++k)
-                sum += static_cast<C>(a(i, r, k)) * static_cast<C>(b(i, k, c));
-            out(i, r, c) = static_cast<Out>(sum);
-        });
+        detail::multiply_by_threads(*this, a, b, out, add);
     }
 
 #ifdef __CUDACC__
@@ -503,92 +438,20 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
     template <class Keep, class Offset>
     index_t count_selected(const Keep& keep, index_t always, const Offset* offsets,
                            index_t segments) const {
-        const index_t tokens = read(offsets + segments);
-        const auto before = temporary<index_t>(tokens + 1);
-        const auto alone = temporary<index_t>(segments + 1);
-        return count_before(keep, always, offsets, segments, tokens, before.data(), alone.data());
+        return detail::count_by_threads(*this, keep, always, offsets, segments);
     }
-
     template <class Keep, class T, class Offset, class Index, class KeptOffset>
     index_t select(const Keep& keep, index_t always, view<const T, 1> scores, const Offset* offsets,
                    index_t segments, index_t, Index* index, KeptOffset* kept_offsets) const {
-        const index_t tokens = scores.extent(0);
-        const auto before_memory = temporary<index_t>(tokens + 1);
-        const auto alone_memory = temporary<index_t>(segments + 1);
-        index_t* const before = before_memory.data();
-        index_t* const alone = alone_memory.data();
-        const index_t kept = count_before(keep, always, offsets, segments, tokens, before, alone);
-        for_each(tokens, [=] PARE_HD(index_t i) {
-            if (before[i + 1] > before[i])
-                index[before[i] + alone[detail::segment_of(offsets, segments, i)]] =
-                    static_cast<Index>(i);
-        });
-        for_each(segments, [=] PARE_HD(index_t s) {
-            if (alone[s + 1] == alone[s]) return;
-            const index_t begin = static_cast<index_t>(offsets[s]);
-            index_t best = begin;
-            for (index_t i = begin + 1; i < static_cast<index_t>(offsets[s + 1]); ++i)
-                if (scores(i) > scores(best)) best = i;
-            index[before[begin] + alone[s]] = static_cast<Index>(best);
-        });
-        for_each(segments + 1, [=] PARE_HD(index_t s) {
-            kept_offsets[s] =
-                static_cast<KeptOffset>(before[static_cast<index_t>(offsets[s])] + alone[s]);
-        });
-        return kept;
+        return detail::select_by_threads(*this, keep, always, scores, offsets, segments, index,
+                                         kept_offsets);
     }
-    /// before[i]: how many of the tokens before i are kept for their scores or their places;
-    /// alone[s]: how many of the segments before s keep one that has neither. Returns all of both.
-    template <class Keep, class Offset>
-    index_t count_before(const Keep& keep, index_t always, const Offset* offsets, index_t segments,
-                         index_t tokens, index_t* before, index_t* alone) const {
-        for_each(tokens + 1, [=] PARE_HD(index_t i) {
-            before[i] = 0;
-            if (i == tokens) return;
-            const index_t s = detail::segment_of(offsets, segments, i);
-            before[i] = i - static_cast<index_t>(offsets[s]) < always || keep(i);
-        });
-        thrust::exclusive_scan(exec(), before, before + tokens + 1, before, index_t{0});
-        for_each(segments + 1, [=] PARE_HD(index_t s) {
-            alone[s] = 0;
-            if (s == segments) return;
-            const index_t begin = static_cast<index_t>(offsets[s]);
-            const index_t end = static_cast<index_t>(offsets[s + 1]);
-            alone[s] = begin < end && before[begin] == before[end];
-        });
-        thrust::exclusive_scan(exec(), alone, alone + segments + 1, alone, index_t{0});
-        return sum(1, [=] PARE_HD(index_t) { return before[tokens] + alone[segments]; });
-    }
-
     template <class Before, class Counts, class Offset, class Index, class KeptOffset>
     void select_first(const Before& before, const Counts& counts, const Offset* offsets,
                       index_t segments, index_t tokens, Index* index,
                       KeptOffset* kept_offsets) const {
-        const auto segment_memory = temporary<index_t>(tokens);
-        const auto order_memory = temporary<index_t>(tokens);
-        const auto kept_memory = temporary<index_t>(tokens + 1);
-        index_t* const segment = segment_memory.data();
-        index_t* const order = order_memory.data();
-        index_t* const kept = kept_memory.data(); // 1 or 0; then how many of those before
-        for_each(tokens + 1, [=] PARE_HD(index_t i) {
-            kept[i] = 0;
-            if (i == tokens) return;
-            order[i] = i;
-            segment[i] = detail::segment_of(offsets, segments, i);
-        });
-        thrust::sort(exec(), order, order + tokens,
-                     detail::before_in_segments<Before, Offset>{before, offsets, segment});
-        for_each(tokens, [=] PARE_HD(index_t place) {
-            const index_t s = segment[place]; // as many places as positions
-            if (place - static_cast<index_t>(offsets[s]) < counts(s)) kept[order[place]] = 1;
-        });
-        thrust::exclusive_scan(exec(), kept, kept + tokens + 1, kept, index_t{0});
-        for_each(tokens, [=] PARE_HD(index_t i) {
-            if (kept[i + 1] > kept[i]) index[kept[i]] = static_cast<Index>(i);
-        });
-        for_each(segments + 1, [=] PARE_HD(index_t s) {
-            kept_offsets[s] = static_cast<KeptOffset>(kept[static_cast<index_t>(offsets[s])]);
-        });
+        detail::select_first_by_threads(*this, before, counts, offsets, segments, tokens, index,
+                                        kept_offsets);
     }
 
     template <class T, class Index>
@@ -652,21 +515,6 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
   private:
     // Every eighth query of a head is summed up by one thread: the same sums for any layout.
     static constexpr index_t pieces_of_head = 8;
-
-    template <class T>
-    static view<const T, 2> rows_of(view<const T, 2> x, index_t first, index_t rows) {
-        return {
-            x.data_handle() + first * x.stride(0), {rows, x.extent(1)}, {x.stride(0), x.stride(1)}};
-    }
-
-    template <class T>
-    static view<const T, 3> one_of(view<const T, 2> x) {
-        return {x.data_handle(), {1, x.extent(0), x.extent(1)}, {0, x.stride(0), x.stride(1)}};
-    }
-    template <class T>
-    static view<const T, 3> transposed(view<const T, 2> x) {
-        return {x.data_handle(), {1, x.extent(1), x.extent(0)}, {0, x.stride(1), x.stride(0)}};
-    }
 
 #ifdef __CUDACC__
     cudaStream_t stream() const {

@@ -1,7 +1,7 @@
 // Blocks of threads that share memory: a GPU's, or loops of the host that do the same.
 #pragma once
 
-#include "../../core/config.hpp"
+#include "../../core/ops.hpp"
 
 #include <cstddef>
 #ifdef __CUDACC__
