@@ -215,7 +215,7 @@ TEMPLATE_LIST_TEST_CASE("queries, keys and values of a half type", "", policies)
         problem<float> p(4, 2, 40, 24, {5, 37, 1, 130}, random, 1);
         for (float& x : p.data) x = static_cast<float>(static_cast<_Float16>(x));
         const std::vector<_Float16> halves(p.data.begin(), p.data.end());
-        const auto half = [&](const pare::view<const float, 3>& x) {
+        const auto narrowed = [&](const pare::view<const float, 3>& x) {
             return pare::view<const _Float16, 3>(halves.data() + (x.data_handle() - p.data.data()),
                                                  {x.extent(0), x.extent(1), x.extent(2)},
                                                  {x.stride(0), x.stride(1), x.stride(2)});
@@ -229,7 +229,8 @@ TEMPLATE_LIST_TEST_CASE("queries, keys and values of a half type", "", policies)
             o.key_bias = same.key_bias = pare::view<const float, 1>(bias.data(), p.tokens());
             o.mask.causal = same.mask.causal = causal;
             pare::workspace scratch;
-            pare::attention(TestType::policy(), half(p.q()), half(p.k()), half(p.v()), p.offsets,
+            pare::attention(TestType::policy(), narrowed(p.q()), narrowed(p.k()), narrowed(p.v()),
+                            p.offsets,
                             pare::view<_Float16, 3>(out.data(), p.tokens(), p.heads, p.value_size),
                             scores, o, scratch);
             const auto expected = oracle(p, same);
