@@ -353,10 +353,11 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
         if constexpr (detail::is_cuda<Exec>) {
 #ifdef __CUDACC__
             void (*const run)(Kernel) = detail::run_block<Kernel>;
-            detail::check_cuda("cudaFuncSetAttribute",
-                               cudaFuncSetAttribute(run,
-                                                    cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                    static_cast<int>(bytes)));
+            if constexpr (bytes > 48 * 1024) // which every kernel has
+                detail::check_cuda("cudaFuncSetAttribute",
+                                   cudaFuncSetAttribute(run,
+                                                        cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                        static_cast<int>(bytes)));
             run<<<static_cast<unsigned>(count), detail::thread_block::size, bytes, stream()>>>(
                 kernel);
             detail::check_cuda("cudaLaunchKernel", cudaGetLastError());
