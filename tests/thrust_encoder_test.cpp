@@ -1,56 +1,18 @@
 // Encoders on Thrust's systems and on memory that the host cannot read, or with PARE_TEST_CUDA on a
 // GPU, against the one on the CPU.
-#ifndef PARE_TEST_CUDA
-#include "far_memory.hpp"
-#include "policies.hpp"
-
-#include "encoder/device_network.hpp"
-#endif
 #include "encoder_fixtures.hpp"
-#include "encoder_models.hpp"
+#include "thrust_engines.hpp"
 
-#include "encoder/device.hpp"
 #include "encoder/prune.hpp"
 
 #include <map>
 
 namespace {
 
-/// f(engine) for one on each of them, of fp32 or half precision.
-template <class F>
-void on_engines(const model& m, const F& f, precision in = precision::fp32) {
-#ifdef PARE_TEST_CUDA
-    f(*make_engine(m, device_kind::cuda, in));
-#else
-    const auto on = [&](const auto& policy) {
-        using Policy = std::decay_t<decltype(policy)>;
-        const auto here = std::make_shared<device::home>("Thrust");
-        if (in == precision::fp32) {
-            device_network<Policy, float> net(m, policy, here);
-            f(net);
-        }
-#if defined(__FLT16_MANT_DIG__) && !defined(__clang__)
-        if (in == precision::fp16) {
-            device_network<Policy, _Float16> net(m, policy, here);
-            f(net);
-        }
-#endif
-    };
-    std::apply([&](auto... run) { (on(run.policy()), ...); }, policies{});
-    on(far::far_policy);
-#endif
-}
-
 matrix on_cpu(const model& m, const batch& b, std::vector<token_use>* use = nullptr) {
     matrix outputs;
     network(m).forward(b, outputs, use);
     return outputs;
-}
-
-double distance(const matrix& a, const matrix& b) {
-    REQUIRE(a.rows() == b.rows());
-    REQUIRE(a.cols() == b.cols());
-    return a.size() > 0 ? static_cast<double>((a - b).cwiseAbs().maxCoeff()) : 0.0;
 }
 
 /// The model's outputs, and how many tokens are left where, are the same everywhere.
@@ -79,29 +41,6 @@ void check_forward(const model& m, const batch& b, const network::masks& masks =
     });
 }
 
-void add_exits(model& m) {
-    random_numbers random(11);
-    for (const layer& y : m.layers)
-        m.exits.push_back({random.normal(m.config.hidden,
-                                         m.config.hidden + y.attention_output.weight.cols(), 0.1f),
-                           random.normal_vector(m.config.hidden, 0, 0.1f)});
-}
-
-void add_classifier(model& m) {
-    random_numbers random(13);
-    m.classifier = dense{random.normal(3, m.config.hidden, 0.3f), random.normal_vector(3, 0, 0.3f)};
-}
-
-std::vector<token_pruning> all_rules() {
-    using rule = token_pruning::rule;
-    return {{rule::threshold, {0.7, 0.9, 1.1}, 1, true},
-            {rule::threshold, {0.04, 0.05, 0.07}, 1.1, true, pare::score_scale::per_query},
-            {rule::threshold, {1e9, 1e9, 1e9}, 1, true}, // all but the first leave at once
-            {rule::threshold, {1, 1, 1}, 0, true},       // none
-            {rule::share, {0.5, 1, 0.25}, 1, true},
-            {rule::count, {30, 30, 5}, 1, true}};
-}
-
 } // namespace
 
 TEST_CASE("forward on Thrust is that on the CPU") {
@@ -118,7 +57,7 @@ TEST_CASE("layers without heads or filters on Thrust, and no layers or types") {
     s.filters = {12, 0, 0};
     model m = make_model(s);
     check_forward(m, make_batch(ragged));
-    add_exits(m);
+    add_random_exits(m);
     m.tokens = {token_pruning::rule::share, {0.5, 0.5, 0.5}, 1, true};
     check_forward(m, make_batch(ragged));
     s = {};
@@ -156,19 +95,14 @@ TEST_CASE("masks on Thrust multiply") {
 }
 
 TEST_CASE("tokens leave on Thrust as on the CPU") {
-    struct way {
-        pooling pool;
-        bool carried, exits;
-    };
-    for (const way w : {way{pooling::mean, true, true}, way{pooling::mean, true, false},
-                        way{pooling::mean, false, false}, way{pooling::cls, true, true}})
+    for (const way w : ways)
         for (token_pruning rule : all_rules()) {
             shape s;
             s.pool = w.pool;
             model m = make_model(s);
             m.tokens = rule;
             m.tokens.carried = w.carried;
-            if (w.exits) add_exits(m);
+            if (w.exits) add_random_exits(m);
             CAPTURE(rule.numbers, w.carried, w.exits);
             check_forward(m, make_batch(ragged));
         }
@@ -197,7 +131,7 @@ void check_half(precision in, double within) {
         for (const bool exits : {false, true}) {
             model m = make_model({});
             if (dropping) m.tokens = {token_pruning::rule::share, {0.8, 0.7, 0.6}, 1, true};
-            if (exits) add_exits(m);
+            if (exits) add_random_exits(m);
             // A token between those that stay and those that leave may change sides.
             const batch b = make_batch({64, 70, 1, 33});
             const matrix expected = on_cpu(m, b);
