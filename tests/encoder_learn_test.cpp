@@ -191,7 +191,7 @@ struct step {
     encoder::matrix outputs;
 };
 step learn(network& net, const batch& b, const encoder::matrix& directions, const learning& how) {
-    step s{{zeros_like(net.model()), {}, {}, {}}, {}};
+    step s{{{}, zeros_like(net.model())}, {}};
     net.learn(
         b,
         [&](const encoder::matrix& outputs, encoder::matrix& gradient) {
@@ -441,7 +441,7 @@ TEST_CASE("gradients of a small model equal PyTorch's") {
         }
 
         network net(m);
-        gradients found{zeros_like(m), {}, {}, {}};
+        gradients found{{}, zeros_like(m)};
         double loss = 0;
         encoder::matrix outputs;
         net.learn(

@@ -23,6 +23,9 @@ struct fading {
     const float *key_bias = nullptr, *query_weights = nullptr;
 };
 
+/// What is left of a token counts as this much at least where its logarithm is taken.
+inline constexpr float least_carry = 1e-20f;
+
 /// Gradients at what fades, numbers a token.
 struct fading_gradients {
     std::vector<float> scores, key_bias, query_weights;

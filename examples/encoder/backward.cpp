@@ -399,15 +399,9 @@ void network::backward(const batch& b, const loss_gradient& loss, const visitor&
 void network::learn(const batch& b, const loss_gradient& loss, const learning& how,
                     gradients& found) {
     const std::size_t depth = state_->depth();
-    if (!std::isfinite(how.temperature) || how.temperature < 0)
-        fail("the temperature is " + std::to_string(how.temperature));
-    if (!how.weights.empty() && how.weights.size() != depth)
-        fail("weights of " + std::to_string(how.weights.size()) + " layers of " +
-             std::to_string(depth));
+    check(how, depth);
     check_gradients(found.weights, state_->model);
-    found.thresholds.resize(depth);
-    found.left.assign(depth, 1);
-    found.left_by_threshold.assign(depth, 0);
+    found.begin(depth);
     state_->backward(b, loss, nullptr, &how, &found);
 }
 

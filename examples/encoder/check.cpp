@@ -86,6 +86,14 @@ void check(const token_pruning& p, std::size_t layers) {
     if (p.scores == pare::score_scale::fixed) fail("scores are fixed, not relative or per query");
 }
 
+void check(const learning& how, std::size_t layers) {
+    if (!std::isfinite(how.temperature) || how.temperature < 0)
+        fail("the temperature is " + std::to_string(how.temperature));
+    if (!how.weights.empty() && how.weights.size() != layers)
+        fail("weights of " + std::to_string(how.weights.size()) + " layers of " +
+             std::to_string(layers));
+}
+
 void check(const batch& b, const config& c) {
     const auto ids = static_cast<std::int64_t>(b.ids.size());
     if (b.offsets.empty() || b.offsets.front() != 0 || b.tokens() != ids)

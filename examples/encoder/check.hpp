@@ -12,6 +12,8 @@ namespace encoder {
 void check(const model& m);
 /// No numbers, or a finite one of at least 0 for each layer, as alpha is one.
 void check(const token_pruning& p, std::size_t layers);
+/// The temperature is finite and not negative; there is a weight for each layer, or none.
+void check(const learning& how, std::size_t layers);
 /// Offsets run over the ids; sequences are not empty nor longer than the model's positions; ids are
 /// in the vocabulary of one of the token types.
 void check(const batch& b, const config& c);

@@ -2,87 +2,14 @@
 // cuBLAS, for the price of an array of queries x keys.
 #pragma once
 
-#include "device_rows.hpp"
+#include "attention.hpp"
+#include "device_padding.hpp"
 
 #include <pare/importance.hpp>
 
-#include <algorithm>
 #include <limits>
 
 namespace encoder::device {
-
-/// Sequences first ... end - 1 of a batch, whose heads' rows lie padded to the longest one's
-/// length: element e of token i of head h of sequence s is at ((s - first) * heads + h) * length +
-/// i) * size + e.
-struct padded_heads {
-    index_t first, end, length, heads, size;
-
-    index_t matrices() const { return (end - first) * heads; }
-    index_t rows() const { return matrices() * length; }
-    template <class T>
-    view<T, 3> of(T* x) const { ///< [heads of all sequences x length x size]
-        return view<T, 3>(x, matrices(), length, size);
-    }
-    template <class T>
-    view<T, 3> transposed(T* x) const {
-        return {x, {matrices(), size, length}, {length * size, 1, size}};
-    }
-    template <class T>
-    view<T, 3> square(T* x) const { ///< queries x keys
-        return view<T, 3>(x, matrices(), length, length);
-    }
-    template <class T>
-    view<T, 3> transposed_square(T* x) const {
-        return {x, {matrices(), length, length}, {length * length, 1, length}};
-    }
-};
-
-/// f(padded_heads) for groups of sequences that have at most so many queries x keys in all heads,
-/// or are one.
-template <class Policy, class F>
-void for_groups(const sequences<Policy>& batch, index_t heads, index_t size, const F& f) {
-    constexpr index_t most = index_t{1} << 26;
-    for (index_t first = 0, end; first < batch.count(); first = end) {
-        index_t longest = 0;
-        for (end = first; end < batch.count(); ++end) {
-            const index_t n = std::max(longest, batch.length(end));
-            if (end > first && (end + 1 - first) * heads * n * n > most) break;
-            longest = n;
-        }
-        f(padded_heads{first, end, longest, heads, size});
-    }
-}
-
-/// Rows of each token's heads [tokens x heads * size], of which `stride` elements lie between
-/// tokens, to padded ones; zeros beyond the sequences' ends. A bias [heads * size], or null, is
-/// added.
-template <class Policy, class T>
-void pad(const Policy& policy, const padded_heads& p, const std::int64_t* offsets, const T* rows,
-         index_t stride, const float* bias, T* padded) {
-    for_elements(policy, p.rows(), p.size, [=] PARE_HD(index_t row, index_t e) {
-        const index_t i = row % p.length, h = row / p.length % p.heads;
-        const index_t s = p.first + row / (p.length * p.heads), t = offsets[s] + i;
-        const index_t c = h * p.size + e;
-        float value = 0;
-        if (t < offsets[s + 1])
-            value = static_cast<float>(rows[t * stride + c]) + (bias ? bias[c] : 0.f);
-        padded[row * p.size + e] = static_cast<T>(value);
-    });
-}
-
-/// The way back, times a mask [heads * size] or, if that is null, 1.
-template <class Policy, class T>
-void unpad(const Policy& policy, const padded_heads& p, const std::int64_t* offsets,
-           const T* padded, const float* mask, T* rows, index_t stride) {
-    for_elements(policy, p.rows(), p.size, [=] PARE_HD(index_t row, index_t e) {
-        const index_t i = row % p.length, h = row / p.length % p.heads;
-        const index_t s = p.first + row / (p.length * p.heads), t = offsets[s] + i;
-        if (t >= offsets[s + 1]) return;
-        const index_t c = h * p.size + e;
-        const float value = static_cast<float>(padded[row * p.size + e]);
-        rows[t * stride + c] = static_cast<T>(mask ? value * mask[c] : value);
-    });
-}
 
 /// Rows of probabilities p = softmax(scale * logits), each over its sequence's keys; zeros beyond
 /// them and in the rows beyond the sequence's end.
@@ -124,19 +51,28 @@ void softmax(const Policy& policy, const padded_heads& h, const std::int64_t* of
     });
 }
 
+/// As encoder::fading_gradients, in the policy's memory.
+struct fading_gradients {
+    const float* scores;
+    float *key_bias, *query_weights;
+};
+
 /// What attention keeps between its steps; memory that is used again.
 template <class T, class Policy>
 struct attention_memory {
     buffer<T, Policy> q, k, v, out, probabilities, at_context;
     buffer<float, Policy> logits, scores;
+    buffer<double, Policy> sums;
     buffer<std::int64_t, Policy> lengths;
 };
 
 /// Queries, keys, values and probabilities of a group of sequences, from rows of all three
-/// [tokens x 3 * heads * size] to which `bias` has yet to be added.
+/// [tokens x 3 * heads * size] to which `bias` has yet to be added; key_bias [tokens], or null, is
+/// added to logits.
 template <class Policy, class T>
 void attend(const Policy& policy, const padded_heads& p, const std::int64_t* offsets,
-            const T* projected, const float* bias, attention_memory<T, Policy>& memory) {
+            const T* projected, const float* bias, const float* key_bias,
+            attention_memory<T, Policy>& memory) {
     const index_t columns = p.heads * p.size, size = p.rows() * p.size;
     T* const parts[] = {memory.q.get(policy, size), memory.k.get(policy, size),
                         memory.v.get(policy, size)};
@@ -145,35 +81,49 @@ void attend(const Policy& policy, const padded_heads& p, const std::int64_t* off
     float* const logits = memory.logits.get(policy, p.rows() * p.length);
     T* const probabilities = memory.probabilities.get(policy, p.rows() * p.length);
     policy.multiply(p.of<const T>(parts[0]), p.transposed<const T>(parts[1]), p.square(logits));
-    const float scale = 1 / std::sqrt(static_cast<float>(p.size));
+    float scale = 1 / std::sqrt(static_cast<float>(p.size));
+    if (key_bias) {
+        for_pairs(policy, p, offsets, [=] PARE_HD(index_t at, index_t, index_t key) {
+            logits[at] = scale * logits[at] + key_bias[key];
+        });
+        scale = 1;
+    }
     softmax(policy, p, offsets, scale, logits, probabilities);
+    const index_t first = p.first;
+    std::int64_t* const lengths = memory.lengths.get(policy, p.end - first);
+    policy.for_each(p.end - first, [=] PARE_HD(index_t s) {
+        lengths[s] = offsets[first + s + 1] - offsets[first + s];
+    });
 }
 
 /// context [tokens x heads * size] = the heads' outputs, times a mask [heads * size] or null; and
 /// `scores` [tokens], or null: the tokens' importance on that scale.
 template <class Policy, class T>
 void attention_forward(const Policy& policy, const sequences<Policy>& batch, index_t heads,
-                       index_t size, const T* projected, const float* bias, const float* mask,
-                       T* context, float* scores, pare::score_scale scale,
+                       index_t size, const T* projected, const float* bias, const fading& soft,
+                       const float* mask, T* context, float* scores, pare::score_scale scale,
                        attention_memory<T, Policy>& memory) {
     if (heads == 0) return;
     const std::int64_t* const offsets = batch.there().data_handle();
     for_groups(batch, heads, size, [&](const padded_heads& p) {
-        attend(policy, p, offsets, projected, bias, memory);
+        attend(policy, p, offsets, projected, bias, soft.key_bias, memory);
         const index_t count = p.end - p.first, n = p.length, first = p.first;
+        T* const probabilities = memory.probabilities.data();
         T* const out = memory.out.get(policy, p.rows() * size);
-        policy.multiply(p.square<const T>(memory.probabilities.data()),
-                        p.of<const T>(memory.v.data()), p.of(out));
+        policy.multiply(p.square<const T>(probabilities), p.of<const T>(memory.v.data()),
+                        p.of(out));
         unpad(policy, p, offsets, out, mask, context, heads * size);
         if (!scores) return;
-        std::int64_t* const lengths = memory.lengths.get(policy, count);
+        if (const float* const weights = soft.query_weights)
+            for_pairs(policy, p, offsets, [=] PARE_HD(index_t at, index_t query, index_t) {
+                T& y = probabilities[at];
+                y = static_cast<T>(static_cast<float>(y) * weights[query]);
+            });
+        const std::int64_t* const lengths = memory.lengths.data();
         float* const padded = memory.scores.get(policy, count * n);
-        policy.for_each(count, [=] PARE_HD(index_t s) {
-            lengths[s] = offsets[first + s + 1] - offsets[first + s];
-        });
         pare::importance_options options;
         options.scale = scale;
-        pare::importance(policy, view<const T, 4>(memory.probabilities.data(), count, heads, n, n),
+        pare::importance(policy, view<const T, 4>(probabilities, count, heads, n, n),
                          view<const std::int64_t, 1>(lengths, count),
                          view<float, 2>(padded, count, n), options);
         policy.for_each(count * n, [=] PARE_HD(index_t at) {
@@ -209,18 +159,67 @@ void softmax_backward(const Policy& policy, const padded_heads& h, float scale,
     });
 }
 
+/// The adjoint of the scores, for probabilities that are the softmax of logits with a key bias: adds
+/// to the gradient at them, and writes that at the weights of queries.
+template <class Policy, class T>
+void scores_backward(const Policy& policy, const padded_heads& p, const std::int64_t* offsets,
+                     const T* probabilities, const float* query_weights, const fading_gradients& g,
+                     float* at_probabilities) {
+    const float share = 1 / static_cast<float>(p.heads);
+    const float* const at_scores = g.scores;
+    float* const at_weights = g.query_weights;
+    const index_t first = p.first, n = p.length, heads = p.heads;
+    for_pairs(policy, p, offsets, [=] PARE_HD(index_t at, index_t query, index_t key) {
+        at_probabilities[at] += share * query_weights[query] * at_scores[key];
+    });
+    policy.sum_pieces(
+        p.end - first, heads, n, 1,
+        [=] PARE_HD(index_t s, index_t head, index_t i) {
+            const index_t begin = offsets[first + s], length = offsets[first + s + 1] - begin;
+            const T* const row = probabilities + ((s * heads + head) * n + i) * n;
+            double sum = 0;
+            for (index_t j = 0; j < (i < length ? length : 0); ++j)
+                sum += static_cast<double>(static_cast<float>(row[j]) * at_scores[begin + j]);
+            return sum;
+        },
+        [=] PARE_HD(index_t s, index_t i, double sum) {
+            const index_t t = offsets[first + s] + i;
+            if (t < offsets[first + s + 1]) at_weights[t] = share * static_cast<float>(sum);
+        });
+}
+
+/// The gradient at key biases: sums over heads and queries of that at the logits, which are
+/// `gradient` / scale.
+template <class Policy, class T>
+void key_bias_backward(const Policy& policy, const padded_heads& p, const std::int64_t* offsets,
+                       const T* gradient, float scale, float* at_key_bias,
+                       attention_memory<T, Policy>& memory) {
+    const index_t count = p.end - p.first, n = p.length, first = p.first;
+    const std::int64_t* const lengths = memory.lengths.data();
+    double* const sums = memory.sums.get(policy, count * n);
+    policy.key_sums(view<const T, 4>(gradient, count, p.heads, n, n),
+                    pare::detail::padded_batch<std::int64_t>{lengths, n, n}, pare::attention_mask{},
+                    pare::counted_queries::all(), view<double, 2>(sums, count, n));
+    policy.for_each(count * n, [=] PARE_HD(index_t at) {
+        const index_t s = at / n, i = at % n;
+        if (i < lengths[s])
+            at_key_bias[offsets[first + s] + i] = static_cast<float>(sums[at]) / scale;
+    });
+}
+
 /// The gradient at the projections [tokens x 3 * heads * size] from that at the context [tokens x
-/// heads * size]. Probabilities are computed again.
+/// heads * size]. Probabilities are computed again. `others`, null where nothing fades, has the
+/// gradient at the scores, on the relative scale, and gets the rest.
 template <class Policy, class T>
 void attention_backward(const Policy& policy, const sequences<Policy>& batch, index_t heads,
-                        index_t size, const T* projected, const float* bias,
-                        const T* context_gradient, T* gradient,
+                        index_t size, const T* projected, const float* bias, const fading& soft,
+                        const T* context_gradient, T* gradient, const fading_gradients* others,
                         attention_memory<T, Policy>& memory) {
     if (heads == 0) return;
     const std::int64_t* const offsets = batch.there().data_handle();
     const index_t columns = heads * size;
     for_groups(batch, heads, size, [&](const padded_heads& p) {
-        attend(policy, p, offsets, projected, bias, memory);
+        attend(policy, p, offsets, projected, bias, soft.key_bias, memory);
         const T *const q = memory.q.data(), *const k = memory.k.data(), *const v = memory.v.data();
         T* const probabilities = memory.probabilities.data();
         T* const at_context = memory.at_context.get(policy, p.rows() * size);
@@ -235,8 +234,13 @@ void attention_backward(const Policy& policy, const sequences<Policy>& batch, in
         give(2);
         policy.multiply(p.of<const T>(at_context), p.transposed<const T>(v),
                         p.square(at_probabilities));
+        if (others)
+            scores_backward(policy, p, offsets, probabilities, soft.query_weights, *others,
+                            at_probabilities);
         const float scale = 1 / std::sqrt(static_cast<float>(size));
         softmax_backward(policy, p, scale, at_probabilities, probabilities);
+        if (others)
+            key_bias_backward(policy, p, offsets, probabilities, scale, others->key_bias, memory);
         policy.multiply(p.square<const T>(probabilities), p.of<const T>(k), p.of(out));
         give(0);
         policy.multiply(p.transposed_square<const T>(probabilities), p.of<const T>(q), p.of(out));

@@ -1,95 +1,173 @@
-// The backward pass of device_network, for the gradients of masks.
+// The backward pass of device_network: for the gradients of masks, or of weights and thresholds.
 #pragma once
 
 #include "device_network.hpp"
 
+#include <pare/gather.hpp>
+
+#include <algorithm>
+#include <numeric>
+
 namespace encoder {
 
 template <class Policy, class T>
-void device_network<Policy, T>::backward_units(const batch& b, const loss_gradient& loss,
-                                               const unit_visitor& visit) {
-    start(b);
-    gone_counts_ = false;
-    const index_t tokens = b.tokens(), d = hidden(), size = model_.config.head_size;
+void device_network<Policy, T>::backward(const batch& b, const loss_gradient& loss,
+                                         const unit_visitor* visit, lesson* learn) {
+    const index_t d = hidden(), size = model_.config.head_size;
     const float epsilon = model_.config.layer_norm_epsilon;
-    T* const x = stream_.get(policy_, tokens * d);
-    embed_rows(b, x);
-    while (records_.size() < layers_.size()) records_.push_back(std::make_unique<record>());
-    for (std::size_t l = 0; l < layers_.size(); ++l) {
-        const weights& w = *layers_[l];
-        record& r = *records_[l];
-        T* const context = r.context.get(policy_, tokens * w.attention_output.inputs);
-        attend(l, x, r.projected, nullptr, context, nullptr);
-        add(w.attention_output, w.attention_norm, tokens, context, x,
-            r.attention_sum.get(policy_, tokens * d), x);
-        T* const active = active_.get(policy_, tokens * w.output.inputs);
-        activate(l, tokens, x, r.before.get(policy_, tokens * w.output.inputs), nullptr, active);
-        add(w.output, w.output_norm, tokens, active, x, r.output_sum.get(policy_, tokens * d), x);
-    }
-    const matrix rows_pooled = pooled(x), outputs = outputs_of(model_, rows_pooled);
+    T* g = run_layers(b, learn ? purpose::learning : purpose::units,
+                      learn ? learn->how.temperature : 0, nullptr);
+    const matrix rows_pooled = pooled(g), outputs = outputs_of(model_, rows_pooled);
     matrix gradient = matrix::Zero(outputs.rows(), outputs.cols());
     loss(outputs, gradient);
     check_shape("gradient", gradient, outputs.rows(), outputs.cols());
-    gradient = outputs_backward(model_, rows_pooled, outputs, gradient);
 
-    // Gradients of gradients' size would be lost in a short exponent, such as fp16's: a power of
-    // two lifts them on their way.
-    float factor = 1;
-    const float largest = gradient.size() > 0 ? gradient.cwiseAbs().maxCoeff() : 0.f;
-    if (static_cast<float>(static_cast<T>(1e-10f)) == 0 && largest > 0)
-        factor = std::exp2(std::floor(std::log2(64 / largest)));
-
-    T* const g = x; // from here on, the residual stream's place holds the gradient at it
-    pool_backward(gradient, factor, g);
+    const matrix at_pooled = outputs_backward(model_, rows_pooled, outputs, gradient);
+    float chosen = 0, &lift = learn ? learn->lift : chosen;
+    if (lift == 0) lift = lift_of(at_pooled, learn);
+    if (learn && model_.classifier) learn_classifier(rows_pooled, lift * gradient);
+    // From here on, the residual stream's place holds the gradient at it.
+    pool_backward(at_pooled, lift, g, g);
     for (std::size_t l = layers_.size(); l-- > 0;) {
         const weights& w = *layers_[l];
         record& r = *records_[l];
+        const index_t tokens = left_.tokens();
         const index_t n = w.output.inputs, columns = w.attention_output.inputs;
         const auto show = [&](unit_kind kind, const T* inputs, const T* at_inputs,
                               index_t columns_of_kind) {
-            visit({l, kind, rows{nullptr, inputs, tokens, columns_of_kind},
-                   shown(at_inputs, columns_of_kind, factor, shown_inputs_),
-                   shown(g, d, factor, shown_outputs_)});
+            if (visit)
+                (*visit)({l, kind, rows{nullptr, inputs, tokens, columns_of_kind},
+                          shown(at_inputs, columns_of_kind, lift, shown_inputs_),
+                          shown(g, d, lift, shown_outputs_)});
         };
+        if (learn) count_left(l, *learn);
         device::normalize_backward(policy_, w.output_norm, epsilon, tokens, d, r.output_sum.data(),
-                                   g);
+                                   g, learn != nullptr);
         T* const at_active = unit_gradients_.get(policy_, tokens * n);
         w.output.multiply_back(policy_, tokens, g, at_active);
         T* const active = active_.get(policy_, tokens * n);
         activate_rows(l, tokens, r.before.data(), nullptr, active);
         show(unit_kind::filter, active, at_active, n);
+        if (learn) device::add_gradients(policy_, w.output, tokens, active, g);
 
         activation_backward(l, r.before.data(), at_active);
+        if (learn) {
+            T* const middle = products_.get(policy_, tokens * d);
+            normalize_rows(w.attention_norm, tokens, r.attention_sum.data(), middle);
+            device::add_gradients(policy_, w.intermediate, tokens, middle, at_active);
+        }
         w.intermediate.multiply_back(policy_, tokens, at_active, g, true);
         device::normalize_backward(policy_, w.attention_norm, epsilon, tokens, d,
-                                   r.attention_sum.data(), g);
-        T* const at_context = unit_gradients_.get(policy_, tokens * columns);
+                                   r.attention_sum.data(), g, learn != nullptr);
+        T* at_context = unit_gradients_.get(policy_, tokens * columns);
         w.attention_output.multiply_back(policy_, tokens, g, at_context);
         show(unit_kind::head, r.context.data(), at_context, columns);
-        if (l == 0) return; // nothing below is masked
+        if (l == 0 && !learn) return; // nothing below is masked
 
-        T* const at_projected = projected_.get(policy_, tokens * w.qkv.outputs);
+        const bool dropped = learn && tokens < r.came.tokens();
+        if (learn) {
+            const T* const kept = dropped ? kept_context(l, r) : r.context.data();
+            device::add_gradients(policy_, w.attention_output, tokens, kept, g);
+        }
+        if (dropped) {
+            undrop(l, r, g, at_context);
+            if (gone_counts_) leave_backward(l, r, g, at_context, nullptr);
+        }
+        if (fading_) fade_backward(l, r, *learn, g, at_context);
+
+        const index_t all = left_.tokens();
+        T* const at_projected = projected_.get(policy_, all * w.qkv.outputs);
+        fading soft;
+        device::fading_gradients others;
+        if (fading_) {
+            soft = {r.key_bias.data(), r.carry.data()};
+            others = {at_scores_.data(), at_key_bias_.get(policy_, all),
+                      at_query_weights_.get(policy_, all)};
+        }
         device::attention_backward(policy_, left_, columns / size, size, r.projected.data(),
-                                   w.qkv.bias.data(), at_context, at_projected, attention_memory_);
-        w.qkv.multiply_back(policy_, tokens, at_projected, g, true);
+                                   w.qkv.bias.data(), soft, at_context, at_projected,
+                                   fading_ ? &others : nullptr, attention_memory_);
+        if (learn) device::add_gradients(policy_, w.qkv, all, r.input.data(), at_projected);
+        w.qkv.multiply_back(policy_, all, at_projected, g, true);
+        if (fading_ && columns > 0) carry_backward(r);
     }
+    if (learn) embed_backward(b, g);
 }
 
-/// `pooled_gradient` is in the host's memory, and `gradient` factor times what it means for rows.
 template <class Policy, class T>
-void device_network<Policy, T>::pool_backward(const matrix& pooled_gradient, float factor,
+float device_network<Policy, T>::lift_of(const matrix& gradient, const lesson* learn) const {
+    float largest = gradient.size() > 0 ? gradient.cwiseAbs().maxCoeff() : 0.f;
+    if (learn && fading_) // the price of tokens has gradients of its own
+        for (const double weight : learn->how.weights)
+            largest = std::max(largest, static_cast<float>(learn->how.lambda * weight /
+                                                           static_cast<double>(left_.count())));
+    const bool short_exponent = static_cast<float>(static_cast<T>(1e-10f)) == 0;
+    return short_exponent && largest > 0 ? std::exp2(std::floor(std::log2(64 / largest))) : 1.f;
+}
+
+template <class Policy, class T>
+void device_network<Policy, T>::learn_classifier(const matrix& inputs, const matrix& gradient) {
+    const auto x = policy_.template temporary<float>(inputs.size()),
+               y = policy_.template temporary<float>(gradient.size());
+    policy_.copy_from_host(inputs.data(), inputs.size(), x.data());
+    policy_.copy_from_host(gradient.data(), gradient.size(), y.data());
+    device::add_gradients(policy_, classifier_, inputs.rows(), x.data(), y.data());
+}
+
+template <class Policy, class T>
+const T* device_network<Policy, T>::kept_context(std::size_t l, const record& r) {
+    const index_t columns = layers_[l]->attention_output.inputs;
+    T* const kept = context_.get(policy_, r.stay * columns);
+    pare::gather_rows(policy_, view<const std::int64_t, 1>(r.kept.data(), r.stay),
+                      pare::from_to(view<const T, 2>(r.context.data(), r.came.tokens(), columns),
+                                    view<T, 2>(kept, r.stay, columns)));
+    return kept;
+}
+
+template <class Policy, class T>
+void device_network<Policy, T>::pool_backward(const matrix& pooled_gradient, float lift, const T* x,
                                               T* gradient) {
-    const index_t d = hidden(), count = left_.count();
+    const index_t d = hidden(), count = left_.count(), tokens = left_.tokens();
     const bool mean = model_.config.pooling == pooling::mean;
-    float* const there = float_sums_.get(policy_, pooled_gradient.size());
-    policy_.copy_from_host(pooled_gradient.data(), pooled_gradient.size(), there);
+    float* const at_sums = float_sums_.get(policy_, count * d);
+    policy_.copy_from_host(pooled_gradient.data(), pooled_gradient.size(), at_sums);
+    const float* const divisors = divisors_.data();
+    T* const at_gone = gone_counts_ ? at_gone_.get(policy_, count * d) : nullptr;
+    device::for_elements(policy_, count, d, [=] PARE_HD(index_t s, index_t j) {
+        const float g = lift * at_sums[s * d + j] / divisors[s];
+        at_sums[s * d + j] = g;
+        if (at_gone) at_gone[s * d + j] = static_cast<T>(g);
+    });
+    const float* const carry = mean && fading_ ? carry_.data() : nullptr;
     const std::int64_t* const offsets = left_.there().data_handle();
-    const std::int32_t* const places = places_.data();
-    device::for_elements(policy_, left_.tokens(), d, [=] PARE_HD(index_t t, index_t j) {
+    if (fading_) {
+        device::fill(policy_, at_carry_.get(policy_, tokens), tokens, 0);
+        device::fill(policy_, weighted_.get(policy_, tokens), tokens, 0);
+    }
+    if (carry) { // the mean is (sum of carry x + what is gone) / divisor
+        float* const at_carry = at_carry_.data();
+        device::row_sums(
+            policy_, tokens, d,
+            [=] PARE_HD(index_t t, index_t j) {
+                const index_t s = pare::detail::segment_of(offsets, count, t);
+                return static_cast<float>(x[t * d + j]) * at_sums[s * d + j];
+            },
+            [=] PARE_HD(index_t t, float sum) { at_carry[t] = sum; });
+        if (!at_gone) { // and the divisor is the sum of carry
+            float* const along = counts_.get(policy_, count);
+            device::weighted_sums(policy_, left_, at_carry, 1, carry,
+                                  [=] PARE_HD(index_t s, index_t, float sum) { along[s] = sum; });
+            policy_.for_each(tokens, [=] PARE_HD(index_t t) {
+                const index_t s = pare::detail::segment_of(offsets, count, t);
+                at_carry[t] -= along[s] / divisors[s];
+            });
+        }
+    }
+    device::for_elements(policy_, tokens, d, [=] PARE_HD(index_t t, index_t j) {
         const index_t s = pare::detail::segment_of(offsets, count, t);
-        float share = mean ? 1 / static_cast<float>(offsets[s + 1] - offsets[s]) : 1.f;
-        if (!mean && places[t] > 0) share = 0;
-        gradient[t * d + j] = static_cast<T>(factor * share * there[s * d + j]);
+        float share = carry ? carry[t] : 1.f;
+        if (!mean && t != offsets[s]) share = 0;
+        gradient[t * d + j] = static_cast<T>(share * at_sums[s * d + j]);
     });
 }
 
@@ -106,17 +184,82 @@ void device_network<Policy, T>::activation_backward(std::size_t l, const T* befo
 }
 
 template <class Policy, class T>
-rows device_network<Policy, T>::shown(const T* x, index_t columns, float factor, buffer<T>& copy) {
+rows device_network<Policy, T>::shown(const T* x, index_t columns, float lift, buffer<T>& copy) {
     const index_t tokens = left_.tokens();
-    if (factor != 1) {
+    if (lift != 1) {
         const T* const from = x;
         T* const to = copy.get(policy_, tokens * columns);
         policy_.for_each(tokens * columns, [=] PARE_HD(index_t i) {
-            to[i] = static_cast<T>(static_cast<float>(from[i]) / factor);
+            to[i] = static_cast<T>(static_cast<float>(from[i]) / lift);
         });
         x = to;
     }
     return {nullptr, x, tokens, columns};
+}
+
+template <class Policy, class T>
+void device_network<Policy, T>::embed_backward(const batch& b, T* gradient) {
+    const index_t tokens = b.tokens(), d = hidden(), count = left_.count();
+    const index_t vocabulary = model_.config.vocabulary;
+    device::normalize_backward(policy_, embedding_norm_, model_.config.layer_norm_epsilon, tokens,
+                               d, embedding_sum_.data(), gradient, true);
+    const T* const g = gradient;
+
+    // A word's row gets the sum over its tokens, which the host puts one behind another.
+    const auto word = [&](index_t t) {
+        return static_cast<index_t>(b.ids[static_cast<std::size_t>(t)]) % vocabulary;
+    };
+    std::vector<std::int64_t> order(static_cast<std::size_t>(tokens)), starts;
+    std::iota(order.begin(), order.end(), std::int64_t{0});
+    std::stable_sort(order.begin(), order.end(),
+                     [&](index_t i, index_t j) { return word(i) < word(j); });
+    for (std::size_t i = 0; i < order.size(); ++i)
+        if (i == 0 || word(order[i]) != word(order[i - 1]))
+            starts.push_back(static_cast<std::int64_t>(i));
+    const auto words = static_cast<index_t>(starts.size());
+    starts.push_back(tokens);
+    std::int64_t *const token = kept_.get(policy_, tokens), *const start = kept_offsets_.get(
+                                                                policy_, words + 1);
+    policy_.copy_from_host(order.data(), tokens, token);
+    policy_.copy_from_host(starts.data(), words + 1, start);
+    const std::int32_t* const ids = ids_.data();
+    float* const to_words = words_.gradient;
+    constexpr index_t pieces = 8;
+    policy_.sum_pieces(
+        words, pieces, d, 1,
+        [=] PARE_HD(index_t w, index_t piece, index_t j) {
+            double sum = 0;
+            for (index_t i = start[w] + piece; i < start[w + 1]; i += pieces)
+                sum += static_cast<double>(static_cast<float>(g[token[i] * d + j]));
+            return sum;
+        },
+        [=] PARE_HD(index_t w, index_t j, double sum) {
+            to_words[ids[token[start[w]]] % vocabulary * d + j] += static_cast<float>(sum);
+        });
+
+    index_t longest = 0;
+    for (index_t s = 0; s < count; ++s) longest = std::max(longest, left_.length(s));
+    const std::int64_t* const offsets = left_.there().data_handle();
+    float* const to_positions = positions_.gradient;
+    policy_.sum_pieces(
+        longest, pieces, d, 1,
+        [=] PARE_HD(index_t place, index_t piece, index_t j) {
+            double sum = 0;
+            for (index_t s = piece; s < count; s += pieces)
+                if (const index_t t = offsets[s] + place; t < offsets[s + 1])
+                    sum += static_cast<double>(static_cast<float>(g[t * d + j]));
+            return sum;
+        },
+        [=] PARE_HD(index_t place, index_t j, double sum) {
+            to_positions[place * d + j] += static_cast<float>(sum);
+        });
+    for (index_t type = 0; type < model_.config.types; ++type)
+        device::add_column_sums(
+            policy_, tokens, d,
+            [=] PARE_HD(index_t t, index_t j) {
+                return ids[t] / vocabulary == type ? static_cast<float>(g[t * d + j]) : 0.f;
+            },
+            types_.gradient + type * d);
 }
 
 } // namespace encoder

@@ -9,42 +9,61 @@
 namespace encoder {
 
 template <class Policy, class T>
-void device_network<Policy, T>::forward(const batch& b, matrix& outputs,
-                                        std::vector<token_use>* use) {
+T* device_network<Policy, T>::run_layers(const batch& b, purpose of, double temperature,
+                                         std::vector<token_use>* use) {
     start(b);
-    const bool dropping = !pruning_.numbers.empty();
-    const index_t d = hidden();
-    gone_counts_ = dropping && pruning_.carried && model_.config.pooling == pooling::mean;
+    const bool keep = of != purpose::outputs, learn = of == purpose::learning;
+    const bool leaving = of != purpose::units && !pruning_.numbers.empty();
+    const index_t all = b.tokens(), d = hidden();
+    fading_ = leaving && temperature > 0;
+    gone_counts_ = leaving && pruning_.carried && model_.config.pooling == pooling::mean;
     if (gone_counts_)
         device::fill(policy_, gone_.get(policy_, b.sequences() * d), b.sequences() * d, 0);
+    if (fading_) device::fill(policy_, carry_.get(policy_, all), all, 1);
     if (use) use->resize(layers_.size());
-    T* const x = stream_.get(policy_, b.tokens() * d);
-    embed_rows(b, x);
+    while (keep && records_.size() < layers_.size()) records_.push_back(std::make_unique<record>());
+    T* const x = stream_.get(policy_, all * d);
+    embed_rows(b, learn ? embedding_sum_.get(policy_, all * d) : x, x);
     for (std::size_t l = 0; l < layers_.size(); ++l) {
         weights& w = *layers_[l];
+        record* const r = keep ? records_[l].get() : nullptr;
         if (use)
             for (index_t s = 0; s < left_.count(); ++s) (*use)[l].attend(left_.length(s));
         const index_t before = left_.tokens(), columns = w.attention_output.inputs;
-        T* const context = context_.get(policy_, before * columns);
-        float* const scores = dropping && columns > 0 ? scores_.get(policy_, before) : nullptr;
-        attend(l, x, projected_, w.masked_heads ? w.heads_mask.data() : nullptr, context, scores);
-        if (scores) drop(l, scores, x, context);
-        const index_t tokens = left_.tokens();
+        if (learn) {
+            T* const input = r->input.get(policy_, before * d);
+            policy_.for_each(before * d, [=] PARE_HD(index_t i) { input[i] = x[i]; });
+            r->came.copy(policy_, left_);
+            r->stay = before;
+        }
+        T* context = (r ? r->context : context_).get(policy_, before * columns);
+        if (fading_) {
+            attend_fading(l, x, temperature, *r, context);
+        } else {
+            float* const scores = leaving && columns > 0 ? scores_.get(policy_, before) : nullptr;
+            attend(l, x, r ? r->projected : projected_, {},
+                   !keep && w.masked_heads ? w.heads_mask.data() : nullptr, context, scores);
+            if (scores) context = drop(l, scores, x, context, r);
+        }
+        const index_t tokens = left_.tokens(), n = w.output.inputs;
         if (use) {
             (*use)[l].kept += tokens;
             if (tokens < before && gone_counts_ && !model_.exits.empty())
                 (*use)[l].guessed += b.sequences();
         }
-        add(w.attention_output, w.attention_norm, tokens, context, x, x, x);
-        T* const active = active_.get(policy_, tokens * w.output.inputs);
-        activate(l, tokens, x, active, w.masked_filters ? w.filters_mask.data() : nullptr, active);
-        add(w.output, w.output_norm, tokens, active, x, x, x);
+        add(w.attention_output, w.attention_norm, tokens, context, x,
+            r ? r->attention_sum.get(policy_, tokens * d) : x, x);
+        T* const active = active_.get(policy_, tokens * n);
+        activate(l, tokens, x, r ? r->before.get(policy_, tokens * n) : active,
+                 !keep && w.masked_filters ? w.filters_mask.data() : nullptr, active);
+        add(w.output, w.output_norm, tokens, active, x,
+            r ? r->output_sum.get(policy_, tokens * d) : x, x);
     }
-    outputs = outputs_of(model_, pooled(x));
+    return x;
 }
 
 template <class Policy, class T>
-void device_network<Policy, T>::embed_rows(const batch& b, T* x) {
+void device_network<Policy, T>::embed_rows(const batch& b, T* sum, T* x) {
     const index_t tokens = b.tokens(), d = hidden(), sequences = b.sequences();
     const index_t vocabulary = model_.config.vocabulary;
     std::int32_t* const ids = ids_.get(policy_, tokens);
@@ -57,25 +76,27 @@ void device_network<Policy, T>::embed_rows(const batch& b, T* x) {
     });
     const T *const words = words_.data(), *const positions = positions_.data();
     const T* const types = model_.config.types > 0 ? types_.data() : nullptr;
-    const auto sum = [=] PARE_HD(index_t t, index_t j) {
+    const auto of = [=] PARE_HD(index_t t, index_t j) {
         const index_t word = ids[t] % vocabulary, type = ids[t] / vocabulary;
         return static_cast<float>(words[word * d + j]) +
                static_cast<float>(positions[places[t] * d + j]) +
                (types ? static_cast<float>(types[type * d + j]) : 0.f);
     };
-    device::normalize(policy_, embedding_norm_, model_.config.layer_norm_epsilon, tokens, d, sum, x,
-                      x);
+    device::normalize(policy_, embedding_norm_, model_.config.layer_norm_epsilon, tokens, d, of,
+                      sum, x);
 }
 
 template <class Policy, class T>
 void device_network<Policy, T>::attend(std::size_t l, const T* x, buffer<T>& projections,
-                                       const float* mask, T* context, float* scores) {
+                                       const fading& soft, const float* mask, T* context,
+                                       float* scores) {
     const dense_weights& qkv = layers_[l]->qkv;
     const index_t tokens = left_.tokens(), size = model_.config.head_size;
     T* const projected = projections.get(policy_, tokens * qkv.outputs);
     qkv.multiply(policy_, tokens, x, projected);
     device::attention_forward(policy_, left_, qkv.outputs / (3 * size), size, projected,
-                              qkv.bias.data(), mask, context, scores, pruning_.scores,
+                              qkv.bias.data(), soft, mask, context, scores,
+                              soft.key_bias ? pare::score_scale::relative : pruning_.scores,
                               attention_memory_);
 }
 
@@ -135,11 +156,13 @@ void device_network<Policy, T>::activate_rows(std::size_t l, index_t tokens, con
 }
 
 template <class Policy, class T>
-void device_network<Policy, T>::drop(std::size_t l, const float* scores, T* x, T* context) {
+T* device_network<Policy, T>::drop(std::size_t l, const float* scores, T* x, T* context,
+                                   record* r) {
     const index_t tokens = left_.tokens(), count = left_.count(), d = hidden();
     const index_t columns = layers_[l]->attention_output.inputs;
     const view<const float, 1> all_scores(scores, tokens);
-    const view<std::int64_t, 1> kept(kept_.get(policy_, tokens), tokens),
+    std::int64_t* const positions = (r ? r->kept : kept_).get(policy_, tokens);
+    const view<std::int64_t, 1> kept(positions, tokens),
         kept_offsets(kept_offsets_.get(policy_, count + 1), count + 1);
     const double number = pruning_.numbers[l];
     index_t stay;
@@ -156,64 +179,92 @@ void device_network<Policy, T>::drop(std::size_t l, const float* scores, T* x, T
         stay = pare::keep_top_k(policy_, all_scores, view<const std::int64_t, 1>(k, count),
                                 left_.there(), kept, kept_offsets, pare::pins{1});
     }
-    if (stay == tokens) return;
-    if (gone_counts_) leave(l, stay, x, context);
-    pare::gather_rows(policy_, view<const std::int64_t, 1>(kept.data_handle(), stay),
-                      view<T, 2>(x, tokens, d), view<T, 2>(context, tokens, columns));
+    if (stay == tokens) return context;
+    if (gone_counts_) {
+        float* const leaving = (r ? r->leaving : leaving_).get(policy_, tokens);
+        device::fill(policy_, leaving, tokens, 1);
+        policy_.for_each(stay, [=] PARE_HD(index_t i) { leaving[positions[i]] = 0; });
+        leave(l, leaving, x, context);
+    }
+    const view<const std::int64_t, 1> index(positions, stay);
+    const view<T, 2> all(context, tokens, columns);
+    pare::gather_rows(policy_, index, view<T, 2>(x, tokens, d));
+    if (r) {
+        r->stay = stay;
+        context = context_.get(policy_, stay * columns);
+        pare::gather_rows(policy_, index, pare::from_to(all, view<T, 2>(context, stay, columns)));
+    } else {
+        pare::gather_rows(policy_, index, all);
+    }
     left_.change(policy_, kept_offsets);
+    return context;
 }
 
 template <class Policy, class T>
-void device_network<Policy, T>::leave(std::size_t l, index_t stay, const T* x, const T* context) {
-    const dense_weights& exit = layers_[l]->exit;
-    const index_t tokens = left_.tokens(), count = left_.count(), d = hidden();
-    T* const leaving = leaving_.get(policy_, tokens);
-    const std::int64_t* const kept = kept_.data();
-    device::fill(policy_, leaving, tokens, 1);
-    policy_.for_each(stay, [=] PARE_HD(index_t i) { leaving[kept[i]] = static_cast<T>(0.f); });
-    const auto sum = [&](const T* rows, index_t columns, auto sums) {
-        pare::mask_gradients(policy_, view<const T, 2>(rows, tokens, columns),
-                             view<const T, 2>(leaving, {tokens, columns}, {1, 0}), left_.there(), 1,
-                             sums);
-    };
+void device_network<Policy, T>::leave(std::size_t l, const float* leaving, const T* x,
+                                      const T* context) {
+    const index_t d = hidden();
     float* const gone = gone_.data();
-    if (model_.exits.empty()) {
-        float* const sums = float_sums_.get(policy_, count * d);
-        sum(x, d, view<float, 2>(sums, count, d));
-        policy_.for_each(count * d, [=] PARE_HD(index_t i) { gone[i] += sums[i]; });
-        return;
-    }
-    T* const sums = sums_.get(policy_, count * exit.inputs);
-    const index_t columns = exit.inputs - d;
-    sum(x, d, view<T, 2>(sums, {count, d}, {exit.inputs, 1}));
-    sum(context, columns, view<T, 2>(sums + d, {count, columns}, {exit.inputs, 1}));
-    exit.multiply(policy_, count, sums, gone, true);
-    const float* const bias = exit.bias.data();
-    const std::int64_t *const before = left_.there().data_handle(), *const after =
-                                                                        kept_offsets_.data();
-    device::for_elements(policy_, count, d, [=] PARE_HD(index_t s, index_t j) {
-        const std::int64_t all = before[s + 1] - before[s], some = after[s + 1] - after[s];
-        gone[s * d + j] += static_cast<float>(all - some) * bias[j];
+    if (model_.exits.empty())
+        return device::weighted_sums(
+            policy_, left_, x, d, leaving,
+            [=] PARE_HD(index_t s, index_t j, float sum) { gone[s * d + j] += sum; });
+    sum_leaving(l, leaving, x, context);
+    const dense_weights& exit = layers_[l]->exit;
+    exit.multiply(policy_, left_.count(), sums_.data(), gone, true);
+    const float *const bias = exit.bias.data(), *const counts = counts_.data();
+    device::for_elements(policy_, left_.count(), d, [=] PARE_HD(index_t s, index_t j) {
+        gone[s * d + j] += counts[s] * bias[j];
     });
+}
+
+template <class Policy, class T>
+void device_network<Policy, T>::sum_leaving(std::size_t l, const float* leaving, const T* x,
+                                            const T* context) {
+    const index_t count = left_.count(), d = hidden(), inputs = layers_[l]->exit.inputs;
+    T *const sums = sums_.get(policy_, count * inputs), *const behind = sums + d;
+    device::weighted_sums(policy_, left_, x, d, leaving,
+                          [=] PARE_HD(index_t s, index_t j, float sum) {
+                              sums[s * inputs + j] = static_cast<T>(sum);
+                          });
+    device::weighted_sums(policy_, left_, context, inputs - d, leaving,
+                          [=] PARE_HD(index_t s, index_t j, float sum) {
+                              behind[s * inputs + j] = static_cast<T>(sum);
+                          });
+    device::token_sums(policy_, left_, leaving, counts_.get(policy_, count));
 }
 
 template <class Policy, class T>
 matrix device_network<Policy, T>::pooled(const T* x) {
     const index_t count = left_.count(), d = hidden();
-    float* const result = float_sums_.get(policy_, count * d);
+    float *const result = float_sums_.get(policy_, count * d), *const divisors =
+                                                                   divisors_.get(policy_, count);
+    const bool mean = model_.config.pooling == pooling::mean;
+    const float* const gone = gone_counts_ ? gone_.data() : nullptr;
     const std::int64_t* const offsets = left_.there().data_handle();
-    if (model_.config.pooling == pooling::cls) {
+    if (mean && fading_ && !gone) {
+        device::token_sums(policy_, left_, carry_.data(), divisors);
+    } else {
+        const std::int64_t* const all = gone ? came_.there().data_handle() : offsets;
+        policy_.for_each(count, [=] PARE_HD(index_t s) {
+            divisors[s] = mean ? static_cast<float>(all[s + 1] - all[s]) : 1.f;
+        });
+    }
+    if (!mean) {
         device::for_elements(policy_, count, d, [=] PARE_HD(index_t s, index_t j) {
             result[s * d + j] = static_cast<float>(x[offsets[s] * d + j]);
         });
     } else {
-        const float* const gone = gone_counts_ ? gone_.data() : nullptr;
-        const std::int64_t* const all = gone ? came_.there().data_handle() : offsets;
-        pare::sample_sums(policy_, view<const T, 2>(x, left_.tokens(), d), left_.there(),
-                          view<float, 2>(result, count, d));
+        if (fading_)
+            device::weighted_sums(
+                policy_, left_, x, d, carry_.data(),
+                [=] PARE_HD(index_t s, index_t j, float sum) { result[s * d + j] = sum; });
+        else
+            pare::sample_sums(policy_, view<const T, 2>(x, left_.tokens(), d), left_.there(),
+                              view<float, 2>(result, count, d));
         device::for_elements(policy_, count, d, [=] PARE_HD(index_t s, index_t j) {
             float& y = result[s * d + j];
-            y = (y + (gone ? gone[s * d + j] : 0.f)) / static_cast<float>(all[s + 1] - all[s]);
+            y = (y + (gone ? gone[s * d + j] : 0.f)) / divisors[s];
         });
     }
     matrix found(count, d);

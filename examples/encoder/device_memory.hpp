@@ -47,17 +47,23 @@ class buffer {
     index_t size_ = 0;
 };
 
+/// One of the weights, and where its learner adds up its gradient.
+template <class T, class Policy>
+struct parameter : buffer<T, Policy> {
+    float* gradient = nullptr;
+};
+
 /// A normalisation's parameters in the policy's memory.
 template <class Policy>
 struct norm {
-    buffer<float, Policy> weight, bias;
+    parameter<float, Policy> weight, bias;
 };
 
 /// A dense layer's parameters in the policy's memory.
 template <class T, class Policy>
 struct dense_weights {
-    buffer<T, Policy> weight; // [outputs x inputs]
-    buffer<float, Policy> bias;
+    parameter<T, Policy> weight; // [outputs x inputs]
+    parameter<float, Policy> bias;
     index_t outputs = 0, inputs = 0;
 
     /// y [rows x outputs] = x [rows x inputs] weight', added to y if `add`.
@@ -73,6 +79,12 @@ struct dense_weights {
         policy.multiply(view<const T, 3>(y, 1, rows, outputs),
                         view<const T, 3>(weight.data(), 1, outputs, inputs),
                         view<T, 3>(x, 1, rows, inputs), add);
+    }
+    /// Adds y' x to the weight's gradient, for rows of inputs x and of gradients at the outputs y.
+    void add_weight_gradient(const Policy& policy, index_t rows, const T* x, const T* y) const {
+        policy.multiply(view<const T, 3>(y, {1, outputs, rows}, {0, 1, outputs}),
+                        view<const T, 3>(x, 1, rows, inputs),
+                        view<float, 3>(weight.gradient, 1, outputs, inputs), true);
     }
 };
 
@@ -118,6 +130,12 @@ class sequences {
         policy.for_each(offsets.extent(0), [=] PARE_HD(index_t i) { to[i] = offsets(i); });
         policy.copy_to_host(to, offsets.extent(0), here_.data());
     }
+    void copy(const Policy& policy, const sequences& from) {
+        here_ = from.here_;
+        const std::int64_t* const x = from.there_.data();
+        std::int64_t* const to = there_.get(policy, count() + 1);
+        policy.for_each(count() + 1, [=] PARE_HD(index_t i) { to[i] = x[i]; });
+    }
 
     index_t count() const { return static_cast<index_t>(here_.size()) - 1; }
     index_t tokens() const { return here_.back(); }
@@ -131,6 +149,20 @@ class sequences {
   private:
     std::vector<std::int64_t> here_ = {0};
     buffer<std::int64_t, Policy> there_;
+};
+
+/// What a backward pass keeps of a layer's forward pass.
+template <class T, class Policy>
+struct record {
+    buffer<T, Policy> projected, context, attention_sum, before, output_sum;
+    // To learn, also what comes in, which of it stays, and what share of each token leaves:
+    buffer<T, Policy> input;
+    sequences<Policy> came;
+    buffer<std::int64_t, Policy> kept;
+    index_t stay = 0;
+    buffer<float, Policy> leaving;
+    // Of soft tokens, what comes in of them, its logarithm, their scores and masks.
+    buffer<float, Policy> carry, key_bias, scores, mask;
 };
 
 } // namespace encoder::device

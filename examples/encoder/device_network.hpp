@@ -13,6 +13,9 @@
 
 namespace encoder {
 
+template <class Policy, class T>
+class device_learner;
+
 /// T is the type that weights and activations are stored in: float, or a half type that converts to
 /// and from float by static_cast. Biases, normalisations, logits and sums are in float or double.
 ///
@@ -29,6 +32,9 @@ class device_network : public engine {
     using dense_weights = device::dense_weights<T, Policy>;
     template <class Element>
     using buffer = device::buffer<Element, Policy>;
+    template <class Element>
+    using parameter = device::parameter<Element, Policy>;
+    using record = device::record<T, Policy>;
 
   public:
     /// Throws std::invalid_argument as network does, pare::device_error and std::bad_alloc. The
@@ -37,127 +43,61 @@ class device_network : public engine {
         : home_(std::move(home)), model_(std::move(m)), policy_(policy) {
         check(model_);
         pruning_ = model_.tokens;
-        const auto tables = {std::pair(&model_.word_embeddings, &words_),
-                             std::pair(&model_.position_embeddings, &positions_),
-                             std::pair(&model_.type_embeddings, &types_)};
-        for (const auto& [from, to] : tables)
-            device::upload(policy_, from->data(), from->size(), *to);
-        device::upload(policy_, model_.embedding_norm, embedding_norm_);
-        for (std::size_t l = 0; l < model_.layers.size(); ++l) {
-            const layer& from = model_.layers[l];
-            layers_.push_back(std::make_unique<weights>());
-            weights& to = *layers_.back();
-            device::upload(policy_, stack_projections(from), to.qkv);
-            device::upload(policy_, from.attention_output, to.attention_output);
-            device::upload(policy_, from.attention_norm, to.attention_norm);
-            device::upload(policy_, from.intermediate, to.intermediate);
-            device::upload(policy_, from.output, to.output);
-            device::upload(policy_, from.output_norm, to.output_norm);
-            if (!model_.exits.empty()) device::upload(policy_, model_.exits[l], to.exit);
-        }
+        upload_weights();
     }
 
     std::unique_ptr<engine> make(encoder::model m) const override {
         return std::make_unique<device_network>(std::move(m), policy_, home_);
     }
-    const encoder::model& model() const override { return model_; }
+    const encoder::model& model() const override {
+        if (learned_) fetch_weights();
+        return model_;
+    }
     std::string place() const override { return home_->name; }
     std::int64_t backward_tokens() const override { return 16384; }
 
-    void set_masks(masks m) override {
-        complete(m, model_);
-        for (std::size_t l = 0; l < layers_.size(); ++l) {
-            weights& to = *layers_[l];
-            const vector of_columns =
-                m.heads[l].transpose().replicate(model_.config.head_size, 1).reshaped();
-            to.masked_heads = of_columns.size() > 0;
-            to.masked_filters = m.filters[l].size() > 0;
-            device::upload(policy_, of_columns.data(), of_columns.size(), to.heads_mask);
-            device::upload(policy_, m.filters[l].data(), m.filters[l].size(), to.filters_mask);
-        }
-    }
+    void set_masks(masks m) override;
     void set_token_pruning(token_pruning p) override {
         check(p, layers_.size());
         pruning_ = std::move(p);
     }
+    const token_pruning& tokens() const override { return pruning_; }
 
-    void forward(const batch& b, matrix& outputs, std::vector<token_use>* use = nullptr) override;
+    void update(const std::function<void(encoder::model&)>& change) override {
+        encoder::model changed = model();
+        change(changed);
+        check(changed);
+        model_ = std::move(changed);
+        upload_weights();
+    }
+    std::unique_ptr<learner> make_learner() override {
+        return std::make_unique<device_learner<Policy, T>>(*this);
+    }
 
-    void embed(const batch& b, rows& x) override {
-        start(b);
-        embed_rows(b, make_rows(b.tokens(), hidden(), x));
-    }
-    void units(std::size_t l, unit_kind kind, const rows& x, const batch& b,
-               rows& values) override {
-        check_rows("x", x, b.tokens(), hidden());
-        const index_t columns = reader(l, kind).inputs;
-        T* const out = make_rows(x.count, columns, values);
-        if (kind == unit_kind::filter) return activate(l, x.count, data(x), out, nullptr, out);
-        start(b);
-        attend(l, data(x), projected_, nullptr, out, nullptr);
-    }
-    void add_units(std::size_t l, unit_kind kind, const rows& values, const rows& x,
-                   rows& sum) override {
-        const dense_weights& to = reader(l, kind);
-        check_rows("x", x, x.count, hidden());
-        check_rows("values", values, x.count, to.inputs);
-        add_rows(to, x.count, data(values), data(x), make_rows(x.count, hidden(), sum));
-    }
-    void normalize(std::size_t l, unit_kind kind, const rows& sum, rows& x) override {
-        check_rows("sum", sum, sum.count, hidden());
-        const weights& w = layer_at(l);
-        normalize_rows(kind == unit_kind::head ? w.attention_norm : w.output_norm, sum.count,
-                       data(sum), make_rows(sum.count, hidden(), x));
-    }
-    void replace(std::size_t l, unit_kind kind, dense with) override {
-        const bool is_head = kind == unit_kind::head;
-        dense_weights& to = reader(l, kind);
-        check_shape(is_head ? "attention output" : "output", with, hidden(), to.inputs);
-        device::upload(policy_, with, to);
-        layer& y = model_.layers[l];
-        (is_head ? y.attention_output : y.output) = std::move(with);
+    void forward(const batch& b, matrix& outputs, std::vector<token_use>* use = nullptr) override {
+        const T* const x = run_layers(b, purpose::outputs, 0, use);
+        outputs = outputs_of(model_, pooled(x));
     }
     void backward_units(const batch& b, const loss_gradient& loss,
-                        const unit_visitor& visit) override;
+                        const unit_visitor& visit) override {
+        backward(b, loss, &visit, nullptr);
+    }
 
-    void subtract(const rows& what, rows& from) override {
-        check_rows("what", what, from.count, from.columns);
-        const T* const x = data(what);
-        T* const y = static_cast<buffer<T>*>(from.memory.get())->data();
-        policy_.for_each(from.count * from.columns, [=] PARE_HD(index_t i) {
-            y[i] = static_cast<T>(static_cast<float>(y[i]) - static_cast<float>(x[i]));
-        });
-    }
+    // Rows: device_network_rows.hpp.
+    void embed(const batch& b, rows& x) override;
+    void units(std::size_t l, unit_kind kind, const rows& x, const batch& b, rows& values) override;
+    void add_units(std::size_t l, unit_kind kind, const rows& values, const rows& x,
+                   rows& sum) override;
+    void normalize(std::size_t l, unit_kind kind, const rows& sum, rows& x) override;
+    void replace(std::size_t l, unit_kind kind, dense with) override;
+    void subtract(const rows& what, rows& from) override;
     matrix mask_gradients(const rows& x, const rows& gradient,
-                          const std::vector<std::int64_t>& offsets, Eigen::Index unit) override {
-        return sums_of(offsets, x.columns / unit, [&](auto samples, auto sums) {
-            pare::mask_gradients(policy_, all(x), all(gradient), samples, unit, sums);
-        });
-    }
-    matrix sample_sums(const rows& x, const std::vector<std::int64_t>& offsets) override {
-        return sums_of(offsets, x.columns, [&](auto samples, auto sums) {
-            pare::sample_sums(policy_, all(x), samples, sums);
-        });
-    }
-    std::vector<float> squared_lengths(const rows& x) override {
-        std::vector<float> squares(static_cast<std::size_t>(x.count));
-        float* const there = float_sums_.get(policy_, x.count);
-        device::squared_lengths(policy_, x.count, x.columns, data(x), there);
-        policy_.copy_to_host(there, x.count, squares.data());
-        return squares;
-    }
+                          const std::vector<std::int64_t>& offsets, Eigen::Index unit) override;
+    matrix sample_sums(const rows& x, const std::vector<std::int64_t>& offsets) override;
+    std::vector<float> squared_lengths(const rows& x) override;
     void add(const rows& x, pare::gram<double>& sums) override { sums.add(policy_, all(x)); }
     void add(const rows& x, const rows* y, const std::vector<float>& token_weights,
-             pare::least_squares& statistics) override {
-        const view<const T, 2> inputs = all(x);
-        const view<const T, 2> targets =
-            y ? all(*y) : view<const T, 2>(inputs.data_handle(), x.count, index_t{0});
-        if (token_weights.empty()) return statistics.add(policy_, inputs, targets);
-        const auto count = static_cast<index_t>(token_weights.size());
-        float* const there = float_sums_.get(policy_, count);
-        policy_.copy_from_host(token_weights.data(), count, there);
-        statistics.add(policy_, inputs, targets, view<const float, 1>(there, count));
-    }
+             pare::least_squares& statistics) override;
 
     // The steps of those, on x, the residual stream of the tokens that are left [tokens x hidden].
     // Public, because nvcc asks for that where lambdas go to the device.
@@ -169,12 +109,22 @@ class device_network : public engine {
         left_.set(policy_, b.offsets);
     }
 
-    void embed_rows(const batch& b, T* x);
+    /// What a pass over the layers is for.
+    enum class purpose {
+        outputs, ///< masks are applied and tokens dropped; nothing else is kept
+        units,   ///< the gradients of masks: all tokens, with records
+        learning ///< those of weights: tokens dropped or, by a temperature > 0, fading; with records
+    };
+    /// The whole stack; returns the last layer's output, which lies in `stream_`.
+    T* run_layers(const batch& b, purpose of, double temperature, std::vector<token_use>* use);
+
+    /// `sum`, which may be x, gets what is normalised.
+    void embed_rows(const batch& b, T* sum, T* x);
 
     /// context = heads' outputs times a mask, or null, by way of `projections`, which keeps what has
-    /// no bias yet; `scores` [tokens], by the scale of token pruning, or null.
-    void attend(std::size_t l, const T* x, buffer<T>& projections, const float* mask, T* context,
-                float* scores);
+    /// no bias yet; `scores` [tokens], or null, by the scale of token pruning, where nothing fades.
+    void attend(std::size_t l, const T* x, buffer<T>& projections, const fading& soft,
+                const float* mask, T* context, float* scores);
 
     /// sum = x + in weight' + bias, y = norm(sum); x, `sum` and y may be one.
     void add(const dense_weights& to, const device::norm<Policy>& after, index_t tokens,
@@ -188,28 +138,79 @@ class device_network : public engine {
     void activate_rows(std::size_t l, index_t tokens, const T* before, const float* mask,
                        T* active);
 
-    /// The tokens with low scores leave: their rows in x and in `context`, in place.
-    void drop(std::size_t l, const float* scores, T* x, T* context);
+    /// The tokens with low scores leave: their rows in x, in place, and in `context`. Returns where
+    /// the context of those that stay is: in its place or, with a record, apart.
+    T* drop(std::size_t l, const float* scores, T* x, T* context, record* r);
+    /// Attention of soft tokens, and their masks, into the record and what is left of them.
+    void attend_fading(std::size_t l, const T* x, double temperature, record& r, T* context);
 
-    /// Adds to `gone` what of each sequence's tokens leaves: all but the `stay` in `kept`.
-    void leave(std::size_t l, index_t stay, const T* x, const T* context);
+    /// Adds to `gone_` what of each sequence's tokens leaves, by the share of each.
+    void leave(std::size_t l, const float* leaving, const T* x, const T* context);
+    /// Sums of what leaves, for an exit: of x and context [sequences x inputs of exits], to `sums_`,
+    /// and of the shares, to `counts_`.
+    void sum_leaving(std::size_t l, const float* leaving, const T* x, const T* context);
 
-    /// Each sequence's mean or first row, in the host's memory.
+    /// Each sequence's mean or first row, in the host's memory; `divisors_` gets what a mean's sum
+    /// is divided by.
     matrix pooled(const T* x);
 
-    // And of the backward pass: gradients [tokens x columns] at what the steps give and take.
-    void pool_backward(const matrix& pooled_gradient, float factor, T* gradient);
+    // And of the backward pass: gradients [tokens x columns] at what the steps give and take. All
+    // are the lift times what they are: those of a half type's size would be lost in a short
+    // exponent, such as fp16's.
+
+    /// What learning adds to a backward pass.
+    struct lesson {
+        const learning& how;
+        token_gradients& found;
+        float& lift; ///< a power of two; 0: not chosen yet
+    };
+    void backward(const batch& b, const loss_gradient& loss, const unit_visitor* visit,
+                  lesson* learn);
+    /// For gradients at the pooled rows of that size.
+    float lift_of(const matrix& gradient, const lesson* learn) const;
+    /// Inputs, and gradients at outputs, are in the host's memory.
+    void learn_classifier(const matrix& inputs, const matrix& gradient);
+    /// `pooled_gradient` is in the host's memory; x, the last layer's output, and the gradient may be
+    /// one.
+    void pool_backward(const matrix& pooled_gradient, float lift, const T* x, T* gradient);
     void activation_backward(std::size_t l, const T* before, T* gradient);
-    /// The rows, or what they would be without the factor.
-    rows shown(const T* x, index_t columns, float factor, buffer<T>& copy);
+    /// The rows, or what they would be without the lift.
+    rows shown(const T* x, index_t columns, float lift, buffer<T>& copy);
+
+    /// Counts what is left behind a layer, with its price.
+    void count_left(std::size_t l, lesson& learn);
+    /// The context of the tokens that stay.
+    const T* kept_context(std::size_t l, const record& r);
+    /// From gradients at the kept rows to those at all that came into the layer, 0 at the others.
+    void undrop(std::size_t l, const record& r, T*& gradient, T*& context_gradient);
+    /// The adjoint of leave(): adds to the gradients at all rows and the context, and at the shares
+    /// unless that is null.
+    void leave_backward(std::size_t l, const record& r, T* gradient, T* context_gradient,
+                        float* at_leaving);
+    /// From the gradient at what is left of soft tokens behind a layer to that at what came in and
+    /// at the scores, the threshold's on the way.
+    void fade_backward(std::size_t l, const record& r, lesson& learn, T* gradient,
+                       T* context_gradient);
+    /// What attention adds to the gradient at what came in.
+    void carry_backward(const record& r);
+    void embed_backward(const batch& b, T* gradient);
 
   private:
+    friend class device_learner<Policy, T>;
+
     struct weights {
         dense_weights qkv, attention_output, intermediate, output, exit;
         device::norm<Policy> attention_norm, output_norm;
         buffer<float> heads_mask, filters_mask; // a number a column
         bool masked_heads = false, masked_filters = false;
     };
+
+    /// f(array, rows, columns) for all weights, queries, keys and values of a layer as one.
+    template <class F>
+    void for_weights(const F& f);
+    void upload_weights();
+    /// What a learner has changed.
+    void fetch_weights() const;
 
     index_t hidden() const { return model_.config.hidden; }
 
@@ -258,36 +259,45 @@ class device_network : public engine {
     }
 
     std::shared_ptr<const device::home> home_;
-    encoder::model model_;
+    mutable encoder::model model_;
+    mutable bool learned_ = false; // since model_ had its weights
     Policy policy_;
     token_pruning pruning_;
-    buffer<T> words_, positions_, types_;
+    parameter<T> words_, positions_, types_;
     device::norm<Policy> embedding_norm_;
     std::vector<std::unique_ptr<weights>> layers_;
+    device::dense_weights<float, Policy> classifier_; // to learn; outputs are made on the host
+    buffer<float> master_; // of a learner: all weights before they are rounded to T
 
     // Of the batch: all sequences, and what is left of them; what left counts in the mean by `gone`
-    // [sequences x hidden].
+    // [sequences x hidden], and a soft token by what is left of it.
     device::sequences<Policy> came_, left_;
-    bool gone_counts_ = false;
-    buffer<float> gone_;
+    bool gone_counts_ = false, fading_ = false;
+    buffer<float> gone_, carry_, divisors_;
 
     // Memory that is used again.
-    buffer<T> stream_, projected_, context_, active_, products_, leaving_, sums_;
-    buffer<float> scores_, float_sums_;
+    buffer<T> stream_, projected_, context_, active_, products_, sums_;
+    buffer<float> scores_, leaving_, float_sums_, counts_;
     buffer<std::int32_t> ids_, places_;
     buffer<std::int64_t> kept_, kept_offsets_, numbers_kept_;
     buffer<std::int64_t> samples_;
     device::attention_memory<T, Policy> attention_memory_;
 
-    // What a backward pass keeps of a layer's forward pass, and its gradients.
-    struct record {
-        buffer<T> projected, context, attention_sum, before, output_sum;
-    };
     std::vector<std::unique_ptr<record>> records_;
-    buffer<T> unit_gradients_, shown_inputs_, shown_outputs_;
+    buffer<T> embedding_sum_;
+
+    // Gradients on the way down: of units, of a layer with dropped tokens, of what left [sequences x
+    // ...], and of soft tokens; `weighted_` has what is left of those times its price so far.
+    buffer<T> unit_gradients_, shown_inputs_, shown_outputs_, restored_, restored_units_;
+    buffer<T> at_gone_, at_sums_;
+    buffer<float> at_counts_, at_carry_, at_leaving_, at_scores_, at_key_bias_, at_query_weights_;
+    buffer<float> weighted_;
 };
 
 } // namespace encoder
 
 #include "device_backward.hpp"
+#include "device_fading.hpp"
 #include "device_forward.hpp"
+#include "device_learning.hpp"
+#include "device_network_rows.hpp"

@@ -4,6 +4,8 @@
 
 #include "device_memory.hpp"
 
+#include <pare/fisher.hpp>
+
 #include <cmath>
 
 namespace encoder::device {
@@ -97,10 +99,98 @@ PARE_HD inline float slope(activation f, float x) {
     return x > 0 ? 1.f : 0.f;
 }
 
-/// Replaces the gradient at what normalize() gives of rows `sum` by that at them.
+/// store(t, the sum of f(t, j) over all j) for each row.
+template <class Policy, class F, class Store>
+void row_sums(const Policy& policy, index_t rows, index_t columns, const F& f, const Store& store) {
+    const auto memory = policy.template temporary<float>(rows * lanes);
+    float* const parts = memory.data();
+    policy.for_each(rows * lanes, [=] PARE_HD(index_t at) {
+        float sum = 0;
+        for (index_t j = at % lanes; j < columns; j += lanes) sum += f(at / lanes, j);
+        parts[at] = sum;
+    });
+    policy.for_each(rows, [=] PARE_HD(index_t t) {
+        float sum = 0;
+        for (index_t lane = t * lanes; lane < (t + 1) * lanes; ++lane) sum += parts[lane];
+        store(t, sum);
+    });
+}
+
+/// to[j] += the sum of f(t, j) over all rows, added up in an order that depends on the shape alone.
+template <class Policy, class F>
+void add_column_sums(const Policy& policy, index_t rows, index_t columns, const F& f, float* to) {
+    constexpr index_t pieces = 64; // enough threads for a narrow matrix
+    policy.sum_pieces(
+        1, pieces, columns, 1,
+        [=] PARE_HD(index_t, index_t piece, index_t j) {
+            double sum = 0;
+            for (index_t t = piece; t < rows; t += pieces) sum += static_cast<double>(f(t, j));
+            return sum;
+        },
+        [=] PARE_HD(index_t, index_t j, double sum) { to[j] += static_cast<float>(sum); });
+}
+/// Of x [rows x columns].
+template <class Policy, class T>
+void add_column_sums(const Policy& policy, const T* x, index_t rows, index_t columns, float* to) {
+    const auto element = [=] PARE_HD(index_t t, index_t j) {
+        return static_cast<float>(x[t * columns + j]);
+    };
+    add_column_sums(policy, rows, columns, element, to);
+}
+
+/// store(s, j, the sum of weights[t] * x[t, j] over the tokens of sequence s), for x [tokens x
+/// columns].
+template <class Policy, class T, class Store>
+void weighted_sums(const Policy& policy, const sequences<Policy>& batch, const T* x,
+                   index_t columns, const float* weights, const Store& store) {
+    constexpr index_t pieces = 8; // of any sequence, so that its sums do not depend on others
+    const std::int64_t* const offsets = batch.there().data_handle();
+    policy.sum_pieces(
+        batch.count(), pieces, columns, 1,
+        [=] PARE_HD(index_t s, index_t piece, index_t j) {
+            double sum = 0;
+            for (index_t t = offsets[s] + piece; t < offsets[s + 1]; t += pieces)
+                sum += static_cast<double>(weights[t] * static_cast<float>(x[t * columns + j]));
+            return sum;
+        },
+        [=] PARE_HD(index_t s, index_t j, double sum) { store(s, j, static_cast<float>(sum)); });
+}
+/// Sums of numbers of each sequence's tokens.
+template <class Policy>
+void token_sums(const Policy& policy, const sequences<Policy>& batch, const float* x, float* sums) {
+    pare::sample_sums(policy, view<const float, 2>(x, batch.tokens(), index_t{1}), batch.there(),
+                      view<float, 2>(sums, batch.count(), index_t{1}));
+}
+
+/// to[t, j] += shares[t] * from[s, j] for the tokens t of each sequence s, to [tokens x columns], rows
+/// of `from` a `stride` apart.
+template <class Policy, class T>
+void add_shares(const Policy& policy, const sequences<Policy>& batch, const float* shares,
+                const T* from, index_t stride, index_t columns, T* to) {
+    const std::int64_t* const offsets = batch.there().data_handle();
+    const index_t count = batch.count();
+    for_elements(policy, batch.tokens(), columns, [=] PARE_HD(index_t t, index_t j) {
+        const index_t s = pare::detail::segment_of(offsets, count, t);
+        T& y = to[t * columns + j];
+        y = static_cast<T>(static_cast<float>(y) +
+                           shares[t] * static_cast<float>(from[s * stride + j]));
+    });
+}
+
+/// Adds to a dense layer's gradients what rows of its inputs x and of the gradients at its outputs y
+/// mean.
+template <class Policy, class T>
+void add_gradients(const Policy& policy, const dense_weights<T, Policy>& to, index_t rows,
+                   const T* x, const T* y) {
+    to.add_weight_gradient(policy, rows, x, y);
+    add_column_sums(policy, y, rows, to.outputs, to.bias.gradient);
+}
+
+/// Replaces the gradient at what normalize() gives of rows `sum` by that at them; if `learn`, adds
+/// to the gradients of weight and bias.
 template <class Policy, class T>
 void normalize_backward(const Policy& policy, const norm<Policy>& n, float epsilon, index_t rows,
-                        index_t columns, const T* sum, T* gradient) {
+                        index_t columns, const T* sum, T* gradient, bool learn) {
     const auto memory = policy.template temporary<double>(4 * rows * lanes);
     double* const moments = memory.data(); // parts of the sums of s, s^2, g and g s
     const float* const weight = n.weight.data();
@@ -118,45 +208,37 @@ void normalize_backward(const Policy& policy, const norm<Policy>& n, float epsil
         }
         for (index_t i = 0; i < 4; ++i) moments[4 * at + i] = parts[i];
     });
-    policy.for_each(rows * lanes, [=] PARE_HD(index_t at) {
-        const index_t t = at / lanes;
+    const auto memory_of_rows = policy.template temporary<float>(4 * rows);
+    float* const found = memory_of_rows.data();
+    policy.for_each(rows, [=] PARE_HD(index_t t) {
         double means[4] = {};
         for (index_t lane = t * lanes; lane < (t + 1) * lanes; ++lane)
             for (index_t i = 0; i < 4; ++i) means[i] += moments[4 * lane + i];
         for (index_t i = 0; i < 4; ++i) means[i] /= static_cast<double>(columns);
         const double variance = means[1] - means[0] * means[0];
         const double squared = 1 / ((variance > 0 ? variance : 0.0) + static_cast<double>(epsilon));
+        float* const of_row = found + 4 * t;
+        of_row[0] = static_cast<float>(means[0]);
+        of_row[1] = static_cast<float>(std::sqrt(squared));
+        of_row[2] = static_cast<float>(means[2]);
+        of_row[3] = static_cast<float>((means[3] - means[0] * means[2]) * squared);
+    });
+    if (learn) {
+        const auto of_weight = [=] PARE_HD(index_t t, index_t j) {
+            const float s = static_cast<float>(sum[t * columns + j]) - found[4 * t];
+            return static_cast<float>(gradient[t * columns + j]) * s * found[4 * t + 1];
+        };
+        add_column_sums(policy, rows, columns, of_weight, n.weight.gradient);
+        add_column_sums(policy, gradient, rows, columns, n.bias.gradient);
+    }
+    for_elements(policy, rows, columns, [=] PARE_HD(index_t t, index_t j) {
         // What changes the mean or the length of s has no effect.
-        const auto along_s = static_cast<float>((means[3] - means[0] * means[2]) * squared);
-        const auto mean = static_cast<float>(means[0]), along_ones = static_cast<float>(means[2]);
-        const auto inverse = static_cast<float>(std::sqrt(squared));
-        for (index_t j = at % lanes; j < columns; j += lanes) {
-            T& g = gradient[t * columns + j];
-            const float s = static_cast<float>(sum[t * columns + j]) - mean;
-            g = static_cast<T>((static_cast<float>(g) * weight[j] - along_ones - s * along_s) *
-                               inverse);
-        }
-    });
-}
-
-/// Sums of squares of rows [rows x columns].
-template <class Policy, class T>
-void squared_lengths(const Policy& policy, index_t rows, index_t columns, const T* x,
-                     float* squares) {
-    const auto memory = policy.template temporary<float>(rows * lanes);
-    float* const parts = memory.data();
-    policy.for_each(rows * lanes, [=] PARE_HD(index_t at) {
-        float sum = 0;
-        for (index_t j = at % lanes; j < columns; j += lanes) {
-            const auto value = static_cast<float>(x[at / lanes * columns + j]);
-            sum += value * value;
-        }
-        parts[at] = sum;
-    });
-    policy.for_each(rows, [=] PARE_HD(index_t t) {
-        float sum = 0;
-        for (index_t lane = t * lanes; lane < (t + 1) * lanes; ++lane) sum += parts[lane];
-        squares[t] = sum;
+        const float mean = found[4 * t], inverse = found[4 * t + 1], along_ones = found[4 * t + 2],
+                    along_s = found[4 * t + 3];
+        T& g = gradient[t * columns + j];
+        const float s = static_cast<float>(sum[t * columns + j]) - mean;
+        g = static_cast<T>((static_cast<float>(g) * weight[j] - along_ones - s * along_s) *
+                           inverse);
     });
 }
 

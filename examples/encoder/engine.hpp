@@ -1,5 +1,5 @@
 // An encoder that runs somewhere, on the CPU (network) or on a GPU (device_network): what pruning
-// and evaluation ask of it.
+// and evaluation ask of it, and training by way of its learner.
 #pragma once
 
 #include "model.hpp"
@@ -51,6 +51,8 @@ struct rows {
     std::int64_t count = 0, columns = 0;
 };
 
+class learner; // learner.hpp
+
 /// Functions that take a batch or shapes throw std::invalid_argument for what does not fit; on a GPU
 /// all may throw pare::device_error and std::bad_alloc.
 class engine {
@@ -59,6 +61,7 @@ class engine {
 
     /// Another encoder, in the same place.
     virtual std::unique_ptr<engine> make(encoder::model m) const = 0;
+    /// With the weights that it has now: on a GPU, what was learned since the last call is fetched.
     virtual const encoder::model& model() const = 0;
     /// Columns of what forward() gives.
     Eigen::Index outputs() const {
@@ -78,6 +81,12 @@ class engine {
 
     /// Tokens to drop in forward(), instead of those that the model drops.
     virtual void set_token_pruning(token_pruning p) = 0;
+    virtual const token_pruning& tokens() const = 0;
+
+    /// Changes weights, or adds exits; all other shapes are kept.
+    virtual void update(const std::function<void(encoder::model&)>& change) = 0;
+    /// What learns these weights; one at a time.
+    virtual std::unique_ptr<learner> make_learner() = 0;
 
     /// embed ... pool in one call, masks applied and tokens dropped. Of these, `use` gets the
     /// numbers, a layer each, added to what it holds. A model with a classifier gives logits

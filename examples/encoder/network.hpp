@@ -2,42 +2,20 @@
 // pruning can look at and change what flows between them.
 #pragma once
 
-#include "engine.hpp"
+#include "learner.hpp"
 
 #include <pare/core/view.hpp>
 
 #include <cmath>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <vector>
 
 namespace encoder {
 
-/// How tokens leave while a network learns.
-struct learning {
-    /// > 0: tokens fade out by soft masks sigmoid((score - threshold) / temperature), which gives
-    /// thresholds gradients. A token of which c is left by the product of its masks has log(c)
-    /// added to its key's logits and counts c times as a query in the scores and in the mean; what
-    /// c falls by in a layer counts there as a dropped token would. 0: tokens are dropped as in
-    /// forward().
-    double temperature = 0;
-    /// The price of a token, and its part that the layers behind each layer have in it (a layer
-    /// each, or none): lambda * sum over layers of weight * the mean over sequences of the share of
-    /// their tokens that is left behind the layer is added to the loss. Only soft masks have
-    /// gradients.
-    double lambda = 0;
-    std::vector<double> weights;
-};
-
-/// What one step of learning finds.
-struct gradients {
-    encoder::model weights;         ///< of the model's shapes; added to
-    std::vector<double> thresholds; ///< added to
-    std::vector<double> left;       ///< by layer, the share of tokens that is left behind it
-    /// By layer, what the weighted sum of the shares left grows by with its threshold, were the
-    /// scores not to change.
-    std::vector<double> left_by_threshold;
+/// What a pass of learning finds on the CPU.
+struct gradients : token_gradients {
+    encoder::model weights; ///< of the model's shapes; added to
 };
 
 /// How many of a sequence's n tokens stay by a share or a count.
@@ -84,6 +62,7 @@ class network : public engine {
     const encoder::model& model() const override;
     std::string place() const override;
     std::int64_t backward_tokens() const override { return 2048; }
+    std::unique_ptr<learner> make_learner() override;
 
     void embed(const batch& b, matrix& x);
     /// `scores` [tokens] gets the attention that tokens receive, as tokens() scales it, or is
@@ -109,12 +88,11 @@ class network : public engine {
 
     void set_masks(masks m) override;
     void set_token_pruning(token_pruning p) override;
-    const token_pruning& tokens() const;
+    const token_pruning& tokens() const override;
 
     void forward(const batch& b, matrix& outputs, std::vector<token_use>* use = nullptr) override;
 
-    /// Changes weights, shapes kept, and packs them.
-    void update(const std::function<void(encoder::model&)>& change);
+    void update(const std::function<void(encoder::model&)>& change) override;
 
     /// What a backward pass shows of a matrix y = W x + b that reads units, y being added to the
     /// residual stream: x [tokens x columns], which a mask of ones multiplies, and the loss's

@@ -37,9 +37,6 @@ struct record {
     std::vector<float> carry, key_bias, scores, mask, leaving;
 };
 
-/// What is left of a soft token counts as this much at least where it is divided by.
-inline constexpr float least_carry = 1e-20f;
-
 /// 1 for tokens that leave, 0 for those kept.
 inline std::vector<float> leaving_tokens(Index tokens, const std::vector<std::int64_t>& kept) {
     std::vector<float> leaving(static_cast<std::size_t>(tokens), 1.f);

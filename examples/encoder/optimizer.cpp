@@ -35,6 +35,32 @@ row part_of(const weight& w, const stretch& s) {
 
 } // namespace
 
+step_factors::step_factors(const step_size& size, std::int64_t steps, double length)
+    : b1(static_cast<float>(size.beta1)), b2(static_cast<float>(size.beta2)),
+      clip(static_cast<float>(std::min(1., size.longest / std::max(length, 1e-30)))),
+      rate(static_cast<float>(size.rate / (1 - std::pow(size.beta1, static_cast<double>(steps))))),
+      root(static_cast<float>(1 / std::sqrt(1 - std::pow(size.beta2, static_cast<double>(steps))))),
+      epsilon(static_cast<float>(size.epsilon)),
+      kept_of_matrices(static_cast<float>(1 - size.rate * size.decay)) {}
+
+void step_thresholds(moments& state, std::vector<double>& thresholds,
+                     std::vector<double>& gradients, const step_size& size) {
+    const auto steps = static_cast<double>(state.steps);
+    const double first_bias = 1 - std::pow(size.beta1, steps),
+                 second_bias = 1 - std::pow(size.beta2, steps);
+    state.first_of_thresholds.resize(thresholds.size());
+    state.second_of_thresholds.resize(thresholds.size());
+    for (std::size_t l = 0; l < thresholds.size() && l < gradients.size(); ++l) {
+        double &first = state.first_of_thresholds[l], &second = state.second_of_thresholds[l];
+        const double dx = gradients[l];
+        first = size.beta1 * first + (1 - size.beta1) * dx;
+        second = size.beta2 * second + (1 - size.beta2) * dx * dx;
+        const double step = first / first_bias / (std::sqrt(second / second_bias) + size.epsilon);
+        thresholds[l] = std::max(0., thresholds[l] - size.threshold_rate * step);
+    }
+    std::fill(gradients.begin(), gradients.end(), 0.);
+}
+
 adamw::adamw(const model& shape) : state{zeros_like(shape), zeros_like(shape), {}, {}, 0} {}
 
 void adamw::step(model& weights, std::vector<double>& thresholds, gradients& found,
@@ -54,43 +80,51 @@ void adamw::step(model& weights, std::vector<double>& thresholds, gradients& fou
             static_cast<double>(part_of(g[s.weight], s).square().sum());
     });
     const double length = std::sqrt(std::accumulate(squares.begin(), squares.end(), 0.));
-    const auto clip = static_cast<float>(std::min(1., size.longest / std::max(length, 1e-30)));
 
-    ++state.steps;
-    const auto steps = static_cast<double>(state.steps);
-    const double first_bias = 1 - std::pow(size.beta1, steps),
-                 second_bias = 1 - std::pow(size.beta2, steps);
-    const auto b1 = static_cast<float>(size.beta1), b2 = static_cast<float>(size.beta2);
-    const auto rate = static_cast<float>(size.rate / first_bias);
-    const auto root = static_cast<float>(1 / std::sqrt(second_bias));
-    const auto epsilon = static_cast<float>(size.epsilon);
+    const step_factors by(size, ++state.steps, length);
     for_parts([&](const stretch& s, Index) {
-        const bool decays = w[s.weight].columns > 1;
-        const auto keep = static_cast<float>(1 - (decays ? size.rate * size.decay : 0));
+        const float keep = by.kept(w[s.weight].columns > 1);
         const auto change = [&](const stretch& some) {
             row x = part_of(w[s.weight], some), dx = part_of(g[s.weight], some);
             row first = part_of(m[s.weight], some), second = part_of(v[s.weight], some);
-            first = b1 * first + (1 - b1) * clip * dx;
-            second = b2 * second + (1 - b2) * clip * clip * dx.square();
-            x = keep * x - rate * first / (second.sqrt() * root + epsilon);
+            first = by.b1 * first + (1 - by.b1) * by.clip * dx;
+            second = by.b2 * second + (1 - by.b2) * by.clip * by.clip * dx.square();
+            x = keep * x - by.rate * first / (second.sqrt() * by.root + by.epsilon);
             dx.setZero();
         };
         if (w[s.weight].data != weights.word_embeddings.data()) return change(s);
         for (Index i = s.first; i < s.first + s.rows; ++i)
             if (stretch one{s.weight, i, 1}; (part_of(g[s.weight], one) != 0).any()) change(one);
     });
+    step_thresholds(state, thresholds, found.thresholds, size);
+}
 
-    state.first_of_thresholds.resize(thresholds.size());
-    state.second_of_thresholds.resize(thresholds.size());
-    for (std::size_t l = 0; l < thresholds.size() && l < found.thresholds.size(); ++l) {
-        double &first = state.first_of_thresholds[l], &second = state.second_of_thresholds[l];
-        const double dx = found.thresholds[l];
-        first = size.beta1 * first + (1 - size.beta1) * dx;
-        second = size.beta2 * second + (1 - size.beta2) * dx * dx;
-        const double step = first / first_bias / (std::sqrt(second / second_bias) + size.epsilon);
-        thresholds[l] = std::max(0., thresholds[l] - size.threshold_rate * step);
+namespace {
+
+class network_learner : public learner {
+  public:
+    explicit network_learner(network& net)
+        : net_(net), optimizer_(net.model()), found_{{}, zeros_like(net.model())} {}
+
+    void learn(const batch& b, const engine::loss_gradient& loss, const learning& how) override {
+        net_.learn(b, loss, how, found_);
     }
-    std::fill(found.thresholds.begin(), found.thresholds.end(), 0.);
+    token_gradients& found() override { return found_; }
+    void step(std::vector<double>& thresholds, const step_size& size) override {
+        net_.update([&](model& m) { optimizer_.step(m, thresholds, found_, size); });
+    }
+    void update(const std::function<void(moments&)>& change) override { change(optimizer_.state); }
+
+  private:
+    network& net_;
+    adamw optimizer_;
+    gradients found_;
+};
+
+} // namespace
+
+std::unique_ptr<learner> network::make_learner() {
+    return std::make_unique<network_learner>(*this);
 }
 
 } // namespace encoder

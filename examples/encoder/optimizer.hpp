@@ -1,24 +1,31 @@
-// AdamW over a model's weights and thresholds.
+// AdamW over a model's weights and thresholds: what a step is made of, and the CPU's.
 #pragma once
 
 #include "network.hpp"
 
-#include <cstdint>
 #include <vector>
 
 namespace encoder {
 
-/// Learning rates of a step and what does not change between steps.
-struct step_size {
-    double rate, threshold_rate;
-    double decay = 0.01; ///< of matrices, not of biases and normalisations; times the rate
-    double longest = 1;  ///< gradients of the weights longer than this are scaled down to it
-    double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
+/// The factors of a step of AdamW, for a weight x with the gradient dx and the moments m and v:
+///
+///     m = b1 m + (1 - b1) clip dx,  v = b2 v + (1 - b2) (clip dx)^2
+///     x = x kept(x) - rate m / (sqrt(v) root + epsilon)
+struct step_factors {
+    /// Of step `steps`, the first being 1; `length` is that of all weights' gradients.
+    step_factors(const step_size& size, std::int64_t steps, double length);
+
+    float kept(bool is_matrix) const { return is_matrix ? kept_of_matrices : 1.f; }
+
+    float b1, b2, clip, rate, root, epsilon, kept_of_matrices;
 };
 
-/// Adam with decoupled weight decay (arXiv:1711.05101). Rows of the word embeddings that a step has
-/// no gradient for stay as they are, and so do their moments. Results do not depend on the number
-/// of threads.
+/// The same for thresholds, of step state.steps; their gradients become 0.
+void step_thresholds(moments& state, std::vector<double>& thresholds,
+                     std::vector<double>& gradients, const step_size& size);
+
+/// AdamW on the CPU, by the rules that a learner keeps. Results do not depend on the number of
+/// threads.
 class adamw {
   public:
     /// Moments of 0 for weights of these shapes.
@@ -28,12 +35,6 @@ class adamw {
     void step(model& weights, std::vector<double>& thresholds, gradients& found,
               const step_size& size);
 
-    /// What a checkpoint needs.
-    struct moments {
-        model first, second;
-        std::vector<double> first_of_thresholds, second_of_thresholds;
-        std::int64_t steps = 0;
-    };
     moments state;
 };
 

@@ -38,7 +38,7 @@ std::vector<std::size_t> shuffled(std::size_t n, std::initializer_list<std::uint
     return order;
 }
 
-double share_of(network& net, const std::vector<sequence>& text) {
+double share_of(engine& net, const std::vector<sequence>& text) {
     std::vector<token_use> use;
     matrix outputs;
     for (const batch& b : make_batches(text, forward_tokens, any_number))
@@ -46,36 +46,17 @@ double share_of(network& net, const std::vector<sequence>& text) {
     return token_macs(net.model(), use) / dense_token_macs(net.model(), text);
 }
 
-/// The multiply-adds of sequences of which `left` stays behind each layer, as a share of all; and
-/// what the share grows by with each of `left`.
-struct soft_macs {
-    double share;
-    std::vector<double> slopes;
-};
-soft_macs count_soft(const model& m, const batch& b, const std::vector<double>& left) {
-    const auto d = static_cast<double>(m.config.hidden);
-    double tokens = 0, pairs = 0, sum = 0, all = 0;
-    for (std::size_t s = 0; s + 1 < b.offsets.size(); ++s) {
-        const auto n = static_cast<double>(b.offsets[s + 1] - b.offsets[s]);
-        tokens += n;
-        pairs += n * n;
-    }
-    std::vector<double> slopes;
-    double in = 1;
-    for (std::size_t l = 0; l < m.layers.size(); ++l) {
-        const auto columns =
-            static_cast<double>(m.layers[l].heads(m.config.head_size) * m.config.head_size);
-        const auto filters = static_cast<double>(m.layers[l].filters());
-        const double project = columns * 3 * d * tokens, attend = columns * 2 * pairs,
-                     rest = (columns + 2 * filters) * d * tokens;
-        sum += project * in + attend * in * in + rest * left[l];
-        all += project + attend + rest;
-        if (l > 0) slopes[l - 1] += project + 2 * attend * in;
-        slopes.push_back(rest);
-        in = left[l];
-    }
-    for (double& s : slopes) s /= all;
-    return {sum / all, slopes};
+/// A copy on the CPU, which lets one look between the steps of a layer.
+network here(const engine& net) {
+    network copy(net.model());
+    copy.set_token_pruning(net.tokens());
+    return copy;
+}
+
+/// Models whose weights a checkpoint holds, by name.
+std::vector<std::pair<std::string, model*>> checkpointed(model& current, moments& state) {
+    return {
+        {"weights", &current}, {"first moments", &state.first}, {"second moments", &state.second}};
 }
 
 /// Rises from 0 to 1 in the first tenth and falls to 0 again.
@@ -86,7 +67,7 @@ double warm_up_and_decay(double done) {
 
 } // namespace
 
-double scale_thresholds(network& net, const std::vector<sequence>& text, double share) {
+double scale_thresholds(engine& net, const std::vector<sequence>& text, double share) {
     token_pruning p = net.tokens();
     const std::vector<double> thresholds = p.numbers;
     const auto share_at = [&](double factor) {
@@ -121,32 +102,66 @@ std::vector<sequence> trainer::sample(const dataset& data, std::uint64_t seed, s
     return some;
 }
 
-trainer::trainer(network& net, const dataset& data, recipe how)
+trainer::trainer(engine& net, const dataset& data, recipe how)
     : net_(net), data_(data), how_(std::move(how)), sample_(sample(data, how_.seed)),
-      optimizer_(net.model()), found_{zeros_like(net.model()), {}, {}, {}}, lambda_(how_.lambda) {
+      learner_(net.make_learner()), lambda_(how_.lambda) {
     if (net.tokens().scores == pare::score_scale::per_query) {
         std::size_t tokens = 0;
         for (const sequence& text : sample_) tokens += text.size();
         mean_score_ = static_cast<double>(sample_.size()) / static_cast<double>(tokens);
     }
+    const config& c = net.model().config;
+    for (const layer& y : net.model().layers) {
+        const auto d = static_cast<double>(c.hidden),
+                   columns = static_cast<double>(y.heads(c.head_size) * c.head_size),
+                   filters = static_cast<double>(y.filters());
+        costs_.push_back({columns * 3 * d, columns * 2, (columns + 2 * filters) * d});
+    }
+}
+
+trainer::soft_macs trainer::count_soft(const batch& b, const std::vector<double>& left) const {
+    double tokens = 0, pairs = 0, sum = 0, all = 0;
+    for (std::size_t s = 0; s + 1 < b.offsets.size(); ++s) {
+        const auto n = static_cast<double>(b.offsets[s + 1] - b.offsets[s]);
+        tokens += n;
+        pairs += n * n;
+    }
+    std::vector<double> slopes;
+    double in = 1;
+    for (std::size_t l = 0; l < costs_.size(); ++l) {
+        const double project = costs_[l].projections * tokens, attend = costs_[l].attention * pairs,
+                     rest = costs_[l].rest * tokens;
+        sum += project * in + attend * in * in + rest * left[l];
+        all += project + attend + rest;
+        if (l > 0) slopes[l - 1] += project + 2 * attend * in;
+        slopes.push_back(rest);
+        in = left[l];
+    }
+    for (double& s : slopes) s /= all;
+    return {sum / all, slopes};
 }
 
 void trainer::begin_stage() {
     const stage_kind s = how_.stages[at_].kind;
-    if (s != stage_kind::finetune && how_.exits && net_.model().exits.empty())
-        fit_exits(net_, sample(data_, how_.seed, 32768)); // dozens of tokens an unknown
-    optimizer_ = adamw(net_.model());
-    found_ = {zeros_like(net_.model()), {}, {}, {}};
+    learner_.reset(); // its memory first
+    if (s != stage_kind::finetune && how_.exits && net_.model().exits.empty()) {
+        network copy = here(net_);
+        fit_exits(copy, sample(data_, how_.seed, 32768)); // dozens of tokens an unknown
+        net_.update([&](model& m) { m.exits = copy.model().exits; });
+    }
+    learner_ = net_.make_learner();
     token_pruning p = net_.tokens();
     if (s == stage_kind::finetune) {
         p.numbers.clear();
         net_.set_token_pruning(p);
     } else if (s == stage_kind::calibrate) {
+        network copy = here(net_);
         net_.set_token_pruning(
-            schedule_for(net_, sample_, token_pruning::rule::threshold, how_.target.value_or(0.5)));
+            schedule_for(copy, sample_, token_pruning::rule::threshold, how_.target.value_or(0.5)));
     } else if (s == stage_kind::soft && p.numbers.empty()) {
         std::vector<token_use> use;
-        p = schedule(net_, sample_, token_pruning::rule::threshold, 0, use);
+        network copy = here(net_);
+        p = schedule(copy, sample_, token_pruning::rule::threshold, 0, use);
         for (double& t : p.numbers) t = std::max(0., t - 2 * mean_score_ * how_.temperature);
         net_.set_token_pruning(p);
     } else if (s == stage_kind::hard) {
@@ -166,10 +181,9 @@ double trainer::soft_share() {
     for (const batch& b :
          make_batches(sample_, any_number, static_cast<std::int64_t>(how_.batch))) {
         // Without a loss there are no gradients either.
-        net_.learn(
-            b, [](const matrix&, matrix&) {}, {mean_score_ * how_.temperature, 0, {}}, found_);
+        learner_->learn(b, [](const matrix&, matrix&) {}, {mean_score_ * how_.temperature, 0, {}});
         const auto tokens = static_cast<double>(b.tokens());
-        sum += tokens * count_soft(net_.model(), b, found_.left).share;
+        sum += tokens * count_soft(b, learner_->found().left).share;
         all += tokens;
     }
     return sum / all;
@@ -198,18 +212,19 @@ double trainer::line(double done) const {
 /// Leaves of the thresholds' gradient what does not change the share of multiply-adds; what does is
 /// what a token's price must outweigh, so the price becomes that, slowly.
 void trainer::free_of_price() {
-    const std::vector<double>& by = found_.left_by_threshold;
+    token_gradients& found = learner_->found();
+    const std::vector<double>& by = found.left_by_threshold;
     const double square = std::inner_product(by.begin(), by.end(), by.begin(), 1e-30);
     const double along =
-        std::inner_product(by.begin(), by.end(), found_.thresholds.begin(), 0.) / square;
-    for (std::size_t l = 0; l < by.size(); ++l) found_.thresholds[l] -= along * by[l];
+        std::inner_product(by.begin(), by.end(), found.thresholds.begin(), 0.) / square;
+    for (std::size_t l = 0; l < by.size(); ++l) found.thresholds[l] -= along * by[l];
     lambda_ = std::max(0., lambda_ - 0.1 * along);
 }
 
 /// Moves thresholds so that the share of multiply-adds comes closer to the line.
 void trainer::follow_line(double excess, std::vector<double>& thresholds) const {
     if (how_.stages[at_].kind == stage_kind::soft) { // by the shortest way
-        const std::vector<double>& by = found_.left_by_threshold;
+        const std::vector<double>& by = learner_->found().left_by_threshold;
         const double square = std::inner_product(by.begin(), by.end(), by.begin(), 1e-2);
         for (std::size_t l = 0; l < by.size(); ++l)
             thresholds[l] = std::max(0., thresholds[l] - 0.2 * excess * by[l] / square);
@@ -227,20 +242,21 @@ double trainer::step(const std::vector<std::size_t>& examples, double done) {
             b.append(data_.texts[e * data_.texts_each() + t]);
 
     learning how;
+    std::vector<double>& left = learner_->found().left;
     if (s == stage_kind::soft) {
         how.temperature = mean_score_ * how_.temperature * std::pow(5, 1 - done);
         how.lambda = lambda_;
-        if (found_.left.empty()) found_.left.assign(net_.model().layers.size(), 1);
-        how.weights = count_soft(net_.model(), b, found_.left).slopes;
+        if (left.empty()) left.assign(costs_.size(), 1);
+        how.weights = count_soft(b, left).slopes;
     }
     double of_batch = 0;
-    net_.learn(
+    learner_->learn(
         b,
         [&](const matrix& outputs, matrix& gradient) {
             of_batch = loss(data_, examples, outputs, gradient);
         },
-        how, found_);
-    share_ = count_soft(net_.model(), b, found_.left).share;
+        how);
+    share_ = count_soft(b, left).share;
 
     token_pruning p = net_.tokens();
     const bool adapts = s != stage_kind::finetune && how_.target && !p.numbers.empty() &&
@@ -249,7 +265,7 @@ double trainer::step(const std::vector<std::size_t>& examples, double done) {
     if (s == stage_kind::soft)
         size.threshold_rate = mean_score_ * how_.threshold_rate * std::min(1., 2 - 2 * done);
     if (s == stage_kind::soft && adapts) free_of_price();
-    net_.update([&](model& m) { optimizer_.step(m, p.numbers, found_, size); });
+    learner_->step(p.numbers, size);
     if (adapts) follow_line(share_ - line(done), p.numbers);
     net_.set_token_pruning(p);
     return of_batch;
@@ -309,31 +325,26 @@ nlohmann::json trainer::arguments() const {
             {"text", hash}};
 }
 
-std::vector<std::pair<std::string, model*>> trainer::checkpointed(model& current) {
-    return {{"weights", &current},
-            {"first moments", &optimizer_.state.first},
-            {"second moments", &optimizer_.state.second}};
-}
-
 void trainer::save(const std::filesystem::path& folder) try {
-    const adamw::moments& moments = optimizer_.state;
     nlohmann::json state = {{"arguments", arguments()},
                             {"stage", at_},
                             {"epoch", epoch_},
                             {"lambda", lambda_},
                             {"gap", gap_ ? nlohmann::json(*gap_) : nlohmann::json()},
-                            {"left", found_.left},
+                            {"left", learner_->found().left},
                             {"numbers", net_.tokens().numbers},
-                            {"exits", !net_.model().exits.empty()},
-                            {"steps", moments.steps},
-                            {"first", moments.first_of_thresholds},
-                            {"second", moments.second_of_thresholds}};
+                            {"exits", !net_.model().exits.empty()}};
     std::vector<tensor> tensors;
     model current = net_.model();
-    for (const auto& [prefix, m] : checkpointed(current))
-        for (const weight& w : weights(*m))
-            tensors.push_back(
-                make_tensor(prefix + "/" + w.name, {w.rows, w.columns}, w.data, data_type::f32));
+    learner_->update([&](moments& of) {
+        state["steps"] = of.steps;
+        state["first"] = of.first_of_thresholds;
+        state["second"] = of.second_of_thresholds;
+        for (const auto& [prefix, m] : checkpointed(current, of))
+            for (const weight& w : weights(*m))
+                tensors.push_back(make_tensor(prefix + "/" + w.name, {w.rows, w.columns}, w.data,
+                                              data_type::f32));
+    });
     const detail::unfinished unfinished(folder);
     std::filesystem::create_directories(unfinished.path());
     detail::write_text(unfinished.path() / "state.json", state.dump(1) + '\n');
@@ -359,13 +370,11 @@ void trainer::resume(const std::filesystem::path& folder) {
         if (!state.at("gap").is_null()) gap_ = state.at("gap").get<double>();
         model current = net_.model();
         if (state.at("exits").get<bool>() && current.exits.empty()) add_exits(current);
-        optimizer_ = adamw(current);
-        found_ = {zeros_like(current), {}, state.at("left"), {}};
-        optimizer_.state.steps = state.at("steps");
-        optimizer_.state.first_of_thresholds = state.at("first").get<std::vector<double>>();
-        optimizer_.state.second_of_thresholds = state.at("second").get<std::vector<double>>();
+        moments of = {
+            zeros_like(current), zeros_like(current), state.at("first").get<std::vector<double>>(),
+            state.at("second").get<std::vector<double>>(), state.at("steps").get<std::int64_t>()};
         const safetensors_file tensors(folder / "weights.safetensors");
-        for (const auto& [prefix, m] : checkpointed(current))
+        for (const auto& [prefix, m] : checkpointed(current, of))
             for (const weight& w : weights(*m)) {
                 const std::vector<float> values =
                     tensors.read(prefix + "/" + w.name, {w.rows, w.columns});
@@ -373,8 +382,12 @@ void trainer::resume(const std::filesystem::path& folder) {
             }
         token_pruning p = net_.tokens();
         p.numbers = state.at("numbers").get<std::vector<double>>();
+        learner_.reset();
         net_.update([&](model& m) { m = std::move(current); });
         net_.set_token_pruning(p);
+        learner_ = net_.make_learner();
+        learner_->found().left = state.at("left").get<std::vector<double>>();
+        learner_->update([&](moments& m) { m = std::move(of); });
     } catch (const nlohmann::json::exception& e) {
         detail::fail(file, "is not a checkpoint's: ", e.what());
     } catch (const std::invalid_argument& e) {

@@ -1,13 +1,14 @@
 // Learned token pruning (arXiv:2107.00910, section 3.3): weights and thresholds learned in stages.
 #pragma once
 
-#include "optimizer.hpp"
+#include "learner.hpp"
 #include "task.hpp"
 #include "tokens.hpp"
 
 #include <nlohmann/json.hpp>
 
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -41,12 +42,15 @@ struct recipe {
     std::uint64_t seed = 1;
 };
 
-/// One run of a recipe. The same seed gives the same bits on the same machine, with any number of
-/// threads, and also where a run is interrupted and goes on from a checkpoint.
+/// One run of a recipe, where the engine runs; what is found once on a sample is found on the CPU. The
+/// same seed gives the same bits on the same machine, with any number of threads, and also where a
+/// run is interrupted and goes on from a checkpoint. A run on the CPU may go on on a GPU, and the
+/// other way round.
 class trainer {
   public:
-    /// The network's thresholds, if it has any, are the first ones. `data` is kept by reference.
-    trainer(network& net, const dataset& data, recipe how);
+    /// The engine's thresholds, if it has any, are the first ones. `net` and `data` are kept by
+    /// reference.
+    trainer(engine& net, const dataset& data, recipe how);
 
     bool done() const { return at_ == how_.stages.size(); }
     /// Runs the next epoch, or what is left of one. Throws std::runtime_error if the loss is not
@@ -71,8 +75,6 @@ class trainer {
   private:
     void begin_stage();
     void learn_epoch();
-    /// Models whose weights a checkpoint holds, by name.
-    std::vector<std::pair<std::string, model*>> checkpointed(model& current);
     double step(const std::vector<std::size_t>& examples, double done);
     double line(double done) const;
     void free_of_price();
@@ -81,22 +83,37 @@ class trainer {
     double soft_share();
     nlohmann::json arguments() const;
 
-    network& net_;
+    /// The multiply-adds of sequences of which `left` stays behind each layer, as a share of all;
+    /// and what the share grows by with each of `left`.
+    struct soft_macs {
+        double share;
+        std::vector<double> slopes;
+    };
+    soft_macs count_soft(const batch& b, const std::vector<double>& left) const;
+
+    /// Multiply-adds of a layer, by what they grow with.
+    struct layer_costs {
+        double projections, ///< a token that comes in
+            attention,      ///< a pair of those
+            rest;           ///< a token that stays
+    };
+
+    engine& net_;
     const dataset& data_;
     recipe how_;
     std::vector<sequence> sample_; // on which shares are measured
-    double mean_score_ = 1;        // there, by the network's scale
-    adamw optimizer_;
-    gradients found_;
-    std::size_t at_ = 0;        // stage
-    int epoch_ = 0;             // of the stage
-    double lambda_, share_ = 1; // of the last batch
+    double mean_score_ = 1;        // there, by the engine's scale
+    std::vector<layer_costs> costs_;
+    std::unique_ptr<learner> learner_; // of the stage
+    std::size_t at_ = 0;               // stage
+    int epoch_ = 0;                    // of the stage
+    double lambda_, share_ = 1;        // of the last batch
     std::optional<double> gap_;
     std::string report_;
 };
 
 /// Multiplies the thresholds by the number that makes the text take at most `share` of the dense
 /// multiply-adds, by bisection; returns the share.
-double scale_thresholds(network& net, const std::vector<sequence>& text, double share);
+double scale_thresholds(engine& net, const std::vector<sequence>& text, double share);
 
 } // namespace encoder

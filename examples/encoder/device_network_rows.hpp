@@ -1,0 +1,148 @@
+// What device_network does with rows and masks, and where its weights come from.
+#pragma once
+
+#include "device_network.hpp"
+
+namespace encoder {
+
+template <class Policy, class T>
+void device_network<Policy, T>::upload_weights() {
+    const auto tables = {std::pair(&model_.word_embeddings, &words_),
+                         std::pair(&model_.position_embeddings, &positions_),
+                         std::pair(&model_.type_embeddings, &types_)};
+    for (const auto& [from, to] : tables) device::upload(policy_, from->data(), from->size(), *to);
+    device::upload(policy_, model_.embedding_norm, embedding_norm_);
+    while (layers_.size() < model_.layers.size()) layers_.push_back(std::make_unique<weights>());
+    for (std::size_t l = 0; l < model_.layers.size(); ++l) {
+        const layer& from = model_.layers[l];
+        weights& to = *layers_[l];
+        device::upload(policy_, stack_projections(from), to.qkv);
+        device::upload(policy_, from.attention_output, to.attention_output);
+        device::upload(policy_, from.attention_norm, to.attention_norm);
+        device::upload(policy_, from.intermediate, to.intermediate);
+        device::upload(policy_, from.output, to.output);
+        device::upload(policy_, from.output_norm, to.output_norm);
+        if (!model_.exits.empty()) device::upload(policy_, model_.exits[l], to.exit);
+    }
+    if (model_.classifier) device::upload(policy_, *model_.classifier, classifier_);
+    learned_ = false;
+}
+
+template <class Policy, class T>
+void device_network<Policy, T>::set_masks(masks m) {
+    complete(m, model_);
+    for (std::size_t l = 0; l < layers_.size(); ++l) {
+        weights& to = *layers_[l];
+        const vector of_columns =
+            m.heads[l].transpose().replicate(model_.config.head_size, 1).reshaped();
+        to.masked_heads = of_columns.size() > 0;
+        to.masked_filters = m.filters[l].size() > 0;
+        device::upload(policy_, of_columns.data(), of_columns.size(), to.heads_mask);
+        device::upload(policy_, m.filters[l].data(), m.filters[l].size(), to.filters_mask);
+    }
+}
+
+template <class Policy, class T>
+void device_network<Policy, T>::embed(const batch& b, rows& x) {
+    start(b);
+    T* const to = make_rows(b.tokens(), hidden(), x);
+    embed_rows(b, to, to);
+}
+
+template <class Policy, class T>
+void device_network<Policy, T>::units(std::size_t l, unit_kind kind, const rows& x, const batch& b,
+                                      rows& values) {
+    check_rows("x", x, b.tokens(), hidden());
+    const index_t columns = reader(l, kind).inputs;
+    T* const out = make_rows(x.count, columns, values);
+    if (kind == unit_kind::filter) return activate(l, x.count, data(x), out, nullptr, out);
+    start(b);
+    attend(l, data(x), projected_, {}, nullptr, out, nullptr);
+}
+
+template <class Policy, class T>
+void device_network<Policy, T>::add_units(std::size_t l, unit_kind kind, const rows& values,
+                                          const rows& x, rows& sum) {
+    const dense_weights& to = reader(l, kind);
+    check_rows("x", x, x.count, hidden());
+    check_rows("values", values, x.count, to.inputs);
+    add_rows(to, x.count, data(values), data(x), make_rows(x.count, hidden(), sum));
+}
+
+template <class Policy, class T>
+void device_network<Policy, T>::normalize(std::size_t l, unit_kind kind, const rows& sum, rows& x) {
+    check_rows("sum", sum, sum.count, hidden());
+    const weights& w = layer_at(l);
+    normalize_rows(kind == unit_kind::head ? w.attention_norm : w.output_norm, sum.count, data(sum),
+                   make_rows(sum.count, hidden(), x));
+}
+
+template <class Policy, class T>
+void device_network<Policy, T>::replace(std::size_t l, unit_kind kind, dense with) {
+    const bool is_head = kind == unit_kind::head;
+    dense_weights& to = reader(l, kind);
+    check_shape(is_head ? "attention output" : "output", with, hidden(), to.inputs);
+    if (learned_) fetch_weights();
+    device::upload(policy_, with, to);
+    layer& y = model_.layers[l];
+    (is_head ? y.attention_output : y.output) = std::move(with);
+}
+
+template <class Policy, class T>
+void device_network<Policy, T>::subtract(const rows& what, rows& from) {
+    check_rows("what", what, from.count, from.columns);
+    const T* const x = data(what);
+    T* const y = static_cast<buffer<T>*>(from.memory.get())->data();
+    policy_.for_each(from.count * from.columns, [=] PARE_HD(index_t i) {
+        y[i] = static_cast<T>(static_cast<float>(y[i]) - static_cast<float>(x[i]));
+    });
+}
+
+template <class Policy, class T>
+matrix device_network<Policy, T>::mask_gradients(const rows& x, const rows& gradient,
+                                                 const std::vector<std::int64_t>& offsets,
+                                                 Eigen::Index unit) {
+    return sums_of(offsets, x.columns / unit, [&](auto samples, auto sums) {
+        pare::mask_gradients(policy_, all(x), all(gradient), samples, unit, sums);
+    });
+}
+
+template <class Policy, class T>
+matrix device_network<Policy, T>::sample_sums(const rows& x,
+                                              const std::vector<std::int64_t>& offsets) {
+    return sums_of(offsets, x.columns, [&](auto samples, auto sums) {
+        pare::sample_sums(policy_, all(x), samples, sums);
+    });
+}
+
+template <class Policy, class T>
+std::vector<float> device_network<Policy, T>::squared_lengths(const rows& x) {
+    std::vector<float> squares(static_cast<std::size_t>(x.count));
+    float* const there = float_sums_.get(policy_, x.count);
+    const T* const from = data(x);
+    const index_t columns = x.columns;
+    const auto square = [=] PARE_HD(index_t t, index_t j) {
+        const auto value = static_cast<float>(from[t * columns + j]);
+        return value * value;
+    };
+    device::row_sums(policy_, x.count, columns, square,
+                     [=] PARE_HD(index_t t, float sum) { there[t] = sum; });
+    policy_.copy_to_host(there, x.count, squares.data());
+    return squares;
+}
+
+template <class Policy, class T>
+void device_network<Policy, T>::add(const rows& x, const rows* y,
+                                    const std::vector<float>& token_weights,
+                                    pare::least_squares& statistics) {
+    const view<const T, 2> inputs = all(x);
+    const view<const T, 2> targets =
+        y ? all(*y) : view<const T, 2>(inputs.data_handle(), x.count, index_t{0});
+    if (token_weights.empty()) return statistics.add(policy_, inputs, targets);
+    const auto count = static_cast<index_t>(token_weights.size());
+    float* const there = float_sums_.get(policy_, count);
+    policy_.copy_from_host(token_weights.data(), count, there);
+    statistics.add(policy_, inputs, targets, view<const float, 1>(there, count));
+}
+
+} // namespace encoder
