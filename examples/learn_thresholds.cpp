@@ -1,6 +1,7 @@
 // Learns which tokens a BERT-type encoder can drop, layer by layer, for a task or for its
 // embeddings as they are; writes the model with its thresholds, loads it again, checks it, and
 // reports.
+#include "encoder/device.hpp"
 #include "encoder/page.hpp"
 #include "encoder/progress.hpp"
 #include "encoder/report.hpp"
@@ -46,6 +47,8 @@ struct arguments {
     double alpha = 1;
     std::vector<std::string> baselines;
     int threads = 0;
+    device_kind device = device_kind::cpu;
+    encoder::precision precision = encoder::precision::fp32;
 };
 
 /// Returns an exit status where the program ends here (--help, bad arguments).
@@ -114,6 +117,16 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
         ->check(CLI::IsMember(baseline_names))
         ->default_str("none");
     app.add_option("--threads", a.threads, "0: as many as there are processors");
+    app.add_option("--device", a.device, "where the encoder runs and learns: cpu, or cuda")
+        ->transform(CLI::Transformer(std::map<std::string, device_kind>{
+            {"cpu", device_kind::cpu}, {"cuda", device_kind::cuda}}))
+        ->default_str("cpu");
+    app.add_option("--precision", a.precision,
+                   "of weights and activations there: fp32, or with --device cuda fp16 or bf16; "
+                   "gradients of weights, and what steps add up, are in fp32")
+        ->transform(CLI::Transformer(std::map<std::string, encoder::precision>{
+            {"fp32", precision::fp32}, {"fp16", precision::fp16}, {"bf16", precision::bf16}}))
+        ->default_str("fp32");
     app.add_option("--out", a.out, "folder to write")->default_str("MODEL-tokens, in this folder");
     app.add_option("--json", a.json, "file to write the report to");
     app.add_option("--html", a.html, "file to draw on which tokens leave, and what that costs");
@@ -253,7 +266,7 @@ struct measured {
     double metric, macs_ratio;
     std::vector<double> kept; // a layer each, share of all tokens
 };
-measured measure_at(network& net, const dataset& data, matrix& outputs) {
+measured measure_at(engine& net, const dataset& data, matrix& outputs) {
     std::vector<token_use> use;
     outputs = embed(net, measured_texts(data), "measure", &use);
     measured m{measure(data, outputs), 0, {}};
@@ -281,7 +294,7 @@ std::pair<recipe, recipe> split(const recipe& how) {
 }
 
 /// Other rules for which tokens stay, with as many epochs to get used to them.
-std::vector<baseline> train_baselines(const std::vector<std::string>& names, const model& dense,
+std::vector<baseline> train_baselines(const std::vector<std::string>& names, const engine& dense,
                                       const dataset& train, const dataset& evaluate, recipe how,
                                       const token_pruning& as, const fs::path& checkpoints) {
     stage all{stage_kind::hard, 0, 0};
@@ -292,26 +305,28 @@ std::vector<baseline> train_baselines(const std::vector<std::string>& names, con
     std::vector<baseline> found;
     const std::vector<sequence> sample = trainer::sample(train, how.seed);
     for (const std::string& name : names) {
-        network net(dense);
-        net.set_token_pruning(as);
+        const std::unique_ptr<engine> net = dense.make(dense.model());
+        net->set_token_pruning(as);
         if (name == "hand-set") {
             token_pruning p = as;
-            for (std::size_t l = 0; l < dense.layers.size(); ++l)
-                p.numbers.push_back(static_cast<double>(l + 1) /
-                                    static_cast<double>(dense.layers.size()));
-            net.set_token_pruning(p);
-            scale_thresholds(net, sample, *how.target);
+            const std::size_t depth = dense.model().layers.size();
+            for (std::size_t l = 0; l < depth; ++l)
+                p.numbers.push_back(static_cast<double>(l + 1) / static_cast<double>(depth));
+            net->set_token_pruning(p);
+            scale_thresholds(*net, sample, *how.target);
         } else {
-            net.set_token_pruning(schedule_for(net, sample,
-                                               name == "calibrated" ? rule::threshold
-                                               : name == "top-k"    ? rule::share
-                                                                    : rule::count,
-                                               *how.target));
+            network here(dense.model());
+            here.set_token_pruning(as);
+            net->set_token_pruning(schedule_for(here, sample,
+                                                name == "calibrated" ? rule::threshold
+                                                : name == "top-k"    ? rule::share
+                                                                     : rule::count,
+                                                *how.target));
         }
-        trainer t(net, train, how);
+        trainer t(*net, train, how);
         run(t, checkpoints / name, name);
         matrix outputs;
-        found.push_back({name, measure_at(net, evaluate, outputs)});
+        found.push_back({name, measure_at(*net, evaluate, outputs)});
     }
     return found;
 }
@@ -359,7 +374,7 @@ nlohmann::ordered_json to_json(const results& r) {
 }
 
 /// Some of the texts, with the layers in which their tokens leave, and the result's figures.
-page to_page(const results& r, network& net, const std::vector<sequence>& texts,
+page to_page(const results& r, const model& m, const std::vector<sequence>& texts,
              const tokenizer& words, const std::string& metric) {
     page p;
     const double gain = 1 / r.pruned.macs_ratio;
@@ -372,13 +387,14 @@ page to_page(const results& r, network& net, const std::vector<sequence>& texts,
                {"speedup in batches of 32", fmt::format("{:.2f}", r.at_32.speedup)},
                {"speedup one by one", fmt::format("{:.2f}", r.at_1.speedup)}};
     constexpr std::size_t most = 8;
+    network net(m); // whose layers one sees
     for (std::size_t i = 0; i < std::min(most, texts.size()); ++i) {
         const sequence& s = texts[i * texts.size() / std::min(most, texts.size())];
         page::text t{{}, layers_of_leaving(net, s)};
         for (const std::int32_t id : s) t.tokens.push_back(words.word(id));
         p.texts.push_back(std::move(t));
     }
-    p.layers = net.model().layers.size();
+    p.layers = m.layers.size();
     p.charts = {{"Tokens kept, layer by layer",
                  "Share of all tokens that the FFN of a layer, and the layers after it, still see.",
                  "tokens are kept", r.pruned.kept}};
@@ -467,9 +483,10 @@ void run(arguments& a) {
         original.classifier.reset();
     }
 
+    const std::unique_ptr<engine> made = make_engine(original, a.device, a.precision);
+    engine& dense = *made;
     const fs::path checkpoints = a.out.string() + ".checkpoint";
     fs::create_directories(checkpoints);
-    network dense(original);
     if (!without.stages.empty()) {
         trainer first(dense, train, without);
         run(first, checkpoints / "finetune", "fine-tuning");
@@ -477,7 +494,8 @@ void run(arguments& a) {
     if (!a.labels && !with.stages.empty()) train.teacher = embed(dense, train.texts, "teacher");
     for (dataset* data : {&*dev, &*evaluate})
         if (data->targets.empty()) data->teacher = embed(dense, data->texts, "teacher");
-    network net(dense.model());
+    const std::unique_ptr<engine> learns = dense.make(dense.model());
+    engine& net = *learns;
     token_pruning p;
     p.carried = a.dropped != leaving::gone;
     p.scores = a.scores;
@@ -493,7 +511,7 @@ void run(arguments& a) {
         run(second, checkpoints / "learned", "thresholds");
         r.gap = second.soft_hard_gap();
     }
-    r.baselines = train_baselines(a.baselines, dense.model(), train, *evaluate, with, none,
+    r.baselines = train_baselines(a.baselines, dense, train, *evaluate, with, none,
                                   checkpoints / "baselines");
 
     // The curve, and the result at the alpha asked for.
@@ -516,7 +534,8 @@ void run(arguments& a) {
     // What is written and loaded again must say what was measured.
     const temporary_folder candidate{a.out.string() + ".unverified"};
     save_model(result, a.model, candidate.path);
-    network written(load_model(candidate.path));
+    const std::unique_ptr<engine> loaded = dense.make(load_model(candidate.path));
+    engine& written = *loaded;
     const std::vector<sequence>& texts = measured_texts(*evaluate);
     r.metric_dense = measure(*evaluate, embed(dense, texts, "measure, dense"));
     r.pruned = measure_at(written, *evaluate, outputs);
@@ -535,7 +554,8 @@ void run(arguments& a) {
                                                                : "cosine";
     save_model(result, a.model, a.out);
     if (!a.json.empty()) write_json(a.json, to_json(r));
-    if (!a.html.empty()) write_file(a.html, to_html(to_page(r, written, texts, words, metric)));
+    if (!a.html.empty())
+        write_file(a.html, to_html(to_page(r, written.model(), texts, words, metric)));
     print(r, metric, a.out);
     fs::remove_all(checkpoints);
 }

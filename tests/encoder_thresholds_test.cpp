@@ -148,6 +148,11 @@ TEST_CASE("learn_thresholds: bad input gives one sentence, status 2 and no outpu
     refused("--model model --train text --epochs 1,0", "--epochs is 0, expected numbers > 0");
     refused("--model model --train text --rate 1,1,1", "--rate has 3 numbers for 2 stages");
     refused(quick + "--train text --labels", "--labels: text to distill has none");
+    refused(quick + "--train text --precision fp16", "on the CPU, an encoder runs in fp32 only");
+#ifndef PARE_HAVE_CUDA
+    refused(quick + "--train text --device cuda",
+            "this program was built without CUDA (PARE_CUDA=ON)");
+#endif
     refused("--model model --train text --stage hard", "there are no thresholds to go on with");
     refused("--model model --task classify --train classes --stage finetune,hard",
             "there are no thresholds to go on with");
