@@ -383,7 +383,6 @@ TEST_CASE("prune_encoder: bad input gives one sentence, status 2 and no output")
         fails(good + "--budget latency=0.5 --latency-batch 12", "expected SEQUENCESxTOKENS");
         fails(good + "--budget latency=0.5 --latency-batch 1x9999", "batches of 1 x 9999 tokens");
         fails(good + "--budget latency=0.5 --latency-batch 999999999x2", "1048576 in all");
-        fails(good + "--budget latency=1e-9 --latency-batch 2x8", "below what remains");
         fails(good + "--latency-fit", "go with --budget latency=SHARE");
         fails(good + "--latency-times t", "go with --budget latency=SHARE");
         fails(good + "--samples 0", "--samples");
@@ -520,6 +519,23 @@ TEST_CASE("prune_encoder keeps times in a file, and fits them") {
     fails(with("heads", {{"0", 0}, {"99999", 1}}), "heads holds the width '99999'");
     fails(with("filters", {{"-1", 0}}), "filters holds the width '-1'");
     fails(with("filters", {{"0", "x"}}), "filters 0 is \"x\", not a time");
+}
+
+TEST_CASE("prune_encoder refuses a share of the time below what it cannot prune") {
+    programs::sandbox p(PARE_PRUNE_ENCODER);
+    const std::string timed = "--model model --calibrate text --out small --json r.json "
+                              "--latency-times times.json --latency-batch 2x8 --budget latency=";
+    REQUIRE(p.run(timed + "0.9") == 0);
+    auto times = nlohmann::json::parse(read(p.folder / "times.json"));
+    auto& here = times.front().front();
+    here["dense"] = 1;
+    here["heads"] = {{"0", 0}, {"3", 0.1}};
+    here["filters"] = {{"0", 0}, {"40", 0.2}};
+    write(p.folder / "times.json", times.dump());
+    fs::remove_all(p.folder / "small");
+    CHECK(p.run(timed + "0.09") == 2); // of 1 - 3 * 0.3
+    CHECK_THAT(p.errors, ContainsSubstring("below what remains without heads and filters, 0.1"));
+    CHECK_FALSE(fs::exists(p.folder / "small"));
 }
 
 TEST_CASE("prune_encoder replaces an older output only by a complete one") {
