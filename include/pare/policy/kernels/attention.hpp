@@ -72,24 +72,32 @@ void fill_panel_row(const T* x, index_t columns, T* row) {
     std::fill(row + columns, row + attention_block<T>::width, T(0));
 }
 
-/// The next head's part of a row, which lies in other cache lines of the same page: about as much
-/// time goes by until it is wanted as the memory takes to bring it.
+/// A row that the next task will read, of the next head or of the next sequence: more time goes by
+/// until then than the memory takes to bring it.
 template <class T>
 void prefetch_row(const T* x, index_t n) {
     for (index_t i = 0; i < n; i += 64 / static_cast<index_t>(sizeof(T))) PARE_PREFETCH(x + i);
+    PARE_PREFETCH(x + n - 1); // in a line more where x is not at the start of one
 }
 
-/// Keys [n x size] as panels of width keys, [panel][size][width].
+/// Keys [n x size] as panels of width keys, [panel][size][width]; the rows `ahead` of them are next.
 template <class T>
-void pack_keys(view<const T, 3> k, index_t at, index_t n, index_t group, T* panels) {
-    constexpr index_t width = attention_block<T>::width;
+void pack_keys(view<const T, 3> k, index_t at, index_t n, index_t group, index_t ahead, T* panels) {
+    constexpr index_t width = attention_block<T>::width, square = short_lanes<T>;
     const index_t size = k.extent(2);
     for (index_t j = 0; j < n; j += width, panels += width * size) {
         const index_t keys = std::min(width, n - j);
-        for (index_t c = 0; c < keys; ++c) {
-            const T* const from = &k(at + j + c, group, 0);
-            prefetch_row(from + k.stride(1), size);
-            for (index_t e = 0; e < size; ++e) panels[e * width + c] = from[e];
+        const T* const from = &k(at + j, group, 0);
+        for (index_t c = 0; c < keys; c += square) {
+            const T* const rows = from + c * k.stride(0);
+            const index_t here = std::min(square, keys - c);
+            for (index_t r = 0; r < here; ++r) prefetch_row(rows + r * k.stride(0) + ahead, size);
+            index_t e = 0;
+            for (; here == square && e + square <= size; e += square)
+                transpose(rows + e, k.stride(0), panels + e * width + c, width);
+            for (; e < size; ++e)
+                for (index_t r = 0; r < here; ++r)
+                    panels[e * width + c + r] = rows[r * k.stride(0) + e];
         }
         for (index_t e = 0; e < size && keys < width; ++e)
             std::fill(panels + e * width + keys, panels + (e + 1) * width, T(0));
@@ -98,26 +106,17 @@ void pack_keys(view<const T, 3> k, index_t at, index_t n, index_t group, T* pane
 
 /// Values [n x size] as panels of width columns, [panel][n][width].
 template <class T>
-void pack_values(view<const T, 3> v, index_t at, index_t n, index_t group, T* panels) {
+void pack_values(view<const T, 3> v, index_t at, index_t n, index_t group, index_t ahead,
+                 T* panels) {
     constexpr index_t width = attention_block<T>::width;
     const index_t size = v.extent(2);
     for (index_t e = 0; e < size; e += width, panels += n * width)
         for (index_t j = 0; j < n; ++j) {
             const index_t columns = std::min(width, size - e);
             const T* const from = &v(at + j, group, e);
-            prefetch_row(from + v.stride(1), columns);
+            prefetch_row(from + ahead, columns);
             fill_panel_row(from, columns, panels + j * width);
         }
-}
-
-/// The sum, or another associative operation, of a register's numbers.
-template <class T, class Op>
-T fold(const batch<T>& x, Op op) {
-    std::array<T, static_cast<std::size_t>(lanes<T>)> v;
-    x.store_unaligned(v.data());
-    for (std::size_t half = v.size() / 2; half > 0; half /= 2)
-        for (std::size_t i = 0; i < half; ++i) v[i] = op(v[i], v[i + half]);
-    return v[0];
 }
 
 /// e[r, j] = exp(e[r, j] - max of row r) for j < room, which is a multiple of a register;
@@ -127,12 +126,14 @@ template <index_t Rows, class T>
 void exponentials(T* e, index_t stride, index_t room, T* weights) {
     using B = batch<T>;
     B top[Rows], total[Rows];
+    T folded[Rows];
     for (index_t r = 0; r < Rows; ++r) top[r] = B::load_unaligned(e + r * stride);
     for (index_t j = lanes<T>; j < room; j += lanes<T>) PARE_UNROLL
     for (index_t r = 0; r < Rows; ++r)
         top[r] = xsimd::max(top[r], B::load_unaligned(e + r * stride + j));
+    fold<Rows, T>(top, folded, [](const auto& x, const auto& y) { return xsimd::max(x, y); });
     for (index_t r = 0; r < Rows; ++r) {
-        top[r] = B(fold<T>(top[r], [](T x, T y) { return x > y ? x : y; }));
+        top[r] = B(folded[r]);
         total[r] = B(T(0));
     }
     for (index_t j = 0; j < room; j += lanes<T>) PARE_UNROLL
@@ -142,8 +143,8 @@ void exponentials(T* e, index_t stride, index_t room, T* weights) {
         value.store_unaligned(at);
         total[r] += value;
     }
-    for (index_t r = 0; r < Rows; ++r)
-        weights[r] = 1 / fold<T>(total[r], [](T x, T y) { return x + y; });
+    fold<Rows, T>(total, folded, [](const auto& x, const auto& y) { return x + y; });
+    for (index_t r = 0; r < Rows; ++r) weights[r] = 1 / folded[r];
 }
 
 /// y = x * factor; `n` numbers, contiguous if the strides are 1.
@@ -248,8 +249,13 @@ void attention_strips(const Executor& executor, const attention_call<T, Offset>&
         T* const out = q + plan::longest_strip * size;
         T* const sums = out + plan::longest_strip * out_stride;
         T* const strip = sums + padded;
-        pack_keys(c.k, at, n, c.group(h), keys);
-        pack_values(c.v, at, n, c.group(h), values);
+        const auto ahead = [&](const view<const T, 3>& x, index_t head, index_t next) {
+            return h + 1 < heads ? (next - head) * x.stride(1)
+                                 : n * x.stride(0) - head * x.stride(1);
+        };
+        const index_t q_ahead = ahead(c.q, h, h + 1), group = c.group(h), next = c.group(h + 1);
+        pack_keys(c.k, at, n, group, ahead(c.k, group, next), keys);
+        pack_values(c.v, at, n, group, ahead(c.v, group, next), values);
         for (index_t part = mine.begin; part < mine.end; ++part) {
             const index_range queries = cut.queries(part, n);
             if (scored) std::fill(sums, sums + padded, T(0));
@@ -258,7 +264,7 @@ void attention_strips(const Executor& executor, const attention_call<T, Offset>&
                 const index_t rows = std::min(cut.strip, queries.end - first);
                 for (index_t r = 0; r < rows; ++r) {
                     const T* const from = &c.q(at + first + r, h, 0);
-                    prefetch_row(from + c.q.stride(1), size);
+                    prefetch_row(from + q_ahead, size);
                     scale_row(size, from, c.scale, q + r * size, 1);
                 }
                 // Whole panels around the keys that any of these queries sees.

@@ -49,19 +49,18 @@ struct exp_below<xsimd::batch<float, A>> {
     B top;
     PARE_INLINE B operator()(const B& x) const {
         using xsimd::fma;
-        // A sum with 1.5 * 2^23 is rounded to an integer, which its last bits are.
-        const B rounding(12582912.0f);
-        const B y = fma(x, B(log2_e), top * B(-log2_e));
+        // A sum with 1.5 * 2^23 is rounded to an integer, which its last bits are; 127 more are the
+        // exponent of a power of 2, and all of them 0 that of the number 0. NaN stays.
+        const B rounding(12582912.0f + 127);
+        const B y = xsimd::max(B(-127.0f), fma(x, B(log2_e), top * B(-log2_e)));
         const B sum = y + rounding, r = y - (sum - rounding);
         B p = fma(r, B(0.00131681957f), B(0.00966824032f));
         p = fma(p, r, B(0.0555114262f));
         p = fma(p, r, B(0.240223154f));
         p = fma(p, r, B(0.693146586f));
         p = fma(p, r, B(1.0f));
-        const auto n = xsimd::bitwise_cast<xsimd::batch<std::int32_t, A>>(sum);
-        const B power =
-            xsimd::bitwise_cast<B>((n << 23) + xsimd::batch<std::int32_t, A>(127 << 23));
-        return xsimd::select(y < B(-126.0f), B(0.0f), p * power);
+        return p * xsimd::bitwise_cast<B>(xsimd::bitwise_cast<xsimd::batch<std::int32_t, A>>(sum)
+                                          << 23);
     }
 };
 

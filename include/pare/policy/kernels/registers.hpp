@@ -48,6 +48,71 @@ PARE_INLINE void multiply_registers(index_t depth, const T* a, index_t a_row, in
     }
 }
 
+/// Registers of 128 bits, or what the processor has: of wider ones, xsimd interleaves pieces.
+#if XSIMD_WITH_SSE2
+using short_registers = xsimd::sse2;
+#else
+using short_registers = xsimd::default_arch;
+#endif
+template <class T>
+using short_batch = xsimd::batch<T, short_registers>;
+template <class T>
+inline constexpr index_t short_lanes = static_cast<index_t>(short_batch<T>::size);
+
+/// rows[j][i] = rows[i][j].
+template <class T>
+PARE_INLINE void transpose(short_batch<T> (&rows)[short_lanes<T>]) {
+    constexpr index_t n = short_lanes<T>;
+    PARE_UNROLL
+    for (index_t step = 1; step < n; step *= 2) { // a row's number gets a bit of the column's
+        short_batch<T> next[n];
+        PARE_UNROLL
+        for (index_t i = 0; i < n / 2; ++i) {
+            next[2 * i] = xsimd::zip_lo(rows[i], rows[i + n / 2]);
+            next[2 * i + 1] = xsimd::zip_hi(rows[i], rows[i + n / 2]);
+        }
+        PARE_UNROLL
+        for (index_t i = 0; i < n; ++i) rows[i] = next[i];
+    }
+}
+
+/// to[j, i] = from[i, j] for a square of `short_lanes` numbers each way.
+template <class T>
+PARE_INLINE void transpose(const T* from, index_t from_stride, T* to, index_t to_stride) {
+    constexpr index_t n = short_lanes<T>;
+    short_batch<T> rows[n];
+    PARE_UNROLL
+    for (index_t i = 0; i < n; ++i)
+        rows[i] = short_batch<T>::load_unaligned(from + i * from_stride);
+    transpose<T>(rows);
+    PARE_UNROLL
+    for (index_t i = 0; i < n; ++i) rows[i].store_unaligned(to + i * to_stride);
+}
+
+/// results[r]: the numbers of x[r] added up, or folded by another associative operation.
+template <index_t Rows, class T, class Op>
+PARE_INLINE void fold(const batch<T> (&x)[Rows], T (&results)[Rows], Op op) {
+    constexpr index_t n = short_lanes<T>;
+    for (index_t first = 0; first < Rows; first += n) {
+        short_batch<T> parts[n];
+        PARE_UNROLL
+        for (index_t r = 0; r < n; ++r) {
+            T numbers[lanes<T>];
+            x[first + r < Rows ? first + r : first].store_unaligned(numbers);
+            parts[r] = short_batch<T>::load_unaligned(numbers);
+            PARE_UNROLL
+            for (index_t i = n; i < lanes<T>; i += n)
+                parts[r] = op(parts[r], short_batch<T>::load_unaligned(numbers + i));
+        }
+        transpose<T>(parts);
+        PARE_UNROLL
+        for (index_t r = 1; r < n; ++r) parts[0] = op(parts[0], parts[r]);
+        T folded[n];
+        parts[0].store_unaligned(folded);
+        for (index_t r = 0; r < n && first + r < Rows; ++r) results[first + r] = folded[r];
+    }
+}
+
 } // namespace detail
 } // namespace PARE_ISA
 } // namespace pare
