@@ -162,18 +162,17 @@ class vectorised : public sequential<Executor> {
     }
 
   private:
-    static constexpr index_t strip = 2048; // columns whose sums stay in L1
-
     template <class Op, class Offset, class Out, class T, class... Rows>
     void segment_sums_rows(Op op, const Offset* offsets, index_t unit, view<Out, 2> out,
                            detail::strided_rows<T> x, Rows... others) const {
-        const index_t units = out.extent(1);
-        // Long rows are cut in pieces of two pages, which the hardware reads ahead; short ones in
-        // enough pieces for a few threads.
-        const index_t columns = units * unit >= 16384 ? 2048 : 256;
+        const index_t units = out.extent(1), segments = out.extent(0);
+        if (segments == 0 || units == 0) return;
+        constexpr index_t strip = 4096; // columns whose sums stay near
+        const index_t columns =
+            detail::piece_of_rows(units * unit, segments, strip, this->executor());
         const index_t block = std::max<index_t>(1, columns / unit);
         const index_t blocks = (units + block - 1) / block;
-        this->executor().run(out.extent(0) * blocks, [=](index_t task, index_t) {
+        this->executor().run(segments * blocks, [=](index_t task, index_t) {
             const index_t s = task / blocks, first = task % blocks * block;
             const index_t last = std::min(units, first + block);
             T partial[strip];

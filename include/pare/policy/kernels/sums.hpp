@@ -12,31 +12,33 @@ namespace pare {
 inline namespace PARE_ISA {
 namespace detail {
 
-/// sums[c] += op(x[t, c], ...) over `rows` rows and `columns` contiguous columns.
+/// sums[c] += op(x[t, c], ...) over `rows` rows and `columns` contiguous columns: eight rows at a
+/// time, which memory brings side by side, or row after row where that is one long run of it. A
+/// column's sum is the same either way.
 template <class Op, class T, class... Strided>
 PARE_INLINE void add_rows(Op op, index_t rows, index_t columns, T* sums, Strided... x) {
     using B = batch<T>;
+    const bool one_run = ((x.row(1) == x.row(0) + columns) && ...);
+    const index_t in_registers = columns / lanes<T> * lanes<T>;
+    // In the loops over rows, which g++ would otherwise reorder to read two blocks of them at once.
+    const auto add_last = [&](index_t row) {
+        for (index_t c = in_registers; c < columns; ++c) sums[c] += op(x.row(row)[c]...);
+    };
     index_t t = 0;
-    for (; t + 8 <= rows; t += 8) {
-        index_t c = 0;
-        for (; c + lanes<T> <= columns; c += lanes<T>) {
-            B even = B::load_unaligned(sums + c), odd(T(0));
+    for (; t + 8 <= rows && !one_run; t += 8) {
+        for (index_t c = 0; c < in_registers; c += lanes<T>) {
+            B sum = B::load_unaligned(sums + c);
             PARE_UNROLL
-            for (index_t u = 0; u < 8; u += 2) {
-                even += op(B::load_unaligned(x.row(t + u) + c)...);
-                odd += op(B::load_unaligned(x.row(t + u + 1) + c)...);
-            }
-            (even + odd).store_unaligned(sums + c);
+            for (index_t u = 0; u < 8; ++u) sum += op(B::load_unaligned(x.row(t + u) + c)...);
+            sum.store_unaligned(sums + c);
         }
-        for (; c < columns; ++c)
-            for (index_t u = 0; u < 8; ++u) sums[c] += op(x.row(t + u)[c]...);
+        for (index_t u = 0; u < 8; ++u) add_last(t + u);
     }
     for (; t < rows; ++t) {
-        index_t c = 0;
-        for (; c + lanes<T> <= columns; c += lanes<T>)
+        for (index_t c = 0; c < in_registers; c += lanes<T>)
             (B::load_unaligned(sums + c) + op(B::load_unaligned(x.row(t) + c)...))
                 .store_unaligned(sums + c);
-        for (; c < columns; ++c) sums[c] += op(x.row(t)[c]...);
+        add_last(t);
     }
 }
 
@@ -76,6 +78,16 @@ void add_short_rows(index_t rows, index_t columns, T* sums, strided_rows<T> x) {
     }
 }
 
+/// How many of the columns, up to `most`, a task sums up where there are so many tasks for each piece
+/// of them: as many as can be, since the hardware reads long runs of memory ahead, but few enough for
+/// all threads to have some tasks.
+template <class Executor>
+index_t piece_of_rows(index_t columns, index_t tasks, index_t most, const Executor& executor) {
+    const index_t threads = executor.concurrency();
+    const index_t pieces = threads == 1 ? 1 : (4 * threads + tasks - 1) / tasks;
+    return std::clamp<index_t>(round_up(columns / pieces, 64), 64, most);
+}
+
 /// sums[b, k] = sum over heads h and counted queries q that see k of p[b, h, q, k]; keys
 /// contiguous. A task is a block of keys of one sequence.
 template <class Executor, class T, class Batch>
@@ -83,9 +95,8 @@ void key_sums(const Executor& executor, view<const T, 4> p, const Batch& batch,
               const attention_mask& mask, const counted_queries& which, view<double, 2> sums) {
     constexpr index_t most = 512, rows_in_t = 256; // sums in L1; rows that are added up in T
     const index_t sequences = p.extent(0), room = p.extent(3);
-    // A few threads get enough tasks, of at least four cache lines a row.
-    const bool enough = executor.concurrency() == 1 || sequences * (room / most + 1) >= 16;
-    const index_t block = enough ? most : 64;
+    if (sequences == 0) return;
+    const index_t block = piece_of_rows(room, sequences, most, executor);
     const index_t blocks = (room + block - 1) / block;
     executor.run(sequences * blocks, [=](index_t task, index_t) {
         const index_t b = task / blocks, k0 = task % blocks * block;
