@@ -55,7 +55,7 @@ def lines(report):
         if "gain_of_macs" in row:
             peers = f"gain / MAC reduction {row['gain_of_macs']:.2f}"
         figures = (f"{row[key]:.2f}" if key in row else "" for key in ("of_limit", "spread", "limit_drift"))
-        yield f"| {name_of(row)} | {milliseconds(row):.3g} | {' | '.join(figures)} | {peers} |"
+        yield f"| `{name_of(row)}` | {milliseconds(row):.3g} | {' | '.join(figures)} | {peers} |"
     growing = growths(report["benchmarks"])
     if growing:
         yield from ("", "All threads; the exponent is of the line through the logarithms of all sizes, and between the last two:", "",
