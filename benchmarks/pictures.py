@@ -152,6 +152,8 @@ def quality():
 def tokens():
     tasks = {}
     for row in figures.rows("tokens/tasks"):
+        if row["tokens kept by"] == "the same, alpha 0":  # none is gone
+            continue
         method = "learned thresholds" if row["tokens kept by"].startswith("the same") else row["tokens kept by"]
         tasks.setdefault(row["task"], {}).setdefault(method, []).append((float(row["share of MACs"]), float(row["metric"])))
     figure, all_axes = pyplot.subplots(1, len(tasks), figsize=(2.6 * len(tasks), 3))
