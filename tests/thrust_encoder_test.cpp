@@ -95,17 +95,7 @@ TEST_CASE("masks on Thrust multiply") {
 }
 
 TEST_CASE("tokens leave on Thrust as on the CPU") {
-    for (const way w : ways)
-        for (token_pruning rule : all_rules()) {
-            shape s;
-            s.pool = w.pool;
-            model m = make_model(s);
-            m.tokens = rule;
-            m.tokens.carried = w.carried;
-            if (w.exits) add_random_exits(m);
-            CAPTURE(rule.numbers, w.carried, w.exits);
-            check_forward(m, make_batch(ragged));
-        }
+    on_pruning_models([](const model& m) { check_forward(m, make_batch(ragged)); });
 }
 
 TEST_CASE("results on Thrust do not depend on the rest of the batch") {

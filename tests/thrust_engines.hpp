@@ -65,3 +65,19 @@ inline const std::vector<way> ways = {{pooling::mean, true, true},
                                       {pooling::mean, true, false},
                                       {pooling::mean, false, false},
                                       {pooling::cls, true, true}};
+
+/// f(model) where tokens leave by each of the rules, and for each of what may become of them.
+template <class F>
+void on_pruning_models(const F& f) {
+    for (const way w : ways)
+        for (const token_pruning& rule : all_rules()) {
+            shape s;
+            s.pool = w.pool;
+            model m = make_model(s);
+            m.tokens = rule;
+            m.tokens.carried = w.carried;
+            if (w.exits) add_random_exits(m);
+            CAPTURE(rule.numbers, w.carried, w.exits);
+            f(m);
+        }
+}

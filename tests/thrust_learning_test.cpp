@@ -126,17 +126,9 @@ TEST_CASE("gradients of weights on Thrust are those on the CPU") {
 }
 
 TEST_CASE("gradients where tokens are dropped on Thrust are those on the CPU") {
-    for (const way w : ways)
-        for (const token_pruning& rule : all_rules()) {
-            shape s;
-            s.pool = w.pool;
-            model m = make_model(s);
-            m.tokens = rule;
-            m.tokens.carried = w.carried;
-            if (w.exits) add_random_exits(m);
-            CAPTURE(rule.numbers, w.carried, w.exits);
-            check_gradients(m, {make_batch({1, 33, 64, 7})}, {}, 5e-5);
-        }
+    on_pruning_models([](const model& m) {
+        check_gradients(m, {make_batch({1, 33, 64, 7})}, {}, 5e-5);
+    });
 }
 
 TEST_CASE("gradients through soft masks on Thrust are those on the CPU") {
