@@ -4,30 +4,38 @@
 #include <cstdio>
 
 double part_baseline(int samples, int units);
-#ifdef HAVE_AVX2
+double part_fast(int samples, int units);
+double part_noexceptions(int samples, int units);
+double part_threads(int samples, int units);
 double part_avx2(int samples, int units);
-#endif
-#ifdef HAVE_AVX512
-double part_avx512(int samples, int units);
-#endif
+double part_skylake(int samples, int units);
 
 int main() {
     const double expected = part_baseline(21, 37);
     int failed = 0;
-    [[maybe_unused]] const auto check = [&](const char* name, double result) {
+    [[maybe_unused]] const auto check = [&](const char* name, double (*part)(int, int)) {
+        const double result = part(21, 37);
         const bool same = std::abs(result - expected) <= 1e-5 * std::abs(expected);
         std::printf("%s: %.9g, baseline: %.9g%s\n", name, result, expected,
                     same ? "" : "  DIFFERENT");
         failed += !same;
     };
-#ifdef HAVE_AVX2
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        check("avx2", part_avx2(21, 37));
+#ifdef HAVE_FAST
+    check("fast", part_fast);
 #endif
-#ifdef HAVE_AVX512
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+#ifdef HAVE_NOEXCEPTIONS
+    check("noexceptions", part_noexceptions);
+#endif
+#ifdef HAVE_THREADS
+    check("threads", part_threads);
+#endif
+#ifdef HAVE_AVX2
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) check("avx2", part_avx2);
+#endif
+#ifdef HAVE_SKYLAKE
+    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-        check("avx512", part_avx512(21, 37));
+        check("skylake", part_skylake);
 #endif
     return failed;
 }

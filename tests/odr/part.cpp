@@ -1,29 +1,82 @@
-// Compiled once for each instruction set, with PART naming its function.
+// Compiled once for each set of flags, with PART naming its function: what the headers hold that
+// do not need Eigen, or with RUN_TIME what is used while a model runs.
+#include <pare/attention.hpp>
 #include <pare/compact.hpp>
+#include <pare/cost.hpp>
 #include <pare/fisher.hpp>
+#include <pare/gather.hpp>
+#include <pare/importance.hpp>
+#include <pare/loss_curve.hpp>
 #include <pare/policy/simd.hpp>
+#include <pare/rearrange.hpp>
+#include <pare/search.hpp>
+#include <pare/shrink.hpp>
 #include <pare/soft_mask.hpp>
 
 #include <numeric>
 #include <vector>
 
-// Only plain types cross between parts: pare's own differ from one instruction set to the next.
-double PART(int samples, int units) {
+namespace {
+
+#ifndef RUN_TIME // what hands out vectors of the standard library
+template <class Policy>
+double calibrate(const Policy& policy, int samples, int units) {
     std::vector<float> gradients(static_cast<std::size_t>(samples * units));
     std::iota(gradients.begin(), gradients.end(), -100.0f);
-    pare::fisher<> fisher(units, pare::fisher_kind::block);
-    fisher.add(pare::simd, pare::view<const float, 2>(gradients.data(), samples, units));
-    pare::fisher<> reference(units, pare::fisher_kind::block);
-    reference.add(pare::seq, pare::view<const float, 2>(gradients.data(), samples, units));
-    reference.merge(fisher);
-    const std::vector<double> diagonal = reference.diagonal();
+    const pare::view<float, 2> rows(gradients.data(), samples, units);
+    pare::fisher<> fisher(units, pare::fisher_kind::block), more = fisher;
+    fisher.add(policy, rows);
+    more.add(policy, rows);
+    more.merge(fisher);
+    const std::vector<double> diagonal = more.diagonal();
+    const pare::loss_curve curve = pare::sorted_losses(diagonal);
+    const pare::width_choice choice =
+        pare::width_search({{curve.loss, pare::cost_table::linear(units, 1)}}).best(units / 2);
+    auto keep = curve.mask(choice.kept.at(0));
+    const double loss = pare::rearrange(policy, more.block_sums(), keep).loss_after;
+    const std::vector<int> left = pare::kept_positions<int>(keep);
+    std::vector<float> narrow(static_cast<std::size_t>(samples) * left.size());
+    pare::keep_columns(policy, rows, left,
+                       pare::view<float, 2>(narrow.data(), samples, left.size()));
+    return std::accumulate(diagonal.begin(), diagonal.end(), loss) + narrow[0];
+}
+#endif
 
-    std::vector<float> mask(gradients.size());
-    pare::soft_mask(pare::simd, gradients, 0, 10, mask);
-    const double threshold_gradient =
-        pare::soft_mask_backward(pare::simd, mask, gradients, 10, gradients);
-    std::vector<int> index(mask.size());
-    const auto kept = pare::keep_above(pare::simd, mask, 0.5, index);
-    pare::gather_rows(pare::simd, pare::view(index.data(), kept), gradients);
-    return std::accumulate(diagonal.begin(), diagonal.end(), threshold_gradient + gradients[0]);
+template <class Policy>
+double run(const Policy& policy, int tokens, int width) {
+    constexpr int most = 4096;
+    float x[most], out[most], square[most], scores[most], mask[most];
+    int index[most], offsets[] = {0, tokens};
+    for (int i = 0; i < most; ++i) x[i] = static_cast<float>(i % 37) / 50;
+    std::fill(square, square + most, 1 / static_cast<float>(tokens));
+    const pare::view<float, 1> s(scores, tokens), m(mask, tokens);
+    const pare::view<const float, 3> heads(x, tokens, 1, width);
+    pare::workspace scratch;
+    pare::attention(policy, heads, heads, heads, offsets,
+                    pare::view<float, 3>(out, tokens, 1, width), s, {}, scratch);
+    pare::importance(policy, pare::view<const float, 3>(square, 1, tokens, tokens), m);
+    pare::score_accumulator sums;
+    sums.add(s);
+    sums.add(m);
+    pare::soft_mask(policy, s, 0.5, 10, m);
+    double result = pare::soft_mask_backward(policy, m, s, 10, s);
+    result += pare::mask_penalty(policy, m, offsets, 0.5, s);
+    auto kept = pare::keep_above(policy, m, 0.4, offsets, index, offsets);
+    sums.keep(pare::view(index, kept));
+    pare::gather_rows(policy, pare::view(index, kept), pare::view<float, 2>(x, tokens, width));
+    kept = pare::keep_top_k(policy, m, 3, index);
+    pare::keep_rows(policy, pare::view<float, 2>(out, tokens, width), pare::view(index, kept),
+                    pare::view<float, 2>(square, kept, width));
+    return result + static_cast<double>(x[0] + out[0] + square[0] + scores[0]) + sums.sums()(0);
+}
+
+} // namespace
+
+// Only plain types cross between parts: pare's own differ from one set of flags to the next.
+double PART(int samples, int units) {
+    double result = run(pare::simd, samples, units) + run(pare::seq, samples, units);
+#ifndef RUN_TIME
+    result += calibrate(pare::simd, samples, units) + calibrate(pare::seq, samples, units);
+#endif
+    return result;
 }

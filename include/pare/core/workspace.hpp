@@ -3,7 +3,9 @@
 
 #include "view.hpp"
 
+#include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <memory>
 
 namespace pare {
@@ -20,7 +22,10 @@ class workspace {
     /// `count` elements of T aligned to 64 bytes, uninitialised; valid until the next get().
     template <class T>
     T* get(index_t count) {
-        const std::size_t need = static_cast<std::size_t>(count) * sizeof(T) + alignment;
+        constexpr std::size_t most = std::numeric_limits<std::size_t>::max() / 2 - alignment;
+        // More than there can be is asked for as that, and fails as an allocation does.
+        const std::size_t need =
+            std::min(static_cast<std::size_t>(count), most / sizeof(T)) * sizeof(T) + alignment;
         if (need > size_) {
             memory_.reset(new unsigned char[need]);
             size_ = need;
@@ -45,6 +50,19 @@ class workspace {
 };
 
 namespace detail {
+
+/// For vectors whose functions are this unit's: those of std::vector<double>, say, have one name in
+/// all units, whatever their instruction sets.
+template <class T>
+struct allocator : std::allocator<T> {
+    template <class U>
+    struct rebind {
+        using other = allocator<U>;
+    };
+    allocator() = default;
+    template <class U>
+    allocator(const allocator<U>&) noexcept {}
+};
 
 struct set_offsets_of_one {
     index_t* offsets;
