@@ -105,8 +105,7 @@ void check_curve(const pare::loss_curve& curve, const problem& p, double share) 
     for (std::size_t k = 0; k < expected.size(); ++k) {
         CAPTURE(k);
         CHECK(curve.order[k] == expected[k].first);
-        CHECK(std::abs(static_cast<real>(curve.loss[k + 1]) - expected[k].second) <=
-              static_cast<real>(share) * all);
+        CHECK(distance(curve.loss[k + 1], expected[k].second) <= static_cast<real>(share) * all);
         CHECK(curve.loss[k + 1] >= curve.loss[k]);
     }
 }
@@ -155,8 +154,7 @@ TEMPLATE_LIST_TEST_CASE("elimination in blocks takes what it takes one by one", 
             REQUIRE_FALSE(gone[static_cast<std::size_t>(curve.order[k])]);
             gone[static_cast<std::size_t>(curve.order[k])] = true;
             if (k % 10 != 0 && k + 1 != gone.size()) continue;
-            CHECK(std::abs(static_cast<real>(curve.loss[k + 1]) - p.loss(gone)) <=
-                  real(1e-9) * all);
+            CHECK(distance(curve.loss[k + 1], p.loss(gone)) <= real(1e-9) * all);
             if (k > 60 || k + 1 == gone.size()) continue;
             // None of the others would have cost less.
             gone[static_cast<std::size_t>(curve.order[k])] = false;

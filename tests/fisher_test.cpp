@@ -19,7 +19,7 @@ struct sum {
 template <class T>
 void check_close(T actual, const sum& expected, double share) {
     const double slack = share * static_cast<double>(expected.magnitude);
-    if (!(std::abs(static_cast<real>(actual) - expected.value) <= static_cast<real>(slack)))
+    if (distance(actual, expected.value) > static_cast<real>(slack))
         CHECK_THAT(static_cast<double>(actual),
                    WithinAbs(static_cast<double>(expected.value), slack));
 }
@@ -173,7 +173,7 @@ TEST_CASE("mask gradients of wrong shapes") {
     }
     CHECK_THAT(call(a, da, {-1, 5, 10}, 3), ContainsSubstring("offset 0 is -1"));
     CHECK_THAT(call(a, da, {}, 3), ContainsSubstring("out is 2 x 4"));
-    for (float x : out.data) CHECK(std::isnan(x)); // nothing written
+    for (float x : out.data) CHECK(is_nan(x)); // nothing written
 }
 
 TEMPLATE_LIST_TEST_CASE("centred mask gradients are those of the activation less its mean", "",
@@ -273,8 +273,8 @@ TEMPLATE_LIST_TEST_CASE("Fisher information is the mean of products of gradients
         check_fisher(merged, g, true);
     }
     SECTION("not finite: an error, and nothing is added") {
-        const T bad[] = {std::numeric_limits<T>::quiet_NaN(), std::numeric_limits<T>::infinity(),
-                         -std::numeric_limits<T>::infinity(), std::numeric_limits<T>::max()};
+        const T bad[] = {not_a_number<T>(), infinite<T>(), minus_infinite<T>(),
+                         std::numeric_limits<T>::max()};
         for (pare::fisher_kind kind : {pare::fisher_kind::diagonal, pare::fisher_kind::block})
             for (T x : bad)
                 for (index_t column : {0, 13, 18}) {

@@ -31,7 +31,7 @@ void check_product(pare::view<const Acc, 2> actual, const matrix<T>& x, const ma
         }
         for (index_t j = 0; j < columns; ++j) {
             const auto e = static_cast<std::size_t>(j);
-            const real off = std::abs(static_cast<real>(actual(i, j)) - value[e]);
+            const real off = distance(actual(i, j), value[e]);
             const double share = tolerance<T> + tolerance<Acc>; // of partial sums, and of totals
             wrong += !(off <= static_cast<real>(share) * magnitude[e]);
         }
@@ -186,8 +186,7 @@ TEMPLATE_LIST_TEST_CASE("rows that are not finite are not added", "", runs) {
     symmetric.add(policy, good.view());
     cross.add(policy, good.view(), good.view());
     const auto before = numbers(symmetric), cross_before = numbers(cross);
-    for (T x : {std::numeric_limits<T>::quiet_NaN(), -std::numeric_limits<T>::infinity(),
-                std::numeric_limits<T>::max()}) {
+    for (T x : {not_a_number<T>(), minus_infinite<T>(), std::numeric_limits<T>::max()}) {
         matrix<T> bad = good;
         bad(random.integer(0, 299), 17) = x;
         CHECK_THAT(sentence_of<pare::value_error>([&] { symmetric.add(policy, bad.view()); }),

@@ -58,7 +58,7 @@ bool greedy_sweep(const matrix<T>& g, double ridge, mask& m) {
     for (std::size_t a : order) {
         m[a] = 0;
         const real all = loss_of(g, ridge, m);
-        real best = std::numeric_limits<real>::infinity(), second = best;
+        real best = std::numeric_limits<real>::max(), second = best;
         std::size_t back = a;
         for (std::size_t b = 0; b < m.size(); ++b) {
             if (m[b]) continue;
@@ -201,8 +201,8 @@ TEMPLATE_LIST_TEST_CASE("a broken block keeps the counts", "", runs) {
     random_source random;
     CAPTURE(random);
     auto g = random_block<T>(40, 50, random);
-    g(3, 20) = g(20, 3) = std::numeric_limits<T>::quiet_NaN();
-    g(7, 8) = g(8, 7) = std::numeric_limits<T>::infinity();
+    g(3, 20) = g(20, 3) = not_a_number<T>();
+    g(7, 8) = g(8, 7) = infinite<T>();
     mask m = random_mask(40, 20, random);
     pare::rearrange(TestType::policy(), g.view(), m);
     CHECK(count(m) == 20);
@@ -215,7 +215,7 @@ TEST_CASE("rearrange checks its arguments") {
     const matrix<double> narrow(6, 5), columns(6, 6, layout::columns);
     mask m{1, 0, 1, 0, 1, 0}, shorter{1, 0};
     const mask before = m;
-    const double nan = std::nan(""), infinity = std::numeric_limits<double>::infinity();
+    const double nan = not_a_number<double>(), infinity = infinite<double>();
     CHECK_THROWS_AS(pare::rearrange(pare::seq, narrow.view(), m), pare::shape_error);
     CHECK_THROWS_AS(pare::rearrange(pare::seq, columns.view(), m), pare::shape_error);
     CHECK(sentence_of<pare::shape_error>([&] { pare::rearrange(pare::seq, g.view(), shorter); }) ==

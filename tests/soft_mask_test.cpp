@@ -40,7 +40,7 @@ bool close_to_mask(T mask, T score, double threshold, double temperature) {
     const real expected = mask_at(score, threshold, temperature);
     const real z = std::abs(std::log(expected) - std::log1p(-expected));
     const real error = static_cast<real>(rounding<T>) * (4 + 2 * std::min<real>(z, 1000));
-    return std::abs(static_cast<real>(mask) - expected) <=
+    return distance(mask, expected) <=
            error * expected + static_cast<real>(2 * std::numeric_limits<T>::min());
 }
 
@@ -79,7 +79,7 @@ TEMPLATE_LIST_TEST_CASE("soft masks are the logistic function of the distance to
         }
     }
     SECTION("nothing overflows") {
-        constexpr T infinity = std::numeric_limits<T>::infinity();
+        const T infinity = infinite<T>();
         constexpr T largest = std::numeric_limits<T>::max();
         const std::vector<T> high = {T(1e4), T(0.5), infinity, largest};
         std::vector<T> low;
@@ -92,12 +92,10 @@ TEMPLATE_LIST_TEST_CASE("soft masks are the logistic function of the distance to
             CHECK(mask == std::vector<T>(high.size(), T(0)));
             mask.resize(scores.size());
             pare::soft_mask(policy, scores, 0.25, temperature, mask);
-            CHECK(mask == std::vector<T>(scores.size(), T(0.5)));
-            pare::soft_mask(policy, scores, -std::numeric_limits<double>::infinity(), temperature,
-                            mask);
+            for (const T m : mask) CHECK(distance(m, 0.5) <= static_cast<real>(rounding<T>));
+            pare::soft_mask(policy, scores, minus_infinite<double>(), temperature, mask);
             CHECK(mask == std::vector<T>(scores.size(), T(1)));
-            pare::soft_mask(policy, scores, std::numeric_limits<double>::infinity(), temperature,
-                            mask);
+            pare::soft_mask(policy, scores, infinite<double>(), temperature, mask);
             CHECK(mask == std::vector<T>(scores.size(), T(0)));
             mask.resize(high.size());
         }
@@ -138,14 +136,13 @@ TEMPLATE_LIST_TEST_CASE("soft masks pass gradients to scores and threshold", "",
                 const real m = mask(i, 0);
                 const real expected = m * (1 - m) / static_cast<real>(temperature) *
                                       static_cast<real>(gradient(i, 0));
-                wrong += !(std::abs(static_cast<real>(ds(i, 0)) - expected) <=
+                wrong += !(distance(ds(i, 0), expected) <=
                            5 * static_cast<real>(rounding<T>) * std::abs(expected));
                 sum += expected;
                 magnitude += std::abs(expected);
             }
             CHECK(wrong == 0);
-            CHECK(std::abs(static_cast<real>(dtheta) + sum) <=
-                  static_cast<real>(tolerance<T>) * magnitude);
+            CHECK(distance(dtheta, -sum) <= static_cast<real>(tolerance<T>) * magnitude);
             CHECK(ds.outside_untouched());
             auto place = gradient;
             CHECK(pare::soft_mask_backward(policy, vector_of(mask), vector_of(place), temperature,
@@ -210,8 +207,7 @@ TEMPLATE_LIST_TEST_CASE("rows times their mask, forward and backward", "", runs)
                 sum += static_cast<real>(x(i, j)) * static_cast<real>(dy(i, j));
                 magnitude += std::abs(static_cast<real>(x(i, j)) * static_cast<real>(dy(i, j)));
             }
-            wrong += !(std::abs(static_cast<real>(dm(i, 0)) - sum) <=
-                       static_cast<real>(tolerance<T>) * magnitude);
+            wrong += !(distance(dm(i, 0), sum) <= static_cast<real>(tolerance<T>) * magnitude);
         }
         CHECK(wrong == 0);
         for (const auto* m : {&y, &dx, &dm}) CHECK(m->outside_untouched());
@@ -270,8 +266,7 @@ TEMPLATE_LIST_TEST_CASE("the penalty is the mean over sequences of their mean ma
                     expected += share * static_cast<real>(mask(i, 0));
                     const real g =
                         static_cast<real>(before(i, 0)) + static_cast<real>(factor) * share;
-                    wrong += !(std::abs(static_cast<real>(gradient(i, 0)) - g) <=
-                               3 * static_cast<real>(rounding<T>));
+                    wrong += !(distance(gradient(i, 0), g) <= 3 * static_cast<real>(rounding<T>));
                 }
             }
             CHECK(wrong == 0);
@@ -339,13 +334,13 @@ TEMPLATE_LIST_TEST_CASE("NaN scores are an error, wherever they are", "", runs) 
     for (const layout l : {layout::rows, layout::padded})
         for (const index_t at : {0, 1, 17, 511, 512, 1500, 1535, 1540}) {
             auto scores = random_vector<T>(1541, random, -1, 1, l);
-            scores(at, 0) = at % 2 ? -std::numeric_limits<T>::quiet_NaN()
-                                   : std::numeric_limits<T>::signaling_NaN();
+            scores(at, 0) = at % 2 ? from_bits<T>(0xffc00000, 0xfff8000000000000) // quiet, negative
+                                   : from_bits<T>(0x7fa00000, 0x7ff4000000000000); // signaling
             matrix<T> mask(1541, 1, l);
             CHECK(sentence_of<pare::value_error>([&] {
                       pare::soft_mask(TestType::policy(), vector_of(scores), 0, 1, vector_of(mask));
                   }) == "pare::soft_mask: score " + std::to_string(at) + " of 1541 is NaN");
-            for (index_t i = 0; i < 1541; ++i) REQUIRE(std::isnan(mask(i, 0)));
+            for (index_t i = 0; i < 1541; ++i) REQUIRE(is_nan(mask(i, 0)));
         }
 }
 
@@ -359,10 +354,9 @@ TEST_CASE("soft masks check temperatures and thresholds") {
     CHECK(sentence(0, 0) == "pare::soft_mask: the temperature is 0");
     CHECK(sentence(0, -0.5) == "pare::soft_mask: the temperature is -0.5");
     CHECK(sentence(0, 1e-40) == "pare::soft_mask: the temperature is 1e-40"); // 1 / T is no float
-    CHECK_THAT(sentence(0, std::nan("")), ContainsSubstring("temperature is nan"));
-    CHECK_THAT(sentence(0, std::numeric_limits<double>::infinity()),
-               ContainsSubstring("temperature is inf"));
-    CHECK(sentence(std::nan(""), 1) == "pare::soft_mask: the threshold is NaN");
+    CHECK_THAT(sentence(0, not_a_number<double>()), ContainsSubstring("temperature is nan"));
+    CHECK_THAT(sentence(0, infinite<double>()), ContainsSubstring("temperature is inf"));
+    CHECK(sentence(not_a_number<double>(), 1) == "pare::soft_mask: the threshold is NaN");
     CHECK(sentence_of<pare::value_error>([&] {
               pare::soft_mask_backward(pare::simd, mask, scores, 0, mask);
           }) == "pare::soft_mask_backward: the temperature is 0");
@@ -409,9 +403,9 @@ TEST_CASE("soft masks check shapes") {
     CHECK(sentence([&] {
               pare::mask_penalty(pare::seq, five, std::vector<int>{0, 5}, 1, long_out);
           }) == "pare::mask_penalty: a mask of 5, its gradient of 6");
-    CHECK_THROWS_AS(penalty({0, 5}, std::nan("")), pare::value_error);
+    CHECK_THROWS_AS(penalty({0, 5}, not_a_number<double>()), pare::value_error);
     CHECK(out == std::vector<float>(5, -1.0f));
     CHECK(long_out == std::vector<float>(6, -1.0f));
     CHECK(y.outside_untouched());
-    for (index_t i = 0; i < 5; ++i) CHECK(std::isnan(y(i, 0)));
+    for (index_t i = 0; i < 5; ++i) CHECK(is_nan(y(i, 0)));
 }

@@ -5,15 +5,56 @@
 #include <pare/core/view.hpp>
 
 #include <cmath>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <random>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 using pare::index_t;
 using real = long double; // of the oracles
+
+// With -ffast-math a compiler takes for granted that there is no NaN and no infinity, so they come
+// from bits that it does not see, and are recognised by their bits.
+template <class T>
+T from_bits(std::uint32_t of_float, std::uint64_t of_double) {
+    T x;
+    const volatile std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t> bits =
+        sizeof(T) == 4 ? of_float : of_double;
+    const auto seen = bits;
+    std::memcpy(&x, &seen, sizeof x);
+    return x;
+}
+template <class T>
+T not_a_number() {
+    return from_bits<T>(0x7fc00000, 0x7ff8000000000000);
+}
+template <class T>
+T infinite() {
+    return from_bits<T>(0x7f800000, 0x7ff0000000000000);
+}
+template <class T>
+T minus_infinite() {
+    return from_bits<T>(0xff800000, 0xfff0000000000000);
+}
+template <class T>
+bool is_nan(const T& x) {
+    const volatile double seen = static_cast<double>(x);
+    const double same = seen;
+    std::uint64_t bits;
+    std::memcpy(&bits, &same, sizeof bits);
+    const volatile std::uint64_t magnitude = bits & 0x7fffffffffffffff;
+    return magnitude > 0x7ff0000000000000;
+}
+/// |a - b|, and more than any tolerance where that is not a number.
+template <class A, class B>
+real distance(const A& a, const B& b) {
+    const real difference = static_cast<real>(a) - static_cast<real>(b);
+    return is_nan(difference) ? std::numeric_limits<real>::max() : std::abs(difference);
+}
 
 /// Random numbers from one seed, PARE_SEED in the environment or a fixed one. Write CAPTURE(random)
 /// behind it.
@@ -43,7 +84,7 @@ inline std::ostream& operator<<(std::ostream& out, const random_source& r) {
 template <class T>
 T poison() {
     if constexpr (std::is_floating_point_v<T>)
-        return std::numeric_limits<T>::quiet_NaN();
+        return not_a_number<T>();
     else if constexpr (std::is_integral_v<T>)
         return static_cast<T>(0x5a);
     else

@@ -227,7 +227,7 @@ TEST_CASE("components leave memory to the policy") {
 }
 
 TEST_CASE("calls that wait for a number check what they read far away") {
-    both<float> scores({1, 2, std::numeric_limits<float>::quiet_NaN(), 4});
+    both<float> scores({1, 2, not_a_number<float>(), 4});
     both<int> offsets({0, 1, 4}), wrong({0, 3, 2, 4}), short_of({0, 1, 3}), counts({1, 0}),
         index(std::vector<int>(4));
     const auto sentence = [&](both<int>& from, auto&& call) {

@@ -27,7 +27,8 @@ inline namespace PARE_ISA {
 
 namespace detail {
 
-/// sigmoid((x - threshold) * slope); nothing overflows, because the exponential is at most 1.
+/// sigmoid((x - threshold) * slope); nothing overflows, because the exponential is at most 1. Far
+/// from the threshold it is 0 or 1, also where -Ofast makes the quotient a little less.
 template <class T>
 struct logistic {
     T threshold, slope;
@@ -36,8 +37,8 @@ struct logistic {
         using ops::select;
         using std::abs;
         const V z = (x - V(threshold)) * V(slope), one(T(1));
-        const V e = ops::exp_of_negative<V>{}(-abs(z));
-        return select(z < V(T(0)), e, one) / (one + e);
+        const V e = ops::exp_of_negative<V>{}(-abs(z)), less = e / (one + e);
+        return select(z < V(T(0)), less, one - less);
     }
 };
 
@@ -128,7 +129,8 @@ void soft_mask(const Policy& policy, const Scores& scores, double threshold, dou
             detail::fail<value_error>("soft_mask", "score ", i, " of ", s.extent(0), " is NaN");
     // A finite threshold, so that no score is infinity less infinity.
     constexpr double largest = std::numeric_limits<T>::max();
-    const T finite = static_cast<T>(std::clamp(threshold, -largest, largest));
+    const T finite =
+        static_cast<T>(std::clamp(detail::nearest_finite(threshold), -largest, largest));
     policy.transform(detail::logistic<T>{finite, slope}, m, s);
 }
 
@@ -239,7 +241,7 @@ double mask_penalty(const Policy& policy, const Mask& mask, const Offsets& offse
         detail::fail<shape_error>("mask_penalty", "a mask of ", m.extent(0), ", its gradient of ",
                                   g.extent(0));
     detail::check_offsets("mask_penalty", policy, o, m.extent(0), true);
-    if (!detail::is_finite(factor))
+    if (!detail::is_finite(static_cast<T>(factor)))
         detail::fail<value_error>("mask_penalty", "the factor is ", factor);
     using Offset = typename decltype(o)::value_type;
     const Offset* const from = o.data_handle();

@@ -3,11 +3,10 @@
 #pragma once
 
 #include "config.hpp"
+#include "fast_math.hpp"
 
-#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -54,29 +53,6 @@ template <class Error, class... Parts>
     error_handler(sentence.str().c_str());
     std::abort();
 #endif
-}
-
-// Hosts build with -Ofast, where isfinite(x) is `true`; an exponent of all ones is found by its
-// bits.
-PARE_HD inline bool is_finite(float x) {
-    std::uint32_t bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    return (bits & 0x7f800000u) != 0x7f800000u;
-}
-PARE_HD inline bool is_finite(double x) {
-    std::uint64_t bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    return (bits & 0x7ff0000000000000u) != 0x7ff0000000000000u;
-}
-PARE_HD inline bool is_nan(float x) {
-    std::uint32_t bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    return (bits & 0x7fffffffu) > 0x7f800000u;
-}
-PARE_HD inline bool is_nan(double x) {
-    std::uint64_t bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    return (bits & 0x7fffffffffffffffu) > 0x7ff0000000000000u;
 }
 
 } // namespace detail

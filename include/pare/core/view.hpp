@@ -69,6 +69,11 @@ class view {
         ((offset += static_cast<index_t>(i) * strides_[d++]), ...);
         return data_[offset];
     }
+    /// Where an element would be, of a row without columns too; null in a view of no memory.
+    template <class... Indices>
+    constexpr T* address(Indices... i) const {
+        return data_ ? &(*this)(i...) : nullptr;
+    }
 
   private:
     T* data_ = nullptr;

@@ -201,7 +201,7 @@ struct block_attention {
             const int column = (i + row) % (strip / 2) * 2 + thread % 2; // each lane another bank
             if (!sees(m, row, key + column)) continue;
             const C x = logit(at, row, key + column, m, column);
-            if (!(x <= most)) { // NaN too
+            if (x > most) {
                 total *= std::exp(most - x);
                 most = x;
             }

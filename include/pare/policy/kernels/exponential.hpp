@@ -5,31 +5,100 @@
 #include "registers.hpp"
 
 #include <cstdint>
+#include <iterator>
+#include <limits>
 
 namespace pare {
 inline namespace PARE_ISA {
+namespace detail {
+
+template <class T>
+struct exponential;
+template <>
+struct exponential<float> {
+    using integer = std::int32_t;
+    static constexpr float lowest = -88; // where the power of 2 below is 2^-127
+    static constexpr float log2_e = 1.44269504f;
+    // log(2) in two parts, of which the first has so few digits that its product is exact.
+    static constexpr float log2_high = 0.693359375f, log2_low = -2.12194440e-4f;
+    // exp(r) = 1 + r + r^2 q(r) for |r| <= log(2) / 2, q fitted to the least maximal error, 3e-9.
+    static constexpr float q[] = {1.381453999e-3f, 8.368745116e-3f, 4.166839079e-2f,
+                                  1.666652040e-1f, 4.999999343e-1f};
+};
+template <>
+struct exponential<double> {
+    using integer = std::int64_t;
+    static constexpr double lowest = -709.2; // 2^-1023
+    static constexpr double log2_e = 1.4426950408889634;
+    static constexpr double log2_high = 0.6931471805582987, log2_low = 1.6465949582897082e-12;
+    // The same, to 1.3e-17.
+    static constexpr double q[] = {
+        2.5024645203706348e-08, 2.763112546092946e-07, 2.755750728548884e-06, 2.480149034619648e-05,
+        0.00019841269597118755, 0.0013888888946678862, 0.008333333333451433,  0.04166666666651632,
+        0.16666666666666483,    0.5000000000000012};
+};
+
+/// x, or `low` < 0 where x is less; NaN stays.
+template <class T, class A>
+PARE_INLINE xsimd::batch<T, A> no_less(T low, const xsimd::batch<T, A>& x) {
+#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+    // Where one is NaN a maximum is its second operand, and compilers may exchange the two. As
+    // integers, negative numbers rise with their magnitudes, up to minus infinity and then NaN.
+    using integer = typename exponential<T>::integer;
+    using I = xsimd::batch<integer, A>;
+    const I bits = xsimd::bitwise_cast<I>(x);
+    const I lowest = xsimd::bitwise_cast<I>(xsimd::batch<T, A>(low));
+    const I infinity(std::numeric_limits<integer>::min() + static_cast<integer>(infinity_bits<T>));
+    return xsimd::bitwise_cast<xsimd::batch<T, A>>(
+        xsimd::select((bits > lowest) & (bits <= infinity), lowest, bits));
+#else
+    return xsimd::max(xsimd::batch<T, A>(low), x);
+#endif
+}
+
+/// A number as an integer n and the rest, |rest| <= 1/2, and 2^n, which is 0 for the least exponent.
+/// A sum with 1.5 * 2^23 (of double 2^52) is rounded to an integer, which its last bits are; with
+/// the exponents' bias more, they are the exponent of a power of 2.
+template <class T, class A>
+struct rounded {
+    using B = xsimd::batch<T, A>;
+    using I = xsimd::batch<typename exponential<T>::integer, A>;
+    static constexpr int mantissa = std::numeric_limits<T>::digits - 1;
+    static constexpr T bias = std::numeric_limits<T>::max_exponent - 1;
+    static constexpr T rounding = static_cast<T>(std::uint64_t{3} << (mantissa - 1)) + bias;
+    B sum, n;
+
+    PARE_INLINE explicit rounded(const B& with_rounding)
+        : sum(opaque(with_rounding)), n(opaque(sum - B(rounding))) {}
+    PARE_INLINE B power() const {
+        return xsimd::bitwise_cast<B>(xsimd::bitwise_cast<I>(sum) << mantissa);
+    }
+};
+
+} // namespace detail
+
 namespace ops {
 
-/// In half of the steps of xsimd::exp, which also deals with large x. Within 2e-7 of the result,
-/// and 0 from about -87.7 on, just above the smallest normal number; NaN stays.
-template <class A>
-struct exp_of_negative<xsimd::batch<float, A>> {
-    using B = xsimd::batch<float, A>;
+/// In half of the steps of xsimd::exp, which also deals with large x. Within 2 roundings of the
+/// result, and 0 from about -87.7 (of double -708.7) on, just above the smallest normal number; NaN
+/// stays.
+template <class T, class A>
+struct exp_of_negative<xsimd::batch<T, A>> {
+    using B = xsimd::batch<T, A>;
     PARE_INLINE B operator()(const B& x) const {
         using xsimd::fma;
-        const B lowest(-88.0f); // n is then -127, and 2^n becomes 0
-        const B bounded = xsimd::select(x < lowest, lowest, x);
-        // x = n log(2) + r with |r| <= log(2) / 2; a sum with 1.5 * 2^23 is rounded to an integer.
-        const B rounding(12582912.0f);
-        const B n = fma(bounded, B(1.44269504f), rounding) - rounding;
-        // log(2) in two parts, of which the first has so few digits that its product is exact.
-        const B r = fma(n, B(2.12194440e-4f), fma(n, B(-0.693359375f), bounded));
-        // exp(r) = 1 + r + r^2 q(r), q fitted to the least maximal error, 3e-9.
-        B q = fma(r, B(1.381453999e-3f), B(8.368745116e-3f));
-        q = fma(q, r, B(4.166839079e-2f));
-        q = fma(q, r, B(1.666652040e-1f));
-        q = fma(q, r, B(4.999999343e-1f));
-        return xsimd::ldexp(fma(q, r * r, r + B(1.0f)), xsimd::to_int(n));
+        using exponential = detail::exponential<T>;
+        using rounded = detail::rounded<T, A>;
+        const B bounded = detail::no_less(exponential::lowest, x);
+        // x = n log(2) + r with |r| <= log(2) / 2
+        const rounded x2(fma(bounded, B(exponential::log2_e), B(rounded::rounding)));
+        const B high = detail::opaque(fma(x2.n, B(-exponential::log2_high), bounded));
+        const B r = fma(x2.n, B(-exponential::log2_low), high);
+        B q(exponential::q[0]);
+        constexpr auto terms = static_cast<index_t>(std::size(exponential::q));
+        PARE_UNROLL
+        for (index_t i = 1; i < terms; ++i) q = fma(q, r, B(exponential::q[i]));
+        return fma(q, r * r, r + B(T(1))) * x2.power();
     }
 };
 
@@ -45,22 +114,20 @@ struct exp_below {
 template <class A>
 struct exp_below<xsimd::batch<float, A>> {
     using B = xsimd::batch<float, A>;
-    static constexpr float log2_e = 1.44269504f;
+    static constexpr float log2_e = detail::exponential<float>::log2_e;
     B top;
     PARE_INLINE B operator()(const B& x) const {
         using xsimd::fma;
-        // A sum with 1.5 * 2^23 is rounded to an integer, which its last bits are; 127 more are the
-        // exponent of a power of 2, and all of them 0 that of the number 0. NaN stays.
-        const B rounding(12582912.0f + 127);
-        const B y = xsimd::max(B(-127.0f), fma(x, B(log2_e), top * B(-log2_e)));
-        const B sum = y + rounding, r = y - (sum - rounding);
+        using rounded = detail::rounded<float, A>;
+        const B y = detail::no_less(-rounded::bias, fma(x, B(log2_e), top * B(-log2_e)));
+        const rounded x2(y + B(rounded::rounding));
+        const B r = y - x2.n;
         B p = fma(r, B(0.00131681957f), B(0.00966824032f));
         p = fma(p, r, B(0.0555114262f));
         p = fma(p, r, B(0.240223154f));
         p = fma(p, r, B(0.693146586f));
         p = fma(p, r, B(1.0f));
-        return p * xsimd::bitwise_cast<B>(xsimd::bitwise_cast<xsimd::batch<std::int32_t, A>>(sum)
-                                          << 23);
+        return p * x2.power();
     }
 };
 

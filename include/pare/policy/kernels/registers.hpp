@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../../core/config.hpp"
+#include "../../core/fast_math.hpp"
 
 #include <xsimd/xsimd.hpp>
 
@@ -25,6 +26,11 @@ inline constexpr index_t sum_registers = 24; // of 32
 #else
 inline constexpr index_t sum_registers = 12; // of 16
 #endif
+
+template <class T, class A>
+struct barrier<xsimd::batch<T, A>> {
+    PARE_INLINE static void pass(xsimd::batch<T, A>& x) { PARE_HIDE_NUMBER(x.data); }
+};
 
 constexpr index_t round_up(index_t n, index_t multiple) {
     return (n + multiple - 1) / multiple * multiple;

@@ -1,7 +1,7 @@
 // Vectors of scores, and rows times a number each.
 #pragma once
 
-#include "../../core/error.hpp"
+#include "../../core/fast_math.hpp"
 #include "../../core/view.hpp"
 #include "registers.hpp"
 
@@ -29,10 +29,8 @@ index_t first_nan(index_t n, const T* x) {
     using integer = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
     using I = xsimd::batch<integer>;
     constexpr index_t W = lanes<T>, piece = 32 * W;
-    constexpr int mantissa = std::numeric_limits<T>::digits - 1;
-    constexpr integer magnitude = std::numeric_limits<integer>::max();
-    constexpr integer infinity = magnitude >> mantissa << mantissa;
-    const I all_but_sign(magnitude);
+    constexpr auto infinity = static_cast<integer>(infinity_bits<T>);
+    const I all_but_sign(static_cast<integer>(magnitude_bits<T>));
     for (index_t i = 0; i < n; i += piece) {
         const index_t end = std::min(n, i + piece);
         if (end == i + piece) {
@@ -73,7 +71,7 @@ double transform_sum(Op op, index_t n, T* out, const In*... in) {
         for (; i + W <= end; i += W) {
             const B value = op(B::load_unaligned(in + i)...);
             value.store_unaligned(out + i);
-            if constexpr (Sum) sum += value;
+            if constexpr (Sum) add_in_order(sum, value);
         }
         if constexpr (Sum) total += static_cast<double>(sum_lanes(sum));
     }
@@ -104,12 +102,6 @@ void for_rows(const Executor& executor, index_t rows, index_t columns, const F& 
     });
 }
 
-/// Where row i begins; there may be no columns, and no memory.
-template <class T>
-T* first_of_row(view<T, 2> x, index_t i) {
-    return x.data_handle() + i * x.stride(0);
-}
-
 /// y[i, :] = scales[i] * x[i, :]; rows contiguous.
 template <class Executor, class T>
 void scale_rows(const Executor& executor, view<const T, 1> scales, view<const T, 2> x,
@@ -119,8 +111,8 @@ void scale_rows(const Executor& executor, view<const T, 1> scales, view<const T,
     const index_t columns = x.extent(1);
     for_rows<T>(executor, x.extent(0), columns, [=](index_t i) {
         const T scale = scales(i);
-        const T* const from = first_of_row(x, i);
-        T* const to = first_of_row(y, i);
+        const T* const from = x.address(i, 0);
+        T* const to = y.address(i, 0);
         index_t j = 0;
         for (; j + W <= columns; j += W)
             (B(scale) * B::load_unaligned(from + j)).store_unaligned(to + j);
@@ -158,7 +150,7 @@ PARE_INLINE double scale_dot(index_t n, T scale, const T* x, const T* y, T* z) {
     T last = sum_lanes(sum);
     for (; j < n; ++j) {
         const T value = y[j];
-        last += x[j] * value;
+        add_in_order(last, x[j] * value);
         z[j] = scale * value;
     }
     return total + static_cast<double>(last);
@@ -170,8 +162,8 @@ void scale_rows_dot(const Executor& executor, view<const T, 1> scales, view<cons
                     view<const T, 2> y, view<T, 2> z, view<T, 1> dots) {
     const index_t columns = x.extent(1);
     for_rows<T>(executor, x.extent(0), columns, [=](index_t i) {
-        dots(i) = static_cast<T>(scale_dot(columns, scales(i), first_of_row(x, i),
-                                           first_of_row(y, i), first_of_row(z, i)));
+        dots(i) = static_cast<T>(
+            scale_dot(columns, scales(i), x.address(i, 0), y.address(i, 0), z.address(i, 0)));
     });
 }
 

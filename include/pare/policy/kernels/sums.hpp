@@ -22,14 +22,16 @@ PARE_INLINE void add_rows(Op op, index_t rows, index_t columns, T* sums, Strided
     const index_t in_registers = columns / lanes<T> * lanes<T>;
     // In the loops over rows, which g++ would otherwise reorder to read two blocks of them at once.
     const auto add_last = [&](index_t row) {
-        for (index_t c = in_registers; c < columns; ++c) sums[c] += op(x.row(row)[c]...);
+        for (index_t c = in_registers; c < columns; ++c)
+            add_in_order(sums[c], op(x.row(row)[c]...));
     };
     index_t t = 0;
     for (; t + 8 <= rows && !one_run; t += 8) {
         for (index_t c = 0; c < in_registers; c += lanes<T>) {
             B sum = B::load_unaligned(sums + c);
             PARE_UNROLL
-            for (index_t u = 0; u < 8; ++u) sum += op(B::load_unaligned(x.row(t + u) + c)...);
+            for (index_t u = 0; u < 8; ++u)
+                add_in_order(sum, op(B::load_unaligned(x.row(t + u) + c)...));
             sum.store_unaligned(sums + c);
         }
         for (index_t u = 0; u < 8; ++u) add_last(t + u);
@@ -66,7 +68,7 @@ void add_short_rows(index_t rows, index_t columns, T* sums, strided_rows<T> x) {
         for (index_t v = 0; v < registers; ++v) sum[v] = B::load_unaligned(sums + c + v * lanes<T>);
         for (index_t t = 0; t < rows; ++t) PARE_UNROLL
         for (index_t v = 0; v < registers; ++v)
-            sum[v] += B::load_unaligned(x.row(t) + c + v * lanes<T>);
+            add_in_order(sum[v], B::load_unaligned(x.row(t) + c + v * lanes<T>));
         PARE_UNROLL
         for (index_t v = 0; v < registers; ++v) sum[v].store_unaligned(sums + c + v * lanes<T>);
     }
@@ -74,7 +76,7 @@ void add_short_rows(index_t rows, index_t columns, T* sums, strided_rows<T> x) {
         if (c < columns) add_short_rows<registers / 2>(rows, columns - c, sums + c, x.from(0, c));
     } else {
         for (index_t t = 0; t < rows; ++t)
-            for (index_t i = c; i < columns; ++i) sums[i] += x.row(t)[i];
+            for (index_t i = c; i < columns; ++i) add_in_order(sums[i], x.row(t)[i]);
     }
 }
 

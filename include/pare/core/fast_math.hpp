@@ -1,0 +1,92 @@
+// What no flag changes. Hosts build with -Ofast, which lets a compiler reorder additions, cancel
+// what rounding is made of, and take for granted that no number is NaN or infinite.
+#pragma once
+
+#include "config.hpp"
+
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
+// An empty instruction that may change a variable in a register of numbers, for all that the
+// compiler knows.
+#if !defined(__GNUC__) || defined(__CUDA_ARCH__)
+#define PARE_HIDE_NUMBER(x) static_cast<void>(x)
+#elif defined(__SSE2__)
+#define PARE_HIDE_NUMBER(x) asm("" : "+v"(x))
+#elif defined(__aarch64__)
+#define PARE_HIDE_NUMBER(x) asm("" : "+w"(x))
+#else
+#define PARE_HIDE_NUMBER(x) asm("" : "+m"(x))
+#endif
+
+namespace pare {
+inline namespace PARE_ISA {
+namespace detail {
+
+/// V is float, double, or what a backend specialises it for: its registers.
+template <class V>
+struct barrier {
+    PARE_HD PARE_INLINE static void pass(V& x) { PARE_HIDE_NUMBER(x); }
+};
+/// x, of which the compiler forgets how it was calculated: what comes before is not rearranged with
+/// what comes behind. No instruction.
+template <class V>
+PARE_HD PARE_INLINE V opaque(V x) {
+    barrier<V>::pass(x);
+    return x;
+}
+/// sum += x, behind what was added before.
+template <class V, class X>
+PARE_HD PARE_INLINE void add_in_order(V& sum, const X& x) {
+    sum = opaque(sum + x);
+}
+
+/// The bits of a number, out of sight of compilers that know a test of NaN by its bits.
+template <class T>
+PARE_HD PARE_INLINE auto bits_of(const T& x) {
+    static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>);
+    std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t> bits;
+    std::memcpy(&bits, &x, sizeof bits);
+#if defined(__GNUC__) && !defined(__CUDA_ARCH__)
+    asm("" : "+r"(bits));
+#endif
+    return bits;
+}
+template <class T, class Bits = decltype(bits_of(T()))>
+inline constexpr Bits magnitude_bits = static_cast<Bits>(~Bits(0)) >> 1;
+template <class T, class Bits = decltype(bits_of(T()))>
+inline constexpr Bits infinity_bits = magnitude_bits<T> >>
+                                      (std::numeric_limits<T>::digits - 1)
+                                          << (std::numeric_limits<T>::digits - 1);
+
+template <class T>
+PARE_HD inline bool is_finite(const T& x) {
+    return (bits_of(x) & magnitude_bits<T>) < infinity_bits<T>;
+}
+template <class T>
+PARE_HD inline bool is_nan(const T& x) {
+    return (bits_of(x) & magnitude_bits<T>) > infinity_bits<T>;
+}
+
+/// Infinity, which a compiler with -ffast-math takes for no number at all where it sees it.
+template <class T>
+inline T infinity() {
+    const auto bits = infinity_bits<T>;
+    T x;
+    std::memcpy(&x, &bits, sizeof x);
+    return opaque(x);
+}
+/// x, or the finite number nearest to it if it is infinite.
+template <class T>
+PARE_HD inline T nearest_finite(const T& x) {
+    constexpr T largest = std::numeric_limits<T>::max();
+    const auto bits = bits_of(x);
+    if ((bits & magnitude_bits<T>) != infinity_bits<T>) return x;
+    return bits > magnitude_bits<T> ? -largest : largest;
+}
+
+} // namespace detail
+} // namespace PARE_ISA
+} // namespace pare
