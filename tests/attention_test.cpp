@@ -84,7 +84,9 @@ answer<real> oracle(const problem<T>& p, const pare::attention_options<T>& o) {
                     if (o.key_bias.extent(0) > 0) logit += static_cast<real>(o.key_bias(at + j));
                     if (o.head_slopes.extent(0) > 0)
                         logit -= static_cast<real>(o.head_slopes(h)) * static_cast<real>(distance);
-                    const bool hidden = (o.mask.causal && j > i) ||
+                    const bool removed = o.key_bias.extent(0) > 0 &&
+                                         o.key_bias(at + j) < std::numeric_limits<T>::lowest() / 2;
+                    const bool hidden = removed || (o.mask.causal && j > i) ||
                                         (o.mask.window > 0 && distance >= o.mask.window);
                     e.push_back(hidden ? 0 : std::exp(logit));
                     sum += e.back();
@@ -120,11 +122,11 @@ void check(const answer<T>& a, const answer<real>& expected) {
     const double relative = std::is_same_v<T, float> ? 2e-5 : 1e-13;
     double worst = 0;
     for (std::size_t i = 0; i < a.out.size(); ++i)
-        worst = std::max(worst, static_cast<double>(std::abs(a.out[i] - expected.out[i])));
+        worst = std::max(worst, static_cast<double>(distance(a.out[i], expected.out[i])));
     for (std::size_t i = 0; i < a.scores.size(); ++i)
-        worst = std::max(worst, static_cast<double>(std::abs(a.scores[i] - expected.scores[i]) /
+        worst = std::max(worst, static_cast<double>(distance(a.scores[i], expected.scores[i]) /
                                                     (1 + expected.scores[i])));
-    REQUIRE(worst < relative); // NaN fails too
+    REQUIRE(worst < relative);
 }
 
 template <class T>
@@ -235,10 +237,9 @@ TEMPLATE_LIST_TEST_CASE("queries, keys and values of a half type", "", policies)
                             scores, o, scratch);
             const auto expected = oracle(p, same);
             for (std::size_t i = 0; i < out.size(); ++i)
-                REQUIRE(std::abs(static_cast<real>(out[i]) - expected.out[i]) < 2e-3L);
+                REQUIRE(distance(out[i], expected.out[i]) < 2e-3L);
             for (std::size_t i = 0; i < scores.size(); ++i) // from probabilities in float
-                REQUIRE(std::abs(static_cast<real>(scores[i]) - expected.scores[i]) <
-                        2e-5L * (1 + expected.scores[i]));
+                REQUIRE(distance(scores[i], expected.scores[i]) < 2e-5L * (1 + expected.scores[i]));
         }
     }
 }
@@ -262,7 +263,7 @@ TEMPLATE_LIST_TEST_CASE("biases of keys and of distance", "", runs) {
     o = {};
     o.key_bias = pare::view<const T, 1>(bias.data(), p.tokens());
     std::fill(bias.begin(), bias.end(), T(0));
-    bias[3] = bias[50] = -std::numeric_limits<T>::infinity();
+    bias[3] = bias[50] = minus_infinite<T>();
     const auto removed = run_attention(TestType::policy(), p, o);
     check(removed, oracle(p, o));
     CHECK(removed.scores[3] == 0);
@@ -312,13 +313,45 @@ TEMPLATE_LIST_TEST_CASE("a sequence's result does not depend on batch, order or 
     }
 }
 
+TEMPLATE_LIST_TEST_CASE("a window of any size", "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    const problem<T> p(2, 1, 8, 8, {3, 40, 1}, random);
+    constexpr index_t most = std::numeric_limits<index_t>::max();
+    for (const bool causal : {false, true}) {
+        pare::attention_options<T> o;
+        o.mask.causal = causal;
+        const auto without = run_attention(TestType::policy(), p, o);
+        for (const index_t window : {most, most - 1, most - 39, most / 2, index_t{40}}) {
+            CAPTURE(window);
+            o.mask.window = window;
+            const auto with = run_attention(TestType::policy(), p, o);
+            CHECK(same_bits(with.out, without.out));
+            check(with, oracle(p, o));
+        }
+    }
+}
+
+TEMPLATE_LIST_TEST_CASE("one key that is not a number", "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    problem<T> p(1, 1, 8, 8, {33}, random);
+    for (index_t e = 8; e < 16; ++e)
+        p.data[static_cast<std::size_t>(20 * p.stride + e)] =
+            e % 2 ? not_a_number<T>() : -not_a_number<T>();
+    CHECK_THAT(sentence_of<pare::value_error>([&] { run_attention(TestType::policy(), p); }),
+               ContainsSubstring("the attention to key 0 of sequence 0 sums up to "));
+}
+
 TEMPLATE_LIST_TEST_CASE("attention without scores, and with large logits", "", runs) {
     using T = typename TestType::type;
     random_source random;
     CAPTURE(random);
     const problem<T> p(2, 2, 8, 8, {40}, random, 30); // logits of thousands: one key takes all
     const auto with = run_attention(TestType::policy(), p);
-    for (T x : with.out) REQUIRE(std::abs(x) <= 31);
+    for (T x : with.out) REQUIRE(distance(x, 0) <= 31);
     std::vector<T> out(with.out.size(), poison<T>());
     pare::workspace scratch;
     pare::attention(TestType::policy(), p.q(), p.k(), p.v(), p.offsets,
@@ -357,6 +390,12 @@ TEST_CASE("what attention cannot use, it says in numbers") {
     o.query_weights = pare::view<const float, 1>(few.data(), 5);
     CHECK_THAT(sentence(p.q(), p.offsets, scores, o),
                ContainsSubstring("5 query weights, 7 are expected"));
-    p.data[static_cast<std::size_t>(4 * p.stride)] = std::numeric_limits<float>::quiet_NaN();
+    o = {};
+    for (const double scale : {not_a_number<double>(), infinite<double>(), 1e300}) {
+        o.scale = scale;
+        CHECK_THAT(sentence(p.q(), p.offsets, scores, o),
+                   ContainsSubstring("the scale of the logits is "));
+    }
+    p.data[static_cast<std::size_t>(4 * p.stride)] = not_a_number<float>();
     CHECK_THAT(sentence(p.q(), p.offsets, scores), ContainsSubstring("of sequence 1 sums up to "));
 }

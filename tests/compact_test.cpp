@@ -32,7 +32,7 @@ struct batch {
         const index_t different = random.integer(1, 30);
         for (index_t i = 0; i < tokens(); ++i)
             for (index_t e = 0; e < stride; ++e)
-                numbers.push_back(e ? std::numeric_limits<T>::quiet_NaN()
+                numbers.push_back(e ? not_a_number<T>()
                                     : static_cast<T>(random.integer(0, different)));
         pinned.first = std::max<index_t>(0, random.integer(-1, 2));
         if (random.integer(0, 1)) {
@@ -109,7 +109,8 @@ void check_kept(const kept_tokens& expected, index_t room, const Select& select)
         REQUIRE(kept == static_cast<index_t>(all.size()));
         CHECK(std::equal(all.begin(), all.end(), index.begin()));
         CHECK(std::equal(offsets.begin(), offsets.end(), new_offsets.begin()));
-        CHECK(index.back() == poison<Index>());
+        CHECK(std::all_of(index.begin() + kept, index.end(),
+                          [](Index i) { return i == poison<Index>(); }));
         CHECK(new_offsets.back() == poison<NewOffset>());
     }
 }
@@ -220,7 +221,7 @@ TEMPLATE_LIST_TEST_CASE("selection of one sequence", "", runs) {
     CHECK(kept(pare::keep_above(policy, scores, 2, index, pare::pins{1})) == std::vector<int>{0});
     CHECK(kept(pare::keep_above(policy, scores, 0.6, index, pare::pins{2})) ==
           std::vector<int>{0, 1, 2, 4});
-    CHECK(kept(pare::keep_above(policy, scores, -std::numeric_limits<double>::infinity(), index)) ==
+    CHECK(kept(pare::keep_above(policy, scores, minus_infinite<double>(), index)) ==
           std::vector<int>{0, 1, 2, 3, 4});
     CHECK(kept(pare::keep_above(policy, scores, 1e300, index)) == std::vector<int>{2});
     CHECK(kept(pare::keep_top_k(policy, scores, 3, index)) == std::vector<int>{0, 2, 4});
@@ -232,10 +233,24 @@ TEMPLATE_LIST_TEST_CASE("selection of one sequence", "", runs) {
         std::vector<int>{1, 2});
     CHECK(pare::keep_above(policy, std::vector<T>{}, 0.5, index) == 0);
     CHECK(pare::keep_top_k(policy, std::vector<T>{}, 1, index) == 0);
-    const T infinite = std::numeric_limits<T>::infinity();
-    const std::vector<T> extremes = {-infinite, infinite, T(0), infinite};
+    const T infinity = infinite<T>();
+    const std::vector<T> extremes = {-infinity, infinity, T(0), infinity};
     CHECK(kept(pare::keep_above(policy, extremes, 1e30, index)) == std::vector<int>{1, 3});
     CHECK(kept(pare::keep_top_k(policy, extremes, 3, index)) == std::vector<int>{1, 2, 3});
+}
+
+TEMPLATE_LIST_TEST_CASE("more than all of them is all of them", "", runs) {
+    using T = typename TestType::type;
+    const auto policy = TestType::policy();
+    const std::vector<T> scores = {T(3), T(1), T(2), T(5)};
+    std::vector<int> offsets = {0, 3, 4}, index(4), kept(3);
+    constexpr auto no_limit = std::numeric_limits<std::uint64_t>::max();
+    CHECK(pare::keep_top_k(policy, scores, no_limit, offsets, index, kept) == 4);
+    CHECK(pare::keep_top_k(policy, scores, std::vector<std::uint64_t>{no_limit, 1}, offsets, index,
+                           kept) == 4);
+    const pare::pins most{std::numeric_limits<index_t>::max()};
+    CHECK(pare::keep_above(policy, scores, 100, offsets, index, kept, most) == 4);
+    CHECK(pare::keep_top_k(policy, scores, 1, offsets, index, kept, most) == 2);
 }
 
 TEMPLATE_LIST_TEST_CASE("what a sequence keeps does not depend on its batch", "", runs) {
@@ -289,7 +304,7 @@ TEMPLATE_LIST_TEST_CASE("NaN scores are an error that names sequence and positio
     using T = typename TestType::type;
     for (const index_t at : {0, 2, 3, 999, 1000, 1599}) {
         std::vector<T> scores(1600, T(1));
-        scores[size(at)] = std::numeric_limits<T>::quiet_NaN();
+        scores[size(at)] = not_a_number<T>();
         const std::vector<int> offsets = {0, 0, 3, 1000, 1000, 1600, 1600};
         const int sequence = at < 3 ? 1 : at < 1000 ? 2 : 4;
         const std::string expected = "score " + std::to_string(at - offsets[size(sequence)]) +
@@ -345,7 +360,8 @@ TEST_CASE("selection checks its arguments") {
                                new_offsets);
           }) == "pare::keep_top_k: k is 0 for sequence 1 of 3 tokens");
     CHECK_THROWS_AS(pare::keep_top_k(pare::seq, scores, -1, index), pare::value_error);
-    CHECK_THROWS_AS(pare::keep_above(pare::seq, scores, std::nan(""), index), pare::value_error);
+    CHECK_THROWS_AS(pare::keep_above(pare::seq, scores, not_a_number<double>(), index),
+                    pare::value_error);
     for (const auto& out : {index, new_offsets, few})
         CHECK(std::all_of(out.begin(), out.end(), [](int i) { return i == -1; }));
     CHECK(narrow == std::vector<std::int8_t>(300, -1));

@@ -193,7 +193,7 @@ TEMPLATE_LIST_TEST_CASE("the same attention in six layouts has identical scores"
                     if (identical)
                         REQUIRE(same_bits(score, other));
                     else
-                        REQUIRE(std::abs(score - other) <= static_cast<T>(10 * tolerance<T>));
+                        REQUIRE(distance(score, other) <= static_cast<real>(10 * tolerance<T>));
                 }
         };
         const auto size = static_cast<std::size_t>(batch * heads * n * n);
@@ -353,7 +353,7 @@ TEST_CASE("what importance cannot use, it says in numbers") {
                                            std::vector<float>(7));
                }),
                ContainsSubstring("96 probabilities, 3 heads and 7 tokens in 2 sequences have 75"));
-    p[16 * 3 + 5] = std::numeric_limits<float>::quiet_NaN(); // sequence 1, key 1
+    p[16 * 3 + 5] = not_a_number<float>(); // sequence 1, key 1
     CHECK_THAT(sentence([&] { pare::importance(pare::simd, batch, std::vector<int>{}, out); }),
                ContainsSubstring("the attention to key 1 of sequence 1 sums up to "));
     CHECK(scores == std::vector<float>(8, 7.f)); // nothing was written
@@ -378,8 +378,7 @@ TEST_CASE("scores add up across layers and steps") {
                ContainsSubstring("index 1 is 1 after 1, of 3 tokens"));
     CHECK_THAT(sentence_of<pare::value_error>([&] { sums.keep(std::vector<int>{3}); }),
                ContainsSubstring("index 0 is 3"));
-    CHECK_THROWS_AS(sums.add(std::vector<float>{1, 2, std::numeric_limits<float>::infinity()}),
-                    pare::value_error);
+    CHECK_THROWS_AS(sums.add(std::vector<float>{1, 2, infinite<float>()}), pare::value_error);
     CHECK(values() == std::vector<double>{2, 4, 5});
     CHECK_THROWS_AS(pare::score_accumulator(-1), pare::value_error);
 
@@ -387,4 +386,42 @@ TEST_CASE("scores add up across layers and steps") {
     forgetful.add(std::vector<float>{4});
     forgetful.add(std::vector<float>{1});
     CHECK(forgetful.sums()(0) == 3);
+}
+
+TEMPLATE_LIST_TEST_CASE("windows and counts of any size", "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    constexpr index_t n = 21, most = std::numeric_limits<index_t>::max();
+    const std::vector<T> p = random.vector<T>(2 * n * n, 0, 1);
+    const auto scores = [&](const importance_options& o) {
+        std::vector<T> s(n, poison<T>());
+        pare::importance(TestType::policy(), pare::view<const T, 3>(p.data(), 2, n, n), s, o);
+        return s;
+    };
+    for (const bool causal : {false, true}) {
+        importance_options o;
+        o.mask.causal = causal;
+        const auto all = scores(o);
+        for (const index_t window : {most, most - n, most / 2, 2 * n}) {
+            o.mask.window = window;
+            const auto wide = scores(o);
+            for (std::size_t i = 0; i < all.size(); ++i)
+                CHECK(distance(wide[i], all[i]) <= 10 * static_cast<real>(tolerance<T>));
+        }
+        for (const index_t queries : {most, n + 1, n}) {
+            o = {};
+            o.queries = pare::counted_queries::last(queries);
+            CHECK(same_bits(scores(o), scores({})));
+        }
+        o.queries = pare::counted_queries::last(0);
+        CHECK(scores(o) == std::vector<T>(n, T(0)));
+        o.queries = {std::numeric_limits<index_t>::min(), most};
+        CHECK(same_bits(scores(o), scores({})));
+    }
+    std::vector<T> s(n);
+    const std::vector<int> offsets = {0, n};
+    for (const index_t heads : {most, most / n, index_t{-2}})
+        CHECK_THROWS_AS(pare::importance_packed(TestType::policy(), p, heads, offsets, s),
+                        pare::shape_error);
 }

@@ -10,7 +10,7 @@
 
 namespace {
 
-constexpr double infinity = std::numeric_limits<double>::infinity();
+constexpr double none = std::numeric_limits<double>::max();
 
 /// Losses mostly rise and costs mostly too, in steps as of machines; or neither does.
 pare::prunable random_sublayer(random_source& random, index_t most_units, bool whole_numbers) {
@@ -78,7 +78,7 @@ std::vector<point> try_all(const std::vector<pare::prunable>& sublayers) {
 }
 
 double least_loss(const std::vector<point>& all, double budget) {
-    double least = infinity;
+    double least = none;
     for (const point& p : all)
         if (p.cost <= budget) least = std::min(least, p.loss);
     return least;
@@ -99,13 +99,13 @@ TEST_CASE("the search finds what trying all choices finds, as exactly as it says
         const bool whole_numbers = round % 2;
         const auto sublayers = random_sublayers(random, 4, 6, whole_numbers);
         const std::vector<point> all = try_all(sublayers);
-        double dearest = 0, cheapest = infinity;
+        double dearest = 0, cheapest = none;
         for (const point& p : all) {
             dearest = std::max(dearest, p.cost);
             cheapest = std::min(cheapest, p.cost);
         }
         const double gap = round % 3 ? 1e-3 : 0.1;
-        const double most = round % 5 ? infinity : random.uniform(0, dearest);
+        const double most = round % 5 ? infinite<double>() : random.uniform(0, dearest);
         const pare::width_search search(sublayers, most, gap);
         for (double budget :
              {0.0, cheapest, random.uniform(0, dearest), random.uniform(0, dearest), dearest}) {
@@ -115,7 +115,7 @@ TEST_CASE("the search finds what trying all choices finds, as exactly as it says
             const double slack = gap * std::min(most, dearest) * (1 + 1e-9);
             const double best = least_loss(all, budget), safe = least_loss(all, budget - slack);
             if (!found.feasible) {
-                REQUIRE(!(safe < infinity)); // what fits easily is found
+                REQUIRE(!(safe < none)); // what fits easily is found
                 REQUIRE(found.kept.empty());
                 continue;
             }
@@ -132,6 +132,32 @@ TEST_CASE("the search finds what trying all choices finds, as exactly as it says
     CHECK(feasible > 400);
 }
 
+TEST_CASE("no choice beats the bound, where costs sum up to the budget too") {
+    random_source random;
+    CAPTURE(random);
+    for (int round = 0; round < 20000; ++round) {
+        // Costs of a tenth, a third, ...: quotients by the grid's step round up or down.
+        const double each = 1 / static_cast<double>(random.integer(1, 10));
+        std::vector<pare::prunable> sublayers;
+        for (index_t l = random.integer(1, 3); l > 0; --l) {
+            const auto units = static_cast<std::size_t>(random.integer(1, 4));
+            std::vector<double> loss{0}, cost;
+            for (std::size_t k = 0; k < units; ++k)
+                loss.push_back(loss.back() + random.uniform(0, 1));
+            for (std::size_t k = 0; k <= units; ++k)
+                cost.push_back(each * static_cast<double>(random.integer(0, 30)));
+            sublayers.push_back({loss, pare::cost_table(cost)});
+        }
+        const std::vector<point> all = try_all(sublayers);
+        const double gap = random.integer(0, 1) ? 1e-3 : random.uniform(1e-3, 0.3);
+        const pare::width_search search(sublayers, infinite<double>(), gap);
+        for (const point& p : all) {
+            CAPTURE(round, p.cost);
+            REQUIRE(search.bound(p.cost) <= least_loss(all, p.cost));
+        }
+    }
+}
+
 TEST_CASE("the front has every choice than which none is cheaper and better") {
     random_source random;
     CAPTURE(random);
@@ -139,10 +165,10 @@ TEST_CASE("the front has every choice than which none is cheaper and better") {
         // Whole numbers, which the grid tells apart.
         const auto sublayers = random_sublayers(random, 4, 6, true);
         const std::vector<point> all = try_all(sublayers);
-        const pare::width_search search(sublayers, infinity, 1e-4);
+        const pare::width_search search(sublayers, infinite<double>(), 1e-4);
         const std::vector<pare::width_choice> front = search.front();
         REQUIRE(front.empty() == all.empty());
-        double cost = -1, loss = infinity;
+        double cost = -1, loss = none;
         for (const pare::width_choice& c : front) {
             CAPTURE(round, c.cost, c.loss);
             REQUIRE(c.cost > cost);
@@ -176,7 +202,7 @@ TEST_CASE(
                 whole += each * static_cast<double>(units);
             }
         const pare::width_search search(sublayers);
-        double last = infinity;
+        double last = none;
         for (const double share : {0.0, 0.1, 0.5, 0.9, 1.0, 1.1}) {
             const pare::width_choice found = search.best(share * whole);
             REQUIRE(found.feasible);
@@ -229,7 +255,7 @@ TEST_CASE("the search by hand") {
         auto few = sublayers;
         few[1].at_least = 3;
         CHECK_FALSE(pare::width_search(few).best(1e9).feasible);
-        CHECK(pare::width_search(few).best(1e9).cost == infinity);
+        CHECK(same_bits(pare::width_search(few).best(1e9).cost, infinite<double>()));
         CHECK(pare::width_search(few).front().empty());
         pare::prunable rounded = by_hand({1, 1, 1}, 1);
         rounded.multiple = 2;
@@ -257,7 +283,7 @@ TEST_CASE("the search by hand") {
 }
 
 TEST_CASE("the search refuses numbers that it cannot work with") {
-    const double nan = std::nan("");
+    const double nan = not_a_number<double>();
     const pare::prunable good = by_hand({1, 2}, 1);
     pare::prunable bad = good;
     bad.loss[1] = nan;
@@ -272,12 +298,27 @@ TEST_CASE("the search refuses numbers that it cannot work with") {
     bad.multiple = 0;
     CHECK_THROWS_AS(pare::width_search({bad}), pare::value_error);
     CHECK_THROWS_AS(pare::width_search({good}, nan), pare::value_error);
-    CHECK_THROWS_AS(pare::width_search({good}, 1, 0), pare::value_error);
+    for (const double gap : {0.0, -1.0, 2.0, nan, infinite<double>(), 1e-300})
+        CHECK_THROWS_AS(pare::width_search({good}, 1, gap), pare::value_error);
+    for (const double large : {1e308, std::numeric_limits<double>::max()}) {
+        const pare::prunable dear{{0, 1}, pare::cost_table({0, large})};
+        const pare::prunable lossy{{0, large}, pare::cost_table({0, 1})};
+        CHECK(pare::width_search({dear, lossy}).best(large).cost == large);
+        CHECK_THAT(sentence_of<pare::value_error>([&] {
+                       pare::width_search({dear, dear});
+                   }),
+                   ContainsSubstring("costs sum up to inf, their losses to 2"));
+        CHECK_THROWS_AS(pare::width_search({lossy, lossy}), pare::value_error);
+        CHECK_THROWS_AS(pare::tied({dear, dear}), pare::value_error);
+    }
+    CHECK(pare::width_search({good}).best(infinite<double>()).loss == 0);
+    CHECK_FALSE(pare::width_search({good}).best(minus_infinite<double>()).feasible);
+    CHECK(same_bits(pare::width_search({good}).bound(-1), infinite<double>()));
     CHECK_THROWS_AS(pare::width_search({good}).best(nan), pare::value_error);
 }
 
 TEST_CASE("the cost of a head and of a filter is what their loops multiply") {
-    const index_t hidden = 6, head_size = 3, filters = 5;
+    const index_t hidden = 6, head_size = 3;
     const std::vector<int> lengths{1, 4, 9};
     double head = 0, filter = 0, gated = 0; // multiply-adds, sum over the sequences
     for (int n : lengths) {
@@ -296,12 +337,12 @@ TEST_CASE("the cost of a head and of a filter is what their loops multiply") {
     CHECK_THAT(pare::filter_macs(moments, hidden), WithinRel(filter / 3, 1e-14));
     CHECK_THAT(pare::filter_macs(moments, hidden, 3), WithinRel(gated / 3, 1e-14));
 
-    CHECK(pare::head_parameters(hidden, head_size, false) ==
-          3 * head_size * hidden + hidden * head_size);
-    CHECK(pare::head_parameters(hidden, head_size) == 4 * hidden * head_size + 3 * head_size);
-    CHECK(filters * pare::filter_parameters(hidden) == 2 * hidden * filters + filters);
-    CHECK(pare::filter_parameters(hidden, 3) == 3 * hidden + 2);
-    CHECK(pare::filter_parameters(hidden, 3, false) == 3 * hidden);
+    CHECK(pare::head_parameters(hidden, head_size, false) == 4 * 6 * 3);
+    CHECK(pare::head_parameters(hidden, head_size) == 4 * 6 * 3 + 3 * 3);
+    CHECK(pare::filter_parameters(hidden) == 2 * 6 + 1);
+    CHECK(pare::filter_parameters(hidden, 3) == 3 * 6 + 2);
+    CHECK(pare::filter_parameters(hidden, 3, false) == 3 * 6);
+    CHECK(pare::head_parameters(index_t{1} << 40, index_t{1} << 40) > 4e24);
 
     CHECK_THROWS_AS(pare::moments_of_lengths(std::vector<int>{}), pare::value_error);
     CHECK(sentence_of<pare::value_error>([] {
@@ -364,8 +405,9 @@ TEST_CASE("fitted costs are the formula's where they follow it, and as near as a
     CHECK(sentence_of<pare::value_error>([] {
               pare::fit_hinge(std::vector<int>{1, -2}, std::vector<double>{1, 2});
           }) == "pare::fit_hinge: entry 1 is -2 units at a cost of 2");
-    CHECK_THROWS_AS(pare::fit_hinge(std::vector<int>{1, 2}, std::vector<double>{1, std::nan("")}),
-                    pare::value_error);
+    CHECK_THROWS_AS(
+        pare::fit_hinge(std::vector<int>{1, 2}, std::vector<double>{1, not_a_number<double>()}),
+        pare::value_error);
 }
 
 TEST_CASE("cost tables") {
@@ -378,8 +420,9 @@ TEST_CASE("cost tables") {
     CHECK(linear(0) == 0);
     CHECK(linear(3) == 7.5);
     CHECK(pare::cost_table::linear(0, 1).units() == 0);
+    CHECK_THROWS_AS(pare::cost_table::linear(-2, 1), pare::value_error);
     CHECK_THROWS_AS(pare::cost_table({}), pare::value_error);
-    for (double bad : {std::nan(""), -1.0, std::numeric_limits<double>::infinity()})
+    for (double bad : {not_a_number<double>(), -1.0, infinite<double>()})
         CHECK_THAT(sentence_of<pare::value_error>([&] {
                        pare::cost_table({0, 1, bad});
                    }),

@@ -2,6 +2,7 @@
 // layers.
 #include "policies.hpp"
 #include "support.hpp"
+#include <pare/fisher.hpp>
 #include <pare/shrink.hpp>
 
 #include <algorithm>
@@ -177,7 +178,7 @@ TEST_CASE("shrink checks shapes and positions") {
         pare::keep_columns(pare::seq, weight.view(), std::vector<int>{0, 4}, columns.view()),
         pare::value_error);
     CHECK(out.outside_untouched());
-    for (index_t j = 0; j < 4; ++j) CHECK(std::isnan(out(0, j)));
+    for (index_t j = 0; j < 4; ++j) CHECK(is_nan(out(0, j)));
 }
 
 TEMPLATE_TEST_CASE("scales fold into the columns of their unit", "", float, double) {
@@ -198,7 +199,7 @@ TEMPLATE_TEST_CASE("scales fold into the columns of their unit", "", float, doub
     }
     auto weight = numbered<TestType>(4, 6, layout::rows);
     const auto before = weight.data;
-    const std::vector<double> three{1, 2, 3}, bad{1, std::nan(""), 3};
+    const std::vector<double> three{1, 2, 3}, bad{1, not_a_number<double>(), 3};
     CHECK(sentence_of<pare::shape_error>([&] { pare::fold_scales(three, 3, weight.view()); }) ==
           "pare::fold_scales: 3 units of 3, the weight is 4 x 6");
     CHECK_THROWS_AS(pare::fold_scales(three, 0, weight.view()), pare::shape_error);
@@ -258,4 +259,20 @@ TEMPLATE_LIST_TEST_CASE("a shrunken layer gives what the masked one gives", "", 
             CHECK_THAT(static_cast<double>(shrunken[o]),
                        WithinAbs(static_cast<double>(masked[o]), 100 * rounding<T>));
     }
+}
+
+TEST_CASE("positions that their type or memory cannot hold are refused") {
+    const std::vector<int> mask(100, 1);
+    constexpr index_t most = std::numeric_limits<index_t>::max();
+    CHECK(pare::kept_positions<std::int8_t>(std::vector<int>(63, 1), 2).back() == 125);
+    CHECK_THAT(sentence_of<pare::shape_error>([&] { pare::kept_positions<std::int8_t>(mask, 2); }),
+               ContainsSubstring("integers up to 127 cannot count 200 positions"));
+    CHECK_THROWS_AS(pare::kept_positions<int>(mask, most), pare::shape_error);
+    CHECK_THROWS_AS(pare::kept_positions<int>(mask, most, most), pare::shape_error);
+    std::vector<float> w(12), scales(4, 1.0f);
+    for (const index_t unit : {most, (most / 4) + 1, index_t{0}})
+        CHECK_THROWS_AS(pare::fold_scales(scales, unit, pare::view<float, 2>(w.data(), 1, 12)),
+                        pare::shape_error);
+    CHECK_THROWS_AS(pare::fisher<>(-1), pare::shape_error);
+    CHECK_THROWS_AS(pare::gram<>(-1), pare::shape_error);
 }

@@ -78,10 +78,10 @@ struct same_count {
 template <class T>
 struct count_each {
     view<const T, 1> k;
-    constexpr index_t operator()(index_t s) const { return static_cast<index_t>(k(s)); }
+    constexpr index_t operator()(index_t s) const { return to_index(k(s)); }
     template <class Policy>
     index_t read(const Policy& policy, index_t s) const {
-        return static_cast<index_t>(policy.read(&k(s)));
+        return to_index(policy.read(&k(s)));
     }
 };
 
@@ -90,7 +90,7 @@ template <class Policy, class Count>
 auto counts_of([[maybe_unused]] const char* name, [[maybe_unused]] const Policy& policy,
                const Count& k, [[maybe_unused]] index_t sequences) {
     if constexpr (std::is_integral_v<Count>) {
-        return same_count{static_cast<index_t>(k)};
+        return same_count{to_index(k)};
     } else {
         const auto each = as_input<1>(policy, k);
         if (each.extent(0) != sequences)
@@ -126,15 +126,6 @@ struct ends_behind {
     }
 };
 
-/// Integer holds every number up to `tokens`.
-template <class Integer>
-void check_counts_to(const char* name, index_t tokens) {
-    static_assert(std::is_integral_v<Integer>, "pare: positions and offsets are integers");
-    constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<Integer>::max());
-    if (static_cast<std::uint64_t>(tokens) > most)
-        fail<shape_error>(name, "integers up to ", most, " cannot count ", tokens, " tokens");
-}
-
 /// What both rules check before anything is written.
 template <class Policy, class Scores, class Offsets, class Index, class KeptOffsets>
 void check_selection(const char* name, const Policy& policy, const Scores& scores,
@@ -147,8 +138,8 @@ void check_selection(const char* name, const Policy& policy, const Scores& score
                           " new ones of stride ", kept_offsets.stride(0));
     if (index.extent(0) > 0 && index.stride(0) != 1)
         fail<shape_error>(name, "positions have stride ", index.stride(0));
-    check_counts_to<typename Index::value_type>(name, tokens);
-    check_counts_to<typename KeptOffsets::value_type>(name, tokens);
+    check_counts_to<typename Index::value_type>(name, tokens, "tokens");
+    check_counts_to<typename KeptOffsets::value_type>(name, tokens, "tokens");
     const auto flags = as_view<1>(policy, pinned.flags);
     if (pinned.first < 0 || (flags.extent(0) != 0 && flags.extent(0) != tokens))
         fail<shape_error>(name, "pinned are the first ", pinned.first, " tokens and by ",
@@ -202,10 +193,11 @@ index_t keep_above(const Policy& policy, const Scores& scores, double threshold,
         if (p.extent(0) < s.extent(0))
             detail::check_room("keep_above", p,
                                policy.count_selected(keep, pinned.first, from, sequences));
-        return policy.select(keep, pinned.first, s, from, sequences, p.extent(0), p.data_handle(),
+        return policy.select(keep, pinned.first, s, from, sequences, p.data_handle(),
                              kept_o.data_handle());
     };
-    const detail::at_least<T> above{s, static_cast<compute_t<T>>(threshold)};
+    // Infinite ones, which mean something here, are not for the compiler to see.
+    const detail::at_least<T> above{s, detail::opaque(static_cast<compute_t<T>>(threshold))};
     if (pinned.flags.extent(0) == 0) return select(above);
     return select(detail::at_least_or_flagged<T>{above, pinned.flags});
 }
@@ -286,7 +278,7 @@ index_t dropped_ranges(const Index& index, const Offsets& offsets, Ranges&& rang
     const index_t tokens = sequences < 0 ? 0 : static_cast<index_t>(o(sequences));
     detail::check_offsets("dropped_ranges", seq, o, tokens);
     detail::check_positions("dropped_ranges", seq, p, tokens);
-    detail::check_counts_to<range_type>("dropped_ranges", tokens);
+    detail::check_counts_to<range_type>("dropped_ranges", tokens, "tokens");
     const auto for_ranges = [&](const auto& f) {
         index_t at = 0;
         for (index_t s = 0; s < sequences; ++s) {

@@ -26,9 +26,9 @@ length_moments moments_of_lengths(const Lengths& lengths) {
     if (n.extent(0) == 0) detail::fail<value_error>("moments_of_lengths", "no lengths");
     length_moments m;
     for (index_t i = 0; i < n.extent(0); ++i) {
-        if (!(n(i) > 0))
-            detail::fail<value_error>("moments_of_lengths", "length ", i, " is ", n(i));
         const double length = static_cast<double>(n(i));
+        if (!detail::is_finite(length) || length <= 0)
+            detail::fail<value_error>("moments_of_lengths", "length ", i, " is ", n(i));
         m.mean += length / static_cast<double>(n.extent(0));
         m.mean_square += length * length / static_cast<double>(n.extent(0));
     }
@@ -50,13 +50,14 @@ inline double filter_macs(const length_moments& n, index_t hidden, index_t matri
 }
 
 /// Weights of one head (four projections) and its query, key and value biases.
-inline index_t head_parameters(index_t hidden, index_t head_size, bool biases = true) {
-    return 4 * hidden * head_size + (biases ? 3 * head_size : 0);
+inline double head_parameters(index_t hidden, index_t head_size, bool biases = true) {
+    return static_cast<double>(head_size) * (4 * static_cast<double>(hidden) + (biases ? 3 : 0));
 }
 
 /// Weights of one filter and its biases before the activation.
-inline index_t filter_parameters(index_t hidden, index_t matrices = 2, bool biases = true) {
-    return matrices * hidden + (biases ? matrices - 1 : 0);
+inline double filter_parameters(index_t hidden, index_t matrices = 2, bool biases = true) {
+    const double each = static_cast<double>(hidden) + (biases ? 1 : 0);
+    return static_cast<double>(matrices) * each - (biases ? 1 : 0);
 }
 
 /// The cost of one sublayer for every number of units kept, 0 included, in any one unit of measure
@@ -73,6 +74,7 @@ class cost_table {
     }
     /// k units cost k * each.
     static cost_table linear(index_t units, double each) {
+        if (units < 0) detail::fail<value_error>("cost_table", "the costs of ", units, " units");
         std::vector<double> cost(static_cast<std::size_t>(units) + 1);
         for (std::size_t k = 0; k < cost.size(); ++k) cost[k] = each * static_cast<double>(k);
         return cost_table(std::move(cost));

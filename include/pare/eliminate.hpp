@@ -122,7 +122,7 @@ class elimination {
             squares.col(c).noalias() = weight * weight.row(c).transpose();
         }
         constexpr index_t chunk = 128;
-        policy_.executor().run((n + chunk - 1) / chunk, [&](index_t task, index_t) {
+        run_allocating(policy_.executor(), (n + chunk - 1) / chunk, [&](index_t task, index_t) {
             const index_t first = task * chunk, some = std::min(chunk, n - first);
             for (index_t c = 0; c < unit_; ++c) {
                 Eigen::VectorXd sums = outputs_.middleRows(first, some) * weight.row(c).transpose();
@@ -189,7 +189,7 @@ bool invert(const Policy& policy, row_major& g) {
     // diagonal; the inverse of G is its transpose times itself.
     row_major half = row_major::Zero(n, n);
     constexpr index_t columns = 64, rows = 256;
-    policy.executor().run((n + columns - 1) / columns, [&](index_t task, index_t) {
+    run_allocating(policy.executor(), (n + columns - 1) / columns, [&](index_t task, index_t) {
         const index_t j = task * columns, width = std::min(columns, n - j);
         row_major part = row_major::Identity(n - j, width);
         g.bottomRightCorner(n - j, n - j)
@@ -279,7 +279,7 @@ loss_curve eliminate(const Policy& policy, const G& covariance, const C& metric,
     detail::row_major inverse = copy("covariance", g, true), in_metric = copy("weight", w, false);
     if (!identity) in_metric = detail::square_root(copy("metric", c, true)) * in_metric;
     const double mean_diagonal = inputs > 0 ? inverse.diagonal().mean() : 0;
-    if (mean_diagonal == 0) // inputs are constant
+    if (mean_diagonal == 0 || outputs == 0) // inputs are constant, or nothing reads them
         return sorted_losses(std::vector<double>(static_cast<std::size_t>(inputs / unit), 0.0));
     inverse.diagonal().array() += ridge * mean_diagonal;
     if (!detail::invert(policy, inverse))

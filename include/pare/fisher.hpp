@@ -112,8 +112,8 @@ void centre_mask_gradients(const Sums& sums, const Mean& mean, index_t unit, G&&
     const auto m = as_input<1>(mean);
     const auto g = as_view<2>(gradients);
     using T = typename decltype(g)::value_type;
-    if (unit < 1 || d.extent(0) != g.extent(0) || d.extent(1) != g.extent(1) * unit ||
-        m.extent(0) != d.extent(1))
+    if (unit < 1 || d.extent(0) != g.extent(0) || d.extent(1) % unit != 0 ||
+        d.extent(1) / unit != g.extent(1) || m.extent(0) != d.extent(1))
         detail::fail<shape_error>("centre_mask_gradients", "sums are ", d.extent(0), " x ",
                                   d.extent(1), ", means ", m.extent(0), ", gradients ", g.extent(0),
                                   " x ", g.extent(1), " of units of ", unit);
@@ -137,9 +137,11 @@ template <class Acc = double>
 class fisher {
   public:
     fisher() = default;
-    explicit fisher(index_t units, fisher_kind kind = fisher_kind::diagonal)
-        : kind_(kind), diagonal_(static_cast<std::size_t>(units), 0.0) {
+    /// Throws shape_error for a negative number of units.
+    explicit fisher(index_t units, fisher_kind kind = fisher_kind::diagonal) : kind_(kind) {
+        if (units < 0) detail::fail<shape_error>("fisher", units, " units");
         if (kind == fisher_kind::block) block_ = gram<Acc>(units);
+        diagonal_.resize(static_cast<std::size_t>(units));
     }
 
     /// Adds samples; gradients [samples x units], per-sample mask gradients, in the policy's memory.

@@ -1,6 +1,7 @@
 // Gram matrices: the sufficient statistics of least squares and of the block Fisher.
 #pragma once
 
+#include "core/checks.hpp"
 #include "core/error.hpp"
 #include "core/ops.hpp"
 #include "core/view.hpp"
@@ -113,8 +114,7 @@ class gram {
     gram(index_t columns_x, index_t columns_y, bool symmetric)
         : columns_x_(columns_x), columns_y_(columns_y), symmetric_(symmetric) {
         check(columns_x >= 0 && columns_y >= 0, "a negative number of columns");
-        sums_.assign(static_cast<std::size_t>(columns_x) * static_cast<std::size_t>(columns_y),
-                     Acc(0));
+        sums_.resize(static_cast<std::size_t>(detail::product(columns_x, columns_y)));
     }
 
     static void check(bool good, const char* what) {

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 namespace pare {
@@ -142,10 +143,11 @@ void importance_packed(const Policy& policy, const P& probabilities, index_t hea
     const index_t tokens = out.extent(0), sequences = o.extent(0) - 1;
     if constexpr (Policy::on_host) {
         detail::check_offsets("importance", policy, o, tokens);
+        constexpr index_t most = std::numeric_limits<index_t>::max();
         index_t need = 0;
-        for (index_t s = 0; s < sequences; ++s) {
+        for (index_t s = 0; s < sequences && heads >= 0; ++s) {
             const auto n = static_cast<index_t>(o(s + 1)) - static_cast<index_t>(o(s));
-            need += heads * n * n;
+            need += std::min(detail::product(heads, n, n), most - need);
         }
         if (heads < 0 || p.extent(0) != need)
             detail::fail<shape_error>("importance", p.extent(0), " probabilities, ", heads,
@@ -246,7 +248,7 @@ class score_accumulator {
 
   private:
     double decay_;
-    std::vector<double> sums_;
+    std::vector<double, detail::allocator<double>> sums_;
 };
 
 } // namespace PARE_ISA

@@ -46,14 +46,15 @@ bool factor_cholesky(const Policy& policy, view<double, 2> g, workspace& scratch
         // The panel's rows [b x rest] = L^-1 A12, where A12 is the mirror of the lower triangle's
         // A21.
         constexpr index_t columns = 64;
-        policy.executor().run(
-            (rest + columns - 1) / columns, [&, k, b, rest](index_t task, index_t) {
-                const index_t j = k + b + task * columns, width = std::min(columns, n - j);
-                (void)rest;
-                detail::row_major panel = a.block(j, k, width, b).transpose();
-                factor.matrixL().solveInPlace(panel);
-                a.block(k, j, b, width) = panel;
-            });
+        detail::run_allocating(policy.executor(), (rest + columns - 1) / columns,
+                               [&, k, b, rest](index_t task, index_t) {
+                                   const index_t j = k + b + task * columns,
+                                                 width = std::min(columns, n - j);
+                                   (void)rest;
+                                   detail::row_major panel = a.block(j, k, width, b).transpose();
+                                   factor.matrixL().solveInPlace(panel);
+                                   a.block(k, j, b, width) = panel;
+                               });
         const view<const double, 2> panel(&g(k, k + b), {b, rest}, {g.stride(0), 1});
         policy.gram(-1.0, panel, panel,
                     view<double, 2>(&g(k + b, k + b), {rest, rest}, {g.stride(0), 1}), true,
@@ -69,13 +70,14 @@ void solve_cholesky(const Policy& policy, view<double, 2> g, view<double, 2> b) 
     const index_t m = b.extent(1);
     auto u = detail::map_rows(g);
     auto right = detail::map_rows(b);
-    policy.executor().run((m + columns - 1) / columns, [&](index_t task, index_t) {
-        const index_t j = task * columns, width = std::min(columns, m - j);
-        detail::row_major part = right.middleCols(j, width);
-        u.triangularView<Eigen::Upper>().transpose().solveInPlace(part);
-        u.triangularView<Eigen::Upper>().solveInPlace(part);
-        right.middleCols(j, width) = part;
-    });
+    detail::run_allocating(policy.executor(), (m + columns - 1) / columns,
+                           [&](index_t task, index_t) {
+                               const index_t j = task * columns, width = std::min(columns, m - j);
+                               detail::row_major part = right.middleCols(j, width);
+                               u.triangularView<Eigen::Upper>().transpose().solveInPlace(part);
+                               u.triangularView<Eigen::Upper>().solveInPlace(part);
+                               right.middleCols(j, width) = part;
+                           });
 }
 
 /// Overwrites b [n x m] with (G + ridge I)^-1 b. G [n x n] has a valid lower triangle and is

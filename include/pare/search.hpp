@@ -65,75 +65,83 @@ struct width_choice {
 class width_search {
   public:
     /// `most` is the largest budget that will be asked for, infinite for all. Throws value_error
-    /// for losses that are not finite or not one more than the units, and for a budget that is not
-    /// a number.
+    /// for losses that are not finite or not one more than the units, for costs or losses whose sum
+    /// is not finite, for a budget that is not a number, and for a gap that is not between 0 and 1
+    /// or asks for more than 2^31 places on the grid.
     explicit width_search(const std::vector<prunable>& sublayers,
-                          double most = std::numeric_limits<double>::infinity(),
-                          double gap = 1e-3) {
-        if (detail::is_nan(most) || !(gap > 0 && gap <= 1))
+                          double most = std::numeric_limits<double>::max(), double gap = 1e-3) {
+        if (detail::is_nan(most) || !detail::is_finite(gap) || gap <= 0 || gap > 1)
             detail::fail<value_error>("width_search", "the largest budget is ", most, ", the gap ",
                                       gap);
-        double dearest = 0;
+        const auto count = static_cast<double>(std::max<std::size_t>(1, sublayers.size()));
+        if (count / gap > 2147483648.0)
+            detail::fail<value_error>("width_search", "a gap of ", gap, " over ", sublayers.size(),
+                                      " sublayers asks for ", count / gap, " places on the grid");
+        double dearest = 0, worst = 0;
         for (const prunable& s : sublayers) {
             options_.push_back(list_options(s, options_.size()));
             if (options_.back().empty()) {
-                least_cost_ = std::numeric_limits<double>::infinity();
-                return;
+                possible_ = false;
+                continue;
             }
-            dearest += options_.back().back().cost;
-            least_cost_ += options_.back().front().cost;
+            const option &cheap = options_.back().front(), &dear = options_.back().back();
+            dearest += dear.cost;
+            least_cost_ += cheap.cost;
+            worst += std::max(std::abs(cheap.loss), std::abs(dear.loss));
         }
-        most_ = std::min(std::max(most, 0.0), dearest);
-        step_ = gap * most_ / static_cast<double>(std::max<std::size_t>(1, sublayers.size()));
-        if (!(step_ > 0)) step_ = 1; // all is free, or nothing may cost anything
+        if (!possible_) return;
+        if (!detail::is_finite(dearest) || !detail::is_finite(worst))
+            detail::fail<value_error>("width_search", "the sublayers' costs sum up to ", dearest,
+                                      ", their losses to ", worst, "; scale them down");
+        most_ = std::min(std::max(detail::nearest_finite(most), 0.0), dearest);
+        step_ = std::max(gap * most_ / count, 1e-300); // whose inverse is finite too
         solve();
     }
 
     /// The least loss at a cost of at most `budget`; of equal losses, the lower cost. Throws
     /// value_error for a budget that is not a number.
     width_choice best(double budget) const {
-        if (detail::is_nan(budget))
-            detail::fail<value_error>("width_search", "the budget is ", budget);
+        budget = finite_budget(budget);
         index_t found = -1;
         for (index_t q = 0; q < size(); ++q) {
-            if (!detail::is_finite(loss_at(q)) || cost_at(q) > budget) continue;
+            if (!reached(q) || cost_at(q) > budget) continue;
             if (found < 0 || better(q, found)) found = q;
         }
         if (found >= 0) return trace(found);
-        if (least_cost_ <= budget) return cheapest(); // a better one shared its place on the grid
+        // A better one may have shared the cheapest choice's place on the grid.
+        if (possible_ && least_cost_ <= budget) return cheapest();
         width_choice none;
-        none.cost = least_cost_;
+        none.cost = possible_ ? least_cost_ : detail::infinity<double>();
         return none;
     }
 
-    /// No choice at a cost of at most `budget`, up to the largest one, loses less than this.
+    /// No choice at a cost of at most `budget`, up to the largest one, loses less than this;
+    /// infinite if there is none. Throws value_error for a budget that is not a number.
     double bound(double budget) const {
-        double least = std::numeric_limits<double>::infinity();
-        for (index_t q = 0; q < size() && static_cast<double>(q) * step_ <= budget; ++q)
-            least = std::min(least, loss_at(q));
-        return least;
+        // Places are rounded down, but from quotients that were rounded; a choice's cost is a sum
+        // that was.
+        const double rounding =
+            static_cast<double>(options_.size() + 4) * std::numeric_limits<double>::epsilon();
+        const double last = finite_budget(budget) / step_ * (1 + rounding);
+        index_t found = -1;
+        for (index_t q = 0; q < size() && static_cast<double>(q) <= last; ++q)
+            if (reached(q) && (found < 0 || loss_at(q) < loss_at(found))) found = q;
+        return found < 0 ? detail::infinity<double>() : loss_at(found);
     }
 
     /// Every choice found than which none is both cheaper and better, by rising cost.
     std::vector<width_choice> front() const {
         std::vector<index_t> order;
         for (index_t q = 0; q < size(); ++q) {
-            if (detail::is_finite(loss_at(q)) && cost_at(q) <= most_) order.push_back(q);
+            if (reached(q) && cost_at(q) <= most_) order.push_back(q);
         }
         std::sort(order.begin(), order.end(), [&](index_t a, index_t b) {
             return cost_at(a) != cost_at(b) ? cost_at(a) < cost_at(b) : loss_at(a) < loss_at(b);
         });
         std::vector<width_choice> choices;
-        double least = std::numeric_limits<double>::infinity();
-        if (least_cost_ <= most_) {
-            choices.push_back(cheapest());
-            least = choices[0].loss;
-        }
-        for (const index_t q : order) {
-            if (!(loss_at(q) < least)) continue;
-            least = loss_at(q);
-            choices.push_back(trace(q));
-        }
+        if (possible_ && least_cost_ <= most_) choices.push_back(cheapest());
+        for (const index_t q : order)
+            if (choices.empty() || loss_at(q) < choices.back().loss) choices.push_back(trace(q));
         return choices;
     }
 
@@ -141,15 +149,22 @@ class width_search {
     struct option {
         index_t kept;
         double cost, loss;
+        index_t place = 0; // on the grid; calculated once, since flags may change a quotient
     };
     struct states { // by place on the grid, the best choice whose rounded costs sum up to it
         std::vector<double> loss, cost;
 
         explicit states(std::size_t places = 0)
-            : loss(places, std::numeric_limits<double>::infinity()), cost(places, 0.0) {}
+            : loss(places, detail::infinity<double>()), cost(places, 0.0) {}
     };
+    static double finite_budget(double budget) {
+        if (detail::is_nan(budget))
+            detail::fail<value_error>("width_search", "the budget is ", budget);
+        return detail::nearest_finite(budget);
+    }
     double loss_at(index_t q) const { return states_.loss[static_cast<std::size_t>(q)]; }
     double cost_at(index_t q) const { return states_.cost[static_cast<std::size_t>(q)]; }
+    bool reached(index_t q) const { return detail::is_finite(loss_at(q)); }
     bool better(index_t a, index_t b) const {
         return loss_at(a) < loss_at(b) || (loss_at(a) == loss_at(b) && cost_at(a) < cost_at(b));
     }
@@ -171,7 +186,7 @@ class width_search {
                 detail::fail<value_error>("width_search", "the loss of sublayer ", at, " with ",
                                           kept, " units is ", loss);
             if (kept % s.multiple == 0 && kept >= s.at_least)
-                all.push_back({kept, s.cost(kept), loss});
+                all.push_back({kept, s.cost(kept), loss, 0});
         }
         std::stable_sort(all.begin(), all.end(), [](const option& a, const option& b) {
             return a.cost != b.cost ? a.cost < b.cost : a.loss < b.loss;
@@ -185,13 +200,14 @@ class width_search {
         const auto places = static_cast<std::size_t>(place(most_)) + 1;
         states_ = states(places);
         states_.loss[0] = 0;
-        for (const std::vector<option>& options : options_) {
+        for (std::vector<option>& options : options_) {
             struct step {
                 std::size_t by, option;
             };
             std::vector<step> steps; // of options that share one, the last: it loses least
             for (std::size_t o = 0; o < options.size(); ++o) {
-                const auto by = static_cast<std::size_t>(place(options[o].cost));
+                options[o].place = place(options[o].cost);
+                const auto by = static_cast<std::size_t>(options[o].place);
                 if (!steps.empty() && steps.back().by == by) steps.pop_back();
                 steps.push_back({by, o});
             }
@@ -236,7 +252,7 @@ class width_search {
         for (std::size_t l = options_.size(); l-- > 0;) {
             const option& o = options_[l][from_[l][static_cast<std::size_t>(q)]];
             c.kept[l] = o.kept;
-            q -= place(o.cost);
+            q -= o.place;
         }
         return c;
     }
@@ -244,6 +260,7 @@ class width_search {
     std::vector<std::vector<option>> options_; // of each sublayer
     states states_;
     std::vector<std::vector<std::uint32_t>> from_; // the option that led there, of each sublayer
+    bool possible_ = true;                         // some choice satisfies the constraints
     double most_ = 0, step_ = 1, least_cost_ = 0;
 };
 

@@ -24,6 +24,8 @@ std::vector<Index> kept_positions(const Mask& mask, index_t unit = 1, index_t pa
     const auto m = as_input<1>(mask);
     if (unit < 1 || parts < 1)
         detail::fail<shape_error>("kept_positions", "units of ", unit, " in ", parts, " parts");
+    detail::check_counts_to<Index>("kept_positions", detail::product(parts, m.extent(0), unit),
+                                   "positions");
     std::vector<Index> positions;
     for (index_t p = 0; p < parts; ++p)
         for (index_t u = 0; u < m.extent(0); ++u)
@@ -89,7 +91,7 @@ void fold_scales(const Scales& scales, index_t unit, W&& weight) {
     const auto s = as_input<1>(scales);
     const auto w = as_view<2>(weight);
     using T = typename decltype(w)::value_type;
-    if (unit < 1 || w.extent(1) != s.extent(0) * unit)
+    if (unit < 1 || w.extent(1) % unit != 0 || w.extent(1) / unit != s.extent(0))
         detail::fail<shape_error>("fold_scales", s.extent(0), " units of ", unit,
                                   ", the weight is ", w.extent(0), " x ", w.extent(1));
     for (index_t u = 0; u < s.extent(0); ++u)

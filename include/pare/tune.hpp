@@ -213,7 +213,7 @@ tune_result scale(const Policy& policy, const least_squares& statistics, index_t
     const auto b = as_input<1>(bias);
     const auto s = as_view<1>(scales);
     detail::tuned_layer layer("scale", statistics, w, b, ridge);
-    if (unit < 1 || s.extent(0) * unit != statistics.inputs())
+    if (unit < 1 || statistics.inputs() % unit != 0 || statistics.inputs() / unit != s.extent(0))
         detail::fail<shape_error>("scale", s.extent(0), " units of ", unit,
                                   ", the statistics have ", statistics.inputs(), " inputs");
     Eigen::VectorXd found(s.extent(0));

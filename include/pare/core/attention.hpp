@@ -40,9 +40,10 @@ struct counted_queries {
     static constexpr counted_queries all() { return {}; }
     /// The first alone: the attention of [CLS] (EViT, arXiv:2202.07800).
     static constexpr counted_queries first() { return {0, 1}; }
-    /// A window at the end (SnapKV, arXiv:2404.14469).
+    /// A window at the end (SnapKV, arXiv:2404.14469); none of 0.
     static constexpr counted_queries last(index_t queries) {
-        return {-queries, std::numeric_limits<index_t>::max()};
+        constexpr index_t end = std::numeric_limits<index_t>::max();
+        return {queries > 0 ? -queries : end, end};
     }
 };
 
@@ -67,8 +68,9 @@ constexpr index_range visible_keys(const attention_mask& mask, index_t q, index_
     index_range range{0, keys};
     if (mask.causal) range.end = std::clamp<index_t>(at + 1, 0, keys);
     if (mask.window > 0) {
-        range.begin = std::clamp<index_t>(at - mask.window + 1, 0, keys);
-        range.end = std::min(range.end, std::clamp<index_t>(at + mask.window, 0, keys));
+        const index_t window = std::min(mask.window, queries + keys); // any wider one hides nothing
+        range.begin = std::clamp<index_t>(at - window + 1, 0, keys);
+        range.end = std::min(range.end, std::clamp<index_t>(at + window, 0, keys));
     }
     range.end = std::max(range.begin, range.end);
     return range;

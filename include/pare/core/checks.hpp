@@ -5,11 +5,41 @@
 #include "config.hpp"
 #include "error.hpp"
 
+#include <cstdint>
+#include <limits>
 #include <type_traits>
 
 namespace pare {
 inline namespace PARE_ISA {
 namespace detail {
+
+/// A user's integer, or the largest index where it is more: no limit at all.
+template <class Integer>
+constexpr index_t to_index(Integer x) {
+    constexpr index_t most = std::numeric_limits<index_t>::max();
+    if constexpr (std::is_unsigned_v<Integer> && sizeof(Integer) >= sizeof(index_t))
+        return x > static_cast<Integer>(most) ? most : static_cast<index_t>(x);
+    else
+        return static_cast<index_t>(x);
+}
+/// a * b * ... of numbers >= 0, or the largest index where that is more.
+constexpr index_t product(index_t a) {
+    return a;
+}
+template <class... Numbers>
+constexpr index_t product(index_t a, index_t b, Numbers... more) {
+    constexpr index_t most = std::numeric_limits<index_t>::max();
+    return product(b > 0 && a > most / b ? most : a * b, more...);
+}
+
+/// Integer holds every number up to `count`.
+template <class Integer>
+void check_counts_to(const char* name, index_t count, const char* what) {
+    static_assert(std::is_integral_v<Integer>, "pare: positions and offsets are integers");
+    constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<Integer>::max());
+    if (static_cast<std::uint64_t>(count) > most)
+        fail<shape_error>(name, "integers up to ", most, " cannot count ", count, " ", what);
+}
 
 /// What is wrong with position i of a list that should ascend within 0 <= position < extent.
 template <class Position>

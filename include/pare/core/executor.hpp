@@ -2,9 +2,13 @@
 #pragma once
 
 #include "config.hpp"
+#include "error.hpp"
 
+#include <algorithm>
+#include <exception>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -58,9 +62,14 @@ struct part {
     static constexpr bool partial = true;
 
     index_t concurrency() const { return 1; }
+    /// Throws value_error for a share that there is not.
     template <class F>
     void run(index_t tasks, const F& f) const {
-        for (index_t i = tasks * ith / nth; i < tasks * (ith + 1) / nth; ++i) f(i, index_t{0});
+        if (ith < 0 || ith >= nth) detail::fail<value_error>("part", "part ", ith, " of ", nth);
+        const auto first_of = [&](index_t share) { // one more for each of the first
+            return tasks / nth * share + std::min(share, tasks % nth);
+        };
+        for (index_t i = first_of(ith); i < first_of(ith + 1); ++i) f(i, index_t{0});
     }
 };
 
@@ -79,6 +88,26 @@ void run_all(const Executor& executor, index_t tasks, const F& f) {
         serial{}.run(tasks, f);
     else
         executor.run(tasks, f);
+}
+
+/// Runs tasks that take memory of their own, and may fail at that. An exception must not leave a
+/// thread, so one of theirs is thrown when all have ended.
+template <class Executor, class F>
+void run_allocating(const Executor& executor, index_t tasks, const F& f) {
+#ifdef __cpp_exceptions
+    std::vector<std::exception_ptr> failures(static_cast<std::size_t>(executor.concurrency()));
+    executor.run(tasks, [&](index_t task, index_t slot) {
+        try {
+            f(task, slot);
+        } catch (...) {
+            failures[static_cast<std::size_t>(slot)] = std::current_exception();
+        }
+    });
+    for (const std::exception_ptr& failure : failures)
+        if (failure) std::rethrow_exception(failure);
+#else
+    executor.run(tasks, f);
+#endif
 }
 
 /// What goes on from all tasks' results to others cannot run in parts.

@@ -6,6 +6,7 @@
 #include "../core/attention.hpp"
 #include "../core/error.hpp"
 #include "../core/executor.hpp"
+#include "../core/fast_math.hpp"
 #include "../core/ops.hpp"
 #include "../core/view.hpp"
 #include "../core/workspace.hpp"
@@ -128,8 +129,9 @@ class sequential {
                 C sum = 0;
                 for (index_t t = t0; t < t1; ++t)
                     for (index_t c = u * unit; c < (u + 1) * unit; ++c)
-                        sum += op(static_cast<C>(x(t, c)), static_cast<C>(others(t, c))...);
-                total += static_cast<double>(sum);
+                        detail::add_in_order(
+                            sum, op(static_cast<C>(x(t, c)), static_cast<C>(others(t, c))...));
+                detail::add_in_order(total, static_cast<double>(sum));
             }
             out(s, u) = static_cast<Out>(total);
         });
@@ -149,7 +151,8 @@ class sequential {
                     const index_t t1 = std::min(t0 + row_block, x.extent(0));
                     C sum = 0;
                     for (index_t t = t0; t < t1; ++t)
-                        sum += static_cast<C>(x(t, i)) * static_cast<C>(y(t, j));
+                        detail::add_in_order(sum,
+                                             static_cast<C>(x(t, i)) * static_cast<C>(y(t, j)));
                     g(i, j) += static_cast<Acc>(alpha * static_cast<double>(sum));
                 }
         });
@@ -173,9 +176,9 @@ class sequential {
                         for (index_t i = q0; i < std::min(q0 + row_block, q.end); ++i) {
                             const auto seen = detail::visible_keys(mask, i, queries, keys);
                             if (k >= seen.begin && k < seen.end)
-                                sum += static_cast<C>(p(b, h, i, k));
+                                detail::add_in_order(sum, static_cast<C>(p(b, h, i, k)));
                         }
-                        total += static_cast<double>(sum);
+                        detail::add_in_order(total, static_cast<double>(sum));
                     }
                 sums(b, k) = total;
             }
@@ -255,18 +258,18 @@ class sequential {
                     for (index_t j = seen.begin; j < seen.end; ++j) {
                         C logit = 0;
                         for (index_t e = 0; e < c.q.extent(2); ++e)
-                            logit += static_cast<C>(c.q(at + i, h, e)) *
-                                     static_cast<C>(c.k(at + j, g, e));
+                            detail::add_in_order(logit, static_cast<C>(c.q(at + i, h, e)) *
+                                                            static_cast<C>(c.k(at + j, g, e)));
                         p[j] =
                             logit * static_cast<C>(c.scale) + static_cast<C>(c.bias(h, at, i, j));
-                        if (!(p[j] <= most)) most = p[j]; // NaN too
+                        if (p[j] > most) most = p[j];
                     }
                     for (index_t j = seen.begin; j < seen.end; ++j)
-                        sum += p[j] = std::exp(p[j] - most);
+                        detail::add_in_order(sum, p[j] = std::exp(p[j] - most));
                     for (index_t e = 0; e < c.v.extent(2); ++e) {
                         C out = 0;
                         for (index_t j = seen.begin; j < seen.end; ++j)
-                            out += p[j] * static_cast<C>(c.v(at + j, g, e));
+                            detail::add_in_order(out, p[j] * static_cast<C>(c.v(at + j, g, e)));
                         c.out(at + i, h, e) = static_cast<T>(out / sum);
                     }
                     if (c.received.extent(0) == 0 || i < counted.begin || i >= counted.end)
@@ -315,7 +318,7 @@ class sequential {
         executor_.run(stretches(out.extent(0)), [=](index_t task, index_t) {
             const index_t end = std::min(out.extent(0), (task + 1) * stretch);
             for (index_t i = task * stretch; i < end; ++i)
-                out(i) = static_cast<Out>(op(static_cast<C>(in(i))...));
+                out(i) = static_cast<Out>(op(detail::opaque(static_cast<C>(in(i)))...));
         });
     }
 
@@ -332,9 +335,9 @@ class sequential {
                 for (; i < stop; ++i) {
                     const C value = op(static_cast<C>(in(i))...);
                     out(i) = static_cast<Out>(value);
-                    sum += value;
+                    detail::add_in_order(sum, value);
                 }
-                total += static_cast<double>(sum);
+                detail::add_in_order(total, static_cast<double>(sum));
             }
             return total;
         });
@@ -366,10 +369,10 @@ class sequential {
                 C sum = 0;
                 for (; j < end; ++j) {
                     const C value = static_cast<C>(y(i, j));
-                    sum += static_cast<C>(x(i, j)) * value;
+                    detail::add_in_order(sum, static_cast<C>(x(i, j)) * value);
                     z(i, j) = static_cast<T>(scale * value);
                 }
-                total += static_cast<double>(sum);
+                detail::add_in_order(total, static_cast<double>(sum));
             }
             dots(i) = static_cast<T>(total);
         });
@@ -387,11 +390,10 @@ class sequential {
     /// has room for all of them, kept_offsets [segments + 1] may be `offsets`. Returns how many.
     template <class Keep, class T, class Offset, class Index, class KeptOffset>
     index_t select(const Keep& keep, index_t always, view<const T, 1> scores, const Offset* offsets,
-                   index_t segments, index_t room, Index* index, KeptOffset* kept_offsets) const {
+                   index_t segments, Index* index, KeptOffset* kept_offsets) const {
         index_t kept = -1;
         executor_.run(1, [&](index_t, index_t) {
-            kept =
-                detail::select(keep, always, scores, offsets, segments, room, index, kept_offsets);
+            kept = detail::select(keep, always, scores, offsets, segments, index, kept_offsets);
         });
         // Another part of the call has written them.
         return kept < 0 ? count_selected(keep, always, offsets, segments) : kept;

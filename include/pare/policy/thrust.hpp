@@ -443,7 +443,7 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
     }
     template <class Keep, class T, class Offset, class Index, class KeptOffset>
     index_t select(const Keep& keep, index_t always, view<const T, 1> scores, const Offset* offsets,
-                   index_t segments, index_t, Index* index, KeptOffset* kept_offsets) const {
+                   index_t segments, Index* index, KeptOffset* kept_offsets) const {
         return detail::select_by_threads(*this, keep, always, scores, offsets, segments, index,
                                          kept_offsets);
     }

@@ -85,6 +85,7 @@ template <class T>
 void pack_keys(view<const T, 3> k, index_t at, index_t n, index_t group, index_t ahead, T* panels) {
     constexpr index_t width = attention_block<T>::width, square = short_lanes<T>;
     const index_t size = k.extent(2);
+    if (size == 0) return;
     for (index_t j = 0; j < n; j += width, panels += width * size) {
         const index_t keys = std::min(width, n - j);
         const T* const from = &k(at + j, group, 0);
@@ -141,7 +142,7 @@ void exponentials(T* e, index_t stride, index_t room, T* weights) {
         T* const at = e + r * stride + j;
         const B value = ops::exp_below<B>{top[r]}(B::load_unaligned(at));
         value.store_unaligned(at);
-        total[r] += value;
+        add_in_order(total[r], value);
     }
     fold<Rows, T>(total, folded, [](const auto& x, const auto& y) { return x + y; });
     for (index_t r = 0; r < Rows; ++r) weights[r] = 1 / folded[r];
@@ -262,7 +263,7 @@ void attention_strips(const Executor& executor, const attention_call<T, Offset>&
 
             for (index_t first = queries.begin; first < queries.end; first += cut.strip) {
                 const index_t rows = std::min(cut.strip, queries.end - first);
-                for (index_t r = 0; r < rows; ++r) {
+                for (index_t r = 0; r < rows && size > 0; ++r) {
                     const T* const from = &c.q(at + first + r, h, 0);
                     prefetch_row(from + q_ahead, size);
                     scale_row(size, from, c.scale, q + r * size, 1);
@@ -298,7 +299,7 @@ void attention_strips(const Executor& executor, const attention_call<T, Offset>&
                                    out_stride, k > k0);
                 for (index_t r = 0; r < rows; ++r)
                     scale_row(value_size, out + r * out_stride, weights[r],
-                              &c.out(at + first + r, h, 0), c.out.stride(2));
+                              c.out.address(at + first + r, h, 0), c.out.stride(2));
                 if (scored) {
                     const index_t r0 = std::clamp<index_t>(counts.begin - first, 0, rows);
                     const index_t r1 = std::clamp<index_t>(counts.end - first, r0, rows);

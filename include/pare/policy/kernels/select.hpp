@@ -26,17 +26,18 @@ index_t count_selected(const Keep& keep, index_t always, const Offset* offsets, 
 /// See sequential::select.
 template <class Keep, class T, class Offset, class Index, class KeptOffset>
 index_t select(const Keep& keep, index_t always, view<const T, 1> scores, const Offset* offsets,
-               index_t segments, index_t room, Index* index, KeptOffset* kept_offsets) {
+               index_t segments, Index* index, KeptOffset* kept_offsets) {
     index_t kept = 0, first = 0;
     for (index_t s = 0; s < segments; ++s) {
         const index_t last = offsets[s + 1], start = kept;
         kept_offsets[s] = static_cast<KeptOffset>(start);
         const index_t free = first + std::min(last - first, always);
-        index_t i = first;
+        index_t i = first, end = last;
         for (; i < free; ++i) index[kept++] = static_cast<Index>(i);
         // No branch depends on a score: every position is written, and the next one overwrites it
-        // unless it is kept.
-        for (; i < last && kept < room; ++i) {
+        // unless it is kept; so nothing is written behind the last that is.
+        while (end > i && !keep(end - 1)) --end;
+        for (; i < end; ++i) {
             index[kept] = static_cast<Index>(i);
             kept += keep(i);
         }

@@ -1,0 +1,51 @@
+// Parts of a call, and tasks that fail.
+#include "policies.hpp"
+#include "support.hpp"
+#include <pare/core/executor.hpp>
+
+#include <atomic>
+
+TEST_CASE("parts of a call make up its tasks, each once") {
+    constexpr index_t most = std::numeric_limits<index_t>::max();
+    for (const index_t tasks : {0, 1, 2, 7, 100})
+        for (const index_t nth : {1, 2, 3, 7, 200}) {
+            std::vector<int> made(static_cast<std::size_t>(tasks), 0);
+            for (index_t ith = 0; ith < nth; ++ith)
+                pare::part{ith, nth}.run(
+                    tasks, [&](index_t task, index_t) { ++made[static_cast<std::size_t>(task)]; });
+            CHECK(made == std::vector<int>(made.size(), 1));
+        }
+    int made = 0;
+    pare::part{3, most}.run(10, [&](index_t task, index_t) { made += task == 3 ? 1 : 100; });
+    CHECK(made == 1);
+    pare::part{most - 1, most}.run(10, [&](index_t, index_t) { ++made; });
+    CHECK(made == 1);
+    for (const auto& [ith, nth] :
+         {std::pair<index_t, index_t>{0, 0}, {-1, 2}, {2, 2}, {0, -1}, {5, 3}}) {
+        const pare::part wrong{ith, nth};
+        CHECK_THAT(sentence_of<pare::value_error>([&] { wrong.run(4, [](index_t, index_t) {}); }),
+                   ContainsSubstring("part " + std::to_string(ith) + " of " + std::to_string(nth)));
+    }
+}
+
+template <class Executor>
+void check_failing(const Executor& executor) {
+    std::atomic<int> made{0};
+    const auto run = [&](index_t failing) {
+        pare::detail::run_allocating(executor, 20, [&](index_t task, index_t) {
+            ++made;
+            if (task >= failing) throw std::bad_alloc();
+        });
+    };
+    CHECK_NOTHROW(run(20));
+    CHECK(made == 20);
+    CHECK_THROWS_AS(run(19), std::bad_alloc);
+    CHECK_THROWS_AS(run(0), std::bad_alloc);
+}
+
+TEST_CASE("what a task cannot allocate, the call says when all tasks have ended") {
+    check_failing(pare::serial{});
+#ifdef _OPENMP
+    check_failing(pare::openmp{3});
+#endif
+}
