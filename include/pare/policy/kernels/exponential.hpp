@@ -8,6 +8,20 @@
 
 namespace pare {
 inline namespace PARE_ISA {
+namespace detail {
+
+/// The same bits as lanes of another type; from version 11 on, xsimd is told the lane, not the batch.
+template <class To, class T, class A>
+PARE_INLINE xsimd::batch<To, A> bits_as(const xsimd::batch<T, A>& x) {
+#if XSIMD_VERSION_MAJOR < 11
+    return xsimd::bitwise_cast<xsimd::batch<To, A>>(x);
+#else
+    return xsimd::bitwise_cast<To>(x);
+#endif
+}
+
+} // namespace detail
+
 namespace ops {
 
 /// In half of the steps of xsimd::exp, which also deals with large x. Within 2e-7 of the result,
@@ -59,8 +73,7 @@ struct exp_below<xsimd::batch<float, A>> {
         p = fma(p, r, B(0.240223154f));
         p = fma(p, r, B(0.693146586f));
         p = fma(p, r, B(1.0f));
-        return p * xsimd::bitwise_cast<B>(xsimd::bitwise_cast<xsimd::batch<std::int32_t, A>>(sum)
-                                          << 23);
+        return p * detail::bits_as<float>(detail::bits_as<std::int32_t>(sum) << 23);
     }
 };
 
