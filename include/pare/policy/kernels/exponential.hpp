@@ -43,7 +43,8 @@ struct exp_of_negative<xsimd::batch<float, A>> {
         q = fma(q, r, B(4.166839079e-2f));
         q = fma(q, r, B(1.666652040e-1f));
         q = fma(q, r, B(4.999999343e-1f));
-        return xsimd::ldexp(fma(q, r * r, r + B(1.0f)), xsimd::to_int(n));
+        // Not by xsimd::ldexp, which rounds to numbers below the normal ones in some versions.
+        return fma(q, r * r, r + B(1.0f)) * detail::bits_as<float>((xsimd::to_int(n) + 127) << 23);
     }
 };
 
