@@ -1,4 +1,5 @@
 # An overlay port of the tree that it lies in: vcpkg install pare --overlay-ports=packaging/vcpkg
+# (vcpkg caches by what is in this folder alone: where the rest of the tree has changed, add --no-binarycaching.)
 get_filename_component(SOURCE_PATH "${CURRENT_PORT_DIR}/../../.." ABSOLUTE)
 set(VCPKG_BUILD_TYPE release) # headers only
 
