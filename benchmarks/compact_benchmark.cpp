@@ -38,7 +38,7 @@ struct packed_batch {
             std::vector<int> kept;
             for (index_t i = 0; i < tokens; ++i)
                 if (scores[static_cast<std::size_t>(i)] >= 0) kept.push_back(static_cast<int>(i));
-            out.topRows(static_cast<index_t>(kept.size())) = x(kept, Eigen::all);
+            out.topRows(static_cast<index_t>(kept.size())) = x(kept, Eigen::indexing::all);
         }
     }
 };

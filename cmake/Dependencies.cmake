@@ -42,14 +42,10 @@ if(PARE_EXAMPLES AND NOT OpenMP_CXX_FOUND)
   list(APPEND PARE_MISSING "OpenMP of ${CMAKE_CXX_COMPILER_ID}")
 endif()
 
-include(cmake/pareComponents.cmake)
-if(NOT TARGET pare::simd)
-  pare_fetch(xsimd xsimd https://github.com/xtensor-stack/xsimd.git 13.2.0)
-endif()
-if(NOT TARGET pare::eigen)
-  pare_fetch(Eigen3 Eigen3::Eigen https://gitlab.com/libeigen/eigen.git 3.4.0
-    BUILD_TESTING=OFF EIGEN_BUILD_DOC=OFF EIGEN_BUILD_PKGCONFIG=OFF)
-endif()
+pare_fetch(xsimd pare::simd https://github.com/xtensor-stack/xsimd.git 13.2.0)
+pare_fetch(Eigen3 pare::eigen https://gitlab.com/libeigen/eigen.git 3.4.0
+  BUILD_TESTING=OFF EIGEN_BUILD_DOC=OFF EIGEN_BUILD_PKGCONFIG=OFF)
+include(cmake/pareTargets.cmake) # again, for what was downloaded
 
 if(PARE_TESTS)
   find_package(Catch2 QUIET CONFIG) # 2.13 or 3
@@ -83,7 +79,9 @@ if(PARE_MISSING)
     "-DPARE_TESTS=OFF -DPARE_EXAMPLES=OFF -DPARE_BENCHMARKS=OFF; the headers alone need none of them.")
 endif()
 
-# For our own targets only, never for users of the headers. Warnings become errors in the presets.
+# For our own targets only, never for users of the headers. Warnings become errors in the presets; imported
+# targets, as pare::pare is, would show none in their headers.
+set_target_properties(pare::pare PROPERTIES SYSTEM OFF)
 add_library(pare_warnings INTERFACE)
 target_compile_options(pare_warnings INTERFACE
   "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wshadow>"

@@ -72,8 +72,8 @@ struct problem {
         for (const index_t j : out) d.col(j) = -w.col(j);
         if (!in.empty() && !out.empty()) {
             const real_matrix rest = a(in, in), cross = a(in, out);
-            d(Eigen::all, in) =
-                rest.ldlt().solve(cross * w(Eigen::all, out).transpose()).transpose();
+            d(Eigen::indexing::all, in) =
+                rest.ldlt().solve(cross * w(Eigen::indexing::all, out).transpose()).transpose();
         }
         return (c * d * a * d.transpose()).diagonal().sum() / 2;
     }
@@ -187,7 +187,7 @@ TEST_CASE("the loss of an elimination is half the error that least squares on th
     std::iota(left.begin(), left.end(), index_t{0});
     for (std::size_t k = 0; k < left.size() + k; ++k) {
         real_matrix with_ones(tokens, static_cast<index_t>(left.size()) + 1);
-        with_ones << x(Eigen::all, left), real_matrix::Ones(tokens, 1);
+        with_ones << x(Eigen::indexing::all, left), real_matrix::Ones(tokens, 1);
         const real_matrix fit = with_ones.colPivHouseholderQr().solve(y);
         const real error = (y - with_ones * fit).squaredNorm() / static_cast<real>(tokens);
         CHECK_THAT(curve.loss[k], WithinAbs(static_cast<double>(error / 2), 1e-12));

@@ -72,13 +72,15 @@ reference_matrix reference_forward(const model& m, const batch& b,
             if (use) (*use)[l].pairs += static_cast<std::int64_t>(left * left);
             for (Index h = 0; h < y.heads(c.head_size); ++h) {
                 const auto columns = Eigen::seqN(h * c.head_size, c.head_size);
-                reference_matrix p = q(Eigen::all, columns) * k(Eigen::all, columns).transpose();
+                reference_matrix p =
+                    q(Eigen::indexing::all, columns) * k(Eigen::indexing::all, columns).transpose();
                 p = (p / std::sqrt(static_cast<double>(c.head_size))).array().exp();
                 p = p * alive.asDiagonal();
                 for (Index i = 0; i < n; ++i) p.row(i) /= p.row(i).sum();
                 received += alive.transpose() * p / static_cast<double>(y.heads(c.head_size));
-                context(Eigen::all, columns) = p * v(Eigen::all, columns);
-                if (!masks.heads.empty()) context(Eigen::all, columns) *= masks.heads[l](h);
+                context(Eigen::indexing::all, columns) = p * v(Eigen::indexing::all, columns);
+                if (!masks.heads.empty())
+                    context(Eigen::indexing::all, columns) *= masks.heads[l](h);
             }
             if (!pruning.numbers.empty() && y.heads(c.head_size) > 0)
                 for (Index t = 1; t < n; ++t) { // relative scores: mean 1 over those left
@@ -209,10 +211,10 @@ double distance(const std::vector<reference_matrix>& a, const std::vector<refere
 }
 
 dense select_rows(const dense& d, const std::vector<Index>& rows) {
-    return {d.weight(rows, Eigen::all), d.bias(rows)};
+    return {d.weight(rows, Eigen::indexing::all), d.bias(rows)};
 }
 dense select_columns(const dense& d, const std::vector<Index>& columns) {
-    return {d.weight(Eigen::all, columns), d.bias};
+    return {d.weight(Eigen::indexing::all, columns), d.bias};
 }
 
 } // namespace

@@ -12,6 +12,16 @@ namespace pare {
 inline namespace PARE_ISA {
 namespace detail {
 
+/// The same bits as lanes of another type; from version 11 on, xsimd is told the lane, not the batch.
+template <class To, class T, class A>
+PARE_INLINE xsimd::batch<To, A> bits_as(const xsimd::batch<T, A>& x) {
+#if XSIMD_VERSION_MAJOR < 11
+    return xsimd::bitwise_cast<xsimd::batch<To, A>>(x);
+#else
+    return xsimd::bitwise_cast<To>(x);
+#endif
+}
+
 template <class T>
 struct exponential;
 template <>
@@ -46,11 +56,9 @@ PARE_INLINE xsimd::batch<T, A> no_less(T low, const xsimd::batch<T, A>& x) {
     // integers, negative numbers rise with their magnitudes, up to minus infinity and then NaN.
     using integer = typename exponential<T>::integer;
     using I = xsimd::batch<integer, A>;
-    const I bits = xsimd::bitwise_cast<I>(x);
-    const I lowest = xsimd::bitwise_cast<I>(xsimd::batch<T, A>(low));
+    const I bits = bits_as<integer>(x), lowest = bits_as<integer>(xsimd::batch<T, A>(low));
     const I infinity(std::numeric_limits<integer>::min() + static_cast<integer>(infinity_bits<T>));
-    return xsimd::bitwise_cast<xsimd::batch<T, A>>(
-        xsimd::select((bits > lowest) & (bits <= infinity), lowest, bits));
+    return bits_as<T>(xsimd::select((bits > lowest) & (bits <= infinity), lowest, bits));
 #else
     return xsimd::max(xsimd::batch<T, A>(low), x);
 #endif
@@ -62,7 +70,6 @@ PARE_INLINE xsimd::batch<T, A> no_less(T low, const xsimd::batch<T, A>& x) {
 template <class T, class A>
 struct rounded {
     using B = xsimd::batch<T, A>;
-    using I = xsimd::batch<typename exponential<T>::integer, A>;
     static constexpr int mantissa = std::numeric_limits<T>::digits - 1;
     static constexpr T bias = std::numeric_limits<T>::max_exponent - 1;
     static constexpr T rounding = static_cast<T>(std::uint64_t{3} << (mantissa - 1)) + bias;
@@ -71,7 +78,7 @@ struct rounded {
     PARE_INLINE explicit rounded(const B& with_rounding)
         : sum(opaque(with_rounding)), n(opaque(sum - B(rounding))) {}
     PARE_INLINE B power() const {
-        return xsimd::bitwise_cast<B>(xsimd::bitwise_cast<I>(sum) << mantissa);
+        return bits_as<T>(bits_as<typename exponential<T>::integer>(sum) << mantissa);
     }
 };
 
