@@ -388,3 +388,17 @@ TEST_CASE("scores add up across layers and steps") {
     forgetful.add(std::vector<float>{1});
     CHECK(forgetful.sums()(0) == 3);
 }
+
+TEST_CASE("a window that reaches farther than there are keys hides none") {
+    std::vector<float> p(3 * 5 * 7, 0.125f);
+    const pare::view<const float, 3> probabilities(p.data(), {3, 5, 7}, {35, 7, 1});
+    std::vector<float> near(7), any(7);
+    pare::importance_options o;
+    o.mask.causal = true;
+    pare::importance(pare::seq, probabilities, any, o);
+    for (const index_t window : {index_t{12}, std::numeric_limits<index_t>::max()}) {
+        o.mask.window = window;
+        pare::importance(pare::seq, probabilities, near, o);
+        CHECK(near == any);
+    }
+}

@@ -67,8 +67,9 @@ constexpr index_range visible_keys(const attention_mask& mask, index_t q, index_
     index_range range{0, keys};
     if (mask.causal) range.end = std::clamp<index_t>(at + 1, 0, keys);
     if (mask.window > 0) {
-        range.begin = std::clamp<index_t>(at - mask.window + 1, 0, keys);
-        range.end = std::min(range.end, std::clamp<index_t>(at + mask.window, 0, keys));
+        const index_t window = std::min(mask.window, queries + keys); // from there on it is any
+        range.begin = std::clamp<index_t>(at - window + 1, 0, keys);
+        range.end = std::min(range.end, std::clamp<index_t>(at + window, 0, keys));
     }
     range.end = std::max(range.begin, range.end);
     return range;
