@@ -352,7 +352,13 @@ TEST_CASE("what importance cannot use, it says in numbers") {
                    pare::importance_packed(pare::simd, p, 3, std::vector<int>{0, 4, 7},
                                            std::vector<float>(7));
                }),
-               ContainsSubstring("96 probabilities, 3 heads and 7 tokens in 2 sequences have 75"));
+               ContainsSubstring("96 probabilities, 3 heads and 7 tokens in 2 sequences have "
+                                 "25 a head"));
+    for (const index_t heads :
+         {std::numeric_limits<index_t>::max(), std::numeric_limits<index_t>::min()})
+        CHECK_THROWS_AS(pare::importance_packed(pare::simd, p, heads, std::vector<int>{0, 4, 7},
+                                                std::vector<float>(7)),
+                        pare::shape_error);
     p[16 * 3 + 5] = std::numeric_limits<float>::quiet_NaN(); // sequence 1, key 1
     CHECK_THAT(sentence([&] { pare::importance(pare::simd, batch, std::vector<int>{}, out); }),
                ContainsSubstring("the attention to key 1 of sequence 1 sums up to "));

@@ -201,7 +201,8 @@ TEMPLATE_TEST_CASE("scales fold into the columns of their unit", "", float, doub
     const std::vector<double> three{1, 2, 3}, bad{1, std::nan(""), 3};
     CHECK(sentence_of<pare::shape_error>([&] { pare::fold_scales(three, 3, weight.view()); }) ==
           "pare::fold_scales: 3 units of 3, the weight is 4 x 6");
-    CHECK_THROWS_AS(pare::fold_scales(three, 0, weight.view()), pare::shape_error);
+    for (const index_t unit : {index_t{0}, std::numeric_limits<index_t>::max()})
+        CHECK_THROWS_AS(pare::fold_scales(three, unit, weight.view()), pare::shape_error);
     CHECK_THAT(sentence_of<pare::value_error>([&] { pare::fold_scales(bad, 2, weight.view()); }),
                ContainsSubstring("scale 1 is nan"));
     CHECK(same_bits(weight.data, before));

@@ -142,15 +142,16 @@ void importance_packed(const Policy& policy, const P& probabilities, index_t hea
     const index_t tokens = out.extent(0), sequences = o.extent(0) - 1;
     if constexpr (Policy::on_host) {
         detail::check_offsets("importance", policy, o, tokens);
-        index_t need = 0;
+        index_t of_head = 0;
         for (index_t s = 0; s < sequences; ++s) {
             const auto n = static_cast<index_t>(o(s + 1)) - static_cast<index_t>(o(s));
-            need += heads * n * n;
+            of_head += n * n;
         }
-        if (heads < 0 || p.extent(0) != need)
+        if (heads < 0 ||
+            !(of_head == 0 ? p.extent(0) == 0 : detail::is_product(p.extent(0), heads, of_head)))
             detail::fail<shape_error>("importance", p.extent(0), " probabilities, ", heads,
                                       " heads and ", tokens, " tokens in ", sequences,
-                                      " sequences have ", need);
+                                      " sequences have ", of_head, " a head");
     }
     if (p.extent(0) > 1 && p.stride(0) != 1)
         detail::fail<shape_error>("importance", "probabilities have stride ", p.stride(0));

@@ -89,7 +89,7 @@ void fold_scales(const Scales& scales, index_t unit, W&& weight) {
     const auto s = as_input<1>(scales);
     const auto w = as_view<2>(weight);
     using T = typename decltype(w)::value_type;
-    if (unit < 1 || w.extent(1) != s.extent(0) * unit)
+    if (!detail::is_product(w.extent(1), s.extent(0), unit))
         detail::fail<shape_error>("fold_scales", s.extent(0), " units of ", unit,
                                   ", the weight is ", w.extent(0), " x ", w.extent(1));
     for (index_t u = 0; u < s.extent(0); ++u)

@@ -11,6 +11,12 @@ namespace pare {
 inline namespace PARE_ISA {
 namespace detail {
 
+/// Whether `total` is `count` of `unit` each, for a count and a unit that may be any numbers: their
+/// product may be none.
+constexpr bool is_product(index_t total, index_t count, index_t unit) {
+    return unit > 0 && total % unit == 0 && total / unit == count;
+}
+
 /// What is wrong with position i of a list that should ascend within 0 <= position < extent.
 template <class Position>
 struct misplaced {
