@@ -260,3 +260,16 @@ TEMPLATE_LIST_TEST_CASE("a shrunken layer gives what the masked one gives", "", 
                        WithinAbs(static_cast<double>(masked[o]), 100 * rounding<T>));
     }
 }
+
+TEST_CASE("positions that their type cannot hold are refused") {
+    const std::vector<char> mask(9, 1);
+    CHECK(pare::kept_positions<std::uint8_t>(mask, 7, 4).back() == 251);
+    CHECK(pare::kept_positions<std::int8_t>(std::vector<char>(8, 1), 16).back() == 127);
+    CHECK(sentence_of<pare::shape_error>([&] { pare::kept_positions<std::uint8_t>(mask, 7, 5); }) ==
+          "pare::kept_positions: positions up to 255 do not reach the 9 units of 7 in 5 parts");
+    constexpr index_t most = std::numeric_limits<index_t>::max();
+    CHECK_THROWS_AS(pare::kept_positions(mask, most), pare::shape_error);
+    CHECK_THROWS_AS(pare::kept_positions(mask, 1, most), pare::shape_error);
+    CHECK_THROWS_AS(pare::kept_positions(mask, most, most), pare::shape_error);
+    CHECK(pare::kept_positions(std::vector<char>(), most, most).empty());
+}
