@@ -32,12 +32,13 @@ struct prunable {
 inline prunable tied(const std::vector<prunable>& sublayers) {
     if (sublayers.empty()) detail::fail<shape_error>("tied", "no sublayers");
     prunable all = sublayers.front();
-    std::vector<double> cost(all.loss.size(), 0.0);
-    std::fill(all.loss.begin(), all.loss.end(), 0.0);
+    const std::size_t widths = static_cast<std::size_t>(all.units()) + 1;
+    std::vector<double> cost(widths, 0.0);
+    all.loss.assign(widths, 0.0);
     for (const prunable& s : sublayers) {
-        if (s.units() != all.units() || s.loss.size() != cost.size())
+        if (s.units() != all.units() || static_cast<index_t>(s.loss.size()) != s.units() + 1)
             detail::fail<shape_error>("tied", "sublayers of ", all.units(), " and ", s.units(),
-                                      " units");
+                                      " units, the latter with ", s.loss.size(), " losses");
         for (std::size_t k = 0; k < cost.size(); ++k) {
             cost[k] += s.cost(static_cast<index_t>(k));
             all.loss[k] += s.loss[k];
@@ -76,13 +77,12 @@ class width_search {
         double dearest = 0;
         for (const prunable& s : sublayers) {
             options_.push_back(list_options(s, options_.size()));
-            if (options_.back().empty()) {
-                least_cost_ = std::numeric_limits<double>::infinity();
-                return;
-            }
-            dearest += options_.back().back().cost;
-            least_cost_ += options_.back().front().cost;
+            const std::vector<option>& options = options_.back();
+            dearest += options.empty() ? 0 : options.back().cost;
+            least_cost_ +=
+                options.empty() ? std::numeric_limits<double>::infinity() : options.front().cost;
         }
+        if (!detail::is_finite(least_cost_)) return; // some sublayer has no width that is allowed
         most_ = std::min(std::max(most, 0.0), dearest);
         step_ = gap * most_ / static_cast<double>(std::max<std::size_t>(1, sublayers.size()));
         if (!(step_ > 0)) step_ = 1; // all is free, or nothing may cost anything
@@ -100,7 +100,8 @@ class width_search {
             if (found < 0 || better(q, found)) found = q;
         }
         if (found >= 0) return trace(found);
-        if (least_cost_ <= budget) return cheapest(); // a better one shared its place on the grid
+        if (detail::is_finite(least_cost_) && least_cost_ <= budget)
+            return cheapest(); // a better one shared its place on the grid
         width_choice none;
         none.cost = least_cost_;
         return none;
