@@ -3,7 +3,8 @@
 # 24.04 or later). Does nothing where all is there. The headers themselves need none of it.
 #
 #   sh cmake/setup.sh           compiler, build tools, libraries, pip (which fetches the demo's model)
-#   sh cmake/setup.sh --ci      also what the stricter presets use: clang, its OpenMP, clang-format
+#   sh cmake/setup.sh --ci      also what the stricter presets use: the newest clang that the system has, its OpenMP
+#                               and sanitizers, clang-format
 #   sh cmake/setup.sh --peers   also what benchmarks are timed beside: LAPACK, and in a folder of the user's cache
 #                               PyTorch, ONNX Runtime, NumPy, SciPy and, for pictures, Matplotlib from the Python
 #                               package index (6 GB)
@@ -15,10 +16,14 @@ needed="g++ cmake ninja-build libeigen3-dev libxsimd-dev catch2 libbenchmark-dev
 # Absent from some systems; without them the encoder is slower, and the Thrust policy is not tested.
 optional="libdnnl-dev libthrust-dev"
 peers=
+newest_clang=
 
 case "${1-}" in
 "") ;;
---ci) needed="$needed clang libomp-dev clang-format" ;;
+--ci)
+    needed="$needed clang-format"
+    newest_clang=yes
+    ;;
 --peers)
     needed="$needed python3-venv liblapack-dev libopenblas0-pthread"
     peers="${XDG_CACHE_HOME:-$HOME/.cache}/pare/peers"
@@ -76,6 +81,18 @@ quietly() {
     fi
 }
 
+as_root=
+[ "$(id -u)" -eq 0 ] || as_root=sudo
+update() { quietly $as_root apt-get update; }
+
+if [ -n "$newest_clang" ]; then
+    newest() { apt-cache search --names-only '^clang-[0-9]+$' | sed 's/ .*//' | sort -V | tail -n 1; }
+    [ -n "$(newest)" ] || update
+    version=$(newest)
+    version=${version#clang-}
+    needed="$needed clang-$version libomp-$version-dev libclang-rt-$version-dev"
+fi
+
 wanted=$(missing $needed)
 extra=$(missing $optional)
 if [ -z "$wanted" ]; then
@@ -83,18 +100,14 @@ if [ -z "$wanted" ]; then
     [ -z "$extra" ] && finish
 fi
 
-as_root=
-if [ "$(id -u)" -ne 0 ]; then
-    if ! command -v sudo >/dev/null; then
-        echo "setup.sh: run as root: apt-get install $wanted$extra" >&2
-        exit 2
-    fi
-    as_root=sudo
+if [ -n "$as_root" ] && ! command -v sudo >/dev/null; then
+    echo "setup.sh: run as root: apt-get install $wanted$extra" >&2
+    exit 2
 fi
 
 install="env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends"
 
-quietly $as_root apt-get update
+update
 extra=$(available $extra)
 echo "setup.sh: installing $wanted$extra"
 [ -z "$wanted" ] || quietly $as_root $install $wanted

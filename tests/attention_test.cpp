@@ -379,6 +379,9 @@ TEST_CASE("what attention cannot use, it says in numbers") {
     std::vector<float> few(5);
     CHECK_THAT(sentence(p.q(), p.offsets, few), ContainsSubstring("5 scores, 7 tokens"));
     pare::attention_options<float> o;
+    o.scale = 1e200; // no float
+    CHECK_THAT(sentence(p.q(), p.offsets, scores, o), ContainsSubstring("the scale is 1e+200"));
+    o = {};
     o.key_bias = pare::view<const float, 1>(few.data(), 5);
     CHECK_THAT(sentence(p.q(), p.offsets, scores, o),
                ContainsSubstring("5 key biases, 7 are expected"));

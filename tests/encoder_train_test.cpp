@@ -3,6 +3,7 @@
 #include "encoder_random.hpp"
 #include "support.hpp"
 
+#include <encoder/file.hpp>
 #include <encoder/train.hpp>
 
 #include <cmath>
@@ -153,4 +154,67 @@ TEST_CASE("scaled thresholds keep to the share, and drop no more than need be") 
     }
     net.set_token_pruning(p);
     CHECK_THROWS_AS(scale_thresholds(net, texts, 0.01), std::invalid_argument);
+}
+
+TEST_CASE("a damaged checkpoint is refused by name, and a run goes on from a right one") {
+    random_source random;
+    CAPTURE(random);
+    const work given(task_kind::distill, 16, random);
+    const fixtures::scratch_folder folder;
+    const auto checkpoint = folder / "checkpoint", state = checkpoint / "state.json";
+    network net(given.model);
+    trainer first(net, given.data, soft_and_hard());
+    first.epoch();
+    first.save(checkpoint);
+    const nlohmann::json saved = detail::parse_json(state, detail::read_text(state));
+
+    const auto resume = [&] {
+        network other(given.model);
+        trainer(other, given.data, soft_and_hard()).resume(checkpoint);
+    };
+    struct damage {
+        const char *patch, *sentence;
+    };
+    for (const auto& [patch, sentence] : std::initializer_list<damage>{
+             {R"({"stage": -1})", "stage is -1, not a whole number from 0 to 2"},
+             {R"({"stage": 1e300})", "stage is 1e+300, not a whole number from 0 to 2"},
+             {R"({"stage": 3})", "stage is 3, not a whole number from 0 to 2"},
+             {R"({"epoch": 2})", "epoch is 2, not a whole number from 0 to 1"},
+             {R"({"epoch": -2000000000})", "not a whole number from 0 to 1"},
+             {R"({"stage": 2})", "epoch is 1, not a whole number from 0 to 0"},
+             {R"({"steps": -1})", "steps is -1, not a whole number from 0 to "},
+             {R"({"steps": null})", "has no steps"},
+             {R"({"lambda": "1"})", "lambda is \"1\", not a number"},
+             {R"({"gap": []})", "gap is [], not a number"},
+             {R"({"left": [1]})", "left has 1 entries, the model has 3 layers"},
+             {R"({"left": [1, 1, 1, 1]})", "left has 4 entries, the model has 3 layers"},
+             {R"({"left": [1, -1, 1]})", "left holds -1, not a number from 0 to "},
+             {R"({"left": 1})", "left is not a list"},
+             {R"({"left": null})", "has no left"},
+             {R"({"numbers": [1, 2]})", "numbers has 2 entries, the model has 3 layers"},
+             {R"({"first": [1, 2]})", "first has 2 entries, the model has 3 layers"},
+             {R"({"second": [1, -2, 3]})", "second holds -2, not a number from 0 to "},
+             {R"({"exits": 1})", "exits is 1, not true or false"},
+             {R"({"exits": false})", "tensors, the run has "},
+             {R"({"arguments": {"seed": 7}})", "is of a run whose seed is 7, not 1"},
+             {R"({"arguments": {"seed": null}})", "is of a run whose seed is null, not 1"},
+             {R"({"arguments": null})", "is of a run whose "},
+         }) {
+        CAPTURE(patch);
+        nlohmann::json damaged = saved;
+        damaged.merge_patch(nlohmann::json::parse(patch));
+        detail::write_text(state, damaged.dump());
+        CHECK_THAT(sentence_of<file_error>(resume), ContainsSubstring(sentence));
+    }
+    detail::write_text(state, saved.dump());
+    CHECK_NOTHROW(resume());
+
+    const safetensors_file file(checkpoint / "weights.safetensors");
+    std::vector<tensor> tensors;
+    for (const auto& [name, entry] : file.entries())
+        tensors.push_back({name, entry.dtype, entry.shape, {entry.data, entry.data + entry.bytes}});
+    for (tensor& t : tensors)
+        if (t.name.rfind("second moments/", 0) == 0) t.bytes[3] = std::byte{0xbf}; // about -1
+    write_safetensors(file.path(), tensors);
+    CHECK_THAT(sentence_of<file_error>(resume), ContainsSubstring("holds a negative number"));
 }

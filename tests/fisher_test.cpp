@@ -220,9 +220,10 @@ TEST_CASE("sample sums and centring of wrong shapes") {
     CHECK_THROWS_AS(pare::sample_sums(pare::seq, pare::view(x.data(), 3, 4), offsets,
                                       pare::view(out.data(), 2, 3)),
                     pare::shape_error);
-    CHECK_THROWS_AS(pare::centre_mask_gradients(pare::view(x.data(), 3, 4), mean, 2,
-                                                pare::view(out.data(), 3, 2)),
-                    pare::shape_error);
+    for (const index_t unit : {index_t{0}, index_t{2}, std::numeric_limits<index_t>::max()})
+        CHECK_THROWS_AS(pare::centre_mask_gradients(pare::view(x.data(), 3, 4), mean, unit,
+                                                    pare::view(out.data(), 3, 2)),
+                        pare::shape_error);
 }
 
 TEMPLATE_LIST_TEST_CASE("Fisher information is the mean of products of gradients", "", runs) {

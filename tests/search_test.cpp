@@ -297,6 +297,16 @@ TEST_CASE("the search refuses numbers that it cannot work with") {
     bad = good;
     bad.multiple = 0;
     CHECK_THROWS_AS(pare::width_search({bad}), pare::value_error);
+    pare::prunable none = good; // has no width that is allowed, which does not excuse the others
+    none.at_least = 7;
+    CHECK_THROWS_AS(pare::width_search({none, bad}), pare::value_error);
+    for (const double budget : {1., infinite<double>()})
+        CHECK_FALSE(pare::width_search({good, none}).best(budget).feasible);
+    bad = good;
+    bad.loss.push_back(9);
+    CHECK(sentence_of<pare::shape_error>([&] {
+              pare::tied({bad, bad});
+          }) == "pare::tied: sublayers of 2 and 2 units, the latter with 4 losses");
     CHECK_THROWS_AS(pare::width_search({good}, nan), pare::value_error);
     for (const double gap : {0.0, -1.0, 2.0, nan, infinite<double>(), 1e-300})
         CHECK_THROWS_AS(pare::width_search({good}, 1, gap), pare::value_error);

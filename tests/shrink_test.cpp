@@ -202,7 +202,8 @@ TEMPLATE_TEST_CASE("scales fold into the columns of their unit", "", float, doub
     const std::vector<double> three{1, 2, 3}, bad{1, not_a_number<double>(), 3};
     CHECK(sentence_of<pare::shape_error>([&] { pare::fold_scales(three, 3, weight.view()); }) ==
           "pare::fold_scales: 3 units of 3, the weight is 4 x 6");
-    CHECK_THROWS_AS(pare::fold_scales(three, 0, weight.view()), pare::shape_error);
+    for (const index_t unit : {index_t{0}, std::numeric_limits<index_t>::max()})
+        CHECK_THROWS_AS(pare::fold_scales(three, unit, weight.view()), pare::shape_error);
     CHECK_THAT(sentence_of<pare::value_error>([&] { pare::fold_scales(bad, 2, weight.view()); }),
                ContainsSubstring("scale 1 is nan"));
     CHECK(same_bits(weight.data, before));
@@ -261,18 +262,20 @@ TEMPLATE_LIST_TEST_CASE("a shrunken layer gives what the masked one gives", "", 
     }
 }
 
-TEST_CASE("positions that their type or memory cannot hold are refused") {
-    const std::vector<int> mask(100, 1);
+TEST_CASE("positions that their type cannot hold are refused") {
+    const std::vector<char> mask(9, 1);
+    CHECK(pare::kept_positions<std::uint8_t>(mask, 7, 4).back() == 251);
+    CHECK(pare::kept_positions<std::int8_t>(std::vector<char>(8, 1), 16).back() == 127);
+    CHECK(sentence_of<pare::shape_error>([&] { pare::kept_positions<std::uint8_t>(mask, 7, 5); }) ==
+          "pare::kept_positions: positions up to 255 do not reach the 9 units of 7 in 5 parts");
     constexpr index_t most = std::numeric_limits<index_t>::max();
-    CHECK(pare::kept_positions<std::int8_t>(std::vector<int>(63, 1), 2).back() == 125);
-    CHECK_THAT(sentence_of<pare::shape_error>([&] { pare::kept_positions<std::int8_t>(mask, 2); }),
-               ContainsSubstring("integers up to 127 cannot count 200 positions"));
-    CHECK_THROWS_AS(pare::kept_positions<int>(mask, most), pare::shape_error);
-    CHECK_THROWS_AS(pare::kept_positions<int>(mask, most, most), pare::shape_error);
-    std::vector<float> w(12), scales(4, 1.0f);
-    for (const index_t unit : {most, (most / 4) + 1, index_t{0}})
-        CHECK_THROWS_AS(pare::fold_scales(scales, unit, pare::view<float, 2>(w.data(), 1, 12)),
-                        pare::shape_error);
+    CHECK_THROWS_AS(pare::kept_positions(mask, most), pare::shape_error);
+    CHECK_THROWS_AS(pare::kept_positions(mask, 1, most), pare::shape_error);
+    CHECK_THROWS_AS(pare::kept_positions(mask, most, most), pare::shape_error);
+    CHECK(pare::kept_positions(std::vector<char>(), most, most).empty());
+}
+
+TEST_CASE("a negative number of units is refused") {
     CHECK_THROWS_AS(pare::fisher<>(-1), pare::shape_error);
     CHECK_THROWS_AS(pare::gram<>(-1), pare::shape_error);
 }

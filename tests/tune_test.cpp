@@ -509,6 +509,7 @@ TEST_CASE("tuning checks its arguments") {
     };
     CHECK_THROWS_AS(scale(2, 0.1), pare::shape_error);
     CHECK_THROWS_AS(scale(0, 0.1), pare::shape_error);
+    CHECK_THROWS_AS(scale(std::numeric_limits<index_t>::max(), 0.1), pare::shape_error);
     CHECK_THROWS_AS(scale(1, -1), pare::value_error);
     CHECK(same_bits(p.weight.data, before));
 }

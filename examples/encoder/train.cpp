@@ -2,6 +2,7 @@
 
 #include "file.hpp"
 #include "progress.hpp"
+#include "settings.hpp"
 
 #include <fmt/core.h>
 
@@ -57,6 +58,10 @@ network here(const engine& net) {
 std::vector<std::pair<std::string, model*>> checkpointed(model& current, moments& state) {
     return {
         {"weights", &current}, {"first moments", &state.first}, {"second moments", &state.second}};
+}
+
+bool is_negative(float x) {
+    return x < 0;
 }
 
 /// Rises from 0 to 1 in the first tenth and falls to 0 again.
@@ -355,44 +360,59 @@ void trainer::save(const std::filesystem::path& folder) try {
 }
 
 void trainer::resume(const std::filesystem::path& folder) {
-    const std::filesystem::path file = folder / "state.json";
-    const nlohmann::json state = detail::parse_json(file, detail::read_text(file));
-    try {
-        const nlohmann::json mine = arguments(), &its = state.at("arguments");
-        for (const auto& [key, value] : mine.items())
-            if (its.at(key) != value)
-                detail::fail(folder, "is of a run whose ", key, " is ", its.at(key), ", not ",
-                             value, "; remove it to begin anew");
-        at_ = state.at("stage");
-        epoch_ = state.at("epoch");
-        if (at_ > how_.stages.size()) detail::fail(file, "stage is ", at_);
-        lambda_ = state.at("lambda");
-        if (!state.at("gap").is_null()) gap_ = state.at("gap").get<double>();
-        model current = net_.model();
-        if (state.at("exits").get<bool>() && current.exits.empty()) add_exits(current);
-        moments of = {
-            zeros_like(current), zeros_like(current), state.at("first").get<std::vector<double>>(),
-            state.at("second").get<std::vector<double>>(), state.at("steps").get<std::int64_t>()};
-        const safetensors_file tensors(folder / "weights.safetensors");
-        for (const auto& [prefix, m] : checkpointed(current, of))
-            for (const weight& w : weights(*m)) {
-                const std::vector<float> values =
-                    tensors.read(prefix + "/" + w.name, {w.rows, w.columns});
-                std::copy(values.begin(), values.end(), w.data);
-            }
-        token_pruning p = net_.tokens();
-        p.numbers = state.at("numbers").get<std::vector<double>>();
-        learner_.reset();
-        net_.update([&](model& m) { m = std::move(current); });
-        net_.set_token_pruning(p);
-        learner_ = net_.make_learner();
-        learner_->found().left = state.at("left").get<std::vector<double>>();
-        learner_->update([&](moments& m) { m = std::move(of); });
-    } catch (const nlohmann::json::exception& e) {
-        detail::fail(file, "is not a checkpoint's: ", e.what());
-    } catch (const std::invalid_argument& e) {
-        detail::fail(file, e.what());
-    }
+    using detail::settings;
+    using Eigen::Index;
+    const settings state(folder / "state.json");
+    const nlohmann::json mine = arguments();
+    const settings its = state.object("arguments");
+    for (const auto& [key, value] : mine.items())
+        if (const nlohmann::json other = its.all().value(key, nlohmann::json()); other != value)
+            detail::fail(folder, "is of a run whose ", key, " is ", other, ", not ", value,
+                         "; remove it to begin anew");
+
+    const auto whole = [&](const char* key, Index most) {
+        return state.needed(key, state.count(key, 0, most));
+    };
+    const auto at =
+        static_cast<std::size_t>(whole("stage", static_cast<Index>(how_.stages.size())));
+    const double epochs = at < how_.stages.size() ? how_.stages[at].epochs : 1;
+    const auto epoch = static_cast<int>(whole("epoch", static_cast<Index>(std::ceil(epochs)) - 1));
+    const double lambda = state.needed("lambda", state.number("lambda", 0, settings::largest));
+    const auto gap = state.number("gap", -settings::largest, settings::largest);
+    const std::size_t layers = net_.model().layers.size();
+    std::vector<double> left = state.numbers_or_none("left", layers);
+    token_pruning p = net_.tokens();
+    p.numbers = state.numbers_or_none("numbers", layers);
+    model current = net_.model();
+    if (state.flag("exits", false) && current.exits.empty()) add_exits(current);
+    moments of = {zeros_like(current), zeros_like(current),
+                  state.numbers_or_none("first", layers, -settings::largest),
+                  state.numbers_or_none("second", layers), whole("steps", Index{1} << 53)};
+    const safetensors_file tensors(folder / "weights.safetensors");
+    std::size_t expected = 0;
+    for (const auto& [prefix, m] : checkpointed(current, of))
+        for (const weight& w : weights(*m)) {
+            ++expected;
+            const std::string name = prefix + "/" + w.name;
+            const std::vector<float> values = tensors.read(name, {w.rows, w.columns});
+            if (m == &of.second && std::any_of(values.begin(), values.end(), is_negative))
+                detail::fail(tensors.path(), "tensor '", name, "' holds a negative number");
+            std::copy(values.begin(), values.end(), w.data);
+        }
+    if (tensors.entries().size() != expected)
+        detail::fail(tensors.path(), "holds ", tensors.entries().size(), " tensors, the run has ",
+                     expected);
+
+    at_ = at;
+    epoch_ = epoch;
+    lambda_ = lambda;
+    gap_ = gap;
+    learner_.reset();
+    net_.update([&](model& m) { m = std::move(current); });
+    net_.set_token_pruning(p);
+    learner_ = net_.make_learner();
+    learner_->found().left = std::move(left);
+    learner_->update([&](moments& m) { m = std::move(of); });
 }
 
 } // namespace encoder

@@ -80,13 +80,12 @@ struct not_finite {
 /// out      [tokens x heads x value size], overwritten
 /// scores   [tokens], overwritten
 ///
-/// Throws shape_error, and value_error for a scale that is not finite or a negative window, before
-/// anything is written; and value_error if scores are not finite (then `out` is written, and no more
-/// finite; a GPU's policy does not look). Results of a sequence do
-/// not depend on the others, nor on the number of threads. Complexity: length^2 * heads * (size +
-/// value size) multiply-adds a sequence; workspace, for the longest sequence, length * (size +
-/// value size + 12) numbers a thread and 4 * heads * tokens. Scores cost one multiply-add an
-/// attention probability.
+/// Throws, before anything is written, shape_error, and value_error for a scale that is not finite;
+/// and value_error if scores are not finite (then `out` is written, and no more finite; a GPU's
+/// policy does not look). Results of a sequence do not depend on the others, nor on the number of
+/// threads. Complexity: length^2 * heads * (size + value size) multiply-adds a sequence; workspace,
+/// for the longest sequence, length * (size + value size + 12) numbers a thread and 4 * heads *
+/// tokens. Scores cost one multiply-add an attention probability.
 template <class Policy, class Q, class K, class V, class Offsets, class Out, class Scores>
 void attention(const Policy& policy, const Q& q, const K& k, const V& v, const Offsets& offsets,
                Out&& out, Scores&& scores,
@@ -118,7 +117,7 @@ void attention(const Policy& policy, const Q& q, const K& k, const V& v, const O
     if (options.scale == 0 && size > 0)
         call.scale = static_cast<compute_t<T>>(1 / std::sqrt(static_cast<double>(size)));
     if (!detail::is_finite(call.scale))
-        detail::fail<value_error>("attention", "the scale of the logits is ", options.scale);
+        detail::fail<value_error>("attention", "the scale is ", options.scale);
 
     const index_t scored = result.extent(0);
     const auto sums = policy.template temporary<double>(scratch, scored);

@@ -126,6 +126,15 @@ struct ends_behind {
     }
 };
 
+/// Integer holds every number up to `tokens`.
+template <class Integer>
+void check_counts_to(const char* name, index_t tokens) {
+    static_assert(std::is_integral_v<Integer>, "pare: positions and offsets are integers");
+    constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<Integer>::max());
+    if (static_cast<std::uint64_t>(tokens) > most)
+        fail<shape_error>(name, "integers up to ", most, " cannot count ", tokens, " tokens");
+}
+
 /// What both rules check before anything is written.
 template <class Policy, class Scores, class Offsets, class Index, class KeptOffsets>
 void check_selection(const char* name, const Policy& policy, const Scores& scores,
@@ -138,8 +147,8 @@ void check_selection(const char* name, const Policy& policy, const Scores& score
                           " new ones of stride ", kept_offsets.stride(0));
     if (index.extent(0) > 0 && index.stride(0) != 1)
         fail<shape_error>(name, "positions have stride ", index.stride(0));
-    check_counts_to<typename Index::value_type>(name, tokens, "tokens");
-    check_counts_to<typename KeptOffsets::value_type>(name, tokens, "tokens");
+    check_counts_to<typename Index::value_type>(name, tokens);
+    check_counts_to<typename KeptOffsets::value_type>(name, tokens);
     const auto flags = as_view<1>(policy, pinned.flags);
     if (pinned.first < 0 || (flags.extent(0) != 0 && flags.extent(0) != tokens))
         fail<shape_error>(name, "pinned are the first ", pinned.first, " tokens and by ",
@@ -278,7 +287,7 @@ index_t dropped_ranges(const Index& index, const Offsets& offsets, Ranges&& rang
     const index_t tokens = sequences < 0 ? 0 : static_cast<index_t>(o(sequences));
     detail::check_offsets("dropped_ranges", seq, o, tokens);
     detail::check_positions("dropped_ranges", seq, p, tokens);
-    detail::check_counts_to<range_type>("dropped_ranges", tokens, "tokens");
+    detail::check_counts_to<range_type>("dropped_ranges", tokens);
     const auto for_ranges = [&](const auto& f) {
         index_t at = 0;
         for (index_t s = 0; s < sequences; ++s) {

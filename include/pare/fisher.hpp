@@ -10,6 +10,7 @@
 // the embedding.
 #pragma once
 
+#include "core/checks.hpp"
 #include "gram.hpp"
 
 #include <type_traits>
@@ -112,8 +113,8 @@ void centre_mask_gradients(const Sums& sums, const Mean& mean, index_t unit, G&&
     const auto m = as_input<1>(mean);
     const auto g = as_view<2>(gradients);
     using T = typename decltype(g)::value_type;
-    if (unit < 1 || d.extent(0) != g.extent(0) || d.extent(1) % unit != 0 ||
-        d.extent(1) / unit != g.extent(1) || m.extent(0) != d.extent(1))
+    if (d.extent(0) != g.extent(0) || m.extent(0) != d.extent(1) ||
+        !detail::is_product(d.extent(1), g.extent(1), unit))
         detail::fail<shape_error>("centre_mask_gradients", "sums are ", d.extent(0), " x ",
                                   d.extent(1), ", means ", m.extent(0), ", gradients ", g.extent(0),
                                   " x ", g.extent(1), " of units of ", unit);

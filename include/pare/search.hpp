@@ -32,12 +32,13 @@ struct prunable {
 inline prunable tied(const std::vector<prunable>& sublayers) {
     if (sublayers.empty()) detail::fail<shape_error>("tied", "no sublayers");
     prunable all = sublayers.front();
-    std::vector<double> cost(all.loss.size(), 0.0);
-    std::fill(all.loss.begin(), all.loss.end(), 0.0);
+    const std::size_t widths = static_cast<std::size_t>(all.units()) + 1;
+    std::vector<double> cost(widths, 0.0);
+    all.loss.assign(widths, 0.0);
     for (const prunable& s : sublayers) {
-        if (s.units() != all.units() || s.loss.size() != cost.size())
+        if (s.units() != all.units() || static_cast<index_t>(s.loss.size()) != s.units() + 1)
             detail::fail<shape_error>("tied", "sublayers of ", all.units(), " and ", s.units(),
-                                      " units");
+                                      " units, the latter with ", s.loss.size(), " losses");
         for (std::size_t k = 0; k < cost.size(); ++k) {
             cost[k] += s.cost(static_cast<index_t>(k));
             all.loss[k] += s.loss[k];

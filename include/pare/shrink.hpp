@@ -5,6 +5,9 @@
 #include "core/error.hpp"
 #include "core/view.hpp"
 
+#include <algorithm>
+#include <cstdint>
+#include <limits>
 #include <type_traits>
 #include <vector>
 
@@ -19,14 +22,20 @@ inline namespace PARE_ISA {
 /// parts  stacked matrices along the axis, each with all units: 3 for Q, K, V one below another, 2
 ///        for gate|up. (Where Q, K and V of a head stand together, that is one part with 3 * head
 ///        size a unit.)
+///
+/// Throws shape_error, also where Index cannot hold all of the axis.
 template <class Index = index_t, class Mask>
 std::vector<Index> kept_positions(const Mask& mask, index_t unit = 1, index_t parts = 1) {
     const auto m = as_input<1>(mask);
     if (unit < 1 || parts < 1)
         detail::fail<shape_error>("kept_positions", "units of ", unit, " in ", parts, " parts");
-    detail::check_counts_to<Index>("kept_positions", detail::product(parts, m.extent(0), unit),
-                                   "positions");
+    constexpr auto most = static_cast<index_t>(std::min<std::uint64_t>(
+        std::numeric_limits<Index>::max(), std::numeric_limits<index_t>::max() - 1));
     std::vector<Index> positions;
+    if (m.extent(0) == 0) return positions;
+    if (unit > (most + 1) / m.extent(0) / parts)
+        detail::fail<shape_error>("kept_positions", "positions up to ", most, " do not reach the ",
+                                  m.extent(0), " units of ", unit, " in ", parts, " parts");
     for (index_t p = 0; p < parts; ++p)
         for (index_t u = 0; u < m.extent(0); ++u)
             if (m(u))
@@ -91,7 +100,7 @@ void fold_scales(const Scales& scales, index_t unit, W&& weight) {
     const auto s = as_input<1>(scales);
     const auto w = as_view<2>(weight);
     using T = typename decltype(w)::value_type;
-    if (unit < 1 || w.extent(1) % unit != 0 || w.extent(1) / unit != s.extent(0))
+    if (!detail::is_product(w.extent(1), s.extent(0), unit))
         detail::fail<shape_error>("fold_scales", s.extent(0), " units of ", unit,
                                   ", the weight is ", w.extent(0), " x ", w.extent(1));
     for (index_t u = 0; u < s.extent(0); ++u)

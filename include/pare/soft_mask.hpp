@@ -78,12 +78,13 @@ struct add_penalty {
     }
 };
 
-/// 1 / temperature as a finite T.
+/// 1 / temperature as a finite T above 0, by which infinity is infinity.
 template <class T>
 T slope_of(const char* name, double temperature) {
-    if (!is_finite(temperature) || temperature <= 0 || !is_finite(static_cast<T>(1 / temperature)))
+    const T slope = static_cast<T>(1 / temperature);
+    if (!is_finite(temperature) || temperature <= 0 || !is_finite(slope) || slope == 0)
         fail<value_error>(name, "the temperature is ", temperature);
-    return static_cast<T>(1 / temperature);
+    return slope;
 }
 
 template <class... Ts>
@@ -109,7 +110,7 @@ void check_same_rows(const char* name, const char* what, const A& x, const B& y)
 /// mask         [tokens], the scores' type, overwritten; may be the memory of `scores`
 ///
 /// Throws shape_error; value_error for a NaN score, a NaN threshold, and a temperature that is not
-/// positive or whose inverse is not finite.
+/// positive or whose inverse is 0 or not finite in the scores' type.
 /// Complexity: one exponential a token; reads the scores once more for the check.
 template <class Policy, class Scores, class Mask>
 void soft_mask(const Policy& policy, const Scores& scores, double threshold, double temperature,

@@ -10,6 +10,7 @@
 // solve, put the result into the model, and go on with the next sublayer behind it.
 #pragma once
 
+#include "core/checks.hpp"
 #include "least_squares.hpp"
 #include "ridge.hpp"
 
@@ -213,7 +214,7 @@ tune_result scale(const Policy& policy, const least_squares& statistics, index_t
     const auto b = as_input<1>(bias);
     const auto s = as_view<1>(scales);
     detail::tuned_layer layer("scale", statistics, w, b, ridge);
-    if (unit < 1 || statistics.inputs() % unit != 0 || statistics.inputs() / unit != s.extent(0))
+    if (!detail::is_product(statistics.inputs(), s.extent(0), unit))
         detail::fail<shape_error>("scale", s.extent(0), " units of ", unit,
                                   ", the statistics have ", statistics.inputs(), " inputs");
     Eigen::VectorXd found(s.extent(0));

@@ -5,7 +5,6 @@
 #include "config.hpp"
 #include "error.hpp"
 
-#include <cstdint>
 #include <limits>
 #include <type_traits>
 
@@ -32,13 +31,10 @@ constexpr index_t product(index_t a, index_t b, Numbers... more) {
     return product(b > 0 && a > most / b ? most : a * b, more...);
 }
 
-/// Integer holds every number up to `count`.
-template <class Integer>
-void check_counts_to(const char* name, index_t count, const char* what) {
-    static_assert(std::is_integral_v<Integer>, "pare: positions and offsets are integers");
-    constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<Integer>::max());
-    if (static_cast<std::uint64_t>(count) > most)
-        fail<shape_error>(name, "integers up to ", most, " cannot count ", count, " ", what);
+/// Whether `total` is `count` of `unit` each, for a count and a unit that may be any numbers: their
+/// product may be none.
+constexpr bool is_product(index_t total, index_t count, index_t unit) {
+    return unit > 0 && total % unit == 0 && total / unit == count;
 }
 
 /// What is wrong with position i of a list that should ascend within 0 <= position < extent.

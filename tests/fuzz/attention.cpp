@@ -1,0 +1,77 @@
+// Attention over packed sequences of any offsets, masks, biases and shapes.
+#include "scores.hpp"
+
+#include <pare/attention.hpp>
+
+namespace {
+
+using namespace pare;
+using fuzz::bytes;
+using fuzz::output;
+
+template <class T, class Offset>
+void attend(bytes& in) {
+    index_t tokens = 0;
+    const auto offsets = in.offsets<Offset>(3, tokens);
+    const index_t groups = in.up_to(2), heads = groups * in.up_to(3) + in.up_to(15) / 15,
+                  size = in.up_to(5), value_size = in.up_to(5);
+    const auto q = in.numbers<T>(tokens * heads * size), k = in.numbers<T>(tokens * groups * size),
+               v = in.numbers<T>(tokens * groups * value_size);
+    attention_options<T> options;
+    options.scale = in.flag() ? 0 : in.number<double>();
+    options.mask = fuzz::mask(in);
+    options.scores = fuzz::scale(in);
+    options.fixed_length = in.number<double>();
+    options.queries = fuzz::counted(in);
+    const auto vector_of = [&](index_t n) { return in.numbers<T>(in.flag() ? 0 : in.about(n)); };
+    const auto bias = vector_of(tokens), slopes = vector_of(heads), weights = vector_of(tokens);
+    const auto as_view = [](const std::vector<T>& x) {
+        return view<const T, 1>(x.data(), static_cast<index_t>(x.size()));
+    };
+    options.key_bias = as_view(bias);
+    options.head_slopes = as_view(slopes);
+    options.query_weights = as_view(weights);
+    const auto with = [&, start = in](const auto& policy) {
+        bytes more = start;
+        output<T, 3> out(more, {more.about(tokens), more.about(heads), more.about(value_size)},
+                         true);
+        output<T, 1> scores(more, {more.flag() ? 0 : more.about(tokens)});
+        workspace scratch;
+        bool shapes = false, values = false;
+        try {
+            attention(
+                policy, view(q.data(), {tokens, heads, size}, {heads * size, size, 1}),
+                view(k.data(), {tokens, groups, size}, {groups * size, size, 1}),
+                view(v.data(), {tokens, groups, value_size}, {groups * value_size, value_size, 1}),
+                offsets, out.view(), scores.view(), options, scratch);
+        } catch (const shape_error&) {
+            shapes = true;
+        } catch (const value_error&) {
+            values = true;
+        }
+        EXPECT(out.intact_but(shapes ? 0 : tokens) &&
+               scores.intact_but(shapes || values ? 0 : tokens));
+        return shapes || values ? std::vector<T>() : scores.values();
+    };
+    const std::vector<T> at_seq = with(seq), at_simd = with(simd);
+    // Where numbers are so large that sums overflow, one may refuse what the other can do.
+    if (!at_seq.empty() && !at_simd.empty()) EXPECT(fuzz::alike(in, at_seq, at_simd));
+}
+
+} // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    bytes in(data, size);
+    switch (in.up_to(2)) {
+    case 0:
+        attend<float, std::int32_t>(in);
+        break;
+    case 1:
+        attend<float, std::uint64_t>(in);
+        break;
+    default:
+        attend<double, std::int64_t>(in);
+        break;
+    }
+    return 0;
+}
