@@ -47,5 +47,13 @@ TEST_CASE("what a task cannot allocate, the call says when all tasks have ended"
     check_failing(pare::serial{});
 #ifdef _OPENMP
     check_failing(pare::openmp{3});
+    std::atomic<int> made{0};
+    CHECK_THROWS_AS(pare::openmp{3}.run(20,
+                                        [&](index_t task, index_t) {
+                                            ++made;
+                                            if (task % 7 == 3) throw std::bad_alloc();
+                                        }),
+                    std::bad_alloc);
+    CHECK(made == 20);
 #endif
 }

@@ -5,10 +5,10 @@
 #include "error.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <exception>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -23,8 +23,9 @@ inline namespace PARE_ISA {
 // - void run(index_t tasks, const F& f) const: f(task, slot) for each task, 0 <= slot <
 //   concurrency(); two tasks that run at the same time have different slots
 //
-// Tasks write to disjoint memory and are the same for any number of threads, and so are the
-// results. A host with its own thread pool passes its own executor: pare::simd.with(my_pool).
+// Tasks do not throw. They write to disjoint memory and are the same for any number of threads, and
+// so are the results. A host with its own thread pool passes its own executor:
+// pare::simd.with(my_pool).
 
 /// The calling thread.
 struct serial {
@@ -35,8 +36,32 @@ struct serial {
     }
 };
 
+namespace detail {
+
+/// run(f), and when it has ended throws what f threw first: an exception must not leave a thread.
+template <class F, class Run>
+void catching(const F& f, const Run& run) {
+#ifdef __cpp_exceptions
+    std::exception_ptr failure;
+    std::atomic_flag failed = ATOMIC_FLAG_INIT;
+    run([&](index_t task, index_t slot) {
+        try {
+            f(task, slot);
+        } catch (...) {
+            if (!failed.test_and_set()) failure = std::current_exception();
+        }
+    });
+    if (failure) std::rethrow_exception(failure);
+#else
+    run(f);
+#endif
+}
+
+} // namespace detail
+
 #ifdef _OPENMP
-/// OpenMP; threads == 0 takes OpenMP's default number.
+/// OpenMP; threads == 0 takes OpenMP's default number. An exception of f is thrown when all tasks
+/// have ended.
 struct openmp {
     int threads = 0;
 
@@ -44,8 +69,10 @@ struct openmp {
     template <class F>
     void run(index_t tasks, const F& f) const {
         const int n = static_cast<int>(concurrency());
+        detail::catching(f, [&](const auto& caught) {
 #pragma omp parallel for schedule(dynamic) num_threads(n) if (n > 1 && tasks > 1)
-        for (index_t i = 0; i < tasks; ++i) f(i, index_t{omp_get_thread_num()});
+            for (index_t i = 0; i < tasks; ++i) caught(i, index_t{omp_get_thread_num()});
+        });
     }
 };
 using default_executor = openmp;
@@ -90,24 +117,11 @@ void run_all(const Executor& executor, index_t tasks, const F& f) {
         executor.run(tasks, f);
 }
 
-/// Runs tasks that take memory of their own, and may fail at that. An exception must not leave a
-/// thread, so one of theirs is thrown when all have ended.
+/// Runs tasks that take memory of their own, and may fail at that, on an executor that need not
+/// know what an exception is.
 template <class Executor, class F>
 void run_allocating(const Executor& executor, index_t tasks, const F& f) {
-#ifdef __cpp_exceptions
-    std::vector<std::exception_ptr> failures(static_cast<std::size_t>(executor.concurrency()));
-    executor.run(tasks, [&](index_t task, index_t slot) {
-        try {
-            f(task, slot);
-        } catch (...) {
-            failures[static_cast<std::size_t>(slot)] = std::current_exception();
-        }
-    });
-    for (const std::exception_ptr& failure : failures)
-        if (failure) std::rethrow_exception(failure);
-#else
-    executor.run(tasks, f);
-#endif
+    catching(f, [&](const auto& caught) { executor.run(tasks, caught); });
 }
 
 /// What goes on from all tasks' results to others cannot run in parts.
