@@ -249,12 +249,12 @@ TEST_CASE("elimination refuses what it cannot use, with the numbers") {
     refused([&] { eliminate(seq, g, c, w, 0); }, "a unit 0");
     refused([&] { eliminate(seq, g, c, w, 1, -1); }, "the ridge is -1");
     Eigen::MatrixXd bad = g;
-    bad(3, 2) = NAN;
+    bad(3, 2) = not_a_number<double>();
     refused([&] { eliminate(seq, bad, c, w, 1); }, "covariance(3, 2) is nan");
     bad = -c;
     refused([&] { eliminate(seq, g, bad, w, 1); }, "the metric [2 x 2] is not positive");
     bad = w;
-    bad(1, 0) = INFINITY;
+    bad(1, 0) = infinite<double>();
     refused([&] { eliminate(seq, g, c, bad, 1); }, "weight(1, 0) is inf");
 }
 
@@ -267,5 +267,6 @@ TEST_CASE("losses that add up are sorted, and masks keep what goes last") {
     CHECK(curve.mask(4) == std::vector<std::uint8_t>{1, 1, 1, 1});
     CHECK_THROWS_AS(curve.mask(5), pare::shape_error);
     CHECK_THROWS_AS(pare::sorted_losses(std::vector<float>{1, -1}), pare::value_error);
-    CHECK_THROWS_AS(pare::sorted_losses(std::vector<float>{1, NAN}), pare::value_error);
+    CHECK_THROWS_AS(pare::sorted_losses(std::vector<float>{1, not_a_number<float>()}),
+                    pare::value_error);
 }

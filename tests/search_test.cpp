@@ -297,11 +297,12 @@ TEST_CASE("the search refuses numbers that it cannot work with") {
     bad = good;
     bad.multiple = 0;
     CHECK_THROWS_AS(pare::width_search({bad}), pare::value_error);
-    pare::prunable none = good; // has no width that is allowed, which does not excuse the others
-    none.at_least = 7;
-    CHECK_THROWS_AS(pare::width_search({none, bad}), pare::value_error);
+    pare::prunable impossible =
+        good; // has no width that is allowed, which does not excuse the others
+    impossible.at_least = 7;
+    CHECK_THROWS_AS(pare::width_search({impossible, bad}), pare::value_error);
     for (const double budget : {1., infinite<double>()})
-        CHECK_FALSE(pare::width_search({good, none}).best(budget).feasible);
+        CHECK_FALSE(pare::width_search({good, impossible}).best(budget).feasible);
     bad = good;
     bad.loss.push_back(9);
     CHECK(sentence_of<pare::shape_error>([&] {

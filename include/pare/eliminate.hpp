@@ -9,7 +9,6 @@
 #include <Eigen/Core>
 
 #include <algorithm>
-#include <limits>
 #include <vector>
 
 namespace pare {
@@ -82,7 +81,7 @@ class elimination {
 
     index_t cheapest() const {
         index_t best = -1;
-        double least = std::numeric_limits<double>::infinity();
+        double least = 0;
         for (index_t u = 0; u < static_cast<index_t>(left_.size()); ++u) {
             if (gone_[static_cast<std::size_t>(u)]) continue;
             const double c = cost(u);

@@ -119,13 +119,9 @@ class width_search {
     /// No choice at a cost of at most `budget`, up to the largest one, loses less than this;
     /// infinite if there is none. Throws value_error for a budget that is not a number.
     double bound(double budget) const {
-        // Places are rounded down, but from quotients that were rounded; a choice's cost is a sum
-        // that was.
-        const double rounding =
-            static_cast<double>(options_.size() + 4) * std::numeric_limits<double>::epsilon();
-        const double last = finite_budget(budget) / step_ * (1 + rounding);
+        const index_t last = last_place(finite_budget(budget));
         index_t found = -1;
-        for (index_t q = 0; q < size() && static_cast<double>(q) <= last; ++q)
+        for (index_t q = 0; q < size() && q <= last; ++q)
             if (reached(q) && (found < 0 || loss_at(q) < loss_at(found))) found = q;
         return found < 0 ? detail::infinity<double>() : loss_at(found);
     }
@@ -170,8 +166,16 @@ class width_search {
         return loss_at(a) < loss_at(b) || (loss_at(a) == loss_at(b) && cost_at(a) < cost_at(b));
     }
     index_t size() const { return static_cast<index_t>(states_.loss.size()); }
-    index_t place(double cost) const { // all that is beyond the grid is as far
-        return static_cast<index_t>(std::min(cost / step_, 1e15));
+    index_t place(double cost, double rounding = 0) const { // all that is beyond the grid is as far
+        return static_cast<index_t>(std::min(detail::opaque(cost / step_) * (1 + rounding), 1e15));
+    }
+
+    /// The last place of choices that cost at most `budget`. Places are rounded down, but from
+    /// quotients that were rounded, and a choice's cost is a sum that was.
+    index_t last_place(double budget) const {
+        const double rounding =
+            static_cast<double>(options_.size() + 4) * std::numeric_limits<double>::epsilon();
+        return budget < 0 ? -1 : place(budget, rounding);
     }
 
     /// Widths that are allowed and not both dearer and worse than another, by rising cost.
@@ -198,7 +202,7 @@ class width_search {
     }
 
     void solve() {
-        const auto places = static_cast<std::size_t>(place(most_)) + 1;
+        const auto places = static_cast<std::size_t>(last_place(most_)) + 1;
         states_ = states(places);
         states_.loss[0] = 0;
         for (std::vector<option>& options : options_) {
