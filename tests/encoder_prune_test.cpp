@@ -361,7 +361,7 @@ TEST_CASE("prune_encoder: bad input gives one sentence, status 2 and no output")
         CHECK_THAT(p.errors, ContainsSubstring(sentence));
         CHECK(std::count(p.errors.begin(), p.errors.end(), '\n') == 1);
         CHECK(p.output.empty());
-        for (const char* output : {"small", "r.json", "small.unverified", "r.json.part"})
+        for (const char* output : {"small", "r.json", ".small.pare", ".r.json.pare"})
             CHECK_FALSE(fs::exists(p.folder / output));
     };
     SECTION("arguments") {

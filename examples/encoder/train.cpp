@@ -7,8 +7,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <numeric>
 #include <random>
+#include <set>
 #include <stdexcept>
 
 namespace encoder {
@@ -59,6 +61,21 @@ std::vector<std::pair<std::string, model*>> checkpointed(model& current, moments
         {"weights", &current}, {"first moments", &state.first}, {"second moments", &state.second}};
 }
 
+constexpr const char *state_file = "state.json", *weights_file = "weights.safetensors";
+
+/// FNV-1a, of one number after another.
+struct fingerprint {
+    std::uint64_t value = 14695981039346656037u;
+
+    template <class Number>
+    void add(Number number) {
+        std::uint64_t bits = 0;
+        static_assert(sizeof number <= sizeof bits);
+        std::memcpy(&bits, &number, sizeof number);
+        value = (value ^ bits) * 1099511628211u;
+    }
+};
+
 /// Rises from 0 to 1 in the first tenth and falls to 0 again.
 double warm_up_and_decay(double done) {
     constexpr double warm = 0.1;
@@ -66,6 +83,19 @@ double warm_up_and_decay(double done) {
 }
 
 } // namespace
+
+const output::kind training_checkpoint = {
+    "a checkpoint with nothing added", true, [](const std::filesystem::path& folder) {
+        std::error_code error;
+        std::filesystem::directory_iterator at(folder, error);
+        for (; !error && at != decltype(at)(); at.increment(error)) {
+            const std::filesystem::path name = at->path().filename();
+            if ((name != state_file && name != weights_file) ||
+                !std::filesystem::is_regular_file(at->symlink_status(error)))
+                return false;
+        }
+        return !error;
+    }};
 
 double scale_thresholds(engine& net, const std::vector<sequence>& text, double share) {
     token_pruning p = net.tokens();
@@ -105,6 +135,11 @@ std::vector<sequence> trainer::sample(const dataset& data, std::uint64_t seed, s
 trainer::trainer(engine& net, const dataset& data, recipe how)
     : net_(net), data_(data), how_(std::move(how)), sample_(sample(data, how_.seed)),
       learner_(net.make_learner()), lambda_(how_.lambda) {
+    fingerprint first;
+    model of = net.model();
+    for (const weight& w : weights(of))
+        for (Eigen::Index i = 0; i < w.size(); ++i) first.add(w.data[i]);
+    model_ = first.value;
     if (net.tokens().scores == pare::score_scale::per_query) {
         std::size_t tokens = 0;
         for (const sequence& text : sample_) tokens += text.size();
@@ -305,10 +340,10 @@ void trainer::learn_epoch() {
 nlohmann::json trainer::arguments() const {
     nlohmann::json stages;
     for (const stage& s : how_.stages) stages.push_back({name_of(s.kind), s.epochs, s.rate});
-    std::uint64_t hash = 14695981039346656037u; // FNV-1a of all ids
-    for (const sequence& text : data_.texts)
-        for (const std::int32_t id : text)
-            hash = (hash ^ static_cast<std::uint64_t>(id)) * 1099511628211u;
+    fingerprint text;
+    for (const sequence& s : data_.texts)
+        for (const std::int32_t id : s) text.add(id);
+    for (const double target : data_.targets) text.add(target);
     return {{"stages", stages},
             {"target", how_.target.value_or(-1)},
             {"lambda", how_.lambda},
@@ -322,7 +357,8 @@ nlohmann::json trainer::arguments() const {
             {"seed", how_.seed},
             {"imitates", data_.teacher.size() > 0},
             {"texts", data_.texts.size()},
-            {"text", hash}};
+            {"text", text.value},
+            {"model", model_}};
 }
 
 void trainer::save(const std::filesystem::path& folder) try {
@@ -345,17 +381,17 @@ void trainer::save(const std::filesystem::path& folder) try {
                 tensors.push_back(make_tensor(prefix + "/" + w.name, {w.rows, w.columns}, w.data,
                                               data_type::f32));
     });
-    const detail::unfinished unfinished(folder);
-    std::filesystem::create_directories(unfinished.path());
-    detail::write_text(unfinished.path() / "state.json", state.dump(1) + '\n');
-    write_safetensors(unfinished.path() / "weights.safetensors", tensors);
-    detail::replace(unfinished.path(), folder);
+    std::filesystem::create_directories(folder.parent_path());
+    output out(folder, training_checkpoint);
+    write_file(out.path() / state_file, {state.dump(1) + '\n'});
+    write_safetensors(out.path() / weights_file, tensors);
+    put_in_place({&out});
 } catch (const std::filesystem::filesystem_error& error) {
     detail::fail(folder, "cannot be written: ", error.code().message());
 }
 
 void trainer::resume(const std::filesystem::path& folder) {
-    const std::filesystem::path file = folder / "state.json";
+    const std::filesystem::path file = folder / state_file;
     const nlohmann::json state = detail::parse_json(file, detail::read_text(file));
     try {
         const nlohmann::json mine = arguments(), &its = state.at("arguments");
@@ -366,14 +402,25 @@ void trainer::resume(const std::filesystem::path& folder) {
         at_ = state.at("stage");
         epoch_ = state.at("epoch");
         if (at_ > how_.stages.size()) detail::fail(file, "stage is ", at_);
+        const bool within = at_ == how_.stages.size()
+                                ? epoch_ == 0
+                                : epoch_ >= 0 && epoch_ < how_.stages[at_].epochs;
+        if (!within) detail::fail(file, "epoch is ", epoch_);
+        const auto by_layer = [&](const char* key) {
+            std::vector<double> numbers = state.at(key);
+            if (!numbers.empty() && numbers.size() != costs_.size())
+                detail::fail(file, key, " has ", numbers.size(), " numbers for ", costs_.size(),
+                             " layers");
+            return numbers;
+        };
         lambda_ = state.at("lambda");
         if (!state.at("gap").is_null()) gap_ = state.at("gap").get<double>();
         model current = net_.model();
         if (state.at("exits").get<bool>() && current.exits.empty()) add_exits(current);
-        moments of = {
-            zeros_like(current), zeros_like(current), state.at("first").get<std::vector<double>>(),
-            state.at("second").get<std::vector<double>>(), state.at("steps").get<std::int64_t>()};
-        const safetensors_file tensors(folder / "weights.safetensors");
+        moments of = {zeros_like(current), zeros_like(current), by_layer("first"),
+                      by_layer("second"), state.at("steps").get<std::int64_t>()};
+        if (of.steps < 0) detail::fail(file, "steps is ", of.steps);
+        const safetensors_file tensors(folder / weights_file);
         for (const auto& [prefix, m] : checkpointed(current, of))
             for (const weight& w : weights(*m)) {
                 const std::vector<float> values =
@@ -381,12 +428,12 @@ void trainer::resume(const std::filesystem::path& folder) {
                 std::copy(values.begin(), values.end(), w.data);
             }
         token_pruning p = net_.tokens();
-        p.numbers = state.at("numbers").get<std::vector<double>>();
+        p.numbers = by_layer("numbers");
         learner_.reset();
         net_.update([&](model& m) { m = std::move(current); });
         net_.set_token_pruning(p);
         learner_ = net_.make_learner();
-        learner_->found().left = state.at("left").get<std::vector<double>>();
+        learner_->found().left = by_layer("left");
         learner_->update([&](moments& m) { m = std::move(of); });
     } catch (const nlohmann::json::exception& e) {
         detail::fail(file, "is not a checkpoint's: ", e.what());
