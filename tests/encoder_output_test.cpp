@@ -267,7 +267,7 @@ TEST_CASE("what a run that was killed left is cleared, and put back where it was
         const fs::path rest = p.folder / ".out.pare";
         // Between two renames, on a system that cannot exchange names.
         fs::create_directory(rest);
-        write(rest / "lock", "");
+        write(rest / "lock", "pare writes something here\n");
         fs::rename(p.folder / "out", rest / "old");
         fs::create_directory(rest / "new");
         CHECK(p.run("--model none --out out " + std::string(p.prunes ? "--calibrate" : "--train") +

@@ -100,15 +100,23 @@ bool is_special(const fs::path& path) {
     return fs::is_other(fs::status(path, error));
 }
 
+/// All zeros if there is nothing.
+struct ::stat status_of(const fs::path& path) {
+    struct ::stat status = {};
+    (void)::stat(path.c_str(), &status);
+    return status;
+}
+
+bool is_open_on(int file, const fs::path& path) {
+    struct ::stat open = {};
+    const struct ::stat there = status_of(path);
+    return ::fstat(file, &open) == 0 && open.st_dev == there.st_dev && open.st_ino == there.st_ino;
+}
+
 /// The standard stream that is open on the file at `path`, or -1.
 int standard_stream(const fs::path& path) {
-    struct ::stat there {
-    }, open{};
-    if (::stat(path.c_str(), &there) != 0) return -1;
     for (const int stream : {STDOUT_FILENO, STDERR_FILENO})
-        if (::fstat(stream, &open) == 0 && open.st_dev == there.st_dev &&
-            open.st_ino == there.st_ino)
-            return stream;
+        if (is_open_on(stream, path)) return stream;
     return -1;
 }
 
@@ -139,11 +147,9 @@ void check_writable(const fs::path& path, const output::kind& of, const fs::path
     if (!fs::is_directory(parent) || ::access(parent.c_str(), W_OK | X_OK) != 0)
         fail(named, "cannot be written: the folder ", parent.string(),
              " does not exist or cannot be written");
-    struct ::stat there {
-    }, around{};
-    if (::stat(path.c_str(), &there) != 0) return;
+    if (!is_there(path)) return;
     if (::access(path.c_str(), W_OK) != 0) fail(named, "cannot be replaced: it is write-protected");
-    if (of.is_folder && ::stat(parent.c_str(), &around) == 0 && there.st_dev != around.st_dev)
+    if (of.is_folder && status_of(path).st_dev != status_of(parent).st_dev)
         fail(named,
              "cannot be replaced: another file system is mounted there; name a folder in it");
 }
@@ -161,12 +167,14 @@ bool is_of_run(const fs::path& folder) {
     return !error && names.empty() && (locked || fs::is_empty(folder, error));
 }
 
-/// Whether an open lock is one, or was about to become one when its run ended.
-bool is_lock(int lock) {
-    std::array<char, lock_text.size() + 1> start{};
-    const ssize_t n = ::pread(lock, start.data(), start.size(), 0);
-    return n >= 0 && lock_text.substr(0, static_cast<std::size_t>(n)) ==
-                         std::string_view(start.data(), static_cast<std::size_t>(n));
+/// Whether an open lock says what it is to say; its run may have ended when it had said only a part.
+bool is_lock(int lock, bool in_part) {
+    std::array<char, lock_text.size() + 1> text{};
+    const ssize_t n = ::pread(lock, text.data(), text.size(), 0);
+    if (n < 0) return false;
+    const auto size = static_cast<std::size_t>(n);
+    return (in_part || size == lock_text.size()) &&
+           lock_text.substr(0, size) == std::string_view(text.data(), size);
 }
 
 } // namespace
@@ -182,8 +190,8 @@ output::output(fs::path path, const kind& of) : given_(std::move(path)), kind_(&
     target_ = resolved(given_);
     check_writable(target_, of, given_);
     using namespace std::chrono;
-    const auto end =
-        steady_clock::now() + seconds(5); // for a run that has been killed, or does the same
+    // A run that has been killed takes a moment to end; another one may be about to.
+    const auto end = steady_clock::now() + seconds(5);
     const std::string name = "." + target_.filename().string() + ".pare";
     for (int number = 1; lock_ < 0; ++number) {
         const fs::path folder =
@@ -223,12 +231,8 @@ bool output::claim(const fs::path& folder) {
             if (errno == EWOULDBLOCK) return true;
             if (!made) return false; // without locks, nobody knows whether that run has ended
         }
-        struct ::stat mine {
-        }, there{};
-        if (::fstat(lock, &mine) != 0 || ::stat(name.c_str(), &there) != 0 ||
-            mine.st_dev != there.st_dev || mine.st_ino != there.st_ino)
-            continue;
-        if (!is_lock(lock)) return false;
+        if (!is_open_on(lock, name)) continue; // the run that had it has removed it
+        if (!is_lock(lock, !is_there(folder / "new") && !is_there(folder / "old"))) return false;
         folder_ = folder;
         new_ = folder / "new";
         old_ = folder / "old";
@@ -241,7 +245,6 @@ bool output::claim(const fs::path& folder) {
         if (is_there(old_) && !is_there(target_)) fs::rename(old_, target_);
         fs::remove_all(old_);
         fs::remove_all(new_);
-        if (::ftruncate(lock_, 0) != 0) fail(given_, "cannot be written: ", std::strerror(errno));
         write_all(lock_, lock_text, given_);
         // It is made here and nowhere else, so that it does not come back when a signal ends this.
         if (kind_->is_folder)
@@ -267,8 +270,8 @@ void output::remove_rest() {
     // What is being written may grow meanwhile.
     for (int i = 0; i < 100 && is_there(new_); ++i) fs::remove_all(new_, error);
     fs::remove_all(old_, error);
-    if (!is_there(new_) &&
-        !is_there(old_)) { // or the next run clears the rest, which the lock shows
+    // Else the lock shows the next run what it may clear.
+    if (!is_there(new_) && !is_there(old_)) {
         ::unlink((folder_ / "lock").c_str());
         ::rmdir(folder_.c_str());
     }
@@ -408,7 +411,7 @@ void clean_up_on_signals() {
     // A thread that waits for them may do what a handler must not.
     pthread_sigmask(SIG_BLOCK, &wanted, nullptr);
     shared();
-    std::thread([wanted] {
+    const auto end = [wanted] {
         int signal = 0;
         if (sigwait(&wanted, &signal) != 0) return;
         shared().busy.lock(); // and never again open: what there is, is left as it is from now on
@@ -419,7 +422,12 @@ void clean_up_on_signals() {
         sigaddset(&one, signal);
         pthread_sigmask(SIG_UNBLOCK, &one, nullptr);
         std::raise(signal);
-    }).detach();
+    };
+    try {
+        std::thread(end).detach();
+    } catch (const std::system_error&) { // then the next run clears what is left
+        pthread_sigmask(SIG_UNBLOCK, &wanted, nullptr);
+    }
 }
 
 } // namespace encoder
