@@ -205,10 +205,9 @@ output::output(fs::path path, const kind& of) : given_(std::move(path)), kind_(&
 }
 
 output::~output() {
-    if (lock_ < 0) return;
-    const std::lock_guard<std::mutex> guard(shared().busy);
-    shared().all.erase(this);
-    remove_rest();
+    if (folder_.empty()) return;
+    const std::lock_guard<std::mutex> guard(shared().busy); // for good, if a signal ends this
+    if (shared().all.erase(this) > 0) remove_rest();
 }
 
 /// Makes the folder, or takes it over from a run that has ended; false if it is no run's. With
@@ -279,7 +278,7 @@ void output::remove_rest() {
 }
 
 void output::write(std::string_view text) {
-    if (lock_ < 0) {
+    if (folder_.empty()) {
         text_ = text;
         return;
     }
@@ -307,11 +306,11 @@ void output::replace() {
 
 void put_in_place(std::initializer_list<output*> all) {
     for (output* o : all)
-        if (o->lock_ >= 0) flush_all(o->new_, o->given_);
+        if (!o->folder_.empty()) flush_all(o->new_, o->given_);
     {
         const std::lock_guard<std::mutex> guard(shared().busy);
         for (output* o : all) {
-            if (o->lock_ < 0) continue;
+            if (o->folder_.empty()) continue;
             try {
                 o->replace();
             } catch (const fs::filesystem_error& error) {

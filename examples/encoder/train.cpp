@@ -311,8 +311,8 @@ void trainer::learn_epoch() {
         shuffled(data_.size(), {how_.seed, at_, static_cast<std::uint64_t>(epoch_)});
     const auto whole = static_cast<double>((data_.size() + how_.batch - 1) / how_.batch);
     const double epochs = how_.stages[at_].epochs;
-    const auto steps =
-        static_cast<std::size_t>(std::ceil(whole * std::min(1., epochs - epoch_) - 1e-9));
+    const auto steps = static_cast<std::size_t>(
+        std::ceil(std::max(1., whole * std::min(1., epochs - epoch_)) - 1e-9));
     const std::string name =
         fmt::format("{} {} of {}", name_of(how_.stages[at_].kind), epoch_ + 1, std::ceil(epochs));
     progress bar(name, static_cast<std::int64_t>(steps));
