@@ -163,7 +163,17 @@ fs::path checkpoints_of(const fs::path& out) {
 constexpr output::kind checkpoints = {"a folder of checkpoints", true,
                                       [](const fs::path& path) { return fs::is_directory(path); }};
 
-/// Those that are not needed any more, and their folders, if nothing else is in them.
+/// Their folders go in the end, if there is nothing in them.
+struct folders_of_checkpoints {
+    fs::path path;
+    ~folders_of_checkpoints() {
+        std::error_code others;
+        fs::remove(path / "baselines", others);
+        fs::remove(path, others);
+    }
+};
+
+/// Those that are not needed any more.
 void remove_checkpoints(const fs::path& folder) {
     std::vector<fs::path> all = {folder / "finetune", folder / "learned"};
     for (const std::string& name : baseline_names) all.push_back(folder / "baselines" / name);
@@ -172,9 +182,6 @@ void remove_checkpoints(const fs::path& folder) {
         const output gone(of_run, training_checkpoint); // so that no half of one is left
         fs::rename(of_run, gone.path());
     }
-    std::error_code others;
-    fs::remove(folder / "baselines", others);
-    fs::remove(folder, others);
 }
 
 void refuse(const char* option, double value, const char* expected) {
@@ -491,6 +498,7 @@ void print(const results& r, const std::string& metric, const fs::path& out) {
 void run(arguments& a) {
     const progress whole("", 1); // a clock
     output out(a.out, written_model), json(a.json), html(a.html);
+    const folders_of_checkpoints kept{checkpoints_of(a.out)};
     model original = load_model(a.model);
     const config& shape = original.config;
     const tokenizer words(a.model / "vocab.txt", shape.lower_case, shape.vocabulary);
@@ -528,10 +536,9 @@ void run(arguments& a) {
 
     const std::unique_ptr<engine> made = make_engine(original, a.device, a.precision);
     engine& dense = *made;
-    const fs::path folder = checkpoints_of(a.out);
     if (!without.stages.empty()) {
         trainer first(dense, train, without);
-        run(first, folder / "finetune", "fine-tuning");
+        run(first, kept.path / "finetune", "fine-tuning");
     }
     if (!a.labels && !with.stages.empty()) train.teacher = embed(dense, train.texts, "teacher");
     for (dataset* data : {&*dev, &*evaluate})
@@ -550,11 +557,11 @@ void run(arguments& a) {
     results r{};
     if (!with.stages.empty()) {
         trainer second(net, train, with);
-        run(second, folder / "learned", "thresholds");
+        run(second, kept.path / "learned", "thresholds");
         r.gap = second.soft_hard_gap();
     }
     r.baselines =
-        train_baselines(a.baselines, dense, train, *evaluate, with, none, folder / "baselines");
+        train_baselines(a.baselines, dense, train, *evaluate, with, none, kept.path / "baselines");
 
     // The curve, and the result at the alpha asked for.
     p = net.tokens();
@@ -595,7 +602,7 @@ void run(arguments& a) {
     if (json) json.write(to_text(to_json(r)));
     if (html) html.write(to_html(to_page(r, written.model(), texts, words, metric)));
     put_in_place({&out, &json, &html}); // the model first, so that a report always has its model
-    remove_checkpoints(folder);
+    remove_checkpoints(kept.path);
     print(r, metric, a.out);
 }
 
