@@ -2,12 +2,13 @@
 // embeddings as they are; writes the model with its thresholds, loads it again, checks it, and
 // reports.
 #include "encoder/device.hpp"
+#include "encoder/options.hpp"
+#include "encoder/output.hpp"
 #include "encoder/page.hpp"
 #include "encoder/progress.hpp"
 #include "encoder/report.hpp"
 #include "encoder/train.hpp"
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
@@ -51,12 +52,13 @@ struct arguments {
     encoder::precision precision = encoder::precision::fp32;
 };
 
-/// Returns an exit status where the program ends here (--help, bad arguments).
-std::optional<int> parse(int argc, char** argv, arguments& a) {
+/// Returns whether there is anything to do (not for --help).
+bool parse(int argc, char** argv, arguments& a) {
     CLI::App app("Learns thresholds by which a BERT-type encoder drops tokens while it runs, and "
                  "weights that suit them.");
     app.option_defaults()->always_capture_default();
     app.add_option("--model", a.model, "folder with config.json, model.safetensors and vocab.txt")
+        ->check(path_text())
         ->required();
     app.add_option("--task", a.task, "classify, similarity or distill")
         ->transform(
@@ -67,9 +69,12 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
     app.add_option("--train", a.train,
                    "distill: text, a document a line; classify: label, text[, text]; similarity: "
                    "score, text, text, by tabs")
+        ->check(path_text())
         ->required();
-    app.add_option("--dev", a.dev, "to measure the curve on; as --train, or pairs to distill");
-    app.add_option("--evaluate", a.evaluate, "to measure the result on; as --dev");
+    app.add_option("--dev", a.dev, "to measure the curve on; as --train, or pairs to distill")
+        ->check(path_text());
+    app.add_option("--evaluate", a.evaluate, "to measure the result on; as --dev")
+        ->check(path_text());
     app.add_option("--stage", a.stages, "calibrate, finetune, soft, hard, by commas")
         ->delimiter(',')
         ->transform(
@@ -80,11 +85,13 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
         ->default_str("soft,hard to distill, else finetune,soft,hard");
     app.add_option("--epochs", a.epochs,
                    "of each stage but calibrate, by commas; 0.5 is half a one")
+        ->check(real_number())
         ->delimiter(',')
         ->default_str("2 to finetune, 0.5 for soft, 1.5 for hard");
     app.add_option("--rate", a.rates,
                    "learning rate of each stage but calibrate, by commas, or of all; 0 for soft: "
                    "thresholds alone are learned")
+        ->check(real_number())
         ->delimiter(',')
         ->default_str("0 for soft, 1e-4 to finetune and with --labels, else 2e-4 to classify, 1e-3 "
                       "for embeddings");
@@ -92,10 +99,14 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
                  "soft and hard learn from labels too, not from what the dense model gives");
     app.add_option("--target-macs", a.how.target,
                    "share of the dense multiply-adds to reach; finds lambda by itself")
+        ->check(real_number())
         ->default_str("0.5 without --lambda");
-    app.add_option("--lambda", a.how.lambda, "fixed price of all tokens in the loss");
-    app.add_option("--temperature", a.how.temperature, "of the soft masks in the end");
-    app.add_option("--alpha", a.alpha, "multiplies all thresholds of the written model");
+    app.add_option("--lambda", a.how.lambda, "fixed price of all tokens in the loss")
+        ->check(real_number());
+    app.add_option("--temperature", a.how.temperature, "of the soft masks in the end")
+        ->check(real_number());
+    app.add_option("--alpha", a.alpha, "multiplies all thresholds of the written model")
+        ->check(real_number());
     app.add_option("--dropped", a.dropped,
                    "what a dropped token counts for in mean pooling: guessed, carried or gone")
         ->transform(CLI::Transformer(std::map<std::string, leaving>{
@@ -107,16 +118,18 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
             std::map<std::string, pare::score_scale>{{"relative", pare::score_scale::relative},
                                                      {"per_query", pare::score_scale::per_query}}))
         ->default_str("relative");
-    app.add_option("--threshold-rate", a.how.threshold_rate, "learning rate of thresholds");
-    app.add_option("--batch", a.how.batch, "examples of a step");
-    app.add_option("--seed", a.how.seed, "of the order of examples");
+    app.add_option("--threshold-rate", a.how.threshold_rate, "learning rate of thresholds")
+        ->check(real_number());
+    app.add_option("--batch", a.how.batch, "examples of a step")->check(natural_number());
+    app.add_option("--seed", a.how.seed, "of the order of examples")->check(natural_number());
     app.add_option("--baselines", a.baselines,
                    "other rules to train with for as long, by commas: calibrated or hand-set "
                    "thresholds, top-k, a fixed schedule")
         ->delimiter(',')
         ->check(CLI::IsMember(baseline_names))
         ->default_str("none");
-    app.add_option("--threads", a.threads, "0: as many as there are processors");
+    app.add_option("--threads", a.threads, "0: as many as there are processors")
+        ->check(whole_number());
     app.add_option("--device", a.device, "where the encoder runs and learns: cpu, or cuda")
         ->transform(CLI::Transformer(std::map<std::string, device_kind>{
             {"cpu", device_kind::cpu}, {"cuda", device_kind::cuda}}))
@@ -127,17 +140,48 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
         ->transform(CLI::Transformer(std::map<std::string, encoder::precision>{
             {"fp32", precision::fp32}, {"fp16", precision::fp16}, {"bf16", precision::bf16}}))
         ->default_str("fp32");
-    app.add_option("--out", a.out, "folder to write")->default_str("MODEL-tokens, in this folder");
-    app.add_option("--json", a.json, "file to write the report to");
-    app.add_option("--html", a.html, "file to draw on which tokens leave, and what that costs");
+    app.add_option("--out", a.out, "folder to write")
+        ->check(path_text())
+        ->default_str("MODEL-tokens, in this folder");
+    app.add_option("--json", a.json, "file to write the report to")->check(path_text());
+    app.add_option("--html", a.html, "file to draw on which tokens leave, and what that costs")
+        ->check(path_text());
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& e) {
-        if (e.get_exit_code() == 0) return app.exit(e); // --help
-        fmt::print(stderr, "learn_thresholds: {}\n", e.what());
-        return 2;
+        if (e.get_exit_code() != 0) throw;
+        app.exit(e); // --help
+        return false;
     }
-    return std::nullopt;
+    return true;
+}
+
+/// Where there is one after every epoch, until the result is in place.
+fs::path checkpoints_of(const fs::path& out) {
+    return resolved(out) += ".checkpoint";
+}
+constexpr output::kind checkpoints = {"a folder of checkpoints", true,
+                                      [](const fs::path& path) { return fs::is_directory(path); }};
+
+/// Their folders go in the end, if there is nothing in them.
+struct folders_of_checkpoints {
+    fs::path path;
+    ~folders_of_checkpoints() {
+        std::error_code others;
+        fs::remove(path / "baselines", others);
+        fs::remove(path, others);
+    }
+};
+
+/// Those that are not needed any more.
+void remove_checkpoints(const fs::path& folder) {
+    std::vector<fs::path> all = {folder / "finetune", folder / "learned"};
+    for (const std::string& name : baseline_names) all.push_back(folder / "baselines" / name);
+    for (const fs::path& of_run : all) {
+        if (!fs::exists(of_run) || !training_checkpoint.is(of_run)) continue;
+        const output gone(of_run, training_checkpoint); // so that no half of one is left
+        fs::rename(of_run, gone.path());
+    }
 }
 
 void refuse(const char* option, double value, const char* expected) {
@@ -200,13 +244,13 @@ void check(arguments& a) {
     if (how.target && !(*how.target > 0 && *how.target <= 1))
         refuse("--target-macs", *how.target, "a share in (0, 1]");
     for (const auto& [option, value] :
-         {std::pair("--lambda", how.lambda), std::pair("--alpha", a.alpha),
-          std::pair("--threads", static_cast<double>(a.threads))})
+         {std::pair("--lambda", how.lambda), std::pair("--alpha", a.alpha)})
         if (!(value >= 0 && std::isfinite(value))) refuse(option, value, "a number >= 0");
     for (const auto& [option, value] : {std::pair("--temperature", how.temperature),
-                                        std::pair("--threshold-rate", how.threshold_rate),
-                                        std::pair("--batch", static_cast<double>(how.batch))})
+                                        std::pair("--threshold-rate", how.threshold_rate)})
         if (!(value > 0 && std::isfinite(value))) refuse(option, value, "a number > 0");
+    if (how.batch < 1 || how.batch > 1 << 20)
+        refuse("--batch", static_cast<double>(how.batch), "a number from 1 to 1048576");
     if (how.target && how.lambda > 0)
         throw std::invalid_argument("--target-macs finds lambda by itself, so not both");
     if (!how.target && how.lambda == 0) how.target = 0.5;
@@ -215,9 +259,14 @@ void check(arguments& a) {
     set_stages(a);
     how.exits = a.dropped == leaving::guessed;
     if (a.out.empty()) a.out = name_beside(a.model, "-tokens");
-    check_model_output("--out", a.out, a.model);
-    check_output("--json", a.json);
-    check_output("--html", a.html);
+    std::vector<program_input> inputs = model_inputs(a.model);
+    inputs.push_back({"the text to learn from", a.train});
+    inputs.push_back({"the text of --dev", a.dev});
+    inputs.push_back({"the text of --evaluate", a.evaluate});
+    check_outputs(inputs, {{"--out", a.out, &written_model},
+                           {"--out", checkpoints_of(a.out), &checkpoints},
+                           {"--json", a.json},
+                           {"--html", a.html}});
 }
 
 /// A classifier of small random weights, instead of one that the model may have for other classes.
@@ -253,12 +302,12 @@ dataset hold_out(dataset& from, std::size_t each) {
 void run(trainer& t, const fs::path& checkpoint, const std::string& name) {
     if (fs::exists(checkpoint)) {
         t.resume(checkpoint);
-        fmt::print(stderr, "{}: goes on from {}\n", name, checkpoint.string());
+        say(fmt::format("{}: goes on from {}", name, checkpoint.string()));
     }
     while (!t.done()) {
         t.epoch();
         t.save(checkpoint);
-        fmt::print(stderr, "{}: {}\n", name, t.report());
+        say(fmt::format("{}: {}", name, t.report()));
     }
 }
 
@@ -296,7 +345,7 @@ std::pair<recipe, recipe> split(const recipe& how) {
 /// Other rules for which tokens stay, with as many epochs to get used to them.
 std::vector<baseline> train_baselines(const std::vector<std::string>& names, const engine& dense,
                                       const dataset& train, const dataset& evaluate, recipe how,
-                                      const token_pruning& as, const fs::path& checkpoints) {
+                                      const token_pruning& as, const fs::path& folder) {
     stage all{stage_kind::hard, 0, 0};
     for (const stage& s : how.stages)
         if (s.kind != stage_kind::calibrate)
@@ -324,7 +373,7 @@ std::vector<baseline> train_baselines(const std::vector<std::string>& names, con
                                                 *how.target));
         }
         trainer t(*net, train, how);
-        run(t, checkpoints / name, name);
+        run(t, folder / name, name);
         matrix outputs;
         found.push_back({name, measure_at(*net, evaluate, outputs)});
     }
@@ -448,6 +497,8 @@ void print(const results& r, const std::string& metric, const fs::path& out) {
 
 void run(arguments& a) {
     const progress whole("", 1); // a clock
+    output out(a.out, written_model), json(a.json), html(a.html);
+    const folders_of_checkpoints kept{checkpoints_of(a.out)};
     model original = load_model(a.model);
     const config& shape = original.config;
     const tokenizer words(a.model / "vocab.txt", shape.lower_case, shape.vocabulary);
@@ -485,11 +536,9 @@ void run(arguments& a) {
 
     const std::unique_ptr<engine> made = make_engine(original, a.device, a.precision);
     engine& dense = *made;
-    const fs::path checkpoints = a.out.string() + ".checkpoint";
-    fs::create_directories(checkpoints);
     if (!without.stages.empty()) {
         trainer first(dense, train, without);
-        run(first, checkpoints / "finetune", "fine-tuning");
+        run(first, kept.path / "finetune", "fine-tuning");
     }
     if (!a.labels && !with.stages.empty()) train.teacher = embed(dense, train.texts, "teacher");
     for (dataset* data : {&*dev, &*evaluate})
@@ -508,11 +557,11 @@ void run(arguments& a) {
     results r{};
     if (!with.stages.empty()) {
         trainer second(net, train, with);
-        run(second, checkpoints / "learned", "thresholds");
+        run(second, kept.path / "learned", "thresholds");
         r.gap = second.soft_hard_gap();
     }
-    r.baselines = train_baselines(a.baselines, dense, train, *evaluate, with, none,
-                                  checkpoints / "baselines");
+    r.baselines =
+        train_baselines(a.baselines, dense, train, *evaluate, with, none, kept.path / "baselines");
 
     // The curve, and the result at the alpha asked for.
     p = net.tokens();
@@ -532,9 +581,8 @@ void run(arguments& a) {
     result.curve = r.curve;
 
     // What is written and loaded again must say what was measured.
-    const temporary_folder candidate{a.out.string() + ".unverified"};
-    save_model(result, a.model, candidate.path);
-    const std::unique_ptr<engine> loaded = dense.make(load_model(candidate.path));
+    write_model(result, a.model, out);
+    const std::unique_ptr<engine> loaded = dense.make(load_model(out.path()));
     engine& written = *loaded;
     const std::vector<sequence>& texts = measured_texts(*evaluate);
     r.metric_dense = measure(*evaluate, embed(dense, texts, "measure, dense"));
@@ -548,24 +596,22 @@ void run(arguments& a) {
     for (const sequence& s : texts) r.tokens += s.size();
     r.seconds = whole.seconds();
 
-    // The model before the reports, so that a report always has its model.
     const std::string metric = evaluate->pairs                 ? "Spearman"
                                : a.task == task_kind::classify ? "accuracy"
                                                                : "cosine";
-    save_model(result, a.model, a.out);
-    if (!a.json.empty()) write_json(a.json, to_json(r));
-    if (!a.html.empty())
-        write_file(a.html, to_html(to_page(r, written.model(), texts, words, metric)));
+    if (json) json.write(to_text(to_json(r)));
+    if (html) html.write(to_html(to_page(r, written.model(), texts, words, metric)));
+    put_in_place({&out, &json, &html}); // the model first, so that a report always has its model
+    remove_checkpoints(kept.path);
     print(r, metric, a.out);
-    fs::remove_all(checkpoints);
 }
 
 } // namespace
 
 int main(int argc, char** argv) {
-    arguments a;
-    if (const auto status = parse(argc, argv, a)) return *status;
     return exit_status("learn_thresholds", [&] {
+        arguments a;
+        if (!parse(argc, argv, a)) return;
         check(a);
         set_threads(a.threads);
         run(a);

@@ -2,15 +2,15 @@
 // writes the smaller model, loads it again, checks it, and reports.
 #include "encoder/device.hpp"
 #include "encoder/evaluate.hpp"
-#include "encoder/file.hpp"
 #include "encoder/latency.hpp"
+#include "encoder/options.hpp"
+#include "encoder/output.hpp"
 #include "encoder/page.hpp"
 #include "encoder/progress.hpp"
 #include "encoder/prune.hpp"
 #include "encoder/report.hpp"
 #include "encoder/task.hpp"
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -47,29 +47,35 @@ struct arguments {
     encoder::precision precision = encoder::precision::fp32;
 };
 
-/// Returns an exit status where the program ends here (--help, bad arguments).
-std::optional<int> parse(int argc, char** argv, arguments& a) {
+/// Returns whether there is anything to do (not for --help).
+bool parse(int argc, char** argv, arguments& a) {
     CLI::App app("Prunes attention heads and FFN filters of a BERT-type encoder, with or without a "
                  "classifier, to a share of its multiply-adds and writes the smaller model.");
     app.option_defaults()->always_capture_default();
     app.add_option("--model", a.model, "folder with config.json, model.safetensors and vocab.txt")
+        ->check(path_text())
         ->required();
     app.add_option("--calibrate", a.calibrate,
                    "text, a document a line; with --fisher labels: score, text, text, by tabs; for "
                    "a classifier: text[, text], with --fisher labels behind a label")
+        ->check(path_text())
         ->required();
-    app.add_option("--macs", a.macs, "share of the multiply-adds to keep")->default_str("0.5");
+    app.add_option("--macs", a.macs, "share of the multiply-adds to keep")
+        ->check(real_number())
+        ->default_str("0.5");
     app.add_option("--budget", a.budget,
                    "instead of --macs: macs=SHARE, params=SHARE (of heads and filters) or "
                    "latency=SHARE (of the time of a forward pass, measured here)");
     app.add_option("--latency-batch", a.batch, "sequences x tokens that latency is of");
     app.add_option("--latency-times", a.latency.times,
-                   "file to keep times in, by machine and shape, so that they are measured once");
+                   "file to keep times in, by machine and shape, so that they are measured once")
+        ->check(path_text());
     app.add_flag("--latency-fit", a.latency.fitted,
                  "price widths by a constant and a price a unit, fitted to the times");
     app.add_option("--evaluate", a.evaluate,
                    "to measure quality on: score, text, text, by tabs; for a classifier: label, "
-                   "text[, text]");
+                   "text[, text]")
+        ->check(path_text());
     app.add_option("--tune", a.tuning,
                    "refit what reads the kept units: scale (one factor a unit) or reconstruct (all "
                    "weights)")
@@ -96,11 +102,14 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
                  "exchange units within layers against the block Fisher matrix; with --criterion "
                  "fisher");
     app.add_option("--ridge", a.ridge, "of the tuning, relative to the inputs' mean variance")
+        ->check(real_number())
         ->default_str("0.1 for reconstruct, 0.01 for scale");
-    app.add_option("--samples", a.samples,
-                   "most documents (or pairs) of --calibrate that are used");
-    app.add_option("--seed", a.seed, "of the choice of samples and of the random projections");
-    app.add_option("--threads", a.threads, "0: as many as there are processors");
+    app.add_option("--samples", a.samples, "most documents (or pairs) of --calibrate that are used")
+        ->check(natural_number());
+    app.add_option("--seed", a.seed, "of the choice of samples and of the random projections")
+        ->check(natural_number());
+    app.add_option("--threads", a.threads, "0: as many as there are processors")
+        ->check(whole_number());
     app.add_option("--device", a.device, "where the encoder runs: cpu, or cuda")
         ->transform(CLI::Transformer(std::map<std::string, device_kind>{
             {"cpu", device_kind::cpu}, {"cuda", device_kind::cuda}}))
@@ -110,22 +119,26 @@ std::optional<int> parse(int argc, char** argv, arguments& a) {
         ->transform(CLI::Transformer(std::map<std::string, encoder::precision>{
             {"fp32", precision::fp32}, {"fp16", precision::fp16}, {"bf16", precision::bf16}}))
         ->default_str("fp32");
-    app.add_option("--out", a.out, "folder to write")->default_str("MODEL-pruned, in this folder");
-    app.add_option("--json", a.json, "file to write the report to");
+    app.add_option("--out", a.out, "folder to write")
+        ->check(path_text())
+        ->default_str("MODEL-pruned, in this folder");
+    app.add_option("--json", a.json, "file to write the report to")->check(path_text());
     app.add_option("--front", a.front,
                    "file to write the widths of all budgets to, with the loss that the criterion "
-                   "expects");
+                   "expects")
+        ->check(path_text());
     app.add_option("--html", a.html,
                    "file to draw on what is kept and what budgets cost; prunes to some more, to "
-                   "measure them");
+                   "measure them")
+        ->check(path_text());
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& e) {
-        if (e.get_exit_code() == 0) return app.exit(e); // --help
-        fmt::print(stderr, "prune_encoder: {}\n", e.what());
-        return 2;
+        if (e.get_exit_code() != 0) throw;
+        app.exit(e); // --help
+        return false;
     }
-    return std::nullopt;
+    return true;
 }
 
 /// What --macs or --budget and --latency-batch say.
@@ -140,7 +153,7 @@ void read_budget(arguments& a) {
                                                           {"latency", budget_kind::latency}};
         const auto kind = kinds.find(a.budget.substr(0, equals));
         const std::string share = equals == a.budget.npos ? "" : a.budget.substr(equals + 1);
-        if (kind == kinds.end() || !CLI::detail::lexical_cast(share, a.share))
+        if (kind == kinds.end() || !read_number(share, a.share))
             throw std::invalid_argument(fmt::format(
                 "--budget is '{}', expected macs=SHARE, params=SHARE or latency=SHARE", a.budget));
         a.kind = kind->second;
@@ -149,10 +162,9 @@ void read_budget(arguments& a) {
         throw std::invalid_argument(
             fmt::format("{} is {}, expected a share in (0, 1]", option, a.share));
     const auto times = a.batch.find('x');
-    if (times == a.batch.npos ||
-        !CLI::detail::lexical_cast(a.batch.substr(0, times), a.latency.sequences) ||
-        !CLI::detail::lexical_cast(a.batch.substr(times + 1), a.latency.tokens) ||
-        a.latency.sequences < 1 || a.latency.tokens < 1)
+    if (times == a.batch.npos || !read_number(a.batch.substr(0, times), a.latency.sequences) ||
+        !read_number(a.batch.substr(times + 1), a.latency.tokens) || a.latency.sequences < 1 ||
+        a.latency.tokens < 1)
         throw std::invalid_argument(
             fmt::format("--latency-batch is '{}', expected SEQUENCESxTOKENS", a.batch));
 }
@@ -170,14 +182,15 @@ void check(arguments& a) {
         throw std::invalid_argument(
             "--latency-fit and --latency-times go with --budget latency=SHARE");
     if (a.samples == 0) throw std::invalid_argument("--samples is 0, expected at least 1");
-    if (a.threads < 0)
-        throw std::invalid_argument(fmt::format("--threads is {}, expected >= 0", a.threads));
     if (a.out.empty()) a.out = name_beside(a.model, "-pruned");
-    check_model_output("--out", a.out, a.model);
-    check_output("--json", a.json);
-    check_output("--front", a.front);
-    check_output("--latency-times", a.latency.times);
-    check_output("--html", a.html);
+    std::vector<program_input> inputs = model_inputs(a.model);
+    inputs.push_back({"the text to calibrate on", a.calibrate});
+    inputs.push_back({"the text to evaluate on", a.evaluate});
+    check_outputs(inputs, {{"--out", a.out, &written_model},
+                           {"--json", a.json},
+                           {"--front", a.front},
+                           {"--latency-times", a.latency.times},
+                           {"--html", a.html}});
 }
 
 /// What speed is measured with: enough to keep the device busy.
@@ -506,22 +519,21 @@ class pruning {
         prune();
         // What is written and loaded again must say what the dense model says with masks over its
         // units.
-        const temporary_folder candidate{a_.out.string() + ".unverified"};
-        save_model(small_, a_.model, candidate.path);
-        r_.bytes_pruned = fs::file_size(candidate.path / "model.safetensors");
-        const std::unique_ptr<engine> pruned = dense_.make(load_model(candidate.path));
+        write_model(small_, a_.model, out_);
+        r_.bytes_pruned = fs::file_size(out_.path() / "model.safetensors");
+        const std::unique_ptr<engine> pruned = dense_.make(load_model(out_.path()));
         pruned->set_token_pruning({});
         verify(*pruned);
         measure(*pruned);
-        // The model before the report, so that a report always has its model.
-        encoder::detail::replace(candidate.path, a_.out);
-        if (!a_.latency.times.empty()) prices_->times->save();
-        if (!a_.json.empty()) write_json(a_.json, to_json(r_));
-        if (!a_.front.empty() || !a_.html.empty()) {
+        if (json_) json_.write(to_text(to_json(r_)));
+        if (front_ || html_) {
             const std::vector<pricing::choice> front = prices_->front(losses_);
-            if (!a_.front.empty()) write_json(a_.front, to_json(front));
-            if (!a_.html.empty()) draw(front);
+            if (front_) front_.write(to_text(to_json(front)));
+            if (html_) draw(front);
         }
+        if (prices_->times) prices_->times->save();
+        // The model first, so that a report always has its model.
+        put_in_place({&out_, &json_, &front_, &html_});
         print(r_, a_.out);
     }
 
@@ -638,11 +650,12 @@ class pruning {
                               compare_speed(dense_, other, data_.examples.texts, texts_a_batch(a_))
                                   .tokens_per_second_pruned});
         }
-        write_file(a_.html, to_html(to_page(r_, a_, front, points)));
+        html_.write(to_html(to_page(r_, a_, front, points)));
     }
 
     const progress whole_{"", 1}; // a clock
     const arguments& a_;
+    output out_{a_.out, written_model}, json_{a_.json}, front_{a_.front}, html_{a_.html};
     const model original_;
     const tokenizer words_;
     const calibration data_;
@@ -663,9 +676,9 @@ class pruning {
 } // namespace
 
 int main(int argc, char** argv) {
-    arguments a;
-    if (const auto status = parse(argc, argv, a)) return *status;
     return exit_status("prune_encoder", [&] {
+        arguments a;
+        if (!parse(argc, argv, a)) return;
         check(a);
         set_threads(a.threads);
         pruning(a).run();

@@ -809,12 +809,14 @@ TEST_CASE("a model is written and read again") {
     }
     SECTION("in the place of an older one, through a link, with a trailing slash") {
         encoder::save_model(m, source, folder / "real/");
-        write_text(folder / "real/old", "");
         fs::create_directory_symlink("real", out);
         m.layers[0].query.bias *= 2;
         encoder::save_model(m, source, out);
         CHECK(fs::is_symlink(out));
-        CHECK(!fs::exists(out / "old"));
+        CHECK(equal(encoder::load_model(folder / "real"), m));
+        write_text(folder / "real/mine", "");
+        CHECK_THAT(error_of([&] { encoder::save_model(m, source, out); }),
+                   ContainsSubstring("out: exists and is not a model"));
         CHECK(names_in(folder.path()) == std::set<std::string>{"source", "real", "out"});
         return;
     }

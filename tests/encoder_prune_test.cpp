@@ -361,7 +361,7 @@ TEST_CASE("prune_encoder: bad input gives one sentence, status 2 and no output")
         CHECK_THAT(p.errors, ContainsSubstring(sentence));
         CHECK(std::count(p.errors.begin(), p.errors.end(), '\n') == 1);
         CHECK(p.output.empty());
-        for (const char* output : {"small", "r.json", "small.unverified", "r.json.part"})
+        for (const char* output : {"small", "r.json", ".small.pare", ".r.json.pare"})
             CHECK_FALSE(fs::exists(p.folder / output));
     };
     SECTION("arguments") {
@@ -550,4 +550,39 @@ TEST_CASE("prune_encoder replaces an older output only by a complete one") {
     write(p.folder / "precious" / "diary", "dear");
     CHECK(p.run("--model model --calibrate text --out precious") == 2);
     CHECK(read(p.folder / "precious" / "diary") == "dear");
+}
+
+TEST_CASE("units whose inputs are constant are pruned") {
+    programs::sandbox p(PARE_PRUNE_ENCODER);
+    const model plain = load_model(p.folder / "model");
+    const auto prunes = [&](const model& m, const std::string& how) {
+        CAPTURE(how);
+        fs::remove_all(p.folder / "constant");
+        save_model(m, p.folder / "model", p.folder / "constant");
+        const int status =
+            p.run("--threads 1 --model constant --calibrate text --out small " + how);
+        INFO(p.errors);
+        CHECK(status == 0);
+    };
+    for (const std::string how :
+         {"--ridge 0", "--fisher none --tune scale", "--criterion fisher"}) {
+        for (const float noise : {0.f, 1e-8f}) {
+            CAPTURE(noise);
+            model m = plain; // but for rounding
+            m.layers[0].value.weight *= noise;
+            m.layers[1].intermediate.weight *= noise;
+            prunes(m, how);
+        }
+        model m = plain;
+        m.layers[1].value.weight.setZero();
+        m.layers[1].value.bias.setConstant(1e4f);
+        prunes(m, how);
+        m = plain; // filters that are never active, to the last digits
+        for (layer& l : m.layers) l.intermediate.bias.setConstant(-50);
+        prunes(m, how);
+        m = plain; // every position alike
+        m.position_embeddings.setZero();
+        m.word_embeddings.rowwise() = m.word_embeddings.row(7).eval();
+        prunes(m, how);
+    }
 }

@@ -1,14 +1,10 @@
-// What the readers and writers of this folder share: one-sentence errors, JSON, and outputs that
-// appear only when they are complete.
+// What the readers of this folder share: one-sentence errors, and JSON.
 #pragma once
 
 #include "safetensors.hpp"
 
 #include <nlohmann/json.hpp>
 
-#include <unistd.h>
-
-#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -72,49 +68,5 @@ inline nlohmann::json parse_json(const std::filesystem::path& path, std::string_
         fail(path, "its JSON holds a number that is out of range");
     }
 }
-
-inline void write_text(const std::filesystem::path& path, const std::string& text) {
-    std::ofstream out(path, std::ios::binary);
-    out << text;
-    out.close();
-    if (!out) fail(path, "cannot be written");
-}
-
-/// A path beside `path` that no other thread or process uses.
-inline std::filesystem::path sibling(std::filesystem::path path) {
-    static std::atomic<unsigned> next{0};
-    return path += ".part-" + std::to_string(::getpid()) + "-" + std::to_string(next++);
-}
-
-/// Puts `complete` in the place of `folder`. If that fails, what stood there stands there again.
-inline void replace(const std::filesystem::path& complete, const std::filesystem::path& folder) {
-    if (!std::filesystem::exists(folder)) return std::filesystem::rename(complete, folder);
-    const std::filesystem::path old = sibling(folder);
-    std::filesystem::rename(folder, old);
-    std::error_code error;
-    std::filesystem::rename(complete, folder, error);
-    if (error) {
-        std::filesystem::rename(old, folder);
-        fail(folder, "cannot be replaced: ", error.message());
-    }
-    std::filesystem::remove_all(old, error);
-}
-
-/// A file or folder under construction: removed at the end, unless it has been renamed by then.
-class unfinished {
-  public:
-    explicit unfinished(const std::filesystem::path& final_path) : path_(sibling(final_path)) {}
-    ~unfinished() {
-        std::error_code ignored;
-        std::filesystem::remove_all(path_, ignored);
-    }
-    unfinished(const unfinished&) = delete;
-    unfinished& operator=(const unfinished&) = delete;
-
-    const std::filesystem::path& path() const { return path_; }
-
-  private:
-    std::filesystem::path path_;
-};
 
 } // namespace encoder::detail

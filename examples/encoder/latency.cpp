@@ -2,11 +2,11 @@
 
 #include "evaluate.hpp"
 #include "file.hpp"
+#include "output.hpp"
 #include "progress.hpp"
 #include "report.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <stdexcept>
 
@@ -137,9 +137,7 @@ std::map<index_t, double> times_of(const std::filesystem::path& file, const std:
     if (!value.is_object()) detail::fail(file, name, " is not an object of times by width");
     for (const auto& [key, time] : value.items()) {
         index_t width = -1;
-        const char* const end = key.data() + key.size();
-        const auto [stop, code] = std::from_chars(key.data(), end, width);
-        if (code != std::errc() || stop != end || width < 0 || width > most)
+        if (!read_number(key, width) || width < 0 || width > most)
             detail::fail(file, name, " holds the width '", key, "', expected 0 to ", most);
         times[width] = time_of(file, name + " " + key, time);
     }
@@ -249,12 +247,16 @@ void latency::load() {
 }
 
 void latency::save() const {
+    if (options_.times.empty()) return;
+    // Others may have written meanwhile, or do: nothing of theirs is lost.
+    output file(options_.times);
     nlohmann::ordered_json all;
     if (detail::is_file(options_.times))
         all = nlohmann::ordered_json::parse(detail::read_text(options_.times));
     all[whole_->place()][shape(whole_->model(), options_)] = {
         {"dense", dense_}, {"heads", to_json(heads_)}, {"filters", to_json(filters_)}};
-    write_json(options_.times, all);
+    file.write(to_text(all));
+    put_in_place({&file});
 }
 
 double latency::rest() const {

@@ -44,7 +44,7 @@ class latency {
     /// Another model's time by the dense one's: the median over rounds of both in turn.
     double share_of(const model& other);
 
-    /// Writes the file with these times and the others that it holds.
+    /// Writes the file, if there is to be one, with these times and the others that it holds by now.
     void save() const;
 
   private:

@@ -20,6 +20,11 @@ using detail::settings;
 using Eigen::Index;
 using nlohmann::json;
 using std::filesystem::path;
+namespace fs = std::filesystem;
+
+constexpr const char* weights_file = "model.safetensors";
+/// Under which its metadata lists the files of a folder that is written here.
+constexpr const char* manifest = "pare";
 
 activation read_activation(const settings& given) {
     const std::string name = given.text("hidden_act", "gelu");
@@ -291,6 +296,26 @@ constexpr const char* companions[] = {"vocab.txt",
                                       "1_Pooling",
                                       "2_Normalize"};
 
+/// Copies what is in a file, or in the files of a folder, without their permissions.
+void copy_all(const path& from, const path& to) {
+    if (!fs::is_directory(from)) return write_file(to, {detail::read_text(from)});
+    fs::create_directory(to);
+    for (const fs::directory_entry& entry : fs::directory_iterator(from))
+        copy_all(entry.path(), to / entry.path().filename());
+}
+
+/// What is in a folder, by names relative to it; of links and others that are not written here, the
+/// names are changed.
+std::set<std::string> files_in(const path& folder) {
+    std::set<std::string> names;
+    for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder)) {
+        const fs::file_type type = entry.symlink_status().type();
+        const bool plain = type == fs::file_type::regular || type == fs::file_type::directory;
+        names.insert(entry.path().lexically_relative(folder).string() + (plain ? "" : "//"));
+    }
+    return names;
+}
+
 } // namespace
 
 const char* name_of(token_pruning::rule by) {
@@ -339,7 +364,7 @@ model load_model(const path& folder) {
     if (more.kept.classes > 0) m.classifier.emplace();
     if (more.exits) m.exits.resize(m.layers.size());
 
-    const safetensors_file file(folder / "model.safetensors");
+    const safetensors_file file(folder / weights_file);
     const auto has = [&](const std::string& name) { return file.entries().count(name) > 0; };
     m.prefix = has("bert.embeddings.word_embeddings.weight") ? "bert." : "";
     std::size_t layers = 0;
@@ -377,47 +402,69 @@ model load_model(const path& folder) {
     return m;
 }
 
-void save_model(const model& m, const path& source, const path& folder) try {
-    namespace fs = std::filesystem;
+void write_model(const model& m, const path& source, const output& out) try {
+    const path &named = out.name(), &folder = out.path();
     if (!fs::is_directory(source)) fail(source, "there is no such folder");
-    // Symbolic links and trailing slashes go, so that names beside `target` are really beside it.
-    path target = fs::weakly_canonical(folder);
-    if (!target.has_filename()) target = target.parent_path();
-    const path from = fs::canonical(source);
-    if (std::mismatch(target.begin(), target.end(), from.begin(), from.end()).first == target.end())
-        fail(folder, "is or holds the source ", source.string(), ", which is not to be replaced");
-    if (fs::exists(target) && !(fs::is_directory(target) &&
-                                (fs::is_empty(target) || detail::is_file(target / "config.json"))))
-        fail(folder, "exists and is not a model (it has no config.json), so it is not replaced");
     if (m.layers.empty() || m.config.head_size < 1 || m.config.hidden % m.config.head_size != 0)
-        fail(folder, "a model of ", m.layers.size(), " layers, hidden size ", m.config.hidden,
+        fail(named, "a model of ", m.layers.size(), " layers, hidden size ", m.config.hidden,
              " and head size ", m.config.head_size, " cannot be written");
 
     const widths w = widths_of(m);
     const std::string config = describe(m, w).dump(2) + '\n';
-    const path config_file = folder / "config.json";
     // What load_model would refuse is not written.
+    const path config_file = named / "config.json";
     read_additions(settings(config_file, detail::parse_json(config_file, config)), m.layers.size(),
                    m.config);
     std::vector<tensor> tensors;
     for_each_weight(m, w, [&](const std::string& name, const auto& weight, const auto& shape) {
         if (weight.rows() != shape[0] || weight.cols() != columns(shape))
-            fail(folder, "tensor '", name, "' is ", weight.rows(), " x ", weight.cols(),
+            fail(named, "tensor '", name, "' is ", weight.rows(), " x ", weight.cols(),
                  ", the other ones need ", shape[0], " x ", columns(shape));
         tensors.push_back(make_tensor(name, shape, weight.data(), m.stored_as));
     });
     tensors.insert(tensors.end(), m.others.begin(), m.others.end());
 
-    const detail::unfinished unfinished(target);
-    fs::create_directory(unfinished.path());
     for (const char* name : companions)
-        if (fs::exists(from / name))
-            fs::copy(from / name, unfinished.path() / name, fs::copy_options::recursive);
-    detail::write_text(unfinished.path() / "config.json", config);
-    write_safetensors(unfinished.path() / "model.safetensors", tensors, {{"format", "pt"}});
-    detail::replace(unfinished.path(), target);
-} catch (const std::filesystem::filesystem_error& error) {
-    fail(folder, "cannot be written: ", error.code().message());
+        if (fs::exists(source / name)) copy_all(source / name, folder / name);
+    write_file(folder / "config.json", {config});
+    std::set<std::string> files = files_in(folder);
+    files.insert(weights_file);
+    write_safetensors(folder / weights_file, tensors,
+                      {{"format", "pt"}, {manifest, json(files).dump()}});
+} catch (const fs::filesystem_error& error) {
+    fail(out.name(), "cannot be written: ", error.code().message());
+}
+
+void save_model(const model& m, const path& source, const path& folder) {
+    if (holds(resolved(folder), fs::weakly_canonical(source)))
+        fail(folder, "is or holds the source ", source.string(), ", which is not to be replaced");
+    output out(folder, written_model);
+    write_model(m, source, out);
+    put_in_place({&out});
+}
+
+const output::kind written_model = {
+    "a model that was written here with nothing added", true, [](const path& folder) {
+        try {
+            const auto said = safetensors_metadata(folder / weights_file);
+            return json(files_in(folder)).dump() == said.at(manifest);
+        } catch (const std::exception&) {
+            return false;
+        }
+    }};
+
+std::vector<program_input> model_inputs(const path& folder) {
+    std::vector<program_input> all = {{"the model", folder}};
+    const auto add = [&](const path& file) { all.push_back({"a file of the model", file}); };
+    add(folder / "config.json");
+    add(folder / weights_file);
+    for (const char* name : companions) {
+        add(folder / name);
+        std::error_code error;
+        for (fs::directory_iterator at(folder / name, error), end; at != end; at.increment(error))
+            add(at->path());
+    }
+    return all;
 }
 
 } // namespace encoder

@@ -1,6 +1,7 @@
 // A BERT-type sentence encoder in memory, and its Hugging Face folder on disk.
 #pragma once
 
+#include "output.hpp"
 #include "safetensors.hpp"
 
 #include <Eigen/Core>
@@ -137,8 +138,16 @@ model load_model(const std::filesystem::path& folder);
 ///     "tokens"            {"by": "threshold", "share" or "count", "numbers": [...], "alpha",
 ///                         "carried", "scores": "relative" or "per_query",
 ///                         "curve": [{"alpha", "macs_ratio", "metric" or null}, ...]}
-/// The folder appears, or replaces an older one, only when it is complete. Throws file_error.
+/// Throws file_error.
+void write_model(const model& m, const std::filesystem::path& source, const output& out);
+/// The same, and puts it in place.
 void save_model(const model& m, const std::filesystem::path& source,
                 const std::filesystem::path& folder);
+
+/// A folder that write_model() wrote, as its model.safetensors says, and that has no more in it.
+extern const output::kind written_model;
+
+/// A model's folder, and its files that are read or copied to models made from it, there or not.
+std::vector<program_input> model_inputs(const std::filesystem::path& folder);
 
 } // namespace encoder

@@ -36,6 +36,19 @@ Eigen::Index unit_of(const model& m, unit_kind kind) {
     return kind == unit_kind::head ? m.config.head_size : 1;
 }
 
+using square = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+/// What rounding leaves of inputs that vary little beside their mean may be no covariance: then the
+/// ridge grows until it is one.
+pare::loss_curve eliminate(const square& covariance, const square& metric, const matrix& weight,
+                           Eigen::Index unit) {
+    for (double ridge = 1e-2;; ridge *= 10) try {
+            return pare::eliminate(pare::simd, covariance, metric, weight, unit, ridge);
+        } catch (const pare::value_error&) {
+            if (ridge > 100) throw;
+        }
+}
+
 // Sums the columns and rows of a square matrix in blocks of `unit`.
 criterion::block_matrix sum_blocks(const criterion::block_matrix& m, Eigen::Index unit) {
     if (unit == 1) return m;
@@ -259,16 +272,13 @@ surgeon::surgeon(engine& net, const calibration& data, fisher_source source, std
     progress bar("elimination", static_cast<std::int64_t>(inputs.size()));
     for_sublayers(m, [&](std::size_t l, unit_kind kind) {
         pare::gram<double>& metric = metrics[place(l, kind)];
-        using square = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
         const pare::view<const double, 2> sums = metric.lower();
         square mean; // the identity without gradients
         if (metric.rows() > 0)
             mean = Eigen::Map<const square>(sums.data_handle(), sums.extent(0), sums.extent(1)) /
                    static_cast<double>(metric.rows());
-        constexpr double ridge = 1e-2;
-        losses_.push_back(pare::eliminate(pare::simd, inputs[place(l, kind)].covariance(), mean,
-                                          reader(m.layers[l], kind).weight, unit_of(m, kind),
-                                          ridge));
+        losses_.push_back(eliminate(inputs[place(l, kind)].covariance(), mean,
+                                    reader(m.layers[l], kind).weight, unit_of(m, kind)));
         bar.advance();
     });
 }
@@ -305,7 +315,7 @@ found_units search(const model& m, const std::vector<pare::loss_curve>& losses,
         m, losses, [&](std::size_t l, unit_kind kind) { return costs.table(m, l, kind); });
     const pare::width_search all(sublayers, budget);
     const pare::width_choice found = all.best(budget);
-    if (found.cost == 0)
+    if (found.cost == 0 && found.loss > 0) // units without which nothing is lost may all go
         throw std::invalid_argument("a budget of " + std::to_string(share) +
                                     " of heads and filters keeps nothing");
     return {keep(m, losses, found.kept), found.loss, all.bound(budget)};

@@ -1,32 +1,30 @@
 #include "report.hpp"
 
-#include "file.hpp"
+#include "output.hpp"
 
 #include <fmt/core.h>
 
 #ifdef _OPENMP
 #include <omp.h>
 #endif
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #include <cmath>
+#include <csignal>
+#include <cstdio>
 #include <fstream>
+#include <mutex>
+#include <new>
+#include <stdexcept>
+#include <system_error>
+#include <thread>
+#include <vector>
 
 namespace encoder {
-namespace {
-
 namespace fs = std::filesystem;
-
-void check_parent(const std::string& option, const fs::path& path) {
-    const fs::path parent = fs::absolute(path).lexically_normal().parent_path();
-    if (!fs::is_directory(parent) || access(parent.c_str(), W_OK) != 0)
-        throw file_error(fmt::format("{} {}: the folder {} does not exist or cannot be written",
-                                     option, path.string(), parent.string()));
-}
-
-} // namespace
 
 fs::path name_beside(const fs::path& model, const std::string& suffix) {
     fs::path name = fs::absolute(model).lexically_normal();
@@ -34,37 +32,12 @@ fs::path name_beside(const fs::path& model, const std::string& suffix) {
     return name.filename().string() + suffix;
 }
 
-void check_output(const std::string& option, const fs::path& path) {
-    if (path.empty()) return;
-    check_parent(option, path);
-    if (fs::is_directory(path))
-        throw file_error(fmt::format("{} {}: is a folder", option, path.string()));
-}
-
-void check_model_output(const std::string& option, const fs::path& path, const fs::path& source) {
-    check_parent(option, path);
-    std::error_code none;
-    if (!fs::exists(path, none)) return;
-    if (fs::equivalent(path, source, none))
-        throw file_error(fmt::format("{} {}: is the model itself", option, path.string()));
-    if (!fs::is_directory(path) || (!fs::exists(path / "config.json") && !fs::is_empty(path)))
-        throw file_error(fmt::format("{} {}: exists and is not a model", option, path.string()));
-}
-
 nlohmann::json number(double x) {
     return std::isfinite(x) ? nlohmann::json(x) : nlohmann::json(nullptr);
 }
 
-void write_json(const fs::path& path, const nlohmann::ordered_json& report) {
-    write_file(path, report.dump(2) + '\n');
-}
-
-void write_file(const fs::path& path, const std::string& text) {
-    const detail::unfinished unfinished(path);
-    detail::write_text(unfinished.path(), text);
-    std::error_code error;
-    fs::rename(unfinished.path(), path, error);
-    if (error) throw file_error(path.string() + ": cannot be written");
+std::string to_text(const nlohmann::ordered_json& report) {
+    return report.dump(2) + '\n';
 }
 
 int threads() {
@@ -76,18 +49,55 @@ int threads() {
 }
 
 void set_threads(int number) {
+    constexpr int most = 1024;
+    const int wanted = number == 0 ? threads() : number;
+    if (wanted < 0 || wanted > most)
+        throw std::invalid_argument(fmt::format("--threads is {}, expected 0 to {}", wanted, most));
+    // OpenMP ends the program where it gets fewer.
+    std::vector<std::thread> all;
+    std::mutex until_all;
+    try {
+        const std::lock_guard<std::mutex> guard(until_all);
+        while (static_cast<int>(all.size()) < wanted)
+            all.emplace_back([&] { const std::lock_guard<std::mutex> wait(until_all); });
+    } catch (const std::system_error&) {
+    }
+    for (std::thread& t : all) t.join();
+    if (static_cast<int>(all.size()) < wanted)
+        throw std::invalid_argument(
+            fmt::format("--threads is {}, the system gives {}", wanted, all.size()));
 #ifdef _OPENMP
-    if (number > 0) omp_set_num_threads(number);
-#else
-    (void)number;
+    omp_set_num_threads(wanted);
 #endif
 }
 
+void say(const std::string& line) {
+    std::fputs((line + '\n').c_str(), stderr);
+}
+
 int exit_status(const char* program, const std::function<void()>& work) {
+    // A file must not get the number of a standard stream that is closed, or it is printed to.
+    for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+        if (fcntl(stream, F_GETFD) == -1)
+            (void)!open("/dev/null", O_RDONLY); // so that writing to it is an error
+    std::signal(SIGPIPE, SIG_IGN);
+    std::signal(SIGXFSZ, SIG_IGN);
+    clean_up_on_signals();
     try {
         work();
+        if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
+            throw std::system_error(errno, std::generic_category(), "write");
+    } catch (const std::bad_alloc&) {
+        say(fmt::format("{}: there is not enough memory", program));
+        return 2;
+    } catch (const fs::filesystem_error& e) {
+        say(fmt::format("{}: {}: {}", program, e.path1().string(), e.code().message()));
+        return 2;
+    } catch (const std::system_error& e) { // as fmt::print throws it
+        say(fmt::format("{}: standard output: cannot be written: {}", program, e.code().message()));
+        return 2;
     } catch (const std::exception& e) {
-        fmt::print(stderr, "{}: {}\n", program, e.what());
+        say(fmt::format("{}: {}", program, e.what()));
         return 2;
     }
     return 0;
@@ -107,11 +117,6 @@ std::string processor_name() {
             return line.substr(colon + 2);
     utsname system{};
     return uname(&system) == 0 ? system.machine : "unknown processor";
-}
-
-temporary_folder::~temporary_folder() {
-    std::error_code ignored;
-    fs::remove_all(path, ignored);
 }
 
 } // namespace encoder

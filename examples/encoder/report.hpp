@@ -1,4 +1,4 @@
-// What the programs of this folder share: checks of what they are to write, and reports.
+// What the programs of this folder share: reports, and how they begin and end.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -12,32 +12,25 @@ namespace encoder {
 /// The name of a model's folder with `suffix`, in the current folder.
 std::filesystem::path name_beside(const std::filesystem::path& model, const std::string& suffix);
 
-/// Throws file_error, naming the option, if `path` (not empty) is not a file that can be written.
-void check_output(const std::string& option, const std::filesystem::path& path);
-/// The same for the folder of a model made from `source`.
-void check_model_output(const std::string& option, const std::filesystem::path& path,
-                        const std::filesystem::path& source);
-
 /// NaN (a correlation of constants, say) has no JSON number.
 nlohmann::json number(double x);
-/// The file appears when it is complete. Throws file_error.
-void write_file(const std::filesystem::path& path, const std::string& text);
-void write_json(const std::filesystem::path& path, const nlohmann::ordered_json& report);
+/// As it stands in a file.
+std::string to_text(const nlohmann::ordered_json& report);
 
-/// OpenMP's number; 0 leaves it as it is.
+/// OpenMP's number; 0 leaves it as it is. Throws std::invalid_argument if the system does not give so
+/// many.
 int threads();
 void set_threads(int number);
 double peak_memory_mb();
 /// As the system names it.
 std::string processor_name();
 
-/// A program's exit status: 0, or 2 where `work` throws, with one sentence on stderr.
-int exit_status(const char* program, const std::function<void()>& work);
+/// A line on stderr, if that can be written to: what a run finds does not depend on it.
+void say(const std::string& line);
 
-/// A folder that is removed unless nothing goes wrong.
-struct temporary_folder {
-    std::filesystem::path path;
-    ~temporary_folder();
-};
+/// A program's exit status: 0, or 2 with one sentence on stderr where `work` throws, or where what it
+/// printed cannot be written. To be called first in a program: it sees to what becomes of outputs at
+/// signals, and that a pipe without a reader and a file that is too long are errors like others.
+int exit_status(const char* program, const std::function<void()>& work);
 
 } // namespace encoder

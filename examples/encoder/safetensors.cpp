@@ -1,11 +1,7 @@
 #include "safetensors.hpp"
 
 #include "file.hpp"
-
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include "output.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -14,6 +10,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <new>
 #include <string_view>
 #include <tuple>
 #include <utility>
@@ -27,7 +24,7 @@ using shape_type = std::vector<std::int64_t>;
 
 #ifdef __BYTE_ORDER__
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
-              "safetensors are little-endian and are mapped without a change");
+              "safetensors are little-endian and are read without a change");
 #endif
 
 constexpr std::size_t length_bytes = 8;
@@ -127,25 +124,41 @@ void from_float(data_type type, std::uint32_t bits, std::byte* to) {
     std::memcpy(to, &rounded, sizeof rounded);
 }
 
-struct mapping {
-    const std::byte* data;
-    std::size_t size;
+/// The next bytes of a file.
+void read_bytes(std::ifstream& in, void* to, std::size_t size, const std::filesystem::path& path) {
+    in.read(static_cast<char*>(to), static_cast<std::streamsize>(size));
+    if (const auto read = static_cast<std::size_t>(in.gcount()); read != size)
+        fail(path, "ends ", size - read, " bytes early: it has changed while it was read");
+}
+
+/// A file from its data on, and its header, which is JSON.
+struct opened_file {
+    std::ifstream in;
+    json header;
+    std::size_t data_size;
 };
 
-mapping map_file(const std::filesystem::path& path) {
+opened_file open_file(const std::filesystem::path& path) {
     if (!detail::is_file(path)) fail(path, "there is no such file");
-    const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (file < 0) fail(path, "cannot be opened: ", std::strerror(errno));
-    struct ::stat status {};
-    ::fstat(file, &status);
-    const auto size = static_cast<std::size_t>(status.st_size);
-    void* data = MAP_FAILED;
-    if (size >= length_bytes) data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file, 0);
-    const int reason = errno;
-    ::close(file);
+    std::ifstream in(path, std::ios::binary | std::ios::ate);
+    if (!in) fail(path, "cannot be opened: ", std::strerror(errno));
+    const auto size = static_cast<std::size_t>(in.tellg());
+    in.seekg(0);
     if (size < length_bytes) fail(path, "has ", size, " bytes, a safetensors file has at least 8");
-    if (data == MAP_FAILED) fail(path, "cannot be mapped into memory: ", std::strerror(reason));
-    return {static_cast<const std::byte*>(data), size};
+    std::uint64_t header_size = 0;
+    read_bytes(in, &header_size, length_bytes, path);
+    if (header_size > size - length_bytes)
+        fail(path, "header says ", header_size, " bytes, the file has ", size);
+    if (header_size > longest_header)
+        fail(path, "header says ", header_size, " bytes, at most ", longest_header, " are allowed");
+    std::string text(static_cast<std::size_t>(header_size), '\0');
+    read_bytes(in, text.data(), text.size(), path);
+    json header = detail::parse_json(path, text);
+    if (const auto found = header.find("__metadata__"); found != header.end())
+        if (!found->is_object() ||
+            !std::all_of(found->begin(), found->end(), std::mem_fn(&json::is_string)))
+            fail(path, "__metadata__ is not an object of strings");
+    return {std::move(in), std::move(header), size - length_bytes - text.size()};
 }
 
 /// An entry of the header, checked by itself. Its tensor is somewhere in data .. data + size.
@@ -193,31 +206,24 @@ data_type data_type_of(std::string_view dtype) {
     return data_type::other;
 }
 
-void safetensors_file::unmap::operator()(const std::byte* data) const {
-    ::munmap(const_cast<std::byte*>(data), size);
+std::map<std::string, std::string> safetensors_metadata(const std::filesystem::path& path) {
+    const json header = open_file(path).header;
+    const auto found = header.find("__metadata__");
+    if (found == header.end()) return {};
+    return found->get<std::map<std::string, std::string>>();
 }
 
 safetensors_file::safetensors_file(const std::filesystem::path& path) : path_(path) {
-    const auto [map, size] = map_file(path);
-    map_ = {map, unmap{size}};
-
-    const auto header_size = load<std::uint64_t>(map);
-    if (header_size > size - length_bytes)
-        fail(path, "header says ", header_size, " bytes, the file has ", size);
-    if (header_size > longest_header)
-        fail(path, "header says ", header_size, " bytes, at most ", longest_header, " are allowed");
-    const std::byte* const data = map + length_bytes + header_size;
-    const auto data_size = static_cast<std::size_t>(map + size - data);
-
-    const char* const text = reinterpret_cast<const char*>(map + length_bytes);
-    const json header = detail::parse_json(path, {text, static_cast<std::size_t>(header_size)});
-    for (const auto& [name, value] : header.items()) {
+    auto [in, header, data_size] = open_file(path);
+    try {
+        data_.reset(new std::byte[data_size]); // not written to, so that it costs nothing yet
+    } catch (const std::bad_alloc&) {
+        fail(path, "there is no memory for its ", data_size, " bytes");
+    }
+    const std::byte* const data = data_.get();
+    for (const auto& [name, value] : header.items())
         if (name != "__metadata__")
             entries_.emplace(name, parse_entry(path, name, value, data, data_size));
-        else if (!value.is_object() ||
-                 !std::all_of(value.begin(), value.end(), std::mem_fn(&json::is_string)))
-            fail(path, "__metadata__ is not an object of strings");
-    }
 
     std::vector<const decltype(entries_)::value_type*> in_place;
     for (const auto& e : entries_) in_place.push_back(&e);
@@ -235,9 +241,10 @@ safetensors_file::safetensors_file(const std::filesystem::path& path) : path_(pa
                  end - data);
         end += tensor.bytes;
     }
-    if (end != map + size)
+    if (end != data + data_size)
         fail(path, "the tensors end at byte ", end - data, " of the data, the file has ",
              data_size);
+    read_bytes(in, data_.get(), data_size, path);
 }
 
 std::vector<float> safetensors_file::read(const std::string& name, const shape_type& shape) const {
@@ -305,19 +312,12 @@ void write_safetensors(const std::filesystem::path& path, const std::vector<tens
     }
     text.resize((text.size() + length_bytes - 1) / length_bytes * length_bytes, ' ');
 
-    const detail::unfinished file(path);
-    std::ofstream out(file.path(), std::ios::binary);
     const std::uint64_t header_size = text.size();
-    out.write(reinterpret_cast<const char*>(&header_size), length_bytes);
-    out << text;
+    std::vector<std::string_view> parts = {
+        {reinterpret_cast<const char*>(&header_size), length_bytes}, text};
     for (const tensor& t : tensors)
-        out.write(reinterpret_cast<const char*>(t.bytes.data()),
-                  static_cast<std::streamsize>(t.bytes.size()));
-    out.close();
-    if (!out) fail(path, "cannot be written: ", std::strerror(errno));
-    std::error_code error;
-    std::filesystem::rename(file.path(), path, error);
-    if (error) fail(path, "cannot be replaced: ", error.message());
+        parts.emplace_back(reinterpret_cast<const char*>(t.bytes.data()), t.bytes.size());
+    write_file(path, parts);
 }
 
 } // namespace encoder

@@ -31,10 +31,9 @@ struct tensor {
     std::vector<std::byte> bytes;
 };
 
-/// A safetensors file mapped into memory. Everything that the header says (length, JSON, dtypes,
-/// shapes, offsets: in range, not overlapping, without holes, as long as shape times dtype) is
-/// checked in the constructor; nothing is used before. Nobody may shorten the file while it is
-/// mapped (replacing it by renaming another one over it is fine).
+/// A safetensors file in memory. Everything that the header says (length, JSON, dtypes, shapes,
+/// offsets: in range, not overlapping, without holes, as long as shape times dtype) is checked in
+/// the constructor; nothing is used before.
 class safetensors_file {
   public:
     explicit safetensors_file(const std::filesystem::path& path);
@@ -42,7 +41,7 @@ class safetensors_file {
     struct entry {
         std::string dtype;
         std::vector<std::int64_t> shape;
-        const std::byte* data; ///< in the mapped file, without alignment
+        const std::byte* data; ///< without alignment
         std::size_t bytes;
     };
     const std::map<std::string, entry>& entries() const { return entries_; }
@@ -53,24 +52,21 @@ class safetensors_file {
     std::vector<float> read(const std::string& name, const std::vector<std::int64_t>& shape) const;
 
   private:
-    struct unmap {
-        std::size_t size;
-        void operator()(const std::byte* data) const;
-    };
-
     std::filesystem::path path_;
-    std::unique_ptr<const std::byte, unmap> map_;
+    std::unique_ptr<std::byte[]> data_;
     std::map<std::string, entry> entries_;
 };
+
+/// What stands under "__metadata__" in such a file. Throws file_error.
+std::map<std::string, std::string> safetensors_metadata(const std::filesystem::path& path);
 
 /// `values` as a tensor of type `as` (rounded to nearest even for F16 and BF16). Throws file_error
 /// if a value is NaN, infinite or too large for the type: read would refuse it.
 tensor make_tensor(std::string name, std::vector<std::int64_t> shape, const float* values,
                    data_type as);
 
-/// Writes the tensors in this order, 8-byte aligned header, to `path`, which is replaced only when
-/// all is written. Throws file_error, also if two tensors share a name or a shape does not fit its
-/// bytes.
+/// Writes the tensors in this order, 8-byte aligned header, to `path`. Throws file_error, also,
+/// before anything is written, if two tensors share a name or a shape does not fit its bytes.
 void write_safetensors(const std::filesystem::path& path, const std::vector<tensor>& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 

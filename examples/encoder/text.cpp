@@ -3,7 +3,6 @@
 #include <utf8proc.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <fstream>
 #include <functional>
@@ -54,14 +53,6 @@ std::vector<std::string> split_at_tabs(const std::string& line) {
     return columns;
 }
 
-/// Whether all of `text` is a number.
-template <class Number>
-bool parse(const std::string& text, Number& number) {
-    const char* const end = text.data() + text.size();
-    const auto [stop, code] = std::from_chars(text.data(), end, number);
-    return code == std::errc() && stop == end;
-}
-
 /// One or two texts on a line, behind a label if there are labels.
 std::vector<labelled_text> read_texts(const std::filesystem::path& file, bool labels) {
     constexpr int highest = 65535;
@@ -83,7 +74,7 @@ std::vector<labelled_text> read_texts(const std::filesystem::path& file, bool la
                              " columns, the lines before it have " + std::to_string(expected));
         texts.push_back({0, columns[before], n == before + 2 ? columns[before + 1] : ""});
         if (int& label = texts.back().label;
-            labels && (!parse(columns[0], label) || label < 0 || label > highest))
+            labels && (!read_number(columns[0], label) || label < 0 || label > highest))
             throw file_error(where + " has the label '" + columns[0] +
                              "', which is not a whole number from 0 to " + std::to_string(highest));
     });
@@ -109,7 +100,8 @@ std::vector<scored_pair> read_pairs(const std::filesystem::path& file) {
             throw file_error(where +
                              " does not have three columns (score, text, text) separated by tabs");
         pairs.push_back({0, columns[1], columns[2]});
-        if (double& score = pairs.back().score; !parse(columns[0], score) || !std::isfinite(score))
+        if (double& score = pairs.back().score;
+            !read_number(columns[0], score) || !std::isfinite(score))
             throw file_error(where + " has the score '" + columns[0] + "', which is not a number");
     });
     if (pairs.empty()) throw file_error(file.string() + ": holds no pair");

@@ -5,11 +5,21 @@
 #include "network.hpp"
 #include "tokenizer.hpp"
 
+#include <charconv>
 #include <filesystem>
 #include <string>
+#include <system_error>
 #include <vector>
 
 namespace encoder {
+
+/// Whether all of `text` is a number of this type, and in its range.
+template <class Number>
+bool read_number(const std::string& text, Number& number) {
+    const char* const end = text.data() + text.size();
+    const auto [stop, code] = std::from_chars(text.data(), end, number);
+    return code == std::errc() && stop == end;
+}
 
 using sequence = std::vector<std::int32_t>;
 

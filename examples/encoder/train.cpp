@@ -8,8 +8,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <numeric>
 #include <random>
+#include <set>
 #include <stdexcept>
 
 namespace encoder {
@@ -64,6 +66,21 @@ bool is_negative(float x) {
     return x < 0;
 }
 
+constexpr const char *state_file = "state.json", *weights_file = "weights.safetensors";
+
+/// FNV-1a, of one number after another.
+struct fingerprint {
+    std::uint64_t value = 14695981039346656037u;
+
+    template <class Number>
+    void add(Number number) {
+        std::uint64_t bits = 0;
+        static_assert(sizeof number <= sizeof bits);
+        std::memcpy(&bits, &number, sizeof number);
+        value = (value ^ bits) * 1099511628211u;
+    }
+};
+
 /// Rises from 0 to 1 in the first tenth and falls to 0 again.
 double warm_up_and_decay(double done) {
     constexpr double warm = 0.1;
@@ -71,6 +88,19 @@ double warm_up_and_decay(double done) {
 }
 
 } // namespace
+
+const output::kind training_checkpoint = {
+    "a checkpoint with nothing added", true, [](const std::filesystem::path& folder) {
+        std::error_code error;
+        std::filesystem::directory_iterator at(folder, error);
+        for (; !error && at != decltype(at)(); at.increment(error)) {
+            const std::filesystem::path name = at->path().filename();
+            if ((name != state_file && name != weights_file) ||
+                !std::filesystem::is_regular_file(at->symlink_status(error)))
+                return false;
+        }
+        return !error;
+    }};
 
 double scale_thresholds(engine& net, const std::vector<sequence>& text, double share) {
     token_pruning p = net.tokens();
@@ -110,6 +140,11 @@ std::vector<sequence> trainer::sample(const dataset& data, std::uint64_t seed, s
 trainer::trainer(engine& net, const dataset& data, recipe how)
     : net_(net), data_(data), how_(std::move(how)), sample_(sample(data, how_.seed)),
       learner_(net.make_learner()), lambda_(how_.lambda) {
+    fingerprint first;
+    model of = net.model();
+    for (const weight& w : weights(of))
+        for (Eigen::Index i = 0; i < w.size(); ++i) first.add(w.data[i]);
+    model_ = first.value;
     if (net.tokens().scores == pare::score_scale::per_query) {
         std::size_t tokens = 0;
         for (const sequence& text : sample_) tokens += text.size();
@@ -281,8 +316,8 @@ void trainer::learn_epoch() {
         shuffled(data_.size(), {how_.seed, at_, static_cast<std::uint64_t>(epoch_)});
     const auto whole = static_cast<double>((data_.size() + how_.batch - 1) / how_.batch);
     const double epochs = how_.stages[at_].epochs;
-    const auto steps =
-        static_cast<std::size_t>(std::ceil(whole * std::min(1., epochs - epoch_) - 1e-9));
+    const auto steps = static_cast<std::size_t>(
+        std::ceil(std::max(1., whole * std::min(1., epochs - epoch_)) - 1e-9));
     const std::string name =
         fmt::format("{} {} of {}", name_of(how_.stages[at_].kind), epoch_ + 1, std::ceil(epochs));
     progress bar(name, static_cast<std::int64_t>(steps));
@@ -310,10 +345,10 @@ void trainer::learn_epoch() {
 nlohmann::json trainer::arguments() const {
     nlohmann::json stages;
     for (const stage& s : how_.stages) stages.push_back({name_of(s.kind), s.epochs, s.rate});
-    std::uint64_t hash = 14695981039346656037u; // FNV-1a of all ids
-    for (const sequence& text : data_.texts)
-        for (const std::int32_t id : text)
-            hash = (hash ^ static_cast<std::uint64_t>(id)) * 1099511628211u;
+    fingerprint text;
+    for (const sequence& s : data_.texts)
+        for (const std::int32_t id : s) text.add(id);
+    for (const double target : data_.targets) text.add(target);
     return {{"stages", stages},
             {"target", how_.target.value_or(-1)},
             {"lambda", how_.lambda},
@@ -327,7 +362,8 @@ nlohmann::json trainer::arguments() const {
             {"seed", how_.seed},
             {"imitates", data_.teacher.size() > 0},
             {"texts", data_.texts.size()},
-            {"text", hash}};
+            {"text", text.value},
+            {"model", model_}};
 }
 
 void trainer::save(const std::filesystem::path& folder) try {
@@ -350,11 +386,11 @@ void trainer::save(const std::filesystem::path& folder) try {
                 tensors.push_back(make_tensor(prefix + "/" + w.name, {w.rows, w.columns}, w.data,
                                               data_type::f32));
     });
-    const detail::unfinished unfinished(folder);
-    std::filesystem::create_directories(unfinished.path());
-    detail::write_text(unfinished.path() / "state.json", state.dump(1) + '\n');
-    write_safetensors(unfinished.path() / "weights.safetensors", tensors);
-    detail::replace(unfinished.path(), folder);
+    std::filesystem::create_directories(folder.parent_path());
+    output out(folder, training_checkpoint);
+    write_file(out.path() / state_file, {state.dump(1) + '\n'});
+    write_safetensors(out.path() / weights_file, tensors);
+    put_in_place({&out});
 } catch (const std::filesystem::filesystem_error& error) {
     detail::fail(folder, "cannot be written: ", error.code().message());
 }
@@ -362,7 +398,7 @@ void trainer::save(const std::filesystem::path& folder) try {
 void trainer::resume(const std::filesystem::path& folder) {
     using detail::settings;
     using Eigen::Index;
-    const settings state(folder / "state.json");
+    const settings state(folder / state_file);
     const nlohmann::json mine = arguments();
     const settings its = state.object("arguments");
     for (const auto& [key, value] : mine.items())
@@ -388,7 +424,7 @@ void trainer::resume(const std::filesystem::path& folder) {
     moments of = {zeros_like(current), zeros_like(current),
                   state.numbers_or_none("first", layers, -settings::largest),
                   state.numbers_or_none("second", layers), whole("steps", Index{1} << 53)};
-    const safetensors_file tensors(folder / "weights.safetensors");
+    const safetensors_file tensors(folder / weights_file);
     std::size_t expected = 0;
     for (const auto& [prefix, m] : checkpointed(current, of))
         for (const weight& w : weights(*m)) {

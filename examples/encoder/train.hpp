@@ -2,6 +2,7 @@
 #pragma once
 
 #include "learner.hpp"
+#include "output.hpp"
 #include "task.hpp"
 #include "tokens.hpp"
 
@@ -57,7 +58,8 @@ class trainer {
     /// finite.
     void epoch();
 
-    /// Everything that the next epochs depend on, in a folder that appears when it is complete.
+    /// Everything that the next epochs depend on, in a folder that appears, or replaces an older
+    /// one, when it is complete. Throws file_error.
     void save(const std::filesystem::path& folder);
     /// Goes on from save(). Throws file_error for a folder that is damaged or of another run.
     void resume(const std::filesystem::path& folder);
@@ -103,6 +105,7 @@ class trainer {
     recipe how_;
     std::vector<sequence> sample_; // on which shares are measured
     double mean_score_ = 1;        // there, by the engine's scale
+    std::uint64_t model_;          // of the weights that it begins with
     std::vector<layer_costs> costs_;
     std::unique_ptr<learner> learner_; // of the stage
     std::size_t at_ = 0;               // stage
@@ -111,6 +114,9 @@ class trainer {
     std::optional<double> gap_;
     std::string report_;
 };
+
+/// What save() writes, and no more.
+extern const output::kind training_checkpoint;
 
 /// Multiplies the thresholds by the number that makes the text take at most `share` of the dense
 /// multiply-adds, by bisection; returns the share.

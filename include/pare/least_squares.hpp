@@ -93,6 +93,7 @@ class least_squares {
         add_to(y_squares_, other.y_squares_);
         weight_ += other.weight_;
         rounding_ = std::max(rounding_, other.rounding_);
+        smallest_ = std::max(smallest_, other.smallest_);
     }
 
     index_t inputs() const { return static_cast<index_t>(x_.size()); }
@@ -112,11 +113,18 @@ class least_squares {
     detail::row_major moment_xx() const { return moment(xx_.lower()); }
     /// E x y' [inputs x outputs].
     detail::row_major moment_xy() const { return moment(xy_.lower()); }
-    /// E (x - E x) (x - E x)' [inputs x inputs], of which the lower triangle is valid.
+    /// E (x - E x) (x - E x)' [inputs x inputs], of which the lower triangle is valid. Inputs that
+    /// vary no more than rounding explains are constant, and have zeros: what rounding leaves of
+    /// them need not be a covariance.
     detail::row_major covariance() const {
         detail::row_major c = moment_xx();
-        const Eigen::VectorXd mean = mean_x();
+        const Eigen::VectorXd mean = mean_x(), squares = c.diagonal();
         c.noalias() -= mean * mean.transpose();
+        for (index_t i = 0; i < c.rows(); ++i)
+            if (!(c(i, i) > rounding_ * squares(i) + smallest_)) {
+                c.row(i).setZero();
+                c.col(i).setZero();
+            }
         return c;
     }
 
@@ -141,10 +149,10 @@ class least_squares {
         add_to(y_, y_sums);
         add_to(y_squares_, y_squares);
         weight_ += weight;
-        constexpr bool is_double = std::is_same_v<T, double>;
-        constexpr double epsilon = is_double ? std::numeric_limits<double>::epsilon()
-                                             : std::numeric_limits<float>::epsilon();
+        using limits = std::numeric_limits<std::conditional_t<std::is_same_v<T, double>, T, float>>;
+        constexpr double epsilon = limits::epsilon();
         rounding_ = std::max(rounding_, 256 * epsilon);
+        smallest_ = std::max(smallest_, limits::min() / epsilon);
     }
     double total() const { return weight_ > 0 ? weight_ : 1; }
 
@@ -163,6 +171,7 @@ class least_squares {
     gram<double> xx_, xy_;
     std::vector<double> x_, y_, y_squares_;
     double weight_ = 0, rounding_ = 0;
+    double smallest_ = 0; // of squares, those that have all their digits
 };
 
 } // namespace PARE_ISA
