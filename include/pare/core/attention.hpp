@@ -2,6 +2,7 @@
 #pragma once
 
 #include "config.hpp"
+#include "fast_math.hpp"
 #include "ops.hpp"
 #include "view.hpp"
 
@@ -137,22 +138,30 @@ class uniform_attention_of_keys {
 
     double next() {
         for (; seeing_.end < end_ && seen(seeing_.end).begin <= key_; ++seeing_.end)
-            sum_ += uniform_share(seen(seeing_.end));
+            add(uniform_share(seen(seeing_.end)));
         for (; seeing_.begin < seeing_.end && seen(seeing_.begin).end <= key_; ++seeing_.begin)
-            sum_ -= uniform_share(seen(seeing_.begin));
-        if (seeing_.size() == 0) sum_ = 0; // what is left is rounding
+            add(-uniform_share(seen(seeing_.begin)));
+        if (seeing_.size() == 0) sum_ = rounded_off_ = 0; // what is left is rounding
         ++key_;
-        return sum_;
+        return sum_ + rounded_off_;
     }
 
   private:
     index_range seen(index_t query) const { return visible_keys(mask_, query, queries_, keys_); }
+    /// Keeps what rounding takes off (Knuth's two-sum): the last keys have small sums of what is
+    /// left of large ones.
+    void add(double share) {
+        const double before = sum_;
+        sum_ = opaque(before + share);
+        const double added = opaque(sum_ - before);
+        rounded_off_ += opaque(before - opaque(sum_ - added)) + opaque(share - added);
+    }
 
     attention_mask mask_;
     index_t queries_, keys_, end_;
     index_range seeing_; // queries
     index_t key_ = 0;
-    double sum_ = 0;
+    double sum_ = 0, rounded_off_ = 0;
 };
 
 /// The segment that has a row, offsets[s] <= row < offsets[s + 1].
