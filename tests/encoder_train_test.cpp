@@ -4,6 +4,7 @@
 #include "support.hpp"
 
 #include <encoder/file.hpp>
+#include <encoder/output.hpp>
 #include <encoder/train.hpp>
 
 #include <cmath>
@@ -203,10 +204,10 @@ TEST_CASE("a damaged checkpoint is refused by name, and a run goes on from a rig
         CAPTURE(patch);
         nlohmann::json damaged = saved;
         damaged.merge_patch(nlohmann::json::parse(patch));
-        detail::write_text(state, damaged.dump());
+        write_file(state, {damaged.dump()});
         CHECK_THAT(sentence_of<file_error>(resume), ContainsSubstring(sentence));
     }
-    detail::write_text(state, saved.dump());
+    write_file(state, {saved.dump()});
     CHECK_NOTHROW(resume());
 
     const safetensors_file file(checkpoint / "weights.safetensors");

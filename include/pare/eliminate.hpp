@@ -60,8 +60,10 @@ class elimination {
         const index_t n = rows();
         pending_ = 0;
         gone_.assign(left_.size(), false);
-        own_inverse_.resize(n, unit_);
-        own_products_.resize(n, unit_);
+        // Not resize(), after which Eigen 3.4 frees twice where memory is short.
+        own_inverse_ = row_major(n, unit_);
+        own_products_ = row_major(n, unit_);
+        shared_ = row_major(n, unit_);
         const auto h = inverse();
         for (index_t u = 0; u < n; u += unit_) {
             own_inverse_.middleRows(u, unit_) =
@@ -114,7 +116,6 @@ class elimination {
         factor.matrixL().solveInPlace(weight);
 
         // What the rest have in common with the weights that go, as it is now.
-        shared_.resize(n, unit_);
         row_major with_before(pending_, unit_), squares(unit_, unit_);
         for (index_t c = 0; c < unit_; ++c) {
             with_before.col(c).noalias() = weights_before * weight.row(c).transpose();
