@@ -401,7 +401,7 @@ TEST_CASE("checkpoints that are damaged, of another run or a user's are refused 
     refused(run, "learned/weights.safetensors: there is no such file");
     for (const char* key : {"numbers", "left", "first", "second"}) {
         with(key, {1.0, 2.0});
-        refused(run, std::string(key) + " has 2 numbers for 3 layers");
+        refused(run, std::string(key) + " has 2 entries, the model has 3 layers");
     }
     with("epoch", -1);
     refused(run, "epoch is -1");
@@ -410,7 +410,7 @@ TEST_CASE("checkpoints that are damaged, of another run or a user's are refused 
     with("steps", -5);
     refused(run, "steps is -5");
     with("numbers", "none");
-    refused(run, "is not a checkpoint's");
+    refused(run, "numbers is not a list with a number for each of 3 layers");
     refused(run + "--target-macs 0.7", "is of a run whose target is 0.5, not 0.7");
 
     model other = load_model(p.folder / "model");
