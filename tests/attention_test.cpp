@@ -396,8 +396,7 @@ TEST_CASE("what attention cannot use, it says in numbers") {
     o = {};
     for (const double scale : {not_a_number<double>(), infinite<double>(), 1e300}) {
         o.scale = scale;
-        CHECK_THAT(sentence(p.q(), p.offsets, scores, o),
-                   ContainsSubstring("the scale is "));
+        CHECK_THAT(sentence(p.q(), p.offsets, scores, o), ContainsSubstring("the scale is "));
     }
     p.data[static_cast<std::size_t>(4 * p.stride)] = not_a_number<float>();
     CHECK_THAT(sentence(p.q(), p.offsets, scores), ContainsSubstring("of sequence 1 sums up to "));

@@ -354,7 +354,7 @@ TEST_CASE("soft masks check temperatures and thresholds") {
     CHECK(sentence(0, 0) == "pare::soft_mask: the temperature is 0");
     CHECK(sentence(0, -0.5) == "pare::soft_mask: the temperature is -0.5");
     CHECK(sentence(0, 1e-40) == "pare::soft_mask: the temperature is 1e-40"); // 1 / T is no float
-    CHECK(sentence(0, 1e60) == "pare::soft_mask: the temperature is 1e+60"); // 1 / T is 0
+    CHECK(sentence(0, 1e60) == "pare::soft_mask: the temperature is 1e+60");  // 1 / T is 0
     CHECK_THAT(sentence(0, not_a_number<double>()), ContainsSubstring("temperature is nan"));
     CHECK_THAT(sentence(0, infinite<double>()), ContainsSubstring("temperature is inf"));
     CHECK(sentence(not_a_number<double>(), 1) == "pare::soft_mask: the threshold is NaN");
