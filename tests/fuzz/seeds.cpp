@@ -3,6 +3,8 @@
 #include "small_run.hpp"
 #include "timed.hpp"
 
+#include "encoder/output.hpp"
+
 #include <iostream>
 
 namespace fs = std::filesystem;
@@ -19,7 +21,7 @@ class seeds {
     }
     void add(const std::string& target, const std::string& content) {
         fs::create_directories(out_ / target);
-        encoder::detail::write_text(out_ / target / std::to_string(count_++), content);
+        encoder::write_file(out_ / target / std::to_string(count_++), {content});
     }
 
   private:
