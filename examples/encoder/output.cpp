@@ -316,8 +316,6 @@ void put_in_place(std::initializer_list<output*> all) {
             } catch (const fs::filesystem_error& error) {
                 fail(o->given_, "cannot be written: ", error.code().message());
             }
-            shared().all.erase(o);
-            o->remove_rest();
         }
     }
     for (output* o : all) {

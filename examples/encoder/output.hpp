@@ -46,7 +46,7 @@ class output {
     void write(std::string_view text);
 
     /// Puts all of them, written by now, in place, one right after the other, or throws file_error.
-    /// What a pipe is to get comes last.
+    /// What a pipe is to get comes last. Other runs wait until an output goes, not only until then.
     friend void put_in_place(std::initializer_list<output*> all);
 
   private:
