@@ -114,10 +114,10 @@ void attention(const Policy& policy, const Q& q, const K& k, const V& v, const O
     detail::check_options("attention", scaled);
     const index_t size = call.q.extent(2);
     call.scale = static_cast<compute_t<T>>(options.scale);
+    if (!detail::is_finite(options.scale) || !detail::is_finite(call.scale))
+        detail::fail<value_error>("attention", "the scale is ", options.scale);
     if (options.scale == 0 && size > 0)
         call.scale = static_cast<compute_t<T>>(1 / std::sqrt(static_cast<double>(size)));
-    if (!detail::is_finite(call.scale))
-        detail::fail<value_error>("attention", "the scale is ", options.scale);
 
     const index_t scored = result.extent(0);
     const auto sums = policy.template temporary<double>(scratch, scored);
