@@ -17,8 +17,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         arguments.push_back(text.data() + at);
     const auto count = static_cast<int>(arguments.size());
     arguments.push_back(nullptr);
-    ::arguments a;
-    if (parse(count, arguments.data(), a)) return 0;
-    exit_status("program", [&] { check(a); });
+    exit_status("program", [&] {
+        ::arguments a;
+        if (parse(count, arguments.data(), a)) check(a);
+    });
     return 0;
 }
