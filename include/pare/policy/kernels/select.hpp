@@ -28,6 +28,7 @@ template <class Keep, class T, class Offset, class Index, class KeptOffset>
 index_t select(const Keep& keep, index_t always, view<const T, 1> scores, const Offset* offsets,
                index_t segments, Index* index, KeptOffset* kept_offsets) {
     index_t kept = 0, first = 0;
+    const index_t tokens = offsets[segments];
     for (index_t s = 0; s < segments; ++s) {
         const index_t last = offsets[s + 1], start = kept;
         kept_offsets[s] = static_cast<KeptOffset>(start);
@@ -35,8 +36,8 @@ index_t select(const Keep& keep, index_t always, view<const T, 1> scores, const 
         index_t i = first, end = last;
         for (; i < free; ++i) index[kept++] = static_cast<Index>(i);
         // No branch depends on a score: every position is written, and the next one overwrites it
-        // unless it is kept; so nothing is written behind the last that is.
-        while (end > i && !keep(end - 1)) --end;
+        // unless it is kept. The last that is kept of all ends that: nothing is written behind it.
+        while (last == tokens && end > i && !keep(end - 1)) --end;
         for (; i < end; ++i) {
             index[kept] = static_cast<Index>(i);
             kept += keep(i);
