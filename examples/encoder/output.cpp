@@ -161,10 +161,10 @@ bool is_of_run(const fs::path& folder) {
     std::set<std::string> names;
     for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error))
         names.insert(at->path().filename().string());
-    const bool locked = names.erase("lock") == 1;
+    const bool empty = names.empty(), locked = names.erase("lock") == 1;
     names.erase("new");
     names.erase("old");
-    return !error && names.empty() && (locked || fs::is_empty(folder, error));
+    return !error && names.empty() && (locked || empty);
 }
 
 /// Whether an open lock says what it is to say; its run may have ended when it had said only a part.
@@ -217,7 +217,8 @@ bool output::claim(const fs::path& folder) {
     while (true) {
         const bool made = ::mkdir(folder.c_str(), 0777) == 0;
         if (!made && errno != EEXIST) fail(given_, "cannot be written: ", std::strerror(errno));
-        if (!is_of_run(folder)) {
+        // Another run may have been at it while the first look went through the names.
+        if (!is_of_run(folder) && !is_of_run(folder)) {
             if (is_there(folder)) return false;
             continue; // its run has just ended
         }
