@@ -113,7 +113,7 @@ void check_curve(const pare::loss_curve& curve, const problem& p, double share) 
 } // namespace
 
 TEMPLATE_LIST_TEST_CASE(
-    "elimination takes what brute force takes, at the loss that refitting finds", "", runs) {
+    "elimination takes what brute force takes, at the loss that refitting finds", "", host_runs) {
     using T = typename TestType::type;
     random_source random;
     CAPTURE(random);
@@ -134,7 +134,7 @@ TEMPLATE_LIST_TEST_CASE(
                 }
 }
 
-TEMPLATE_LIST_TEST_CASE("elimination in blocks takes what it takes one by one", "", policies) {
+TEMPLATE_LIST_TEST_CASE("elimination in blocks takes what it takes one by one", "", host_policies) {
     // More than a block of pending columns, a unit that does not divide it, and many outputs.
     random_source random;
     CAPTURE(random);

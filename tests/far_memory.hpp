@@ -33,7 +33,9 @@ class closed_memory {
         --allowed;
         ++held;
         blocks_.push_back({first, end, true});
+        used_ = std::max(used_, end);
         open();
+        if (opened_ > 1) protect(PROT_READ | PROT_WRITE); // what is new of it, too
         std::memset(memory_ + first, 0xff, end - first);
         close();
         return memory_ + first;
@@ -46,6 +48,11 @@ class closed_memory {
         at->used = false;
         --held;
         while (!blocks_.empty() && !blocks_.back().used) blocks_.pop_back();
+        if (opened_ == 0) used_ = blocks_.empty() ? 0 : blocks_.back().end; // the rest is closed
+    }
+    bool contains(const void* p) const {
+        const auto* const at = static_cast<const unsigned char*>(p);
+        return at >= memory_ && at < memory_ + size;
     }
 
     long allowed = -1, held = 0;
@@ -59,12 +66,13 @@ class closed_memory {
     static constexpr std::size_t size = std::size_t{1} << 30;
 
     void protect(int rights) {
-        if (mprotect(memory_, size, rights) != 0) throw std::bad_alloc();
+        if (used_ > 0 && mprotect(memory_, used_, rights) != 0) throw std::bad_alloc();
     }
 
     unsigned char* const memory_ = static_cast<unsigned char*>(
         mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
     std::vector<block> blocks_; // one behind another
+    std::size_t used_ = 0;      // of them, or what is open behind them
     int opened_ = 0;
 };
 inline closed_memory device;
@@ -74,9 +82,13 @@ struct open_device {
     ~open_device() { device.close(); }
 };
 
-// Thrust finds these by their first argument.
+// Thrust, and remote.hpp, find these by their first argument.
 
 struct system : thrust::cpp::execution_policy<system> {};
+
+inline bool is_there(const system&, const void* p) {
+    return device.contains(p);
+}
 
 pare::detail::system_constant<pare::detail::thrust_system::device> system_of(const system&);
 

@@ -142,7 +142,10 @@ TEMPLATE_LIST_TEST_CASE("the primitive adds to its triangle and writes nothing e
             for (index_t i = 0; i < n; ++i)
                 for (index_t j = 0; j <= i; ++j) g(i, j) = start(i, j);
             pare::workspace scratch;
-            TestType::policy().gram(-0.5, x.view(), x.view(), g.view(), true, scratch);
+            const auto policy = TestType::policy();
+            using pare::as_input; // or the policy's own
+            const auto rows = as_input<2>(policy, x.view());
+            policy.gram(-0.5, rows, rows, g.view(), true, scratch);
             index_t touched = 0;
             for (index_t i = 0; i < n; ++i)
                 for (index_t j = 0; j < n; ++j)

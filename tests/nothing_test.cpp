@@ -126,11 +126,11 @@ TEMPLATE_LIST_TEST_CASE("statistics and layers without inputs or outputs", "", p
         s.merge(pare::least_squares(inputs, outputs));
         const auto weight = no_matrix<float>(outputs, inputs);
         const auto gone =
-            pare::eliminate(policy, s.covariance(), pare::view<double, 2>(), weight, 1);
+            pare::eliminate(pare::simd, s.covariance(), pare::view<double, 2>(), weight, 1);
         CHECK(gone.units() == inputs);
         const pare::gram<> metric(outputs);
         if (outputs > 0)
-            CHECK(pare::eliminate(policy, s.covariance(), metric.lower(), weight, 1).units() ==
+            CHECK(pare::eliminate(pare::simd, s.covariance(), metric.lower(), weight, 1).units() ==
                   inputs);
         std::vector<float> bias(static_cast<std::size_t>(outputs));
         CHECK(pare::reconstruct(policy, s, weight, bias));

@@ -6,7 +6,10 @@
 #include <pare/policy/simd.hpp>
 #endif
 #ifdef PARE_TEST_THRUST
-#include <pare/policy/thrust.hpp>
+#include "remote.hpp"
+#ifndef __CUDACC__
+#include "far_memory.hpp"
+#endif
 #endif
 
 #include <tuple>
@@ -24,15 +27,11 @@ struct vectorised : sequential<Executor> {
     }
 };
 inline constexpr vectorised<> simd{};
-
-// Their memory is shared with the GPU: see cuda/main.cpp.
-template <class T>
-inline constexpr bool is_host_container<std::vector<T>> = false;
 } // namespace pare
 
 struct run_cuda {
     static constexpr bool vectorised = false;
-    static auto policy() { return pare::on(thrust::cuda::par); }
+    static auto policy() { return remote::on(thrust::cuda::par); }
 };
 #endif
 
@@ -50,7 +49,11 @@ struct run_simd_threads {
     static constexpr auto policy() { return pare::simd.with(pare::openmp{2}); }
 };
 #endif
-#ifdef PARE_TEST_THRUST
+#if defined(PARE_TEST_THRUST) && !defined(__CUDACC__)
+struct run_far {
+    static constexpr bool vectorised = false;
+    static auto policy() { return remote::on(far::system{}); }
+};
 struct run_thrust {
     static constexpr bool vectorised = false;
     static auto policy() { return pare::on(thrust::cpp::par); }
@@ -65,14 +68,19 @@ struct run_thrust_threads {
 
 #if defined(__CUDACC__)
 using policies = std::tuple<run_cuda>;
+using host_policies = std::tuple<run_seq>;
 #elif defined(PARE_TEST_THRUST) && defined(_OPENMP)
-using policies = std::tuple<run_thrust, run_thrust_threads>;
+using policies = std::tuple<run_far, run_thrust, run_thrust_threads>;
+using host_policies = std::tuple<run_thrust, run_thrust_threads>;
 #elif defined(PARE_TEST_THRUST)
-using policies = std::tuple<run_thrust>;
+using policies = std::tuple<run_far, run_thrust>;
+using host_policies = std::tuple<run_thrust>;
 #elif defined(_OPENMP)
 using policies = std::tuple<run_seq, run_simd, run_simd_threads>;
+using host_policies = policies;
 #else
 using policies = std::tuple<run_seq, run_simd>;
+using host_policies = policies;
 #endif
 
 template <class Run, class T>
@@ -82,8 +90,14 @@ struct run : Run {
 
 template <class... Runs>
 std::tuple<run<Runs, float>..., run<Runs, double>...> with_types(std::tuple<Runs...>);
-/// Every policy with float and with double.
+/// Every policy with float and with double; and those whose memory is the host's, for components that
+/// work there alone.
 using runs = decltype(with_types(policies{}));
+using host_runs = decltype(with_types(host_policies{}));
+
+/// Whether calls look at numbers in memory before they use them.
+template <class Run>
+inline constexpr bool on_host = decltype(Run::policy())::on_host;
 
 /// A sum made in T differs from the exact one by at most this share of its terms' magnitudes: 256
 /// roundings.

@@ -14,7 +14,7 @@ std::vector<std::unique_ptr<engine>> make_engines(const model& m, precision in) 
             m, policy, here));
     };
     if (in == precision::fp32) {
-        std::apply([&](auto... run) { (add(run.policy()), ...); }, policies{});
+        std::apply([&](auto... run) { (add(run.policy()), ...); }, host_policies{});
         add(far::far_policy);
     }
 #if defined(__FLT16_MANT_DIG__) && !defined(__clang__)

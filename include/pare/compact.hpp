@@ -149,10 +149,10 @@ void check_selection(const char* name, const Policy& policy, const Scores& score
         fail<shape_error>(name, "positions have stride ", index.stride(0));
     check_counts_to<typename Index::value_type>(name, tokens);
     check_counts_to<typename KeptOffsets::value_type>(name, tokens);
-    const auto flags = as_view<1>(policy, pinned.flags);
-    if (pinned.first < 0 || (flags.extent(0) != 0 && flags.extent(0) != tokens))
-        fail<shape_error>(name, "pinned are the first ", pinned.first, " tokens and by ",
-                          flags.extent(0), " flags, there are ", tokens, " tokens");
+    const index_t flags = pinned.flags.extent(0);
+    if (pinned.first < 0 || (flags != 0 && flags != tokens))
+        fail<shape_error>(name, "pinned are the first ", pinned.first, " tokens and by ", flags,
+                          " flags, there are ", tokens, " tokens");
     if (const index_t i = policy.first_nan(scores); i >= 0) {
         using Offset = typename Offsets::value_type;
         const Offset* const from = offsets.data_handle();
@@ -193,22 +193,23 @@ index_t keep_above(const Policy& policy, const Scores& scores, double threshold,
     const auto o = as_input<1>(policy, offsets);
     const auto p = as_view<1>(policy, index);
     const auto kept_o = as_view<1>(policy, new_offsets);
+    const pins pin{pinned.first, as_view<1>(policy, pinned.flags)};
     using T = typename decltype(s)::value_type;
     if (detail::is_nan(threshold)) detail::fail<value_error>("keep_above", "the threshold is NaN");
-    detail::check_selection("keep_above", policy, s, o, pinned, p, kept_o);
+    detail::check_selection("keep_above", policy, s, o, pin, p, kept_o);
     const auto select = [&](const auto& keep) {
         const auto* const from = o.data_handle();
         const index_t sequences = o.extent(0) - 1;
         if (p.extent(0) < s.extent(0))
             detail::check_room("keep_above", p,
-                               policy.count_selected(keep, pinned.first, from, sequences));
-        return policy.select(keep, pinned.first, s, from, sequences, p.data_handle(),
+                               policy.count_selected(keep, pin.first, from, sequences));
+        return policy.select(keep, pin.first, s, from, sequences, p.data_handle(),
                              kept_o.data_handle());
     };
     // Infinite ones, which mean something here, are not for the compiler to see.
     const detail::at_least<T> above{s, detail::opaque(static_cast<compute_t<T>>(threshold))};
-    if (pinned.flags.extent(0) == 0) return select(above);
-    return select(detail::at_least_or_flagged<T>{above, pinned.flags});
+    if (pin.flags.extent(0) == 0) return select(above);
+    return select(detail::at_least_or_flagged<T>{above, pin.flags});
 }
 
 /// The same for one sequence.
@@ -238,7 +239,8 @@ index_t keep_top_k(const Policy& policy, const Scores& scores, const Count& k,
     const auto o = as_input<1>(policy, offsets);
     const auto p = as_view<1>(policy, index);
     const auto kept_o = as_view<1>(policy, new_offsets);
-    detail::check_selection("keep_top_k", policy, s, o, pinned, p, kept_o);
+    const pins pin{pinned.first, as_view<1>(policy, pinned.flags)};
+    detail::check_selection("keep_top_k", policy, s, o, pin, p, kept_o);
     const index_t sequences = o.extent(0) - 1;
     const auto count = detail::counts_of("keep_top_k", policy, k, sequences);
     using Offset = typename decltype(o)::value_type;
@@ -250,7 +252,7 @@ index_t keep_top_k(const Policy& policy, const Scores& scores, const Count& k,
             policy.read(best.offsets + b + 1) - policy.read(best.offsets + b), " tokens");
     const index_t kept = policy.sum(sequences, best);
     detail::check_room("keep_top_k", p, kept);
-    policy.select_first(detail::kept_before<typename decltype(s)::value_type>{s, pinned}, count,
+    policy.select_first(detail::kept_before<typename decltype(s)::value_type>{s, pin}, count,
                         o.data_handle(), sequences, s.extent(0), p.data_handle(),
                         kept_o.data_handle());
     return kept;

@@ -77,12 +77,10 @@ void check_rows(const char* name, int array, const Few& few, const All& all, ind
                           all.extent(1), " against ", few.extent(0), " x ", few.extent(1));
 }
 
+/// The same for a policy, which may refuse their memory.
 template <class Policy, class T>
-void check_memory([[maybe_unused]] const Policy& policy, [[maybe_unused]] const row_move<T>& move) {
-    if constexpr (!Policy::on_host) {
-        policy.check_memory(move.from.data_handle());
-        policy.check_memory(move.to.data_handle());
-    }
+row_move<T> on_policy(const Policy& policy, const row_move<T>& move) {
+    return {as_view<2>(policy, move.from), as_view<2>(policy, move.to)};
 }
 
 } // namespace detail
@@ -122,10 +120,9 @@ void gather_rows(const Policy& policy, const Index& index, Arrays&&... arrays) {
             detail::check_positions("gather_rows", policy, p, std::min({move.from.extent(0)...}));
             int array = 0;
             (detail::check_rows("gather_rows", array++, move.to, move.from, kept), ...);
-            (detail::check_memory(policy, move), ...);
             (policy.gather_rows(move.from, p.data_handle(), move.to), ...);
         },
-        std::tuple(detail::gather_of(arrays, kept)...));
+        std::tuple(detail::on_policy(policy, detail::gather_of(arrays, kept))...));
 }
 
 /// The way back: row i becomes row index[i], for outputs that need every position:
@@ -142,11 +139,14 @@ void restore(const Policy& policy, const Index& index, const Moves&... moves) {
     static_assert(sizeof...(moves) > 0 && (detail::is_row_move<Moves> && ...),
                   "pare::restore: pass pare::from_to(kept rows, all rows) after the index");
     const auto p = as_input<1>(policy, index);
-    detail::check_positions("restore", policy, p, std::min({moves.to.extent(0)...}));
-    int array = 0;
-    (detail::check_rows("restore", array++, moves.from, moves.to, p.extent(0)), ...);
-    (detail::check_memory(policy, moves), ...);
-    (policy.scatter_rows(moves.from, p.data_handle(), moves.to), ...);
+    std::apply(
+        [&](const auto&... move) {
+            detail::check_positions("restore", policy, p, std::min({move.to.extent(0)...}));
+            int array = 0;
+            (detail::check_rows("restore", array++, move.from, move.to, p.extent(0)), ...);
+            (policy.scatter_rows(move.from, p.data_handle(), move.to), ...);
+        },
+        std::tuple(detail::on_policy(policy, moves)...));
 }
 
 } // namespace PARE_ISA

@@ -141,15 +141,19 @@ void importance_packed(const Policy& policy, const P& probabilities, index_t hea
     const auto out = as_view<1>(policy, scores);
     detail::check_whole(policy);
     const index_t tokens = out.extent(0), sequences = o.extent(0) - 1;
+    // However long the sequences are, each token has a row in each head.
+    if (heads < 0 || (tokens > 0 && heads > 0 && p.extent(0) / heads < tokens))
+        detail::fail<shape_error>("importance", p.extent(0), " probabilities, ", heads,
+                                  " heads and ", tokens, " tokens have more");
     if constexpr (Policy::on_host) {
         detail::check_offsets("importance", policy, o, tokens);
         constexpr index_t most = std::numeric_limits<index_t>::max();
         index_t need = 0;
-        for (index_t s = 0; s < sequences && heads >= 0; ++s) {
+        for (index_t s = 0; s < sequences; ++s) {
             const auto n = static_cast<index_t>(o(s + 1)) - static_cast<index_t>(o(s));
             need += std::min(detail::product(heads, n, n), most - need);
         }
-        if (heads < 0 || p.extent(0) != need)
+        if (p.extent(0) != need)
             detail::fail<shape_error>("importance", p.extent(0), " probabilities, ", heads,
                                       " heads and ", tokens, " tokens in ", sequences,
                                       " sequences have ", need);
