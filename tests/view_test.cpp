@@ -89,9 +89,13 @@ TEST_CASE("views of pointers") {
     check_matrix(pare::view(p, {3, 4}, {1, 3}), p, 3, 4, 1, 3);
     check_matrix(pare::view(p + 60, {3, 4}, {-20, -2}), p + 60, 3, 4, -20, -2);
     check_matrix(pare::view(p, 0, 4), p, 0, 4, 4, 1);
-    const pare::view<double, 3> cube(p, 2, 3, 4);
+    const pare::view cube(p, 2, 3, 4);
+    STATIC_REQUIRE(std::is_same_v<decltype(cube), const pare::view<double, 3>>);
     CHECK(&cube(1, 2, 3) == p + 23);
     CHECK(cube.size() == 24);
+    const pare::view four(reader, 2, index_t{3}, 4u, std::size_t{2});
+    STATIC_REQUIRE(std::is_same_v<decltype(four), const pare::view<const double, 4>>);
+    CHECK(&four(1, 2, 3, 1) == p + 47);
 
     const pare::view<const double, 2> from_writer = pare::view(p, 3, 4);
     check_matrix(from_writer, p, 3, 4, 4, 1);

@@ -16,7 +16,7 @@ inline namespace PARE_ISA {
 /// layout_stride. Constness is the element's: view<const float, 2> reads, view<float, 2> writes.
 ///
 ///     pare::view(p, n)                                vector
-///     pare::view(p, rows, columns)                    row-major matrix
+///     pare::view(p, rows, columns)                    row-major matrix, and so on for more extents
 ///     pare::view(p, {rows, columns}, {stride, 1})     any strides
 template <class T, int Rank>
 class view {
@@ -81,10 +81,10 @@ class view {
     std::array<index_t, Rank> strides_{};
 };
 
-template <class T, class I>
-view(T*, I) -> view<T, 1>;
-template <class T, class I, class J>
-view(T*, I, J) -> view<T, 2>;
+template <
+    class T, class... Extents,
+    std::enable_if_t<(sizeof...(Extents) > 0) && (std::is_integral_v<Extents> && ...), int> = 0>
+view(T*, Extents...) -> view<T, static_cast<int>(sizeof...(Extents))>;
 template <class T, std::size_t Rank>
 view(T*, const index_t (&)[Rank], const index_t (&)[Rank]) -> view<T, static_cast<int>(Rank)>;
 
