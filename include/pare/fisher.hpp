@@ -133,7 +133,8 @@ enum class fisher_kind {
 };
 
 /// Accumulates the Fisher information of `units` units. Sums are kept in Acc (double), in the host's
-/// memory; parts of a few hundred samples are summed in the gradients' own type.
+/// memory; of a block as `gram` makes them, of a diagonal over parts of a few hundred samples in the
+/// gradients' own type.
 template <class Acc = double>
 class fisher {
   public:
@@ -155,7 +156,7 @@ class fisher {
                                       units());
         const std::vector<double> squares = detail::column_sums(policy, ops::square{}, g);
         for (std::size_t j = 0; j < squares.size(); ++j)
-            if (!detail::is_finite(squares[j]))
+            if (!detail::good_squares<typename decltype(g)::value_type>(squares[j]))
                 detail::fail<value_error>("fisher", "the gradients of unit ", j, " in samples ",
                                           samples_, " to ", samples_ + g.extent(0) - 1,
                                           " have NaN, infinity or overflowing squares");

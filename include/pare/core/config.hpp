@@ -26,6 +26,16 @@
 #define PARE_PREFETCH(address) static_cast<void>(address)
 #endif
 
+// A function of which there is one copy, whatever calls it: its roundings, too, which flags leave to
+// the compiler, are the same everywhere.
+#if defined(__clang__)
+#define PARE_ONE_COPY __attribute__((noinline))
+#elif defined(__GNUC__)
+#define PARE_ONE_COPY __attribute__((noinline, noclone))
+#else
+#define PARE_ONE_COPY
+#endif
+
 // Code that runs on a GPU too. What can be constexpr is that instead: nvcc's flag
 // --expt-relaxed-constexpr compiles it for both.
 #ifdef __CUDACC__

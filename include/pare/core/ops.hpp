@@ -58,6 +58,12 @@ struct square_root {
         return sqrt(x);
     }
 };
+struct difference {
+    template <class V>
+    constexpr V operator()(const V& x, const V& y) const {
+        return x - y;
+    }
+};
 struct product {
     template <class V>
     constexpr V operator()(const V& x, const V& y) const {

@@ -138,8 +138,10 @@ class sequential {
     }
 
     /// g[i, j] += alpha * sum over rows t of x[t, i] * y[t, j]; only j <= i if `lower` (then x and
-    /// y have the same number of columns). Sums of at most 2,048 rows are made in compute_t<T>,
-    /// from partial ones of at most 256, totals in Acc.
+    /// y have the same number of columns). Here products and sums are made in double. Where they
+    /// are made in compute_t<T>, sums of at most 2,048 rows, then columns are less a number near
+    /// their mean, and what that takes off is added in double: rounding is relative to how much
+    /// columns vary.
     template <class T, class Acc>
     void gram(double alpha, view<const T, 2> x, view<const T, 2> y, view<Acc, 2> g, bool lower,
               workspace&) const {
@@ -149,11 +151,11 @@ class sequential {
             for (index_t j = 0; j < columns; ++j)
                 for (index_t t0 = 0; t0 < x.extent(0); t0 += row_block) {
                     const index_t t1 = std::min(t0 + row_block, x.extent(0));
-                    C sum = 0;
+                    double sum = 0;
                     for (index_t t = t0; t < t1; ++t)
-                        detail::add_in_order(sum,
-                                             static_cast<C>(x(t, i)) * static_cast<C>(y(t, j)));
-                    g(i, j) += static_cast<Acc>(alpha * static_cast<double>(sum));
+                        detail::add_in_order(sum, static_cast<double>(static_cast<C>(x(t, i))) *
+                                                      static_cast<double>(static_cast<C>(y(t, j))));
+                    g(i, j) += static_cast<Acc>(alpha * sum);
                 }
         });
     }
@@ -351,6 +353,19 @@ class sequential {
             const C scale = static_cast<C>(scales(i));
             for (index_t j = 0; j < x.extent(1); ++j)
                 y(i, j) = static_cast<T>(scale * static_cast<C>(x(i, j)));
+        });
+    }
+
+    /// y[i, :] = scales[i] * (x[i, :] - shift), in compute_t<T>; without the scales where they are
+    /// a null view.
+    template <class T>
+    void centre_rows(view<const compute_t<T>, 1> scales, view<const T, 2> x,
+                     view<const compute_t<T>, 1> shift, view<compute_t<T>, 2> y) const {
+        using C = compute_t<T>;
+        executor_.run(x.extent(0), [=](index_t i, index_t) {
+            const C scale = scales.data_handle() ? scales(i) : C(1);
+            for (index_t j = 0; j < x.extent(1); ++j)
+                y(i, j) = scale * (static_cast<C>(x(i, j)) - shift(j));
         });
     }
 

@@ -152,6 +152,16 @@ class vectorised : public sequential<Executor> {
     }
 
     template <class T>
+    void centre_rows(view<const compute_t<T>, 1> scales, view<const T, 2> x,
+                     view<const compute_t<T>, 1> shift, view<compute_t<T>, 2> y) const {
+        if constexpr (detail::has_batch<T>) {
+            if (x.stride(1) == 1 && y.stride(1) == 1 && shift.stride(0) == 1)
+                return detail::centre_rows(this->executor(), scales, x, shift, y);
+        }
+        base::centre_rows(scales, x, shift, y);
+    }
+
+    template <class T>
     void scale_rows_dot(view<const T, 1> scales, view<const T, 2> x, view<const T, 2> y,
                         view<T, 2> z, view<T, 1> dots) const {
         if constexpr (detail::has_batch<T>) {

@@ -26,6 +26,7 @@
 
 #include "kernels/block_attention.hpp"
 #include "kernels/thrust_attention.hpp"
+#include "kernels/thrust_gram.hpp"
 #include "kernels/thrust_matrix.hpp"
 #include "kernels/thrust_select.hpp"
 #include "kernels/thrust_system.hpp"
@@ -193,7 +194,7 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
         if constexpr (on_host)
             base::gram(alpha, x, y, g, lower, scratch);
         else
-            detail::gram_by_products(*this, alpha, x, y, g, lower, scratch);
+            detail::gram_about_centre(*this, alpha, x, y, g, lower, scratch);
     }
     /// out[i, r, c] = sum over k of a[i, r, k] * b[i, k, c], added to `out` if `add`: a batch of
     /// products, made in compute_t<T> and, on CUDA, by cuBLAS. a and b have stride 1 along their
@@ -408,6 +409,17 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
         for_each(x.size(), [=] PARE_HD(index_t at) {
             const index_t i = at / columns, j = at % columns;
             y(i, j) = static_cast<T>(static_cast<C>(scales(i)) * static_cast<C>(x(i, j)));
+        });
+    }
+    template <class T>
+    void centre_rows(view<const compute_t<T>, 1> scales, view<const T, 2> x,
+                     view<const compute_t<T>, 1> shift, view<compute_t<T>, 2> y) const {
+        using C = compute_t<T>;
+        const index_t columns = x.extent(1);
+        for_each(x.size(), [=] PARE_HD(index_t at) {
+            const index_t i = at / columns, j = at % columns;
+            const C scale = scales.data_handle() ? scales(i) : C(1);
+            y(i, j) = scale * (static_cast<C>(x(i, j)) - shift(j));
         });
     }
     template <class T>

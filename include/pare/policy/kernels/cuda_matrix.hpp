@@ -87,7 +87,9 @@ cuda_operand operand_of(view<const T, 3> x) {
     return {in_rows ? CUBLAS_OP_N : CUBLAS_OP_T, static_cast<int>(std::max<index_t>(1, distance))};
 }
 
-/// thrust_policy::multiply, for at least one product of at least one row, column and term.
+/// thrust_policy::multiply, for at least one product of at least one row, column and term. Of float
+/// it has the digits of float: TF32, which has ten of them, is another type of calculation, and no
+/// handle here is in a mode that allows it.
 template <class T, class Out>
 void cuda_multiply(cudaStream_t stream, view<const T, 3> a, view<const T, 3> b, view<Out, 3> out,
                    bool add) {

@@ -58,6 +58,34 @@ struct panels {
         return (columns + width - 1) / width * panel_size(rows);
     }
 
+    /// Copies rows first <= t < last of x, less `centre`, to the rows `at` and following; `sums` are
+    /// overwritten with theirs. Both have zeros for the padding.
+    void pack_centred(view<const T, 2> x, index_t first, index_t last, const T* centre, T* sums,
+                      index_t at) const {
+        using B = batch<T>;
+        const index_t columns = x.extent(1);
+        std::fill(sums, sums + round_up(columns, width), T(0));
+        for (index_t t = first; t < last; ++t, ++at) {
+            const T* const from = x.address(t, 0);
+            T *to = data + at * width, last_panel[width] = {};
+            for (index_t c = 0; c < columns; c += width, to += stride) {
+                const T* in = from + c;
+                if (c + width > columns) {
+                    std::copy(in, from + columns, last_panel);
+                    in = last_panel;
+                }
+                PARE_UNROLL
+                for (index_t v = 0; v < width; v += lanes<T>) {
+                    const B less =
+                        opaque(B::load_unaligned(in + v) - B::load_unaligned(centre + c + v));
+                    less.store_unaligned(to + v);
+                    B sum = B::load_unaligned(sums + c + v);
+                    add_in_order(sum, less);
+                    sum.store_unaligned(sums + c + v);
+                }
+            }
+        }
+    }
     /// Copies rows first <= t < last of x to the rows `at` and following.
     void pack(view<const T, 2> x, index_t first, index_t last, index_t at) const {
         const index_t columns = x.extent(1);
@@ -84,6 +112,59 @@ struct panels {
     }
 };
 
+/// What is taken off each column of float rows as they are packed, a number near its mean, so that
+/// products are rounded in proportion to how much columns vary; and what there is to add for it:
+///
+///     x' y = d' e + (the sum of x) s_y' + s_x (the sum of e)', d = x - s_x, e = y - s_y
+struct packed_centres {
+    static constexpr index_t pack_rows = 32; // a task of packing; its sums are of float
+    index_t columns = 0, padded = 0;
+    float *centre = nullptr, *partial = nullptr;                // [padded], [tasks x padded]
+    double *shift = nullptr, *rest = nullptr, *whole = nullptr; // s, the sums of d and of x
+
+    static index_t tasks(index_t rows) { return (rows + pack_rows - 1) / pack_rows; }
+    static index_t size(index_t padded, index_t rows) { // in doubles
+        return 3 * padded + ((1 + tasks(rows)) * padded + 1) / 2;
+    }
+    packed_centres() = default;
+    /// The centre is that of a few rows from all over them. Where there are next to none it is 0: it
+    /// would be they.
+    PARE_ONE_COPY packed_centres(view<const float, 2> x, index_t padding, double* memory)
+        : columns(x.extent(1)), padded(padding),
+          centre(reinterpret_cast<float*>(memory + 3 * padded)), partial(centre + padded),
+          shift(memory), rest(memory + padded), whole(memory + 2 * padded) {
+        constexpr index_t most = 32, least = 8;
+        const index_t rows = x.extent(0), some = rows < least ? 0 : std::min(rows, most);
+        std::fill(centre, centre + padded, 0.f);
+        for (index_t i = 0; i < some; ++i) {
+            const float* const row = &x(rows / some * i, 0);
+            for (index_t c = 0; c < columns; ++c) centre[c] += row[c] / static_cast<float>(some);
+        }
+        for (index_t c = 0; c < padded; ++c) {
+            shift[c] = static_cast<double>(centre[c]);
+            rest[c] = whole[c] = 0;
+        }
+    }
+    float* sums_of(index_t task) const { return partial + task * padded; }
+    /// Adds the sums of tasks that have packed n rows, after others or, `last`, all others.
+    PARE_ONE_COPY void add_up(index_t n, bool last) const {
+        for (index_t task = 0; task < tasks(n); ++task)
+            for (index_t c = 0; c < padded; ++c) rest[c] += static_cast<double>(sums_of(task)[c]);
+        for (index_t c = 0; c < padded; ++c)
+            whole[c] += static_cast<double>(n) * shift[c] + (last ? rest[c] : 0);
+    }
+};
+
+/// to[j] += alpha * (from[j] + whole * shifts[j] + shift * rests[j]).
+template <class Acc>
+PARE_ONE_COPY void add_about_centres(index_t n, Acc alpha, const float* from, double whole,
+                                     const double* shifts, double shift, const double* rests,
+                                     Acc* to) {
+    for (index_t j = 0; j < n; ++j)
+        to[j] += alpha * static_cast<Acc>(static_cast<double>(from[j]) + whole * shifts[j] +
+                                          shift * rests[j]);
+}
+
 /// g += alpha x' y, of which only the lower triangle if `lower`; rows of all three contiguous. Rows
 /// are packed once, as many as the last-level cache holds; then a task is a tile of g, whose sums
 /// of type T stay in L2 and are added to g at the end.
@@ -92,13 +173,14 @@ void gram_tiles(const Executor& executor, Acc alpha, view<const T, 2> x, view<co
                 view<Acc, 2> g, bool lower, workspace& scratch) {
     using block = gram_block<T>;
     constexpr index_t width = block::width;
-    constexpr index_t depth = 128;    // a panel is then 24 KB on AVX-512: the right one stays in L1
-    constexpr index_t pack_rows = 32; // a task of packing
+    constexpr index_t depth = 128; // a panel is then 24 KB on AVX-512: the right one stays in L1
+    constexpr index_t pack_rows = packed_centres::pack_rows;
+    constexpr bool centred = std::is_same_v<T, float>;
     constexpr index_t packed_bytes = index_t{16} << 20, most_rows = 2048;
     // Sums of the largest tile take about 0.3 MB.
     constexpr index_t most = (sizeof(T) <= 4 ? 288 : 192) / width * width;
     const index_t rows = g.extent(0), columns = g.extent(1), depths = x.extent(0);
-    if (rows == 0 || columns == 0) return;
+    if (rows == 0 || columns == 0 || depths == 0) return;
     const bool one = x.data_handle() == y.data_handle() && lower;
     // A quarter of the matrix gives a few threads enough tiles.
     const index_t tile =
@@ -116,14 +198,36 @@ void gram_tiles(const Executor& executor, Acc alpha, view<const T, 2> x, view<co
     const panels<T> left{memory, panels<T>::panel_size(reach)};
     const panels<T> right{one ? memory : memory + left_size, left.stride};
     T* const tiles = memory + left_size + right_size;
+    packed_centres of_left, of_right;
+    if constexpr (centred) {
+        const index_t left_padded = round_up(rows, width), right_padded = round_up(columns, width);
+        const index_t size = packed_centres::size(left_padded, reach);
+        double* const numbers = scratch.inner().template get<double>(
+            size + (one ? 0 : packed_centres::size(right_padded, reach)));
+        of_left = {x, left_padded, numbers};
+        of_right = one ? of_left : packed_centres(y, right_padded, numbers + size);
+    }
 
     for (index_t t0 = 0; t0 < depths; t0 += reach) {
         const index_t n = std::min(reach, depths - t0);
-        run_all(executor, (n + pack_rows - 1) / pack_rows, [=](index_t task, index_t) {
+        run_all(executor, packed_centres::tasks(n), [=](index_t task, index_t) {
             const index_t first = task * pack_rows, last = std::min(n, first + pack_rows);
-            left.pack(x, t0 + first, t0 + last, first);
-            if (!one) right.pack(y, t0 + first, t0 + last, first);
+            const auto pack = [=](const panels<T>& to, view<const T, 2> from,
+                                  [[maybe_unused]] const packed_centres& of) {
+                if constexpr (centred)
+                    to.pack_centred(from, t0 + first, t0 + last, of.centre, of.sums_of(task),
+                                    first);
+                else
+                    to.pack(from, t0 + first, t0 + last, first);
+            };
+            pack(left, x, of_left);
+            if (!one) pack(right, y, of_right);
         });
+        const bool last_rows = t0 + n == depths;
+        if constexpr (centred) {
+            of_left.add_up(n, last_rows);
+            if (!one) of_right.add_up(n, last_rows);
+        }
         executor.run(tasks, [=](index_t task, index_t slot) {
             index_t ti = task / tile_columns, tj = task % tile_columns;
             if (lower) { // task counts the tiles of a triangle row by row
@@ -154,6 +258,14 @@ void gram_tiles(const Executor& executor, Acc alpha, view<const T, 2> x, view<co
                 Acc* const to = &g(i0 + i, j0);
                 const T* const from = sums + i * tile;
                 const index_t end = diagonal ? i + 1 : breadth;
+                if constexpr (centred) {
+                    if (last_rows) {
+                        add_about_centres(end, alpha, from, of_left.whole[i0 + i],
+                                          of_right.shift + j0, of_left.shift[i0 + i],
+                                          of_right.rest + j0, to);
+                        continue;
+                    }
+                }
                 for (index_t j = 0; j < end; ++j) to[j] += alpha * static_cast<Acc>(from[j]);
             }
         });

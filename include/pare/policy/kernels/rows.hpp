@@ -120,6 +120,26 @@ void scale_rows(const Executor& executor, view<const T, 1> scales, view<const T,
     });
 }
 
+/// y[i, :] = scales[i] * (x[i, :] - shift), all scales 1 where they are a null view; rows and shift
+/// contiguous.
+template <class Executor, class T>
+void centre_rows(const Executor& executor, view<const T, 1> scales, view<const T, 2> x,
+                 view<const T, 1> shift, view<T, 2> y) {
+    using B = batch<T>;
+    constexpr index_t W = lanes<T>;
+    const index_t columns = x.extent(1);
+    for_rows<T>(executor, x.extent(0), columns, [=](index_t i) {
+        const T scale = scales.data_handle() ? scales(i) : T(1);
+        const T *const from = x.address(i, 0), *const less = shift.data_handle();
+        T* const to = y.address(i, 0);
+        index_t j = 0;
+        for (; j + W <= columns; j += W)
+            (B(scale) * (B::load_unaligned(from + j) - B::load_unaligned(less + j)))
+                .store_unaligned(to + j);
+        for (; j < columns; ++j) to[j] = scale * (from[j] - less[j]);
+    });
+}
+
 /// z[j] = scale * y[j]; returns the sum of x[j] * y[j]. Each of four registers adds up at most 256
 /// products before they are added in double.
 template <class T>
