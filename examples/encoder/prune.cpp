@@ -38,17 +38,6 @@ Eigen::Index unit_of(const model& m, unit_kind kind) {
 
 using square = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-/// What rounding leaves of inputs that vary little beside their mean may be no covariance: then the
-/// ridge grows until it is one.
-pare::loss_curve eliminate(const square& covariance, const square& metric, const matrix& weight,
-                           Eigen::Index unit) {
-    for (double ridge = 1e-2;; ridge *= 10) try {
-            return pare::eliminate(pare::simd, covariance, metric, weight, unit, ridge);
-        } catch (const pare::value_error&) {
-            if (ridge > 100) throw;
-        }
-}
-
 // Sums the columns and rows of a square matrix in blocks of `unit`.
 criterion::block_matrix sum_blocks(const criterion::block_matrix& m, Eigen::Index unit) {
     if (unit == 1) return m;
@@ -174,13 +163,10 @@ void criterion::from_outputs(engine& net, const calibration& data) {
                 net.add(inputs, &sum, {}, moments);
                 bar.advance();
             }
-            const Eigen::VectorXd mean = moments.mean_x();
-            block_matrix energy = moments.moment_xx();
-            energy.triangularView<Eigen::StrictlyUpper>() = energy.transpose();
-            energy.noalias() -= mean * mean.transpose();
+            block_matrix energy = moments.covariance();
             const block_matrix w = read.weight.cast<double>();
             energy.array() *= (w.transpose() * w).array();
-            energy /= moments.mean_square_y() - moments.mean_y().squaredNorm();
+            energy /= moments.variance_y();
             energy = sum_blocks(energy, kind == unit_kind::head ? m.config.head_size : 1);
             const Eigen::VectorXd diagonal = energy.diagonal().cwiseMax(0.0);
             of(kind).diagonal.emplace_back(diagonal.begin(), diagonal.end());
@@ -277,8 +263,8 @@ surgeon::surgeon(engine& net, const calibration& data, fisher_source source, std
         if (metric.rows() > 0)
             mean = Eigen::Map<const square>(sums.data_handle(), sums.extent(0), sums.extent(1)) /
                    static_cast<double>(metric.rows());
-        losses_.push_back(eliminate(inputs[place(l, kind)].covariance(), mean,
-                                    reader(m.layers[l], kind).weight, unit_of(m, kind)));
+        losses_.push_back(pare::eliminate(pare::simd, inputs[place(l, kind)].covariance(), mean,
+                                          reader(m.layers[l], kind).weight, unit_of(m, kind)));
         bar.advance();
     });
 }

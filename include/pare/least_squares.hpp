@@ -1,6 +1,7 @@
 // The sufficient statistics of layer-wise least squares.
 #pragma once
 
+#include "core/checks.hpp"
 #include "gram.hpp"
 #include "ridge.hpp"
 
@@ -8,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 namespace pare {
@@ -19,21 +21,103 @@ template <class T>
 struct no_weight {
     view<const T, 1> weights;
     constexpr bool operator()(index_t t) const {
-        const auto weight = static_cast<double>(weights(t));
+        const auto weight = static_cast<double>(static_cast<compute_t<T>>(weights(t)));
         return !is_finite(weight) || weight < 0;
     }
+};
+template <class C>
+struct is_positive {
+    const C* numbers;
+    constexpr bool operator()(index_t t) const { return numbers[t] > 0; }
+};
+
+/// Rows first <= t < first + count.
+template <class T>
+view<const T, 2> some_rows(view<const T, 2> x, index_t first, index_t count) {
+    return {x.address(first, 0), {count, x.extent(1)}, {x.stride(0), x.stride(1)}};
+}
+template <class T>
+view<const T, 1> some_rows(view<const T, 1> x, index_t first, index_t count) {
+    return {x.address(first), {count}, {x.stride(0)}};
+}
+
+/// Copies numbers of the host's memory to the policy's.
+template <class Policy, class T>
+void copy_to_policy([[maybe_unused]] const Policy& policy, const std::vector<T>& from, T* to) {
+    if constexpr (Policy::on_host)
+        std::copy(from.begin(), from.end(), to);
+    else
+        policy.copy_from_host(from.data(), static_cast<index_t>(from.size()), to);
+}
+
+/// Rows as `least_squares` adds them up: less a shift, times the roots of their weights.
+template <class Policy, class T>
+class shifted_rows {
+    using C = compute_t<T>;
+
+  public:
+    /// `roots` is a null view where all weights are 1. Scratch, in the policy's memory: `most` rows
+    /// of C.
+    shifted_rows(const Policy& policy, view<const T, 2> x, view<const C, 1> roots, index_t most,
+                 workspace& scratch)
+        : policy_(policy), x_(x), roots_(roots),
+          memory_(policy.template temporary<C>(scratch, (most + 1) * x.extent(1))),
+          rows_(memory_.data()), shift_(memory_.data() + most * x.extent(1)) {}
+
+    void set_shift(const std::vector<double>& shift) {
+        std::vector<C> rounded(shift.size());
+        for (std::size_t i = 0; i < shift.size(); ++i) rounded[i] = static_cast<C>(shift[i]);
+        copy_to_policy(policy_, rounded, shift_);
+    }
+    /// Rows first <= t < first + count; valid until another call.
+    view<C, 2> get(index_t first, index_t count) const {
+        const view<C, 2> to(rows_, count, x_.extent(1));
+        policy_.centre_rows(some_rows(roots_, first, count), some_rows(x_, first, count),
+                            view<const C, 1>(shift_, x_.extent(1)), to);
+        return to;
+    }
+    /// The sums of what get() gave, each row by its weight; overwrites it.
+    std::vector<double> sums(view<C, 2> rows, index_t first) const {
+        if (roots_.data_handle())
+            policy_.scale_rows(some_rows(roots_, first, rows.extent(0)), view<const C, 2>(rows),
+                               rows);
+        return column_sums(policy_, ops::identity{}, view<const C, 2>(rows));
+    }
+
+  private:
+    const Policy& policy_;
+    view<const T, 2> x_;
+    view<const C, 1> roots_;
+    decltype(std::declval<const Policy&>().template temporary<C>(std::declval<workspace&>(),
+                                                                 index_t{})) memory_;
+    C *rows_, *shift_;
 };
 
 } // namespace detail
 
 /// The sums that least squares from x [tokens x inputs] to y [tokens x outputs] needs; mergeable.
-/// Memory: 8 bytes * inputs * (inputs + outputs).
+///
+/// They are sums over rows less a shift, which is near the mean of the first rows: what they lose
+/// to rounding is in proportion to how much inputs and outputs vary, however large their means. Rows
+/// of float and of half types are shifted and weighted in float, and multiplied as `gram` says: the
+/// covariance is positive semidefinite up to some 1e-6 of its diagonal, of rows of double up to
+/// rounding in double.
+///
+/// Memory: 8 bytes * inputs * (inputs + outputs). Scratch: 2,048 rows of x and y in the type that
+/// they are summed in, twice; on a GPU what `gram` takes, and there a copy of a call's rows in that
+/// type.
 class least_squares {
   public:
-    least_squares(index_t inputs, index_t outputs)
-        : xx_(inputs), xy_(inputs, outputs), x_(static_cast<std::size_t>(inputs), 0.0),
-          y_(static_cast<std::size_t>(outputs), 0.0),
-          y_squares_(static_cast<std::size_t>(outputs), 0.0) {}
+    /// Throws shape_error for a negative number.
+    least_squares(index_t inputs, index_t outputs) {
+        if (inputs < 0 || outputs < 0)
+            detail::fail<shape_error>("least_squares", inputs, " inputs and ", outputs, " outputs");
+        xx_.resize(static_cast<std::size_t>(detail::product(inputs, inputs)));
+        xy_.resize(static_cast<std::size_t>(detail::product(inputs, outputs)));
+        x_ = one_side(inputs);
+        y_ = one_side(outputs);
+        y_squares_.resize(y_.sums.size());
+    }
 
     /// Adds tokens, from the policy's memory; the sums are in the host's. Throws shape_error, and
     /// value_error if a number is not finite; then nothing is added.
@@ -42,19 +126,17 @@ class least_squares {
         const auto vx = as_input<2>(policy, x);
         const auto vy = as_input<2>(policy, y);
         check_shapes(vx, vy);
-        add_rows(policy, vx, vy, detail::column_sums(policy, ops::identity{}, vx),
-                 detail::column_sums(policy, ops::identity{}, vy),
-                 static_cast<double>(vx.extent(0)));
+        using C = compute_t<typename decltype(vx)::value_type>;
+        add_rows(policy, vx, vy, view<const C, 1>(), static_cast<double>(vx.extent(0)));
     }
 
     /// The same for tokens of which each counts as much as its weight, weights [tokens] >= 0.
-    /// Scratch: a copy of x and y.
     template <class Policy, class X, class Y, class Weights>
     void add(const Policy& policy, const X& x, const Y& y, const Weights& weights) {
         const auto vx = as_input<2>(policy, x);
         const auto vy = as_input<2>(policy, y);
         const auto w = as_input<1>(policy, weights);
-        using T = typename decltype(vx)::value_type;
+        using C = compute_t<typename decltype(vx)::value_type>;
         using W = typename decltype(w)::value_type;
         check_shapes(vx, vy);
         const index_t rows = vx.extent(0);
@@ -62,73 +144,87 @@ class least_squares {
             detail::fail<shape_error>("least_squares", w.extent(0), " weights for ", rows,
                                       " tokens");
         if (const index_t t = policy.first(rows, detail::no_weight<W>{w}); t >= 0)
-            detail::fail<value_error>("least_squares", "the weight of token ", t, " is ",
-                                      policy.read(&w(t)));
-        workspace of_roots, of_x, of_y;
-        const auto roots_memory = policy.template temporary<T>(of_roots, rows);
-        const view<T, 1> roots(roots_memory.data(), rows);
+            detail::fail<value_error>(
+                "least_squares", "the weight of token ", t, " is ",
+                static_cast<double>(static_cast<compute_t<W>>(policy.read(&w(t)))));
+        if (rows == 0) return;
+        workspace of_roots;
+        const auto memory = policy.template temporary<C>(of_roots, rows);
+        const view<C, 1> roots(memory.data(), rows);
         policy.transform(ops::square_root{}, roots, w);
-        const auto scaled = [&](auto v, T* memory) {
-            const view<T, 2> to(memory, rows, v.extent(1));
-            policy.scale_rows(view<const T, 1>(roots), v, to);
-            return view<const T, 2>(to);
-        };
-        const auto x_memory = policy.template temporary<T>(of_x, vx.size());
-        const auto y_memory = policy.template temporary<T>(of_y, vy.size());
-        const auto sx = scaled(vx, x_memory.data()), sy = scaled(vy, y_memory.data());
-        const auto with_roots = [&](view<const T, 2> v) { // as wide as v, all columns the same
-            const view<const T, 2> wide(roots.data_handle(), {rows, v.extent(1)}, {1, 0});
-            return detail::column_sums(policy, ops::product{}, v, wide);
-        };
-        const view<const W, 2> column(w.data_handle(), {rows, 1}, {w.stride(0), 1});
-        add_rows(policy, sx, sy, with_roots(sx), with_roots(sy),
-                 detail::column_sums(policy, ops::identity{}, column)[0]);
+        const view<const C, 2> column(memory.data(), rows, index_t{1});
+        add_rows(policy, vx, vy, view<const C, 1>(roots),
+                 detail::column_sums(policy, ops::square{}, column)[0]);
     }
 
+    /// Adds what another accumulator of the same shape has seen; exact up to rounding.
     void merge(const least_squares& other) {
-        xy_.merge(other.xy_); // checks the shapes
-        xx_.merge(other.xx_);
-        add_to(x_, other.x_);
-        add_to(y_, other.y_);
-        add_to(y_squares_, other.y_squares_);
-        weight_ += other.weight_;
-        rounding_ = std::max(rounding_, other.rounding_);
-        smallest_ = std::max(smallest_, other.smallest_);
+        if (other.inputs() != inputs() || other.outputs() != outputs())
+            detail::fail<shape_error>("least_squares", "merge: ", other.inputs(), " inputs and ",
+                                      other.outputs(), " outputs into ", inputs(), " and ",
+                                      outputs());
+        if (!(weight_ > 0)) { // no sums that are of another shift
+            x_.shift = other.x_.shift;
+            y_.shift = other.y_.shift;
+        }
+        add_moved(other);
     }
 
-    index_t inputs() const { return static_cast<index_t>(x_.size()); }
-    index_t outputs() const { return static_cast<index_t>(y_.size()); }
-    index_t tokens() const { return xx_.rows(); }
+    index_t inputs() const { return static_cast<index_t>(x_.sums.size()); }
+    index_t outputs() const { return static_cast<index_t>(y_.sums.size()); }
+    index_t tokens() const { return tokens_; }
 
-    /// What rounding may leave of the variance of a constant input, relative to its mean square.
-    double rounding() const { return rounding_; }
-
-    // Means over tokens by their weights; second moments are not centred, of xx only the lower
-    // triangle is valid.
-    Eigen::VectorXd mean_x() const { return mean(x_); }
-    Eigen::VectorXd mean_y() const { return mean(y_); }
-    /// E |y|^2, summed over outputs.
-    double mean_square_y() const { return mean(y_squares_).sum(); }
-    /// E x x' [inputs x inputs].
-    detail::row_major moment_xx() const { return moment(xx_.lower()); }
-    /// E x y' [inputs x outputs].
-    detail::row_major moment_xy() const { return moment(xy_.lower()); }
-    /// E (x - E x) (x - E x)' [inputs x inputs], of which the lower triangle is valid. Inputs that
-    /// vary no more than rounding explains are constant, and have zeros: what rounding leaves of
-    /// them need not be a covariance.
+    // Means over tokens by their weights.
+    Eigen::VectorXd mean_x() const { return vector(x_.shift) + x_.mean(total()); }
+    Eigen::VectorXd mean_y() const { return vector(y_.shift) + y_.mean(total()); }
+    /// E (x - E x) (x - E x)' [inputs x inputs]. Inputs that vary no more than 16 roundings of
+    /// their mean are constant, and have zeros, here and in covariance_xy.
     detail::row_major covariance() const {
-        detail::row_major c = moment_xx();
-        const Eigen::VectorXd mean = mean_x(), squares = c.diagonal();
+        detail::row_major c = matrix(xx_, inputs());
+        const Eigen::VectorXd mean = x_.mean(total());
         c.noalias() -= mean * mean.transpose();
+        const Eigen::VectorXd means = mean_x();
         for (index_t i = 0; i < c.rows(); ++i)
-            if (!(c(i, i) > rounding_ * squares(i) + smallest_)) {
+            if (is_constant(c(i, i), means(i))) {
                 c.row(i).setZero();
                 c.col(i).setZero();
             }
+        c.triangularView<Eigen::StrictlyUpper>() = c.transpose();
         return c;
     }
+    /// E (x - E x) (y - E y)' [inputs x outputs].
+    detail::row_major covariance_xy() const {
+        detail::row_major c = matrix(xy_, outputs());
+        const Eigen::VectorXd mean = x_.mean(total()), means = mean_x();
+        c.noalias() -= mean * y_.mean(total()).transpose();
+        for (index_t i = 0; i < c.rows(); ++i)
+            if (is_constant(xx_[static_cast<std::size_t>(i * (inputs() + 1))] / total() -
+                                mean(i) * mean(i),
+                            means(i)))
+                c.row(i).setZero();
+        return c;
+    }
+    /// E |y - E y|^2, summed over outputs.
+    double variance_y() const {
+        return std::max(vector(y_squares_).sum() / total() - y_.mean(total()).squaredNorm(), 0.0);
+    }
+    /// E x x' [inputs x inputs], E x y' [inputs x outputs] and E |y|^2: not centred.
+    detail::row_major moment_xx() const { return covariance() + mean_x() * mean_x().transpose(); }
+    detail::row_major moment_xy() const {
+        return covariance_xy() + mean_x() * mean_y().transpose();
+    }
+    double mean_square_y() const { return variance_y() + mean_y().squaredNorm(); }
 
   private:
+    /// Of x or y: what rows are less, and the sums of what is left, by weight.
+    struct one_side {
+        std::vector<double> shift, sums;
+        one_side() = default;
+        explicit one_side(index_t columns)
+            : shift(static_cast<std::size_t>(columns), 0.0), sums(shift) {}
+        Eigen::VectorXd mean(double total) const { return vector(sums) / total; }
+    };
+
     template <class X, class Y>
     void check_shapes(const X& x, const Y& y) const {
         static_assert(std::is_same_v<typename X::value_type, typename Y::value_type>,
@@ -138,40 +234,153 @@ class least_squares {
                                       " and y ", y.extent(0), " x ", y.extent(1), ", expected ",
                                       inputs(), " inputs and ", outputs(), " outputs");
     }
-    template <class Policy, class T>
+
+    template <class Policy, class T, class C>
     void add_rows(const Policy& policy, view<const T, 2> x, view<const T, 2> y,
-                  const std::vector<double>& x_sums, const std::vector<double>& y_sums,
-                  double weight) {
-        const auto y_squares = detail::column_sums(policy, ops::square{}, y);
-        xy_.add(policy, x, y); // checks all numbers first
-        xx_.add(policy, x);
-        add_to(x_, x_sums);
-        add_to(y_, y_sums);
+                  view<const C, 1> roots, double weight) {
+        const index_t rows = x.extent(0);
+        if (rows == 0) return;
+        // On a GPU, one product of all rows: its sums come to the host but once.
+        const index_t chunk = std::min(rows, Policy::on_host ? index_t{2048} : rows);
+        detail::shifted_rows<Policy, T> of_x(policy, x, roots, chunk, x_scratch_);
+        detail::shifted_rows<Policy, T> of_y(policy, y, roots, chunk, y_scratch_);
+        std::vector<double> x_shift = x_.shift, y_shift = y_.shift;
+        if (!(weight_ > 0) && weight > 0) { // the first rows
+            index_t first = 0;
+            if (roots.data_handle())
+                first = std::max<index_t>(
+                    0, policy.first(rows, detail::is_positive<C>{roots.data_handle()}));
+            const index_t count = std::min(chunk, rows - first);
+            double of_these = static_cast<double>(count);
+            if (roots.data_handle())
+                of_these = detail::column_sums(
+                    policy, ops::square{},
+                    view<const C, 2>(roots.data_handle() + first, count, index_t{1}))[0];
+            if (of_these > 0) {
+                find_shift<C>(of_x, first, count, of_these, x_shift);
+                find_shift<C>(of_y, first, count, of_these, y_shift);
+            }
+        }
+        round_to<C>(x_shift);
+        round_to<C>(y_shift);
+        of_x.set_shift(x_shift);
+        of_y.set_shift(y_shift);
+
+        std::vector<double> y_squares(y_squares_.size());
+        view<C, 2> x_rows, y_rows;
+        for (index_t t = 0; t < rows; t += chunk) {
+            x_rows = of_x.get(t, std::min(chunk, rows - t));
+            y_rows = of_y.get(t, std::min(chunk, rows - t));
+            detail::check_squares("least_squares", policy, view<const C, 2>(x_rows), "x");
+            add_to(y_squares,
+                   detail::check_squares("least_squares", policy, view<const C, 2>(y_rows), "y"));
+        }
+
+        move_shift(std::move(x_shift), std::move(y_shift));
+        const view<double, 2> xx(xx_.data(), inputs(), inputs()),
+            xy(xy_.data(), inputs(), outputs());
+        for (index_t t = 0; t < rows; t += chunk) {
+            if (chunk < rows) { // otherwise they are there
+                x_rows = of_x.get(t, std::min(chunk, rows - t));
+                y_rows = of_y.get(t, std::min(chunk, rows - t));
+            }
+            const view<const C, 2> some_x(x_rows), some_y(y_rows);
+            policy.gram(1.0, some_x, some_y, xy, false, scratch_);
+            policy.gram(1.0, some_x, some_x, xx, true, scratch_);
+            add_to(x_.sums, of_x.sums(x_rows, t));
+            add_to(y_.sums, of_y.sums(y_rows, t));
+        }
         add_to(y_squares_, y_squares);
         weight_ += weight;
-        using limits = std::numeric_limits<std::conditional_t<std::is_same_v<T, double>, T, float>>;
-        constexpr double epsilon = limits::epsilon();
-        rounding_ = std::max(rounding_, 256 * epsilon);
-        smallest_ = std::max(smallest_, limits::min() / epsilon);
+        tokens_ += rows;
+        using limits = std::numeric_limits<C>;
+        epsilon_ = std::max(epsilon_, static_cast<double>(limits::epsilon()));
+        smallest_ = std::max(smallest_, static_cast<double>(limits::min() / limits::epsilon()));
     }
+
+    /// The mean of some rows, so that of a constant column nothing is left: the mean of what the
+    /// first one, which is rounded, leaves is next to nothing, and so is its rounding.
+    template <class C, class Rows>
+    static void find_shift(Rows& rows, index_t first, index_t count, double weight,
+                           std::vector<double>& shift) {
+        for (int i = 0; i < 2; ++i) {
+            round_to<C>(shift);
+            rows.set_shift(shift);
+            const std::vector<double> sums = rows.sums(rows.get(first, count), first);
+            for (std::size_t j = 0; j < shift.size(); ++j)
+                shift[j] = detail::nearest_finite(shift[j] + sums[j] / weight);
+        }
+    }
+    /// To the nearest numbers of C that are finite.
+    template <class C>
+    static void round_to(std::vector<double>& shift) {
+        constexpr double most = static_cast<double>(std::numeric_limits<C>::max());
+        for (double& x : shift) x = static_cast<double>(static_cast<C>(std::clamp(x, -most, most)));
+    }
+
+    /// Makes the sums those of rows less another shift.
+    void move_shift(std::vector<double> x_shift, std::vector<double> y_shift) {
+        if (!(weight_ > 0)) {
+            x_.shift = std::move(x_shift);
+            y_.shift = std::move(y_shift);
+        } else if (x_shift != x_.shift || y_shift != y_.shift) {
+            least_squares moved(inputs(), outputs());
+            moved.x_.shift = std::move(x_shift);
+            moved.y_.shift = std::move(y_shift);
+            moved.add_moved(*this);
+            *this = std::move(moved);
+        }
+    }
+    /// Adds the sums of another, as if its rows had been less this one's shift.
+    void add_moved(const least_squares& other) {
+        const Eigen::VectorXd dx = vector(other.x_.shift) - vector(x_.shift),
+                              dy = vector(other.y_.shift) - vector(y_.shift);
+        const auto &sx = other.x_.sums, &sy = other.y_.sums;
+        const double weight = other.weight_;
+        const index_t n = inputs(), m = outputs();
+        const auto at = [](index_t i) { return static_cast<std::size_t>(i); };
+        for (index_t i = 0; i < n; ++i) {
+            const double all = sx[at(i)] + weight * dx(i);
+            for (index_t j = 0; j <= i; ++j)
+                xx_[at(i * n + j)] += other.xx_[at(i * n + j)] + (all * dx(j) + dx(i) * sx[at(j)]);
+            for (index_t j = 0; j < m; ++j)
+                xy_[at(i * m + j)] += other.xy_[at(i * m + j)] + (all * dy(j) + dx(i) * sy[at(j)]);
+        }
+        for (index_t i = 0; i < n; ++i) x_.sums[at(i)] += sx[at(i)] + weight * dx(i);
+        for (index_t j = 0; j < m; ++j) {
+            y_squares_[at(j)] += other.y_squares_[at(j)] + dy(j) * (2 * sy[at(j)] + weight * dy(j));
+            y_.sums[at(j)] += sy[at(j)] + weight * dy(j);
+        }
+        weight_ += weight;
+        tokens_ += other.tokens_;
+        epsilon_ = std::max(epsilon_, other.epsilon_);
+        smallest_ = std::max(smallest_, other.smallest_);
+    }
+
     double total() const { return weight_ > 0 ? weight_ : 1; }
+    bool is_constant(double variance, double mean) const {
+        const double rounding = 16 * epsilon_ * mean;
+        return !(variance > rounding * rounding + smallest_);
+    }
 
     static void add_to(std::vector<double>& sums, const std::vector<double>& more) {
         for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += more[i];
     }
-    Eigen::VectorXd mean(const std::vector<double>& sums) const {
-        return Eigen::Map<const Eigen::VectorXd>(sums.data(), static_cast<index_t>(sums.size())) /
-               total();
+    static Eigen::Map<const Eigen::VectorXd> vector(const std::vector<double>& x) {
+        return {x.data(), static_cast<index_t>(x.size())};
     }
-    detail::row_major moment(view<const double, 2> v) const {
-        return Eigen::Map<const detail::row_major>(v.data_handle(), v.extent(0), v.extent(1)) /
-               total();
+    detail::row_major matrix(const std::vector<double>& x, index_t columns) const {
+        return Eigen::Map<const detail::row_major>(x.data(), inputs(), columns) / total();
     }
 
-    gram<double> xx_, xy_;
-    std::vector<double> x_, y_, y_squares_;
-    double weight_ = 0, rounding_ = 0;
-    double smallest_ = 0; // of squares, those that have all their digits
+    std::vector<double> xx_, xy_; // rows of inputs; of xx the lower triangle
+    one_side x_, y_;
+    std::vector<double> y_squares_;
+    index_t tokens_ = 0;
+    double weight_ = 0;
+    // Of the element types: what rounding is relative to, and of squares, those with all digits.
+    double epsilon_ = 0, smallest_ = 0;
+    workspace scratch_, x_scratch_, y_scratch_;
 };
 
 } // namespace PARE_ISA

@@ -56,36 +56,27 @@ struct tuned_layer {
         for (index_t i = 0; i < b.size(); ++i) b(i) = static_cast<double>(bias(i));
     }
 
-    /// E |y - W x - b|^2.
-    double error(const least_squares& s, const row_major& xx, const row_major& xy) const {
-        double error = s.mean_square_y() + b.squaredNorm() - 2 * b.dot(s.mean_y());
-        if (w.size() > 0) { // Eigen's selfadjoint product is undefined for no elements
-            const row_major wg = w * xx.selfadjointView<Eigen::Lower>();
-            error += wg.cwiseProduct(w).sum() - 2 * xy.cwiseProduct(w.transpose()).sum() +
-                     2 * b.dot(w * s.mean_x());
-        }
-        return std::max(error, 0.0); // rounding; NaN stays
+    /// E |y - W x - b|^2, G = cov(x, x), C = cov(x, y): that of what is centred, and of the means.
+    double error(const least_squares& s, const row_major& g, const row_major& c) const {
+        const row_major wg = w * g;
+        const double error =
+            s.variance_y() + wg.cwiseProduct(w).sum() - 2 * c.cwiseProduct(w.transpose()).sum();
+        return std::max(error, 0.0) + open_means(s).squaredNorm(); // rounding; NaN stays
     }
 
     template <class Policy>
     tune_result reconstruct(const Policy& policy, const least_squares& s, double ridge) {
-        const row_major xx = s.moment_xx(), xy = s.moment_xy();
-        return refit(s, xx, xy, [&]() -> const char* {
-            const Eigen::VectorXd mx = s.mean_x(), my = s.mean_y();
-            if (w.size() > 0) {
-                row_major g = s.covariance();
-                const double mean_diagonal = g.diagonal().mean();
-                // Constant inputs have no more variance than rounding leaves: the bias does it all.
-                if (mean_diagonal > s.rounding() * xx.diagonal().mean()) {
-                    row_major delta = xy;
-                    delta.noalias() -= mx * my.transpose();
-                    delta.noalias() -= g.selfadjointView<Eigen::Lower>() * w.transpose();
-                    if (!ridge_solve(policy, g, ridge * mean_diagonal, delta))
-                        return "the inputs' covariance is not positive definite";
-                    w += delta.transpose();
-                }
+        const row_major g = s.covariance(), c = s.covariance_xy();
+        return refit(s, g, c, [&]() -> const char* {
+            const double mean_diagonal = w.size() > 0 ? g.diagonal().mean() : 0;
+            if (mean_diagonal > 0) { // of constant inputs, the bias does it all
+                row_major delta = c, factor = g;
+                delta.noalias() -= g * w.transpose();
+                if (!ridge_solve(policy, factor, ridge * mean_diagonal, delta))
+                    return "the inputs' covariance is not positive definite";
+                w += delta.transpose();
             }
-            b = my - w * mx;
+            b = s.mean_y() - w * s.mean_x();
             return nullptr;
         });
     }
@@ -93,16 +84,16 @@ struct tuned_layer {
     template <class Policy>
     tune_result scale(const Policy& policy, const least_squares& s, index_t unit, double ridge,
                       Eigen::VectorXd& scales) {
-        row_major xx = s.moment_xx();
-        xx.triangularView<Eigen::StrictlyUpper>() = xx.transpose();
-        const row_major xy = s.moment_xy();
-        return refit(s, xx, xy, [&]() -> const char* {
-            // N_uv and r_u sum G o W'W and W o E[x (y - b - W x)'] over the inputs of the units.
-            row_major open = xy;
-            open.noalias() -= s.mean_x() * b.transpose();
-            open.noalias() -= xx * w.transpose();
+        const row_major g = s.covariance(), c = s.covariance_xy();
+        return refit(s, g, c, [&]() -> const char* {
+            // N_uv and r_u sum E[x x'] o W'W and W o E[x (y - b - W x)'] over the inputs of the
+            // units.
+            const Eigen::VectorXd mean = s.mean_x();
+            row_major open = c;
+            open.noalias() -= g * w.transpose();
+            open.noalias() += mean * open_means(s).transpose();
             row_major of_inputs = w.transpose() * w;
-            of_inputs.array() *= xx.array();
+            of_inputs.array() *= (g + mean * mean.transpose()).array();
             const index_t units = scales.size();
             row_major normal(units, units);
             row_major right(units, 1);
@@ -125,24 +116,28 @@ struct tuned_layer {
     }
 
   private:
+    /// E (y - W x - b).
+    Eigen::VectorXd open_means(const least_squares& s) const {
+        return s.mean_y() - b - w * s.mean_x();
+    }
     /// The frame of both: errors around `solve`, which changes w and b or returns why it cannot.
     template <class Solve>
-    tune_result refit(const least_squares& s, const row_major& xx, const row_major& xy,
+    tune_result refit(const least_squares& s, const row_major& g, const row_major& c,
                       const Solve& solve) {
         tune_result result;
         if (s.tokens() == 0) {
             result.failure = "no tokens";
             return result;
         }
-        result.variance = std::max(s.mean_square_y() - s.mean_y().squaredNorm(), 0.0);
-        result.error_before = result.error_after = error(s, xx, xy);
+        result.variance = s.variance_y();
+        result.error_before = result.error_after = error(s, g, c);
         const char* why = solve();
         if (!why && !(all_finite(w) && all_finite(b))) why = "the solution is not finite";
         if (why)
             result.failure = std::string(why) + " (" + std::to_string(s.inputs()) + " inputs, " +
                              std::to_string(s.tokens()) + " tokens)";
         else
-            result.error_after = error(s, xx, xy);
+            result.error_after = error(s, g, c);
         return result;
     }
 

@@ -1,0 +1,40 @@
+// Numbers as half types have them, in a float: with few digits, converted by static_cast alone.
+#pragma once
+
+#include <pare/core/ops.hpp>
+
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+/// Of so many significant binary digits, and the exponents of float.
+template <int Digits>
+class short_float {
+  public:
+    short_float() = default;
+    PARE_HD explicit short_float(float x) {
+        constexpr std::uint32_t dropped = 24 - Digits;
+        std::uint32_t bits;
+        std::memcpy(&bits, &x, sizeof bits);
+        bits += (std::uint32_t{1} << (dropped - 1)) - 1 + (bits >> dropped & 1); // to even
+        bits &= ~((std::uint32_t{1} << dropped) - 1);
+        std::memcpy(&value_, &bits, sizeof bits);
+    }
+    PARE_HD explicit operator float() const { return value_; }
+
+  private:
+    float value_ = 0;
+};
+using fp16_like = short_float<11>;
+using bf16_like = short_float<8>;
+
+/// A number as what it counts for.
+template <class T>
+double value(const T& x) {
+    return static_cast<double>(static_cast<pare::compute_t<T>>(x));
+}
+/// From 1 to the next number.
+template <class T>
+inline constexpr double epsilon_of = std::numeric_limits<T>::epsilon();
+template <int Digits>
+inline constexpr double epsilon_of<short_float<Digits>> = 2.0 / (1 << Digits);
