@@ -3,6 +3,7 @@
 #pragma once
 
 #include "../../core/attention.hpp"
+#include "packs.hpp"
 #include "thrust_blocks.hpp"
 
 #include <algorithm>
@@ -16,12 +17,6 @@ namespace pare {
 inline namespace PARE_ISA {
 namespace detail {
 
-/// Neighbours that are loaded at once.
-template <class T>
-struct alignas(16) pack {
-    static constexpr int size = 16 / sizeof(T);
-    T of[size];
-};
 /// Whether each row of each head of x begins where a pack may, and is whole packs.
 template <class T>
 bool in_packs(view<const T, 3> x) {

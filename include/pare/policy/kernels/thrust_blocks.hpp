@@ -4,6 +4,7 @@
 #include "../../core/ops.hpp"
 
 #include <cstddef>
+#include <type_traits>
 #ifdef __CUDACC__
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -15,8 +16,9 @@ inline namespace PARE_ISA {
 namespace detail {
 
 /// The threads of a block. What they have in common they do between two steps, not in one.
-struct thread_block {
-    static constexpr int size = 128;
+template <int Threads>
+struct block_of {
+    static constexpr int size = Threads;
 
     /// One step: f(thread) by each thread, in any order. All have done it when it returns.
     template <class F>
@@ -30,8 +32,16 @@ struct thread_block {
     }
 };
 
+using thread_block = block_of<128>;
+
+/// The threads of a kernel's blocks: Kernel::threads, or as many as a thread_block has.
+template <class Kernel, class = void>
+inline constexpr int threads_of = thread_block::size;
+template <class Kernel>
+inline constexpr int threads_of<Kernel, std::void_t<decltype(Kernel::threads)>> = Kernel::threads;
+
 /// What each thread of a block has for itself, from step to step.
-template <class T>
+template <class T, int Threads = thread_block::size>
 class per_thread {
   public:
     PARE_HD T& operator[]([[maybe_unused]] int thread) {
@@ -46,16 +56,31 @@ class per_thread {
 #ifdef __CUDA_ARCH__
     T own_;
 #else
-    T all_[thread_block::size];
+    T all_[Threads];
 #endif
 };
 
 #ifdef __CUDACC__
 template <class Kernel>
-__global__ void __launch_bounds__(thread_block::size) run_block(const Kernel kernel) {
+__global__ void __launch_bounds__(threads_of<Kernel>) run_block(const Kernel kernel) {
     extern __shared__ __align__(128) unsigned char memory[];
     kernel(static_cast<index_t>(blockIdx.x), memory);
 }
+/// Kernel::together: so many blocks fit the registers of a multiprocessor.
+template <class Kernel>
+__global__ void __launch_bounds__(threads_of<Kernel>, Kernel::together)
+    run_block_together(const Kernel kernel) {
+    extern __shared__ __align__(128) unsigned char memory[];
+    kernel(static_cast<index_t>(blockIdx.x), memory);
+}
+template <class Kernel, class = void>
+struct launched {
+    static constexpr void (*run)(Kernel) = run_block<Kernel>;
+};
+template <class Kernel>
+struct launched<Kernel, std::void_t<decltype(Kernel::together)>> {
+    static constexpr void (*run)(Kernel) = run_block_together<Kernel>;
+};
 #endif
 
 /// Products of tiles in a block's shared memory: 64 x Width numbers of type T in rows of `stride`.

@@ -1,0 +1,106 @@
+// Neighbours of a row that a thread loads and stores at once: 16 bytes of them, where they begin at
+// a multiple of 16 bytes.
+#pragma once
+
+#include "../../core/ops.hpp"
+#include "../../core/view.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+// Before a loop that a GPU's compiler should leave as it is.
+#ifdef __CUDA_ARCH__
+#define PARE_ONE_BY_ONE _Pragma("unroll 1")
+#else
+#define PARE_ONE_BY_ONE
+#endif
+
+namespace pare {
+inline namespace PARE_ISA {
+namespace detail {
+
+/// Neighbours that are loaded at once.
+template <class T>
+struct alignas(16) pack {
+    static constexpr int size = 16 / sizeof(T);
+    T of[size];
+};
+
+/// Whether a pack may begin at every pack<T>::size-th element of each row of x, rows along the last
+/// extent. The last one of a row need not be whole.
+template <class T, int Rank>
+bool rows_in_packs(view<T, Rank> x) {
+    constexpr index_t size = pack<std::remove_const_t<T>>::size;
+    for (int i = 0; i + 1 < Rank; ++i)
+        if (x.extent(i) > 1 && x.stride(i) % size != 0) return false;
+    return reinterpret_cast<std::uintptr_t>(x.data_handle()) % 16 == 0 &&
+           (x.extent(Rank - 1) <= 1 || x.stride(Rank - 1) == 1);
+}
+/// Packs of a row of `columns` elements, the last of them perhaps not whole.
+template <class T>
+constexpr index_t packs_of(index_t columns) {
+    return (columns + pack<T>::size - 1) / pack<T>::size;
+}
+
+/// How many neighbours of several arrays a thread has at once, and whether they are packs of all.
+template <class... Ts>
+inline constexpr int common_size = std::min({pack<Ts>::size...});
+template <class... Ts>
+inline constexpr bool same_size = ((pack<Ts>::size == common_size<Ts...>)&&...);
+
+/// A pack from where one may begin; or the `count` elements x[0], x[stride], ..., and zeros.
+template <bool Whole, class T>
+PARE_HD inline pack<std::remove_const_t<T>> load_pack(T* x, [[maybe_unused]] index_t stride,
+                                                      [[maybe_unused]] index_t count) {
+    using E = std::remove_const_t<T>;
+    if constexpr (Whole) {
+        return *reinterpret_cast<const pack<E>*>(x);
+    } else {
+        pack<E> some;
+        for (int e = 0; e < pack<E>::size; ++e)
+            some.of[e] = e < count ? x[e * stride] : static_cast<E>(compute_t<E>(0));
+        return some;
+    }
+}
+template <bool Whole, class T>
+PARE_HD inline void store_pack(const pack<T>& some, T* x, [[maybe_unused]] index_t stride,
+                               [[maybe_unused]] index_t count) {
+    if constexpr (Whole)
+        *reinterpret_cast<pack<T>*>(x) = some;
+    else
+        for (int e = 0; e < pack<T>::size; ++e)
+            if (e < count) x[e * stride] = some.of[e];
+}
+
+/// f(x[i], y[i]) for the elements of two tuples, whose own assignment a GPU does not know.
+template <class X, class Y, class F, std::size_t... I>
+PARE_HD inline void for_pairs(X& x, const Y& y, const F& f, std::index_sequence<I...>) {
+    (f(std::get<I>(x), std::get<I>(y)), ...);
+}
+/// A pack of each of several arrays, load(array).
+template <class... Ts, class Arrays, class Load>
+PARE_HD inline void load_packs(std::tuple<pack<Ts>...>& to, const Arrays& arrays,
+                               const Load& load) {
+    for_pairs(
+        to, arrays, [&](auto& some, const auto& array) { some = load(array); },
+        std::index_sequence_for<Ts...>());
+}
+
+template <class... Ts, class Places, class Arrays, class Load, std::size_t... I>
+PARE_HD inline void load_packs(std::tuple<pack<Ts>...>& to, Places& places, const Arrays& arrays,
+                               const Load& load, std::index_sequence<I...>) {
+    ((std::get<I>(to) = load(std::get<I>(places), std::get<I>(arrays))), ...);
+}
+/// load(place, array), for a place that goes on in each array.
+template <class... Ts, class Places, class Arrays, class Load>
+PARE_HD inline void load_packs(std::tuple<pack<Ts>...>& to, Places& places, const Arrays& arrays,
+                               const Load& load) {
+    load_packs(to, places, arrays, load, std::index_sequence_for<Ts...>());
+}
+
+} // namespace detail
+} // namespace PARE_ISA
+} // namespace pare
