@@ -16,6 +16,7 @@
 #include <thrust/system/cuda/execution_policy.h>
 #endif
 
+#include <limits>
 #include <new>
 #include <type_traits>
 
@@ -49,6 +50,19 @@ template <class Exec>
 inline constexpr bool is_cuda = std::is_base_of_v<thrust::cuda::execution_policy<Exec>, Exec>;
 #else
 inline constexpr bool is_cuda = false;
+#endif
+
+/// Whether Exec is a policy of CUDA's without an allocator: temporary memory is taken and given back in
+/// the order of its stream. Thrust's own memory waits for the device.
+template <class Exec>
+#ifdef __CUDACC__
+inline constexpr bool takes_from_stream =
+    std::is_same_v<Exec, thrust::cuda_cub::par_t> ||
+    std::is_same_v<Exec, thrust::cuda_cub::par_nosync_t> ||
+    std::is_same_v<Exec, thrust::cuda_cub::execute_on_stream> ||
+    std::is_same_v<Exec, thrust::cuda_cub::execute_on_stream_nosync>;
+#else
+inline constexpr bool takes_from_stream = false;
 #endif
 
 /// An executor whose tasks are the elements of thrust::for_each_n, for primitives that have no
@@ -90,28 +104,57 @@ class thrust_memory {
   public:
     thrust_memory(const Exec& exec, index_t count) : exec_(exec), count_(count) {
         if (count == 0) return;
+#ifdef __CUDACC__
+        if constexpr (takes_from_stream<Exec>) {
+            constexpr auto most = std::numeric_limits<std::size_t>::max() / sizeof(T);
+            if (static_cast<std::size_t>(count) > most) throw std::bad_alloc();
+            void* got = nullptr;
+            const auto bytes = static_cast<std::size_t>(count) * sizeof(T);
+            const cudaError_t error = cudaMallocAsync(&got, bytes, thrust::cuda_cub::stream(exec_));
+            if (error != cudaSuccess) cudaGetLastError(); // which the next call would find
+            if (error != cudaSuccess && error != cudaErrorNotSupported) throw std::bad_alloc();
+            if (error == cudaSuccess) {
+                from_stream_ = true;
+                first_ = static_cast<T*>(got);
+                return;
+            }
+        }
+#endif
         const auto got = thrust::get_temporary_buffer<T>(exec_, count);
         first_ = thrust::raw_pointer_cast(got.first);
         if (got.second >= count) return;
         give_back();
         throw std::bad_alloc();
     }
-    ~thrust_memory() { give_back(); }
+    ~thrust_memory() {
+        give_back();
+    }
     thrust_memory(const thrust_memory&) = delete;
     thrust_memory& operator=(const thrust_memory&) = delete;
 
-    T* data() const { return first_; }
+    T* data() const {
+        return first_;
+    }
 
   private:
     using pointer = decltype(thrust::get_temporary_buffer<T>(std::declval<const Exec&>(), 0).first);
 
     void give_back() {
+#ifdef __CUDACC__
+        if (from_stream_) {
+            cudaFreeAsync(first_, thrust::cuda_cub::stream(exec_));
+            return;
+        }
+#endif
         if (first_) thrust::return_temporary_buffer(exec_, pointer(first_), count_);
     }
 
     Exec exec_;
     index_t count_;
     T* first_ = nullptr;
+#ifdef __CUDACC__
+    bool from_stream_ = false;
+#endif
 };
 
 } // namespace detail
