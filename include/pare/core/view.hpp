@@ -181,7 +181,8 @@ auto as_view([[maybe_unused]] const Policy& policy, X&& x) {
                   "pare: this policy works on a GPU's memory, and this container is in the host's; "
                   "pass a pare::view of device memory");
     const auto v = as_view<Rank>(x);
-    if constexpr (!Policy::on_host) policy.check_memory(v.data_handle());
+    if constexpr (!Policy::on_host)
+        if (v.size() != 0) policy.check_memory(v.data_handle()); // where there is none, anything is
     return v;
 }
 template <int Rank, class Policy, class X>
