@@ -135,13 +135,27 @@ void check_counts_to(const char* name, index_t tokens) {
         fail<shape_error>(name, "integers up to ", most, " cannot count ", tokens, " tokens");
 }
 
-/// What both rules check before anything is written.
+/// Scores have no NaN. Only of memory that the host reads, or by a call that waits.
+template <class Policy, class Scores, class Offsets>
+void check_scores(const char* name, const Policy& policy, const Scores& scores,
+                  const Offsets& offsets) {
+    if (const index_t i = policy.first_nan(scores); i >= 0) {
+        using Offset = typename Offsets::value_type;
+        const Offset* const from = offsets.data_handle();
+        const index_t s = policy.first(offsets.extent(0) - 1, ends_behind<Offset>{from, i});
+        fail<value_error>(name, "score ", i - static_cast<index_t>(policy.read(from + s)),
+                          " of sequence ", s, " is NaN");
+    }
+}
+
+/// What both rules check before anything is written; of memory that the host does not read, what is
+/// in it is checked where it is.
 template <class Policy, class Scores, class Offsets, class Index, class KeptOffsets>
 void check_selection(const char* name, const Policy& policy, const Scores& scores,
                      const Offsets& offsets, const pins& pinned, const Index& index,
                      const KeptOffsets& kept_offsets) {
     const index_t tokens = scores.extent(0);
-    check_offsets(name, policy, offsets, tokens, true);
+    check_offsets(name, policy, offsets, tokens);
     if (kept_offsets.extent(0) != offsets.extent(0) || kept_offsets.stride(0) != 1)
         fail<shape_error>(name, offsets.extent(0), " offsets, ", kept_offsets.extent(0),
                           " new ones of stride ", kept_offsets.stride(0));
@@ -153,19 +167,42 @@ void check_selection(const char* name, const Policy& policy, const Scores& score
     if (pinned.first < 0 || (flags != 0 && flags != tokens))
         fail<shape_error>(name, "pinned are the first ", pinned.first, " tokens and by ", flags,
                           " flags, there are ", tokens, " tokens");
-    if (const index_t i = policy.first_nan(scores); i >= 0) {
-        using Offset = typename Offsets::value_type;
-        const Offset* const from = offsets.data_handle();
-        const index_t s = policy.first(offsets.extent(0) - 1, ends_behind<Offset>{from, i});
-        fail<value_error>(name, "score ", i - static_cast<index_t>(policy.read(from + s)),
-                          " of sequence ", s, " is NaN");
-    }
+    if constexpr (Policy::on_host) check_scores(name, policy, scores, offsets);
+}
+/// Says what is wrong with offsets or scores that a policy has found something wrong with.
+template <class Policy, class Scores, class Offsets>
+void find_wrong(const char* name, const Policy& policy, const Scores& scores,
+                const Offsets& offsets) {
+    check_offsets(name, policy, offsets, scores.extent(0), true);
+    check_scores(name, policy, scores, offsets);
 }
 
 template <class Index>
 void check_room(const char* name, const Index& index, index_t kept) {
     if (index.extent(0) < kept)
         fail<shape_error>(name, "room for ", index.extent(0), " positions, ", kept, " are kept");
+}
+/// Of a call that does not wait for how many are kept.
+template <class Index>
+void check_room_for_all(const char* name, const Index& index, index_t tokens) {
+    if (index.extent(0) < tokens)
+        fail<shape_error>(name, "room for ", index.extent(0), " positions, all ", tokens,
+                          " may be kept");
+}
+
+/// The same for a policy, which may refuse the flags' memory.
+template <class Policy>
+pins on_policy(const Policy& policy, const pins& pinned) {
+    return {pinned.first, as_view<1>(policy, pinned.flags)};
+}
+
+/// f(which scores are kept), for a threshold and pinned tokens.
+template <class T, class F>
+auto with_rule(view<const T, 1> scores, double threshold, const pins& pinned, const F& f) {
+    // Infinite ones, which mean something here, are not for the compiler to see.
+    const at_least<T> above{scores, opaque(static_cast<compute_t<T>>(threshold))};
+    if (pinned.flags.extent(0) == 0) return f(above);
+    return f(at_least_or_flagged<T>{above, pinned.flags});
 }
 
 } // namespace detail
@@ -193,23 +230,27 @@ index_t keep_above(const Policy& policy, const Scores& scores, double threshold,
     const auto o = as_input<1>(policy, offsets);
     const auto p = as_view<1>(policy, index);
     const auto kept_o = as_view<1>(policy, new_offsets);
-    const pins pin{pinned.first, as_view<1>(policy, pinned.flags)};
-    using T = typename decltype(s)::value_type;
+    const pins pin = detail::on_policy(policy, pinned);
     if (detail::is_nan(threshold)) detail::fail<value_error>("keep_above", "the threshold is NaN");
     detail::check_selection("keep_above", policy, s, o, pin, p, kept_o);
-    const auto select = [&](const auto& keep) {
-        const auto* const from = o.data_handle();
-        const index_t sequences = o.extent(0) - 1;
-        if (p.extent(0) < s.extent(0))
-            detail::check_room("keep_above", p,
-                               policy.count_selected(keep, pin.first, from, sequences));
-        return policy.select(keep, pin.first, s, from, sequences, p.data_handle(),
-                             kept_o.data_handle());
-    };
-    // Infinite ones, which mean something here, are not for the compiler to see.
-    const detail::at_least<T> above{s, detail::opaque(static_cast<compute_t<T>>(threshold))};
-    if (pin.flags.extent(0) == 0) return select(above);
-    return select(detail::at_least_or_flagged<T>{above, pin.flags});
+    const auto* const from = o.data_handle();
+    const index_t sequences = o.extent(0) - 1;
+    return detail::with_rule(s, threshold, pin, [&](const auto& keep) {
+        if constexpr (Policy::on_host) {
+            if (p.extent(0) < s.extent(0))
+                detail::check_room("keep_above", p,
+                                   policy.count_selected(keep, pin.first, from, sequences));
+            return policy.select(keep, pin.first, s, from, sequences, p.data_handle(),
+                                 kept_o.data_handle());
+        } else {
+            const index_t kept =
+                policy.select_checked(keep, pin.first, s, from, sequences, p.data_handle(),
+                                      p.extent(0), kept_o.data_handle());
+            if (kept < 0) detail::find_wrong("keep_above", policy, s, o);
+            detail::check_room("keep_above", p, kept);
+            return kept;
+        }
+    });
 }
 
 /// The same for one sequence.
@@ -217,6 +258,21 @@ template <class Policy, class Scores, class Index>
 index_t keep_above(const Policy& policy, const Scores& scores, double threshold, Index&& index,
                    const pins& pinned = {}) {
     const auto s = as_input<1>(policy, scores);
+    if constexpr (!Policy::on_host) {
+        const auto p = as_view<1>(policy, index);
+        const view<const index_t, 1> offsets(nullptr, index_t{2}); // of which none is read
+        if (detail::is_nan(threshold))
+            detail::fail<value_error>("keep_above", "the threshold is NaN");
+        const pins pin = detail::on_policy(policy, pinned);
+        detail::check_selection("keep_above", policy, s, offsets, pin, p, offsets);
+        const index_t kept = detail::with_rule(s, threshold, pin, [&](const auto& keep) {
+            return policy.select_checked(keep, pin.first, s, p.data_handle(), p.extent(0));
+        });
+        if (kept >= 0) {
+            detail::check_room("keep_above", p, kept);
+            return kept;
+        }
+    }
     return detail::with_offsets_of_one(policy, s.extent(0), [&](auto&& offsets) {
         return keep_above(policy, s, threshold, offsets, index, offsets, pinned);
     });
@@ -239,22 +295,36 @@ index_t keep_top_k(const Policy& policy, const Scores& scores, const Count& k,
     const auto o = as_input<1>(policy, offsets);
     const auto p = as_view<1>(policy, index);
     const auto kept_o = as_view<1>(policy, new_offsets);
-    const pins pin{pinned.first, as_view<1>(policy, pinned.flags)};
+    const pins pin = detail::on_policy(policy, pinned);
     detail::check_selection("keep_top_k", policy, s, o, pin, p, kept_o);
     const index_t sequences = o.extent(0) - 1;
     const auto count = detail::counts_of("keep_top_k", policy, k, sequences);
     using Offset = typename decltype(o)::value_type;
     const detail::best_of<decltype(count), Offset> best{count, o.data_handle()};
-    const detail::too_few<decltype(count), Offset> wrong{best};
-    if (const index_t b = policy.first(sequences, wrong); b >= 0)
-        detail::fail<value_error>(
-            "keep_top_k", "k is ", count.read(policy, b), " for sequence ", b, " of ",
-            policy.read(best.offsets + b + 1) - policy.read(best.offsets + b), " tokens");
-    const index_t kept = policy.sum(sequences, best);
-    detail::check_room("keep_top_k", p, kept);
-    policy.select_first(detail::kept_before<typename decltype(s)::value_type>{s, pin}, count,
-                        o.data_handle(), sequences, s.extent(0), p.data_handle(),
-                        kept_o.data_handle());
+    const detail::kept_before<typename decltype(s)::value_type> before{s, pin};
+    const auto check_counts = [&] {
+        const detail::too_few<decltype(count), Offset> wrong{best};
+        if (const index_t b = policy.first(sequences, wrong); b >= 0)
+            detail::fail<value_error>(
+                "keep_top_k", "k is ", count.read(policy, b), " for sequence ", b, " of ",
+                policy.read(best.offsets + b + 1) - policy.read(best.offsets + b), " tokens");
+    };
+    index_t kept = 0;
+    if constexpr (Policy::on_host) {
+        check_counts();
+        kept = policy.sum(sequences, best);
+        detail::check_room("keep_top_k", p, kept);
+        policy.select_first(before, count, o.data_handle(), sequences, s.extent(0), p.data_handle(),
+                            kept_o.data_handle());
+    } else {
+        kept = policy.select_first_checked(before, best, o.data_handle(), sequences, s.extent(0),
+                                           p.data_handle(), p.extent(0), kept_o.data_handle());
+        if (kept < 0) {
+            detail::find_wrong("keep_top_k", policy, s, o);
+            check_counts();
+        }
+        detail::check_room("keep_top_k", p, kept);
+    }
     return kept;
 }
 
@@ -266,6 +336,66 @@ index_t keep_top_k(const Policy& policy, const Scores& scores, index_t k, Index&
     return detail::with_offsets_of_one(policy, s.extent(0), [&](auto&& offsets) {
         return keep_top_k(policy, s, k, offsets, index, offsets, pinned);
     });
+}
+
+/// keep_above without its number, for callers that do not want to wait for a GPU: how many are kept
+/// stands in the last of `new_offsets` alone, which gather_rows_async reads where it is. A CUDA graph
+/// may be made of both: nothing waits, and temporary memory comes from the policy's allocator.
+///
+///     pare::keep_above_async(policy, scores, threshold, offsets, index, new_offsets);
+///     pare::gather_rows_async(policy, index, new_offsets, pare::from_to(hidden, kept_hidden));
+///
+/// index  room for `tokens` positions; what is behind those kept is left as it is
+///
+/// The rest as for keep_above. A policy of the host's memory waits and throws as that does. Another
+/// one checks shapes alone: offsets are the caller's to get right, and a NaN score is none above the
+/// threshold, so its token stays only if it is pinned, or perhaps where its sequence keeps no other.
+template <class Policy, class Scores, class Offsets, class Index, class NewOffsets>
+void keep_above_async(const Policy& policy, const Scores& scores, double threshold,
+                      const Offsets& offsets, Index&& index, NewOffsets&& new_offsets,
+                      const pins& pinned = {}) {
+    const auto s = as_input<1>(policy, scores);
+    const auto p = as_view<1>(policy, index);
+    detail::check_room_for_all("keep_above_async", p, s.extent(0));
+    if constexpr (Policy::on_host) {
+        keep_above(policy, s, threshold, offsets, p, new_offsets, pinned);
+    } else {
+        const auto o = as_input<1>(policy, offsets);
+        const auto kept_o = as_view<1>(policy, new_offsets);
+        if (detail::is_nan(threshold))
+            detail::fail<value_error>("keep_above_async", "the threshold is NaN");
+        const pins pin = detail::on_policy(policy, pinned);
+        detail::check_selection("keep_above_async", policy, s, o, pin, p, kept_o);
+        detail::with_rule(s, threshold, pin, [&](const auto& keep) {
+            policy.select_async(keep, pin.first, s, o.data_handle(), o.extent(0) - 1,
+                                p.data_handle(), kept_o.data_handle());
+        });
+    }
+}
+
+/// keep_top_k without its number, as keep_above_async. Where nothing is checked, NaN comes behind all
+/// other scores, and of a k below 1 nothing is kept. A sequence is one block of threads' there: of
+/// more than a hundred thousand tokens keep_top_k is faster.
+template <class Policy, class Scores, class Count, class Offsets, class Index, class NewOffsets>
+void keep_top_k_async(const Policy& policy, const Scores& scores, const Count& k,
+                      const Offsets& offsets, Index&& index, NewOffsets&& new_offsets,
+                      const pins& pinned = {}) {
+    const auto s = as_input<1>(policy, scores);
+    const auto p = as_view<1>(policy, index);
+    detail::check_room_for_all("keep_top_k_async", p, s.extent(0));
+    if constexpr (Policy::on_host) {
+        keep_top_k(policy, s, k, offsets, p, new_offsets, pinned);
+    } else {
+        const auto o = as_input<1>(policy, offsets);
+        const auto kept_o = as_view<1>(policy, new_offsets);
+        const pins pin = detail::on_policy(policy, pinned);
+        detail::check_selection("keep_top_k_async", policy, s, o, pin, p, kept_o);
+        const index_t sequences = o.extent(0) - 1;
+        policy.select_first_async(detail::kept_before<typename decltype(s)::value_type>{s, pin},
+                                  detail::counts_of("keep_top_k_async", policy, k, sequences),
+                                  o.data_handle(), sequences, s.extent(0), p.data_handle(),
+                                  kept_o.data_handle());
+    }
 }
 
 /// The positions that `index` does not hold, as ranges of neighbours within a sequence:

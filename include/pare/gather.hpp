@@ -149,5 +149,100 @@ void restore(const Policy& policy, const Index& index, const Moves&... moves) {
         std::tuple(detail::on_policy(policy, moves)...));
 }
 
+namespace detail {
+
+/// Where a policy of the host reads how many rows move, up to `room`.
+template <class Offsets>
+index_t rows_of(const char* name, const Offsets& kept_offsets, index_t room) {
+    const auto rows = static_cast<index_t>(kept_offsets(kept_offsets.extent(0) - 1));
+    if (rows < 0 || rows > room)
+        fail<shape_error>(name, rows, " rows, there are ", room, " positions");
+    return rows;
+}
+template <class T>
+view<T, 2> first_rows(const view<T, 2>& x, index_t rows) {
+    return {x.data_handle(), {rows, x.extent(1)}, {x.stride(0), x.stride(1)}};
+}
+template <class Offsets>
+void check_kept_offsets(const char* name, const Offsets& offsets) {
+    static_assert(std::is_integral_v<typename Offsets::value_type>, "pare: offsets are integers");
+    if (offsets.extent(0) < 1 || offsets.stride(0) != 1)
+        fail<shape_error>(name, offsets.extent(0), " offsets of stride ", offsets.stride(0));
+}
+
+} // namespace detail
+
+/// gather_rows of as many rows as the last of `kept_offsets` says, behind keep_above_async: on a GPU
+/// the host does not know that number, and need not wait for it.
+///
+/// index         [room], of which as many are read
+/// kept_offsets  [sequences + 1]
+/// arrays        as for gather_rows with `room` positions: in place with at least so many rows, or
+///               from_to(from [rows x columns], to [room x columns]); what is behind the rows that
+///               move is left as it is
+///
+/// Throws shape_error; where the host reads the positions, value_error too, as gather_rows does.
+/// Elsewhere in place takes temporary memory for all rows.
+template <class Policy, class Index, class Offsets, class... Arrays>
+void gather_rows_async(const Policy& policy, const Index& index, const Offsets& kept_offsets,
+                       Arrays&&... arrays) {
+    static_assert(sizeof...(arrays) > 0,
+                  "pare::gather_rows_async: pass the arrays after the offsets");
+    constexpr const char* name = "gather_rows_async";
+    const auto p = as_input<1>(policy, index);
+    const auto o = as_input<1>(policy, kept_offsets);
+    detail::check_kept_offsets(name, o);
+    const index_t room = p.extent(0);
+    if (room > 0 && p.stride(0) != 1)
+        detail::fail<shape_error>(name, "positions have stride ", p.stride(0));
+    std::apply(
+        [&](const auto&... move) {
+            int array = 0;
+            (detail::check_rows(name, array++, move.to, move.from, room), ...);
+            if constexpr (Policy::on_host) {
+                const index_t rows = detail::rows_of(name, o, room);
+                gather_rows(policy, view(p.data_handle(), rows),
+                            row_move<typename std::decay_t<decltype(move.to)>::value_type>{
+                                move.from, detail::first_rows(move.to, rows)}...);
+            } else {
+                (policy.gather_rows(move.from, p.data_handle(), move.to,
+                                    o.data_handle() + (o.extent(0) - 1)),
+                 ...);
+            }
+        },
+        std::tuple(detail::on_policy(policy, detail::gather_of(arrays, room))...));
+}
+
+/// The way back, as restore: moves from_to(from [room x columns], to [rows x columns]), of which the
+/// first rows move, as many as the last of `kept_offsets` says.
+template <class Policy, class Index, class Offsets, class... Moves>
+void restore_async(const Policy& policy, const Index& index, const Offsets& kept_offsets,
+                   const Moves&... moves) {
+    static_assert(sizeof...(moves) > 0 && (detail::is_row_move<Moves> && ...),
+                  "pare::restore_async: pass pare::from_to(kept rows, all rows) after the offsets");
+    constexpr const char* name = "restore_async";
+    const auto p = as_input<1>(policy, index);
+    const auto o = as_input<1>(policy, kept_offsets);
+    detail::check_kept_offsets(name, o);
+    const index_t room = p.extent(0);
+    if (room > 0 && p.stride(0) != 1)
+        detail::fail<shape_error>(name, "positions have stride ", p.stride(0));
+    std::apply(
+        [&](const auto&... move) {
+            int array = 0;
+            (detail::check_rows(name, array++, move.from, move.to, room), ...);
+            if constexpr (Policy::on_host) {
+                const index_t rows = detail::rows_of(name, o, room);
+                restore(policy, view(p.data_handle(), rows),
+                        Moves{detail::first_rows(move.from, rows), move.to}...);
+            } else {
+                (policy.scatter_rows(move.from, p.data_handle(), move.to,
+                                     o.data_handle() + (o.extent(0) - 1)),
+                 ...);
+            }
+        },
+        std::tuple(detail::on_policy(policy, moves)...));
+}
+
 } // namespace PARE_ISA
 } // namespace pare

@@ -56,7 +56,8 @@ using with_rank = std::enable_if_t<rank_of<X> == Rank, int>;
 
 template <class Policy, class T, class Length, class S>
 void padded_importance(const Policy& policy, view<const T, 4> p, view<const Length, 1> lengths,
-                       view<S, 2> scores, const importance_options& options, workspace& scratch) {
+                       view<S, 2> scores, const importance_options& options,
+                       [[maybe_unused]] workspace& scratch) {
     check_whole(policy);
     const padded_batch<Length> batch = check_batch("importance", policy, p, lengths);
     const index_t sequences = p.extent(0), keys = p.extent(3);
@@ -64,13 +65,16 @@ void padded_importance(const Policy& policy, view<const T, 4> p, view<const Leng
         fail<shape_error>("importance", "probabilities ", sequences, "x", p.extent(1), "x",
                           p.extent(2), "x", keys, ", scores ", scores.extent(0), "x",
                           scores.extent(1));
-    const auto memory = policy.template temporary<double>(scratch, sequences * keys);
-    const view<double, 2> sums(memory.data(), sequences, keys);
-    policy.key_sums(p, batch, options.mask, options.queries, sums);
-    if constexpr (Policy::on_host)
+    if constexpr (Policy::on_host) {
+        const auto memory = policy.template temporary<double>(scratch, sequences * keys);
+        const view<double, 2> sums(memory.data(), sequences, keys);
+        policy.key_sums(p, batch, options.mask, options.queries, sums);
         for (index_t b = 0; b < sequences; ++b)
             for (index_t k = 0; k < batch.keys(b); ++k) check_sum(sums(b, k), k, b);
-    policy.scale_keys(view<const double, 2>(sums), batch, p.extent(1), options, scores);
+        policy.scale_keys(view<const double, 2>(sums), batch, p.extent(1), options, scores);
+    } else {
+        policy.score_keys(p, batch, options, scores);
+    }
 }
 
 } // namespace detail
@@ -134,7 +138,7 @@ void importance(const Policy& policy, const P& probabilities, const L& lengths, 
 template <class Policy, class P, class O, class S>
 void importance_packed(const Policy& policy, const P& probabilities, index_t heads,
                        const O& offsets, S&& scores, const importance_options& options,
-                       workspace& scratch) {
+                       [[maybe_unused]] workspace& scratch) {
     detail::check_options("importance", options);
     const auto p = as_input<1>(policy, probabilities);
     const auto o = as_input<1>(policy, offsets);
@@ -160,16 +164,19 @@ void importance_packed(const Policy& policy, const P& probabilities, index_t hea
     }
     if (p.extent(0) > 1 && p.stride(0) != 1)
         detail::fail<shape_error>("importance", "probabilities have stride ", p.stride(0));
-    const auto memory = policy.template temporary<double>(scratch, tokens);
-    const view<double, 1> sums(memory.data(), tokens);
-    policy.key_sums_packed(p.data_handle(), heads, o.data_handle(), sequences, options.mask,
-                           options.queries, sums);
-    if constexpr (Policy::on_host)
+    if constexpr (Policy::on_host) {
+        const auto memory = policy.template temporary<double>(scratch, tokens);
+        const view<double, 1> sums(memory.data(), tokens);
+        policy.key_sums_packed(p.data_handle(), heads, o.data_handle(), sequences, options.mask,
+                               options.queries, sums);
         for (index_t s = 0; s < sequences; ++s)
             for (auto t = static_cast<index_t>(o(s)); t < static_cast<index_t>(o(s + 1)); ++t)
                 detail::check_sum(sums(t), t - static_cast<index_t>(o(s)), s);
-    policy.scale_tokens(view<const double, 1>(sums), o.data_handle(), sequences, heads, options,
-                        out);
+        policy.scale_tokens(view<const double, 1>(sums), o.data_handle(), sequences, heads, options,
+                            out);
+    } else {
+        policy.score_tokens(p.data_handle(), heads, o.data_handle(), sequences, options, out);
+    }
 }
 template <class Policy, class P, class O, class S>
 void importance_packed(const Policy& policy, const P& probabilities, index_t heads,

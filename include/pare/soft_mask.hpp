@@ -78,6 +78,18 @@ struct add_penalty {
     }
 };
 
+/// add_penalty, once it is known how many sequences are not empty.
+template <class T, class Offset>
+struct penalty_of {
+    view<const T, 1> mask;
+    const Offset* offsets;
+    double factor;
+    view<T, 1> gradient;
+    constexpr add_penalty<T, Offset> operator()(double sequences) const {
+        return {mask, offsets, sequences, factor, gradient};
+    }
+};
+
 /// 1 / temperature as a finite T above 0, by which infinity is infinity.
 template <class T>
 T slope_of(const char* name, double temperature) {
@@ -110,7 +122,9 @@ void check_same_rows(const char* name, const char* what, const A& x, const B& y)
 /// mask         [tokens], the scores' type, overwritten; may be the memory of `scores`
 ///
 /// Throws shape_error; value_error for a NaN score, a NaN threshold, and a temperature that is not
-/// positive or whose inverse is 0 or not finite in the scores' type.
+/// positive or whose inverse is 0 or not finite in the scores' type. A policy of memory that the host
+/// does not read does not wait, and looks for no NaN: of a NaN score the mask is NaN, and no other
+/// token's mask changes.
 /// Complexity: one exponential a token; reads the scores once more for the check.
 template <class Policy, class Scores, class Mask>
 void soft_mask(const Policy& policy, const Scores& scores, double threshold, double temperature,
@@ -241,16 +255,22 @@ double mask_penalty(const Policy& policy, const Mask& mask, const Offsets& offse
     if (m.extent(0) != g.extent(0))
         detail::fail<shape_error>("mask_penalty", "a mask of ", m.extent(0), ", its gradient of ",
                                   g.extent(0));
-    detail::check_offsets("mask_penalty", policy, o, m.extent(0), true);
+    detail::check_offsets("mask_penalty", policy, o, m.extent(0));
     if (!detail::is_finite(static_cast<T>(factor)))
         detail::fail<value_error>("mask_penalty", "the factor is ", factor);
     using Offset = typename decltype(o)::value_type;
     const Offset* const from = o.data_handle();
     const index_t segments = o.extent(0) - 1;
-    const index_t sequences = policy.sum(segments, detail::not_empty<Offset>{from});
-    return policy.sum_segments(
-        from, segments, m.extent(0),
-        detail::add_penalty<T, Offset>{m, from, static_cast<double>(sequences), factor, g});
+    const detail::penalty_of<T, Offset> penalty{m, from, factor, g};
+    if constexpr (Policy::on_host) {
+        const index_t sequences = policy.sum(segments, detail::not_empty<Offset>{from});
+        return policy.sum_segments(from, segments, m.extent(0),
+                                   penalty(static_cast<double>(sequences)));
+    } else {
+        const auto found = policy.sum_segments_checked(from, segments, m.extent(0), penalty);
+        if (found.wrong) detail::check_offsets("mask_penalty", policy, o, m.extent(0), true);
+        return found.sum;
+    }
 }
 
 } // namespace PARE_ISA

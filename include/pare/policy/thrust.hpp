@@ -7,8 +7,10 @@
 // not wait, except for those that return a number: keep_above, keep_top_k, mask_penalty and
 // soft_mask_backward; and thrust::cuda::par waits in each of its algorithms, par_nosync does not.
 // Contents of memory (offsets, positions, NaN) are checked by calls that wait anyway, but for
-// soft_mask_backward; elsewhere they are the caller's to get right. Temporary memory comes from the
-// policy's allocator; Thrust's own waits for the device when it gives memory back.
+// soft_mask_backward; elsewhere they are the caller's to get right. keep_above_async and what follows
+// it wait for nothing. Temporary memory comes from the policy's allocator; without one it is taken
+// from the device's pool in the order of the stream, which with cudaMemPoolAttrReleaseThreshold keeps
+// it for the next call. Thrust's sort of long sequences takes memory that waits for the device.
 //
 // Statistics are in the host's memory, with this policy too: fisher, gram and least_squares add rows
 // of the device's memory to sums there, and wait for them; rearrange, reconstruct, scale and
@@ -26,16 +28,20 @@
 
 #include "kernels/block_attention.hpp"
 #include "kernels/thrust_attention.hpp"
+#include "kernels/thrust_folds.hpp"
 #include "kernels/thrust_gram.hpp"
+#include "kernels/thrust_importance.hpp"
 #include "kernels/thrust_matrix.hpp"
+#include "kernels/thrust_rows.hpp"
 #include "kernels/thrust_select.hpp"
+#include "kernels/thrust_sums.hpp"
 #include "kernels/thrust_system.hpp"
+#include "kernels/thrust_top.hpp"
 #include "seq.hpp"
 
 #include <thrust/for_each.h>
 #include <thrust/functional.h>
 #include <thrust/iterator/counting_iterator.h>
-#include <thrust/reduce.h>
 #include <thrust/transform_reduce.h>
 
 #include <algorithm>
@@ -87,7 +93,9 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
     }
     template <class T>
     T read(const T* p) const {
-        return thrust::reduce(exec(), p, p + 1, T(0), thrust::plus<T>());
+        T there;
+        copy_to_host(p, 1, &there);
+        return there;
     }
 
     /// Copies `count` elements from the host's memory to the policy's, and waits until it has read
@@ -143,48 +151,13 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
     /// The sum of the numbers f(i), i < n.
     template <class F>
     double sum_in_double(index_t n, const F& f) const {
-        if (n <= 0) return 0;
-        index_t lanes = std::min<index_t>((n + 15) / 16, threads);
-        const auto memory = temporary<double>(2 * lanes);
-        double* sums = memory.data();
-        for_each(lanes, [=] PARE_HD(index_t lane) {
-            double total = 0;
-            for (index_t i = lane; i < n; i += lanes) total += f(i);
-            sums[lane] = total;
-        });
-        while (lanes > 1) {
-            const index_t before = lanes;
-            const double* const in = sums;
-            lanes = (before + 63) / 64;
-            double* const out = sums += before;
-            for_each(lanes, [=] PARE_HD(index_t lane) {
-                double total = 0;
-                for (index_t i = lane; i < before; i += lanes) total += in[i];
-                out[lane] = total;
-            });
-        }
-        return read(sums);
+        return n > 0 ? detail::fold_by_blocks(*this, n, detail::sum_of_numbers<F>(f)) : 0.0;
     }
 
     template <class Op, class Offset, class Out, class T, class... Ts>
     void segment_sums(Op op, const Offset* offsets, index_t unit, view<Out, 2> out,
                       view<const T, 2> x, view<const Ts, 2>... others) const {
-        using C = compute_t<T>;
-        constexpr index_t pieces = 8; // of any segment, so that its sums do not depend on others
-        const std::tuple<view<const T, 2>, view<const Ts, 2>...> in(x, others...);
-        sum_pieces(
-            out.extent(0), pieces, out.extent(1) * unit, unit,
-            [=] PARE_HD(index_t s, index_t piece, index_t c) {
-                const index_t end = static_cast<index_t>(offsets[s + 1]);
-                double total = 0;
-                for (index_t t = static_cast<index_t>(offsets[s]) + piece; t < end; t += pieces)
-                    total += static_cast<double>(std::apply(
-                        [&](const auto&... y) { return op(static_cast<C>(y(t, c))...); }, in));
-                return total;
-            },
-            [=] PARE_HD(index_t s, index_t u, double total) {
-                out(s, u) = static_cast<Out>(total);
-            });
+        detail::segment_sums_by_blocks(*this, op, offsets, unit, out, x, others...);
     }
 
     /// x and y are in the policy's memory, g in the host's; waits for the sums.
@@ -243,73 +216,53 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
     template <class T, class Batch>
     void key_sums(view<const T, 4> p, const Batch& batch, const attention_mask& mask,
                   const counted_queries& counted, view<double, 2> sums) const {
-        constexpr index_t pieces = pieces_of_head;
-        sum_pieces(
-            p.extent(0), p.extent(1) * pieces, p.extent(3), 1,
-            [=] PARE_HD(index_t b, index_t piece, index_t k) {
-                const index_t queries = batch.queries(b), keys = batch.keys(b);
-                const detail::index_range q = detail::counted(counted, queries);
-                double total = 0;
-                if (k >= keys) return total;
-                for (index_t i = q.begin + piece % pieces; i < q.end; i += pieces) {
-                    const auto seen = detail::visible_keys(mask, i, queries, keys);
-                    if (k >= seen.begin && k < seen.end)
-                        total += static_cast<double>(p(b, piece / pieces, i, k));
-                }
-                return total;
-            },
-            [=] PARE_HD(index_t b, index_t k, double total) {
-                if (k < batch.keys(b)) sums(b, k) = total;
-            });
+        detail::key_sums_by_blocks(*this, p, batch, mask, counted,
+                                   [=] PARE_HD(index_t b, index_t k, double sum) {
+                                       if (k < batch.keys(b)) sums(b, k) = sum;
+                                   });
     }
-
     template <class T, class Offset>
     void key_sums_packed(const T* p, index_t heads, const Offset* offsets, index_t sequences,
                          const attention_mask& mask, const counted_queries& counted,
                          view<double, 1> sums) const {
-        constexpr index_t pieces = pieces_of_head;
-        const auto memory = temporary<index_t>(sequences + 1);
-        index_t* const starts = memory.data(); // of the sequences' probabilities
-        for_each(sequences + 1, [=] PARE_HD(index_t s) {
-            starts[s] = 0;
-            if (s == sequences) return;
-            const index_t n =
-                static_cast<index_t>(offsets[s + 1]) - static_cast<index_t>(offsets[s]);
-            starts[s] = heads * n * n;
-        });
-        thrust::exclusive_scan(exec(), starts, starts + sequences + 1, starts, index_t{0});
-        sum_pieces(
-            1, heads * pieces, sums.extent(0), 1,
-            [=] PARE_HD(index_t, index_t piece, index_t t) {
-                const index_t s = detail::segment_of(offsets, sequences, t);
-                const index_t begin = static_cast<index_t>(offsets[s]), k = t - begin;
+        detail::key_sums_packed_by_blocks(*this, p, heads, offsets, sequences, sums.extent(0), mask,
+                                          counted, [=] PARE_HD(index_t s, index_t k, double sum) {
+                                              sums(static_cast<index_t>(offsets[s]) + k) = sum;
+                                          });
+    }
+
+    /// key_sums and scale_keys in one: the scores, from the probabilities. For memory that the host
+    /// does not read, so that it cannot check the sums between them.
+    template <class T, class Batch, class Y>
+    void score_keys(view<const T, 4> p, const Batch& batch, const importance_options& options,
+                    view<Y, 2> y) const {
+        const index_t heads = p.extent(1);
+        detail::key_sums_by_blocks(
+            *this, p, batch, options.mask, options.queries,
+            [=] PARE_HD(index_t b, index_t k, double sum) {
+                const index_t queries = batch.queries(b), keys = batch.keys(b);
+                y(b, k) = k < keys ? static_cast<Y>(sum * detail::factor_of_key(options, heads, k,
+                                                                                queries, keys))
+                                   : Y(0);
+            });
+    }
+    /// The same of key_sums_packed and scale_tokens.
+    template <class T, class Offset, class Y>
+    void score_tokens(const T* p, index_t heads, const Offset* offsets, index_t sequences,
+                      const importance_options& options, view<Y, 1> y) const {
+        detail::key_sums_packed_by_blocks(
+            *this, p, heads, offsets, sequences, y.extent(0), options.mask, options.queries,
+            [=] PARE_HD(index_t s, index_t k, double sum) {
+                const index_t begin = static_cast<index_t>(offsets[s]);
                 const index_t n = static_cast<index_t>(offsets[s + 1]) - begin;
-                const T* const of_key = p + starts[s] + piece / pieces * n * n + k;
-                const detail::index_range q = detail::counted(counted, n);
-                double total = 0;
-                for (index_t i = q.begin + piece % pieces; i < q.end; i += pieces) {
-                    const auto seen = detail::visible_keys(mask, i, n, n);
-                    if (k >= seen.begin && k < seen.end)
-                        total += static_cast<double>(of_key[i * n]);
-                }
-                return total;
-            },
-            [=] PARE_HD(index_t, index_t t, double total) { sums(t) = total; });
+                y(begin + k) = static_cast<Y>(sum * detail::factor_of_key(options, heads, k, n, n));
+            });
     }
 
     template <class T, class Batch>
     void add_to_keys(view<const T, 2> row, const Batch& batch, const attention_mask& mask,
                      const counted_queries& counted, view<T, 4> p) const {
-        const index_t heads = p.extent(1), rows = p.extent(2), columns = p.extent(3);
-        for_each(p.size(), [=] PARE_HD(index_t at) {
-            const index_t k = at % columns, i = at / columns % rows;
-            const index_t h = at / (columns * rows) % heads, b = at / (columns * rows * heads);
-            const index_t queries = batch.queries(b), keys = batch.keys(b);
-            const detail::index_range q = detail::counted(counted, queries);
-            const detail::index_range seen = detail::visible_keys(mask, i, queries, keys);
-            if (i >= q.begin && i < q.end && k >= seen.begin && k < seen.end)
-                p(b, h, i, k) += row(b, k);
-        });
+        detail::add_to_keys_by_blocks(*this, row, batch, mask, counted, p);
     }
 
     template <class X, class Batch, class Y>
@@ -353,13 +306,13 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
         constexpr std::size_t bytes = Kernel::shared_bytes;
         if constexpr (detail::is_cuda<Exec>) {
 #ifdef __CUDACC__
-            void (*const run)(Kernel) = detail::run_block<Kernel>;
+            void (*const run)(Kernel) = detail::launched<Kernel>::run;
             if constexpr (bytes > 48 * 1024) // which every kernel has
                 detail::check_cuda("cudaFuncSetAttribute",
                                    cudaFuncSetAttribute(run,
                                                         cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                         static_cast<int>(bytes)));
-            run<<<static_cast<unsigned>(count), detail::thread_block::size, bytes, stream()>>>(
+            run<<<static_cast<unsigned>(count), detail::threads_of<Kernel>, bytes, stream()>>>(
                 kernel);
             detail::check_cuda("cudaLaunchKernel", cudaGetLastError());
             Exec found = exec();
@@ -383,33 +336,16 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
 
     template <class Op, class Out, class... Ts>
     void transform(Op op, view<Out, 1> out, view<const Ts, 1>... in) const {
-        using C = compute_t<Out>;
-        const std::tuple<view<const Ts, 1>...> inputs(in...);
-        for_each(out.extent(0), [=] PARE_HD(index_t i) {
-            out(i) = static_cast<Out>(
-                std::apply([&](const auto&... x) { return op(static_cast<C>(x(i))...); }, inputs));
-        });
+        detail::transform_by_blocks(*this, op, out, in...);
     }
     template <class Op, class Out, class... Ts>
     double transform_sum(Op op, view<Out, 1> out, view<const Ts, 1>... in) const {
-        using C = compute_t<Out>;
-        const std::tuple<view<const Ts, 1>...> inputs(in...);
-        return sum_in_double(out.extent(0), [=] PARE_HD(index_t i) {
-            const C value =
-                std::apply([&](const auto&... x) { return op(static_cast<C>(x(i))...); }, inputs);
-            out(i) = static_cast<Out>(value);
-            return static_cast<double>(value);
-        });
+        return detail::transform_sum_by_blocks(*this, op, out, in...);
     }
 
     template <class T>
     void scale_rows(view<const T, 1> scales, view<const T, 2> x, view<T, 2> y) const {
-        using C = compute_t<T>;
-        const index_t columns = x.extent(1);
-        for_each(x.size(), [=] PARE_HD(index_t at) {
-            const index_t i = at / columns, j = at % columns;
-            y(i, j) = static_cast<T>(static_cast<C>(scales(i)) * static_cast<C>(x(i, j)));
-        });
+        detail::scale_rows_by_blocks(*this, scales, x, y);
     }
     template <class T>
     void centre_rows(view<const compute_t<T>, 1> scales, view<const T, 2> x,
@@ -425,83 +361,103 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
     template <class T>
     void scale_rows_dot(view<const T, 1> scales, view<const T, 2> x, view<const T, 2> y,
                         view<T, 2> z, view<T, 1> dots) const {
-        using C = compute_t<T>;
-        const index_t rows = x.extent(0), columns = x.extent(1);
-        const index_t lanes = std::min<index_t>(32, std::max<index_t>(1, columns));
-        const auto memory = temporary<double>(rows * lanes);
-        double* const sums = memory.data();
-        for_each(rows * lanes, [=] PARE_HD(index_t at) {
-            const index_t i = at / lanes;
-            const C scale = static_cast<C>(scales(i));
-            double total = 0;
-            for (index_t j = at % lanes; j < columns; j += lanes) {
-                const C value = static_cast<C>(y(i, j));
-                total += static_cast<double>(static_cast<C>(x(i, j)) * value);
-                z(i, j) = static_cast<T>(scale * value);
-            }
-            sums[at] = total;
-        });
-        for_each(rows, [=] PARE_HD(index_t i) {
-            double total = 0;
-            for (index_t lane = 0; lane < lanes; ++lane) total += sums[i * lanes + lane];
-            dots(i) = static_cast<T>(total);
-        });
+        detail::scale_rows_dot_by_blocks(*this, scales, x, y, z, dots);
     }
 
-    template <class Keep, class Offset>
-    index_t count_selected(const Keep& keep, index_t always, const Offset* offsets,
-                           index_t segments) const {
-        return detail::count_by_threads(*this, keep, always, offsets, segments);
-    }
     template <class Keep, class T, class Offset, class Index, class KeptOffset>
     index_t select(const Keep& keep, index_t always, view<const T, 1> scores, const Offset* offsets,
                    index_t segments, Index* index, KeptOffset* kept_offsets) const {
-        return detail::select_by_threads(*this, keep, always, scores, offsets, segments, index,
-                                         kept_offsets);
+        return detail::select_by_tiles(*this, keep, always, scores, offsets, segments, index,
+                                       scores.extent(0), kept_offsets, false, true);
     }
     template <class Before, class Counts, class Offset, class Index, class KeptOffset>
     void select_first(const Before& before, const Counts& counts, const Offset* offsets,
                       index_t segments, index_t tokens, Index* index,
                       KeptOffset* kept_offsets) const {
-        detail::select_first_by_threads(*this, before, counts, offsets, segments, tokens, index,
+        detail::select_first_by_threads(*this, before, counts, offsets, segments, tokens, tokens,
+                                        index, kept_offsets);
+    }
+
+    // For memory that the host does not read, with checks of it in the same kernels.
+
+    /// sum_segments() of make(how many segments are not empty); `wrong`, and nothing is written, where
+    /// offsets do not ascend from 0 to `rows`.
+    template <class Offset, class Make>
+    detail::checked_sum sum_segments_checked(const Offset* offsets, index_t segments, index_t rows,
+                                             const Make& make) const {
+        return detail::sum_segments_by_blocks(*this, offsets, segments, rows, make);
+    }
+    /// select() of up to `room` positions; where more are kept, how many, and nothing is written. -1
+    /// for NaN and offsets out of order.
+    template <class Keep, class T, class Offset, class Index, class KeptOffset>
+    index_t select_checked(const Keep& keep, index_t always, view<const T, 1> scores,
+                           const Offset* offsets, index_t segments, Index* index, index_t room,
+                           KeptOffset* kept_offsets) const {
+        return detail::select_by_tiles(*this, keep, always, scores, offsets, segments, index, room,
+                                       kept_offsets, true, true);
+    }
+    /// The same of one segment, without offsets.
+    template <class Keep, class T, class Index>
+    index_t select_checked(const Keep& keep, index_t always, view<const T, 1> scores, Index* index,
+                           index_t room) const {
+        return detail::select_by_tiles(*this, keep, always, scores,
+                                       detail::offsets_of_one{scores.extent(0)}, 1, index, room,
+                                       static_cast<index_t*>(nullptr), true, true);
+    }
+    /// select() without waiting for how many are kept.
+    template <class Keep, class T, class Offset, class Index, class KeptOffset>
+    void select_async(const Keep& keep, index_t always, view<const T, 1> scores,
+                      const Offset* offsets, index_t segments, Index* index,
+                      KeptOffset* kept_offsets) const {
+        detail::select_by_tiles(*this, keep, always, scores, offsets, segments, index,
+                                scores.extent(0), kept_offsets, false, false);
+    }
+    /// select_first() of up to `room` positions, as select_checked; -1 also for a count below 1 of a
+    /// segment that is not empty. `best`: what of each segment is kept.
+    template <class Before, class Best, class Offset, class Index, class KeptOffset>
+    index_t select_first_checked(const Before& before, const Best& best, const Offset* offsets,
+                                 index_t segments, index_t tokens, Index* index, index_t room,
+                                 KeptOffset* kept_offsets) const {
+        const detail::look_at_segments<Before, Best, Offset> look{before, best, offsets, segments};
+        const auto found = detail::fold_by_blocks(*this, std::max(tokens, segments + 1), look);
+        if (found.wrong) return -1;
+        if (found.kept <= room)
+            detail::select_first_by_threads(*this, before, best.count, offsets, segments, tokens,
+                                            found.longest, index, kept_offsets);
+        return found.kept;
+    }
+    /// select_first() without waiting, a block of threads a segment however long that is.
+    template <class Before, class Counts, class Offset, class Index, class KeptOffset>
+    void select_first_async(const Before& before, const Counts& counts, const Offset* offsets,
+                            index_t segments, index_t tokens, Index* index,
+                            KeptOffset* kept_offsets) const {
+        detail::select_first_by_threads(*this, before, counts, offsets, segments, tokens, 0, index,
                                         kept_offsets);
     }
 
     template <class T, class Index>
     void gather_rows(view<const T, 2> in, const Index* rows, view<T, 2> out) const {
-        gather(in, out, [=] PARE_HD(index_t i, index_t j) -> const T& {
-            return in(static_cast<index_t>(rows[i]), j);
-        });
+        detail::gather_by_blocks(*this, in, rows, out, detail::all_rows{});
     }
     template <class T, class Index>
     void gather_columns(view<const T, 2> in, const Index* columns, view<T, 2> out) const {
-        gather(in, out, [=] PARE_HD(index_t i, index_t j) -> const T& {
-            return in(i, static_cast<index_t>(columns[j]));
-        });
+        detail::gather_from(*this, in, out, detail::of_column<T, Index>{in, columns},
+                            detail::all_rows{});
     }
     template <class T, class Index>
     void scatter_rows(view<const T, 2> in, const Index* rows, view<T, 2> out) const {
-        const index_t columns = in.extent(1);
-        for_each(in.size(), [=] PARE_HD(index_t at) {
-            const index_t i = at / columns, j = at % columns;
-            out(static_cast<index_t>(rows[i]), j) = in(i, j);
-        });
+        detail::scatter_by_blocks(*this, in, rows, out, detail::all_rows{});
     }
-    /// out(i, j) = from(i, j), elements of `in`; in place by way of temporary memory.
-    template <class T, class From>
-    void gather(view<const T, 2> in, view<T, 2> out, const From& from) const {
-        const index_t columns = out.extent(1);
-        if (in.data_handle() != out.data_handle())
-            return for_each(out.size(), [=] PARE_HD(index_t at) {
-                const index_t i = at / columns, j = at % columns;
-                out(i, j) = from(i, j);
-            });
-        const auto memory = temporary<T>(out.size());
-        T* const moved = memory.data();
-        for_each(out.size(),
-                 [=] PARE_HD(index_t at) { moved[at] = from(at / columns, at % columns); });
-        for_each(out.size(),
-                 [=] PARE_HD(index_t at) { out(at / columns, at % columns) = moved[at]; });
+    /// The same of the first `*count` rows, a number in the policy's memory.
+    template <class T, class Index, class Count>
+    void gather_rows(view<const T, 2> in, const Index* rows, view<T, 2> out,
+                     const Count* count) const {
+        detail::gather_by_blocks(*this, in, rows, out, detail::rows_there<Count>{count});
+    }
+    template <class T, class Index, class Count>
+    void scatter_rows(view<const T, 2> in, const Index* rows, view<T, 2> out,
+                      const Count* count) const {
+        detail::scatter_by_blocks(*this, in, rows, out, detail::rows_there<Count>{count});
     }
 
     /// store(g, u, sum over the columns c of unit u and all pieces of some(g, piece, c)), for each
@@ -526,9 +482,6 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
     }
 
   private:
-    // Every eighth query of a head is summed up by one thread: the same sums for any layout.
-    static constexpr index_t pieces_of_head = 8;
-
 #ifdef __CUDACC__
     cudaStream_t stream() const {
         Exec found = exec();
@@ -542,8 +495,6 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
         detail::check_cuda("cudaStreamSynchronize", cudaStreamSynchronize(stream()));
     }
 #endif
-
-    static constexpr index_t threads = index_t{1} << 17; // so many are worth making
 };
 
 /// The policy of a Thrust execution policy: pare::importance(pare::on(thrust::omp::par), ...).

@@ -1,124 +1,386 @@
-// Which positions stay, by thousands of threads: scans of flags, and a sort for those with the
-// highest scores.
+// Which positions stay by their own scores, by blocks of threads: each has a tile of tokens. One
+// kernel finds what each tile keeps, the next one writes it behind what the tiles before it keep.
 #pragma once
 
-#include "../../core/attention.hpp"
+#include "../../core/fast_math.hpp"
+#include "../../core/ops.hpp"
 #include "../../core/view.hpp"
+#include "thrust_blocks.hpp"
 
-#include <thrust/scan.h>
-#include <thrust/sort.h>
+#include <algorithm>
 
 namespace pare {
 inline namespace PARE_ISA {
 namespace detail {
 
-/// before[i]: how many of the tokens before i are kept for their scores or their places;
-/// alone[s]: how many of the segments before s keep one that has neither. Returns all of both.
-template <class Policy, class Keep, class Offset>
-index_t count_before(const Policy& policy, const Keep& keep, index_t always, const Offset* offsets,
-                     index_t segments, index_t tokens, index_t* before, index_t* alone) {
-    policy.for_each(tokens + 1, [=] PARE_HD(index_t i) {
-        before[i] = 0;
-        if (i == tokens) return;
-        const index_t s = segment_of(offsets, segments, i);
-        before[i] = i - static_cast<index_t>(offsets[s]) < always || keep(i);
-    });
-    thrust::exclusive_scan(policy.exec(), before, before + tokens + 1, before, index_t{0});
-    policy.for_each(segments + 1, [=] PARE_HD(index_t s) {
-        alone[s] = 0;
-        if (s == segments) return;
-        const index_t begin = static_cast<index_t>(offsets[s]);
-        const index_t end = static_cast<index_t>(offsets[s + 1]);
-        alone[s] = begin < end && before[begin] == before[end];
-    });
-    thrust::exclusive_scan(policy.exec(), alone, alone + segments + 1, alone, index_t{0});
-    return policy.sum(1, [=] PARE_HD(index_t) { return before[tokens] + alone[segments]; });
+/// What is known of some neighbouring tokens of a segment: whether one is kept for itself, and
+/// otherwise the first one with the highest score.
+template <class C>
+struct tokens_part {
+    index_t best; ///< or -1: there are no tokens
+    C score;
+    int kept;
+
+    constexpr bool alone() const { return kept == 0 && best >= 0; }
+};
+template <class C>
+constexpr tokens_part<C> join(const tokens_part<C>& a, const tokens_part<C>& b) {
+    const bool second = a.best < 0 || (b.best >= 0 && b.score > a.score);
+    return {second ? b.best : a.best, second ? b.score : a.score, a.kept | b.kept};
 }
 
-/// How many positions select_by_threads keeps.
-template <class Policy, class Keep, class Offset>
-index_t count_by_threads(const Policy& policy, const Keep& keep, index_t always,
-                         const Offset* offsets, index_t segments) {
-    const index_t tokens = policy.read(offsets + segments);
-    const auto before = policy.template temporary<index_t>(tokens + 1);
-    const auto alone = policy.template temporary<index_t>(segments + 1);
-    return count_before(policy, keep, always, offsets, segments, tokens, before.data(),
-                        alone.data());
+/// What is known of neighbouring tiles: how many tokens they keep, but for those that the segments
+/// at their two ends keep for want of others; and those ends, of which there is one where no segment
+/// begins in the tiles.
+template <class C>
+struct tiles_part {
+    index_t count;
+    int begins; ///< whether a segment begins there
+    int wrong;  ///< whether there is NaN, or an offset that is out of order
+    tokens_part<C> head, tail;
+
+    static constexpr tiles_part none() { return {0, 0, 0, {-1, C(0), 0}, {-1, C(0), 0}}; }
+    constexpr tokens_part<C> end() const {
+        return {begins ? tail.best : head.best, begins ? tail.score : head.score,
+                begins ? tail.kept : head.kept};
+    }
+};
+template <class C>
+constexpr tiles_part<C> join(const tiles_part<C>& a, const tiles_part<C>& b) {
+    const tokens_part<C> middle = join(a.end(), b.head);
+    tiles_part<C> both{a.count + b.count, a.begins | b.begins, a.wrong | b.wrong, a.head, b.tail};
+    if (!a.begins) both.head = middle;
+    if (!b.begins) both.tail = middle;
+    if (a.begins && b.begins) both.count += middle.alone();
+    return both;
 }
 
-/// sequential::select.
-template <class Policy, class Keep, class T, class Offset, class Index, class KeptOffset>
-index_t select_by_threads(const Policy& policy, const Keep& keep, index_t always,
-                          view<const T, 1> scores, const Offset* offsets, index_t segments,
-                          Index* index, KeptOffset* kept_offsets) {
-    const index_t tokens = scores.extent(0);
-    const auto before_memory = policy.template temporary<index_t>(tokens + 1);
-    const auto alone_memory = policy.template temporary<index_t>(segments + 1);
-    index_t* const before = before_memory.data();
-    index_t* const alone = alone_memory.data();
-    const index_t kept =
-        count_before(policy, keep, always, offsets, segments, tokens, before, alone);
-    policy.for_each(tokens, [=] PARE_HD(index_t i) {
-        if (before[i + 1] > before[i])
-            index[before[i] + alone[segment_of(offsets, segments, i)]] = static_cast<Index>(i);
-    });
-    policy.for_each(segments, [=] PARE_HD(index_t s) {
-        if (alone[s + 1] == alone[s]) return;
-        const index_t begin = static_cast<index_t>(offsets[s]);
-        index_t best = begin;
-        for (index_t i = begin + 1; i < static_cast<index_t>(offsets[s + 1]); ++i)
-            if (scores(i) > scores(best)) best = i;
-        index[before[begin] + alone[s]] = static_cast<Index>(best);
-    });
-    policy.for_each(segments + 1, [=] PARE_HD(index_t s) {
-        kept_offsets[s] =
-            static_cast<KeptOffset>(before[static_cast<index_t>(offsets[s])] + alone[s]);
-    });
-    return kept;
-}
+/// A tile of tokens, and what its block shares about it.
+template <class C>
+struct token_tile {
+    static constexpr int threads = 256, each = 8, size = threads * each;
+    using block = block_of<threads>;
 
-/// Whether position i comes before j: by segments, then by their order.
-template <class Before, class Offset>
-struct before_in_segments {
-    Before before;
-    const Offset* offsets;
-    const index_t* segment; // of each position
-    constexpr bool operator()(index_t i, index_t j) const {
-        if (segment[i] != segment[j]) return segment[i] < segment[j];
-        return before(i, j, static_cast<index_t>(offsets[segment[i]]));
+    struct shared {
+        union {
+            C scores[size];
+            tiles_part<C> parts[threads];
+        };
+        int before[size + 1]; ///< of the tile's tokens that are kept, those before each
+        int scan[2][threads];
+        unsigned char kept[size];
+        tokens_part<C> part[threads];
+    };
+
+    /// m.before from m.kept. Also the sum of `of_thread`, fewer than 2^15.
+    PARE_HD static int count(const block& threads_of, shared& m,
+                             per_thread<int, threads>& of_thread) {
+        threads_of.step([&](int thread) {
+            int sum = of_thread[thread] << 16;
+            for (int u = 0; u < each; ++u) sum += m.kept[thread * each + u];
+            m.scan[0][thread] = sum;
+        });
+        int now = 0;
+        for (int step = 1; step < threads; step *= 2, now = 1 - now)
+            threads_of.step([&](int thread) {
+                const int less = thread >= step ? m.scan[now][thread - step] : 0;
+                m.scan[1 - now][thread] = m.scan[now][thread] + less;
+            });
+        threads_of.step([&](int thread) {
+            int sum = thread > 0 ? m.scan[now][thread - 1] & 0xffff : 0;
+            for (int u = 0; u < each; ++u) {
+                m.before[thread * each + u] = sum;
+                sum += m.kept[thread * each + u];
+            }
+            if (thread == threads - 1) m.before[size] = sum;
+        });
+        return m.scan[now][threads - 1] >> 16; // read before the next step writes there
+    }
+    /// Of the tile's tokens from `begin` to `end`.
+    PARE_HD static tokens_part<C> part(const block& threads_of, shared& m, index_t first, int begin,
+                                       int end) {
+        if (begin >= end) return {-1, C(0), 0};
+        if (m.before[end] > m.before[begin]) return {first + begin, m.scores[begin], 1};
+        threads_of.step([&](int thread) {
+            int best = -1;
+            for (int i = begin + thread; i < end; i += threads)
+                if (best < 0 || m.scores[i] > m.scores[best]) best = i;
+            m.part[thread] = {best < 0 ? -1 : first + best, best < 0 ? C(0) : m.scores[best], 0};
+        });
+        for (int half = threads / 2; half > 0; half /= 2)
+            threads_of.step([&](int thread) {
+                if (thread >= half) return;
+                const tokens_part<C> a = m.part[thread], b = m.part[thread + half];
+                const bool earlier = b.score == a.score && b.best < a.best;
+                if (b.best >= 0 && (a.best < 0 || b.score > a.score || earlier)) m.part[thread] = b;
+            });
+        const tokens_part<C> found = m.part[0];
+        threads_of.step([](int) {}); // m.part is used again
+        return found;
     }
 };
 
-/// sequential::select_first.
-template <class Policy, class Before, class Counts, class Offset, class Index, class KeptOffset>
-void select_first_by_threads(const Policy& policy, const Before& before, const Counts& counts,
-                             const Offset* offsets, index_t segments, index_t tokens, Index* index,
-                             KeptOffset* kept_offsets) {
-    const auto segment_memory = policy.template temporary<index_t>(tokens);
-    const auto order_memory = policy.template temporary<index_t>(tokens);
-    const auto kept_memory = policy.template temporary<index_t>(tokens + 1);
-    index_t* const segment = segment_memory.data();
-    index_t* const order = order_memory.data();
-    index_t* const kept = kept_memory.data(); // 1 or 0; then how many of those before
-    policy.for_each(tokens + 1, [=] PARE_HD(index_t i) {
-        kept[i] = 0;
-        if (i == tokens) return;
-        order[i] = i;
-        segment[i] = segment_of(offsets, segments, i);
-    });
-    thrust::sort(policy.exec(), order, order + tokens,
-                 before_in_segments<Before, Offset>{before, offsets, segment});
-    policy.for_each(tokens, [=] PARE_HD(index_t place) {
-        const index_t s = segment[place]; // as many places as positions
-        if (place - static_cast<index_t>(offsets[s]) < counts(s)) kept[order[place]] = 1;
-    });
-    thrust::exclusive_scan(policy.exec(), kept, kept + tokens + 1, kept, index_t{0});
-    policy.for_each(tokens, [=] PARE_HD(index_t i) {
-        if (kept[i + 1] > kept[i]) index[kept[i]] = static_cast<Index>(i);
-    });
-    policy.for_each(segments + 1, [=] PARE_HD(index_t s) {
-        kept_offsets[s] = static_cast<KeptOffset>(kept[static_cast<index_t>(offsets[s])]);
-    });
+/// What both kernels know of a call.
+template <class Keep, class T>
+struct selection {
+    Keep keep;
+    index_t always;
+    view<const T, 1> scores;
+    index_t segments;
+
+    using C = compute_t<T>;
+    using tile = token_tile<C>;
+    using shared = typename tile::shared;
+
+    PARE_HD index_t tokens() const { return scores.extent(0); }
+    PARE_HD index_t tiles() const {
+        return tokens() > 0 ? (tokens() + tile::size - 1) / tile::size : 1;
+    }
+    /// A tile's tokens, and the segments that begin there.
+    struct range {
+        index_t begin, end, first, last;
+    };
+    template <class Offsets>
+    PARE_HD range range_of(index_t number, const Offsets& offsets) const {
+        const index_t begin = number * tile::size, end = std::min(tokens(), begin + tile::size);
+        return {begin, end, segment_from(offsets, begin), segment_from(offsets, end)};
+    }
+    /// The first offset of at least `token`.
+    template <class Offsets>
+    PARE_HD index_t segment_from(const Offsets& offsets, index_t token) const {
+        index_t s = 0, end = segments + 1;
+        while (s < end) {
+            const index_t middle = (s + end) / 2;
+            if (static_cast<index_t>(offsets[middle]) < token)
+                s = middle + 1;
+            else
+                end = middle;
+        }
+        return s;
+    }
+    /// Where segment s begins in the tile.
+    template <class Offsets>
+    PARE_HD static int place(const range& r, const Offsets& offsets, index_t s) {
+        return static_cast<int>(std::clamp(static_cast<index_t>(offsets[s]), r.begin, r.end) -
+                                r.begin);
+    }
+
+    /// Fills m.scores, m.kept and m.before. Returns whether there is NaN.
+    template <class Offsets>
+    PARE_HD bool look(const typename tile::block& threads, const range& r, const Offsets& offsets,
+                      shared& m) const {
+        per_thread<int, tile::threads> wrong_of;
+        threads.step([&](int thread) {
+            int wrong = 0;
+            for (int at = thread; at < tile::size; at += tile::threads) {
+                const index_t i = r.begin + at;
+                m.kept[at] = 0;
+                if (i >= r.end) continue;
+                const C score = static_cast<C>(scores(i));
+                m.scores[at] = score;
+                wrong |= is_nan(score);
+                m.kept[at] = keep(i) || (always > 0 && is_first(r, offsets, i));
+            }
+            wrong_of[thread] = wrong;
+        });
+        return tile::count(threads, m, wrong_of) > 0;
+    }
+    /// Whether token i is one of the first `always` of its segment.
+    template <class Offsets>
+    PARE_HD bool is_first(const range& r, const Offsets& offsets, index_t i) const {
+        index_t s = r.first > 0 ? r.first - 1 : 0, end = r.last;
+        while (s + 1 < end) {
+            const index_t middle = (s + end) / 2;
+            if (static_cast<index_t>(offsets[middle]) <= i)
+                s = middle;
+            else
+                end = middle;
+        }
+        return i - static_cast<index_t>(offsets[s]) < always;
+    }
+    /// f(the place of the best token) for each segment within the tile that keeps none for itself.
+    template <class Offsets, class F>
+    PARE_HD void for_alone(int thread, const range& r, const Offsets& offsets, const shared& m,
+                           const F& f) const {
+        for (index_t s = r.first + thread; s + 1 < r.last; s += tile::threads) {
+            const int begin = place(r, offsets, s), end = place(r, offsets, s + 1);
+            if (begin >= end || m.before[begin] < m.before[end]) continue;
+            int best = begin;
+            for (int i = begin + 1; i < end; ++i)
+                if (m.scores[i] > m.scores[best]) best = i;
+            f(best);
+        }
+    }
+};
+
+/// The first kernel.
+template <class Keep, class T, class Offsets>
+struct find_kept_block {
+    using selected = selection<Keep, T>;
+    using tile = typename selected::tile;
+    using C = typename selected::C;
+    using shared = typename tile::shared;
+    static constexpr int threads = tile::threads;
+    static constexpr std::size_t shared_bytes = sizeof(shared);
+
+    selected of;
+    Offsets offsets;
+    index_t* copy; ///< of the offsets: new ones may take their place
+    tiles_part<C>* parts;
+    bool checks;
+
+    PARE_HD void operator()(index_t block, unsigned char* memory) const {
+        const typename tile::block all;
+        shared& m = *reinterpret_cast<shared*>(memory);
+        const auto r = of.range_of(block, offsets);
+        const bool nan = of.look(all, r, offsets, m);
+        const int size = static_cast<int>(r.end - r.begin);
+        int head = size, tail = size;
+        if (r.first < r.last) {
+            head = selected::place(r, offsets, r.first);
+            tail = std::max(head, selected::place(r, offsets, r.last - 1));
+        }
+        tiles_part<C> part{m.before[tile::size], r.first < r.last, nan,
+                           tile::part(all, m, r.begin, 0, head),
+                           tile::part(all, m, r.begin, tail, size)};
+        all.step([&](int thread) {
+            int alone = 0, wrong = 0;
+            of.for_alone(thread, r, offsets, m, [&](int) { ++alone; });
+            for (index_t s = block * threads + thread; s <= of.segments;
+                 s += of.tiles() * threads) {
+                const auto at = static_cast<index_t>(offsets[s]);
+                copy[s] = at;
+                wrong |= s == 0 ? at != 0 : at < static_cast<index_t>(offsets[s - 1]);
+                wrong |= s == of.segments && at != of.tokens();
+            }
+            m.scan[0][thread] = alone + (wrong << 16);
+        });
+        for (int half = threads / 2; half > 0; half /= 2)
+            all.step([&](int thread) {
+                if (thread < half) m.scan[0][thread] += m.scan[0][thread + half];
+            });
+        all.step([&](int thread) {
+            if (thread > 0) return;
+            part.count += m.scan[0][0] & 0xffff;
+            part.wrong |= m.scan[0][0] >> 16 > 0;
+            if (!checks) part.wrong = 0;
+            parts[block] = part;
+        });
+    }
+};
+
+/// The second one. Writes nothing where something is wrong, or there is no room.
+template <class Keep, class T, class Index, class KeptOffset>
+struct write_kept_block {
+    using selected = selection<Keep, T>;
+    using tile = typename selected::tile;
+    using C = typename selected::C;
+    using shared = typename tile::shared;
+    static constexpr int threads = tile::threads;
+    static constexpr std::size_t shared_bytes = sizeof(shared);
+
+    selected of;
+    const index_t* offsets;
+    const tiles_part<C>* parts;
+    Index* index;
+    index_t room;
+    KeptOffset* kept_offsets; ///< or null
+    index_t* result;          ///< how many are kept, or -1; or null
+
+    PARE_HD void operator()(index_t block, unsigned char* memory) const {
+        const typename tile::block all;
+        shared& m = *reinterpret_cast<shared*>(memory);
+        const index_t tiles = of.tiles();
+        const tiles_part<C> before = join_tiles(all, m, 0, block);
+        const tiles_part<C> behind = join_tiles(all, m, block + 1, tiles);
+        const tiles_part<C> own = parts[block], whole = join(before, join(own, behind));
+        const index_t kept = whole.count + whole.end().alone();
+        const bool writes = !whole.wrong && kept <= room;
+        if (block == 0 && result)
+            all.step([&](int thread) {
+                if (thread == 0) *result = whole.wrong ? -1 : kept;
+            });
+        if (!writes) return;
+
+        const auto r = of.range_of(block, offsets);
+        of.look(all, r, offsets, m);
+        // Segments that go beyond the tile's ends, and what they keep for want of others.
+        const tokens_part<C> until_head = join(before.end(), own.head);
+        const tokens_part<C> first = own.begins ? until_head : join(until_head, behind.head);
+        const tokens_part<C> last = own.begins ? join(own.tail, behind.head) : first;
+        const index_t start = before.count + (first.alone() && first.best < r.begin);
+        all.step([&](int thread) {
+            of.for_alone(thread, r, offsets, m, [&](int best) { m.kept[best] = 1; });
+            if (thread > 0) return;
+            const auto keep_best = [&](const tokens_part<C>& part) {
+                if (part.alone() && part.best >= r.begin && part.best < r.end)
+                    m.kept[part.best - r.begin] = 1;
+            };
+            keep_best(first);
+            keep_best(last);
+        });
+        per_thread<int, threads> nothing;
+        all.step([&](int thread) { nothing[thread] = 0; });
+        tile::count(all, m, nothing);
+        all.step([&](int thread) {
+            for (int at = thread; at < r.end - r.begin; at += threads)
+                if (m.kept[at] && start + m.before[at] < room)
+                    index[start + m.before[at]] = static_cast<Index>(r.begin + at);
+            for (index_t s = r.first + thread; s < r.last && kept_offsets; s += threads)
+                kept_offsets[s] =
+                    static_cast<KeptOffset>(start + m.before[selected::place(r, offsets, s)]);
+            if (block < tiles - 1 || !kept_offsets) return;
+            for (index_t s = r.last + thread; s <= of.segments; s += threads)
+                kept_offsets[s] = static_cast<KeptOffset>(kept);
+        });
+    }
+
+  private:
+    PARE_HD tiles_part<C> join_tiles(const typename tile::block& all, shared& m, index_t begin,
+                                     index_t end) const {
+        const index_t each = (end - begin + threads - 1) / threads;
+        all.step([&](int thread) {
+            const index_t from = begin + thread * each, to = std::min(end, from + each);
+            tiles_part<C> part = tiles_part<C>::none();
+            for (index_t i = from; i < to; ++i) part = join(part, parts[i]);
+            m.parts[thread] = part;
+        });
+        for (int step = 1; step < threads && step * each < end - begin; step *= 2)
+            all.step([&](int thread) {
+                if (thread % (2 * step) == 0)
+                    m.parts[thread] = join(m.parts[thread], m.parts[thread + step]);
+            });
+        const tiles_part<C> found = m.parts[0];
+        all.step([](int) {}); // m.parts is used again
+        return found;
+    }
+};
+
+/// The offsets of one segment of all tokens.
+struct offsets_of_one {
+    index_t tokens;
+    constexpr index_t operator[](index_t i) const { return i == 0 ? 0 : tokens; }
+};
+
+/// sequential::select, of up to `room` positions. Returns how many are kept, and writes nothing
+/// where that is more; `checks`: or -1, for NaN and offsets that are out of order. Does not wait and
+/// returns 0 unless it `waits`.
+template <class Policy, class Keep, class T, class Offsets, class Index, class KeptOffset>
+index_t select_by_tiles(const Policy& policy, const Keep& keep, index_t always,
+                        view<const T, 1> scores, const Offsets& offsets, index_t segments,
+                        Index* index, index_t room, KeptOffset* kept_offsets, bool checks,
+                        bool waits) {
+    using C = compute_t<T>;
+    const selection<Keep, T> of{keep, always, scores, segments};
+    const auto copy = policy.template temporary<index_t>(segments + 2);
+    const auto parts = policy.template temporary<tiles_part<C>>(of.tiles());
+    index_t* const result = copy.data() + segments + 1;
+    policy.for_blocks(of.tiles(), find_kept_block<Keep, T, Offsets>{of, offsets, copy.data(),
+                                                                    parts.data(), checks});
+    policy.for_blocks(of.tiles(), write_kept_block<Keep, T, Index, KeptOffset>{
+                                      of, copy.data(), parts.data(), index, room, kept_offsets,
+                                      waits ? result : nullptr});
+    return waits ? policy.read(result) : 0;
 }
 
 } // namespace detail
