@@ -2,6 +2,7 @@
 // device's, of calls that the host queues without waiting, where they allow that.
 #include "../ratios.hpp"
 #include "pool.hpp"
+#include "random.hpp"
 
 #include <pare/attention.hpp>
 #include <pare/compact.hpp>
@@ -10,6 +11,7 @@
 #include <pare/policy/thrust.hpp>
 #include <pare/soft_mask.hpp>
 
+#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <thrust/device_vector.h>
 
@@ -25,11 +27,9 @@ using pare::detail::check_cuda;
 template <class T, int Rank>
 using view = pare::view<T, Rank>;
 
-/// Random numbers of normal distribution in the device's memory, as T.
 template <class T>
 thrust::device_vector<T> random(index_t n, std::uint64_t seed = 1) {
-    const std::vector<float> numbers = bench::random_normal<float>(n, seed);
-    return {numbers.begin(), numbers.end()};
+    return bench::device_normal<T>(n, seed);
 }
 template <class T>
 T* raw(thrust::device_vector<T>& x) {
@@ -158,18 +158,23 @@ void scale_rows_backward(benchmark::State& state) {
     });
 }
 
+view<std::int32_t, 1> packed(thrust::device_vector<std::int32_t>& x) {
+    return {raw(x), static_cast<index_t>(x.size())};
+}
+/// Offsets of sequences of `length` tokens.
+thrust::device_vector<std::int32_t> offsets_of(index_t tokens, index_t length) {
+    std::vector<std::int32_t> offsets;
+    for (index_t t = 0; t <= tokens; t += length) offsets.push_back(static_cast<std::int32_t>(t));
+    return {offsets.begin(), offsets.end()};
+}
+
 // Dropping half of the tokens: the scores are read, and half of the rows moved.
 template <class T>
 void compact(benchmark::State& state) {
     hidden_rows<T> h{state.range(0), state.range(1)};
-    const index_t length = 128;
     auto scores = random<float>(h.tokens, 3);
-    thrust::device_vector<std::int32_t> index(scores.size()), kept_offsets, offsets;
-    for (index_t t = 0; t <= h.tokens; t += length) offsets.push_back(static_cast<std::int32_t>(t));
-    kept_offsets = offsets;
-    const auto packed = [](thrust::device_vector<std::int32_t>& x) {
-        return view<std::int32_t, 1>(raw(x), static_cast<index_t>(x.size()));
-    };
+    thrust::device_vector<std::int32_t> index(scores.size());
+    auto offsets = offsets_of(h.tokens, 128), kept_offsets = offsets;
     device_race race(state);
     race.run(h.bytes(1), [&] {
         const index_t kept =
@@ -180,15 +185,43 @@ void compact(benchmark::State& state) {
     });
 }
 
-// 2,048 samples of the 12 x 3,072 filters of a BERT-base.
+// The same by calls that do not wait for how many are kept.
+template <class T>
+void compact_async(benchmark::State& state) {
+    hidden_rows<T> h{state.range(0), state.range(1)};
+    auto scores = random<float>(h.tokens, 3);
+    thrust::device_vector<std::int32_t> index(scores.size());
+    auto offsets = offsets_of(h.tokens, 128), kept_offsets = offsets;
+    device_race race(state);
+    race.run(h.bytes(1), [&] {
+        pare::keep_above_async(race.policy(), view<const float, 1>(raw(scores), h.tokens), 0,
+                               packed(offsets), packed(index), packed(kept_offsets));
+        pare::gather_rows_async(race.policy(), packed(index), packed(kept_offsets),
+                                pare::from_to(h.rows(h.x), h.rows(h.out)));
+    });
+}
+// A quarter of each sequence's tokens, those with the highest scores.
+void keep_top_k(benchmark::State& state) {
+    const index_t tokens = state.range(0), length = state.range(1);
+    auto scores = random<float>(tokens, 3);
+    thrust::device_vector<std::int32_t> index(scores.size());
+    auto offsets = offsets_of(tokens, length), kept_offsets = offsets;
+    device_race race(state);
+    race.run(0, [&] {
+        pare::keep_top_k(race.policy(), view<const float, 1>(raw(scores), tokens), length / 4,
+                         packed(offsets), packed(index), packed(kept_offsets));
+    });
+}
+
+// Samples of the 12 x 3,072 filters of a BERT-base.
+template <class T>
 void fisher_diagonal(benchmark::State& state) {
-    const index_t samples = 2048, units = 36864;
-    auto gradients = random<float>(samples * units);
+    const index_t samples = state.range(0), units = 36864;
+    auto gradients = random<T>(samples * units);
     pare::fisher<> sums(units);
     device_race race(state);
-    race.run(4.0 * static_cast<double>(samples * units), [&] {
-        sums.add(race.policy(), view<const float, 2>(raw(gradients), samples, units));
-    });
+    race.run(static_cast<double>(samples * units) * sizeof(T),
+             [&] { sums.add(race.policy(), view<const T, 2>(raw(gradients), samples, units)); });
 }
 
 // 32 sequences of 128 tokens, 3,072 filters.
@@ -197,9 +230,7 @@ void mask_gradients(benchmark::State& state) {
     const index_t sequences = 32, length = 128, columns = 3072, tokens = sequences * length;
     auto x = random<T>(tokens * columns), dx = random<T>(tokens * columns, 2);
     thrust::device_vector<float> found(static_cast<std::size_t>(sequences * columns));
-    thrust::device_vector<std::int32_t> offsets;
-    for (index_t s = 0; s <= sequences; ++s)
-        offsets.push_back(static_cast<std::int32_t>(s * length));
+    auto offsets = offsets_of(tokens, length);
     device_race race(state);
     race.run(2.0 * static_cast<double>(tokens * columns) * sizeof(T), [&] {
         pare::mask_gradients(race.policy(), view<const T, 2>(raw(x), tokens, columns),
@@ -218,9 +249,7 @@ void attention_with_importance(benchmark::State& state) {
     auto qkv = random<T>(tokens * columns);
     thrust::device_vector<T> out(static_cast<std::size_t>(tokens * heads * size));
     thrust::device_vector<float> scores(static_cast<std::size_t>(tokens));
-    thrust::device_vector<std::int32_t> offsets;
-    for (index_t s = 0; s <= batch; ++s) offsets.push_back(static_cast<std::int32_t>(s * n));
-    const view<const std::int32_t, 1> packed(raw(offsets), batch + 1);
+    auto offsets = offsets_of(tokens, n);
     const auto part = [&](index_t which) {
         return view<const T, 3>(raw(qkv) + which * heads * size, {tokens, heads, size},
                                 {columns, size, 1});
@@ -231,12 +260,13 @@ void attention_with_importance(benchmark::State& state) {
     race.run(
         4.0 * static_cast<double>(tokens * heads * size) * sizeof(T),
         [&] {
-            pare::attention(race.policy(), part(0), part(1), part(2), packed, result,
+            pare::attention(race.policy(), part(0), part(1), part(2), packed(offsets), result,
                             view<float, 1>(raw(scores), tokens), {}, scratch);
         },
         "unscored",
         [&] {
-            pare::attention(race.policy(), part(0), part(1), part(2), packed, result, {}, scratch);
+            pare::attention(race.policy(), part(0), part(1), part(2), packed(offsets), result, {},
+                            scratch);
         });
     state.counters["flops"] = 4.0 * static_cast<double>(batch * heads * n * n * size);
 }
@@ -245,21 +275,36 @@ void in_milliseconds(benchmark::internal::Benchmark* b) {
     b->UseManualTime()->Unit(benchmark::kMillisecond);
 }
 void layers(benchmark::internal::Benchmark* b) {
-    in_milliseconds(b->ArgNames({"tokens", "columns"})->Args({262144, 384})->Args({32768, 768}));
+    b->ArgNames({"tokens", "columns"});
+    in_milliseconds(b->Args({262144, 384})->Args({32768, 768})->Args({128, 768}));
 }
 void probabilities(benchmark::internal::Benchmark* b) {
-    in_milliseconds(b->ArgNames({"batch", "length"})->Args({32, 128})->Args({8, 512}));
+    b->ArgNames({"batch", "length"});
+    in_milliseconds(b->Args({1, 128})->Args({32, 128})->Args({8, 512}));
 }
 BENCHMARK_TEMPLATE(importance_of_probabilities, float)->Apply(probabilities);
 BENCHMARK_TEMPLATE(importance_of_probabilities, __half)->Apply(probabilities);
+BENCHMARK_TEMPLATE(importance_of_probabilities, __nv_bfloat16)->Apply(probabilities);
 BENCHMARK(soft_mask)->ArgName("scores")->Arg(65536)->Arg(1 << 24)->Apply(in_milliseconds);
 BENCHMARK_TEMPLATE(scale_rows, float)->Apply(layers);
 BENCHMARK_TEMPLATE(scale_rows, __half)->Apply(layers);
+BENCHMARK_TEMPLATE(scale_rows, __nv_bfloat16)->Apply(layers);
 BENCHMARK_TEMPLATE(scale_rows_backward, float)->Apply(layers);
 BENCHMARK_TEMPLATE(scale_rows_backward, __half)->Apply(layers);
+BENCHMARK_TEMPLATE(scale_rows_backward, __nv_bfloat16)->Apply(layers);
 BENCHMARK_TEMPLATE(compact, float)->Apply(layers);
 BENCHMARK_TEMPLATE(compact, __half)->Apply(layers);
-BENCHMARK(fisher_diagonal)->Apply(in_milliseconds);
+BENCHMARK_TEMPLATE(compact_async, __half)->Apply(layers);
+void selections(benchmark::internal::Benchmark* b) {
+    b->ArgNames({"tokens", "length"});
+    in_milliseconds(b->Args({4096, 128})->Args({262144, 128})->Args({16384, 4096}));
+}
+BENCHMARK(keep_top_k)->Apply(selections);
+void samples(benchmark::internal::Benchmark* b) {
+    in_milliseconds(b->ArgName("samples")->Arg(2048)->Arg(8192));
+}
+BENCHMARK_TEMPLATE(fisher_diagonal, float)->Apply(samples);
+BENCHMARK_TEMPLATE(fisher_diagonal, __half)->Apply(samples);
 BENCHMARK_TEMPLATE(mask_gradients, float)->Apply(in_milliseconds);
 BENCHMARK_TEMPLATE(mask_gradients, __half)->Apply(in_milliseconds);
 void shapes(benchmark::internal::Benchmark* b) {

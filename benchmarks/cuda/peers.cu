@@ -58,6 +58,25 @@ index_t pare_compact(const float* scores, const __half* x, index_t tokens, index
     return kept;
 }
 
+void pare_compact_async(const float* scores, const __half* x, index_t tokens, index_t columns,
+                        const std::int32_t* offsets, index_t sequences, std::int32_t* kept_offsets,
+                        std::int32_t* index, __half* y) {
+    const view<std::int32_t, 1> kept(kept_offsets, sequences + 1), positions(index, tokens);
+    pare::keep_above_async(memory->policy(), view<const float, 1>(scores, tokens), 0,
+                           view<const std::int32_t, 1>(offsets, sequences + 1), positions, kept);
+    pare::gather_rows_async(memory->policy(), positions, kept,
+                            pare::from_to(view<const __half, 2>(x, tokens, columns),
+                                          view<__half, 2>(y, tokens, columns)));
+}
+
+void pare_scale_rows_backward(const __half* mask, const __half* x, const __half* dy, index_t tokens,
+                              index_t columns, __half* dx, __half* mask_gradient) {
+    pare::scale_rows_backward(
+        memory->policy(), view<const __half, 1>(mask, tokens),
+        view<const __half, 2>(x, tokens, columns), view<const __half, 2>(dy, tokens, columns),
+        view<__half, 2>(dx, tokens, columns), view<__half, 1>(mask_gradient, tokens));
+}
+
 /// q, k, v and out [batch x n x heads x size].
 void pare_attention(const __half* q, const __half* k, const __half* v, const std::int32_t* offsets,
                     index_t batch, index_t n, index_t heads, index_t size, __half* out,

@@ -91,7 +91,7 @@ def close(tolerance, *pairs):
 def measure(library):
     rows, gpu = [], {"device": "cuda"}
     torch.manual_seed(1)
-    for batch, heads, n in ((32, 12, 128), (8, 12, 512)):
+    for batch, heads, n in ((1, 12, 128), (32, 12, 128), (8, 12, 512)):
         p = torch.randn(batch, heads, n, n, **gpu).softmax(-1).half()
         scores = torch.empty(batch, n, **gpu)
         race(rows, f"importance of probabilities {batch} x {heads} x {n} x {n}, half", library.importance(p, batch, heads, n, scores),
@@ -108,15 +108,26 @@ def measure(library):
             return theta.grad.item()
         race(rows, f"soft mask forward + backward, {n} scores", library.soft_mask(s, g, n, mask, ds), {"autograd": autograd},
              lambda *_: close(1e-4, (ds, leaf.grad)))
-    tokens, columns = 262144, 384
-    x, m = torch.randn(tokens, columns, **gpu).half(), torch.randn(tokens, **gpu)
-    y, of_rows = torch.empty_like(x), m.half()
-    race(rows, f"mask times rows {tokens} x {columns}, half", library.scale_rows(of_rows, x, tokens, columns, y),
-         {"mul": lambda: x * of_rows[:, None]}, lambda _, theirs: close(0, (y, theirs)))
-    index = torch.empty(tokens, dtype=torch.int32, **gpu)
-    race(rows, f"compaction {tokens} x {columns}, half kept, half", library.compact(m, x, tokens, columns, index, y),
-         {"x[mask]": lambda: x[m >= 0], "nonzero, index_select": lambda: x.index_select(0, torch.nonzero(m >= 0).squeeze(1))},
-         lambda mine, theirs: close(0, (y[:mine], theirs)))
+    for tokens, columns in ((128, 768), (32768, 768), (262144, 384)):
+        x, m = torch.randn(tokens, columns, **gpu).half(), torch.randn(tokens, **gpu)
+        y, dy, of_rows = torch.empty_like(x), torch.randn_like(x), m.half()
+        race(rows, f"mask times rows {tokens} x {columns}, half", library.scale_rows(of_rows, x, tokens, columns, y),
+             {"mul": lambda: x * of_rows[:, None]}, lambda _, theirs: close(0, (y, theirs)))
+        dm = torch.empty_like(of_rows)
+        race(rows, f"mask times rows backward {tokens} x {columns}, half",
+             library.scale_rows_backward(of_rows, x, dy, tokens, columns, y, dm),
+             {"mul; mul, sum": lambda: (dy * of_rows[:, None], (x * dy).sum(1))},
+             lambda _, theirs: close(0, (y, theirs[0])) or close(5e-3, (dm, theirs[1])))
+        index = torch.empty(tokens, dtype=torch.int32, **gpu)
+        peers = {"x[mask]": lambda: x[m >= 0],
+                 "nonzero, index_select": lambda: x.index_select(0, torch.nonzero(m >= 0).squeeze(1))}
+        race(rows, f"compaction {tokens} x {columns}, half kept, half", library.compact(m, x, tokens, columns, index, y),
+             peers, lambda mine, theirs: close(0, (y[:mine], theirs)))
+        offsets = torch.arange(0, tokens + 1, 128, dtype=torch.int32, **gpu)
+        kept = torch.empty_like(offsets)
+        race(rows, f"compaction without waiting {tokens} x {columns}, half kept, half",
+             library.compact_async(m, x, tokens, columns, offsets, tokens // 128, kept, index, y),
+             peers, lambda _, theirs: close(0, (y[:kept[-1].item()], theirs)))
     attention = torch.nn.functional.scaled_dot_product_attention
     for batch, heads, n, size in ((32, 12, 128, 64), (8, 12, 512, 64), (1, 12, 4096, 64)):
         q, k, v = (torch.randn(batch, n, heads, size, **gpu).half() for _ in range(3))
