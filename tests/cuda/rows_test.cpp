@@ -11,6 +11,7 @@
 #include <thrust/device_vector.h>
 
 #include <algorithm>
+#include <array>
 
 namespace {
 
@@ -45,8 +46,9 @@ TEMPLATE_TEST_CASE("half rows on a device, wherever they begin", "", __half, __n
     random_source random;
     CAPTURE(random);
     const auto policy = pare::on(thrust::cuda::par);
-    for (const auto& [n, d, shift] :
-         {std::array<index_t, 3>{37, 64, 0}, {37, 64, 1}, {37, 61, 0}, {300, 768, 0}, {9, 5, 3}}) {
+    for (const auto& shape : std::vector<std::array<index_t, 3>>{
+             {37, 64, 0}, {37, 64, 1}, {37, 61, 0}, {300, 768, 0}, {9, 5, 3}}) {
+        const index_t n = shape[0], d = shape[1], shift = shape[2];
         CAPTURE(n, d, shift);
         const auto x = rounded<T>(random.vector<float>(n * d + shift)),
                    dy = rounded<T>(random.vector<float>(n * d + shift)),

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "../../core/attention.hpp"
+#include "../../core/fast_math.hpp"
 #include "packs.hpp"
 #include "thrust_blocks.hpp"
 
@@ -216,8 +217,8 @@ struct sum_of_transformed : added_up {
     PARE_HD void store(index_t at, const packs& x, C& sum) const {
         pack<Out> y;
         for (int e = 0; e < size; ++e) {
-            const C result =
-                std::apply([&](const auto&... of) { return op(static_cast<C>(of.of[e])...); }, x);
+            const C result = std::apply(
+                [&](const auto&... of) { return op(opaque(static_cast<C>(of.of[e]))...); }, x);
             y.of[e] = static_cast<Out>(result);
             if (Whole || e < count(at)) add_in_order(sum, result);
         }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "../../core/attention.hpp"
+#include "../../core/fast_math.hpp"
 #include "packs.hpp"
 #include "thrust_blocks.hpp"
 #include "thrust_rows.hpp"

@@ -1,6 +1,7 @@
 // Rows that blocks of threads scale and move: no sums but those of a row.
 #pragma once
 
+#include "../../core/fast_math.hpp"
 #include "packs.hpp"
 #include "thrust_blocks.hpp"
 
