@@ -33,32 +33,68 @@ struct attention_options {
 
 namespace detail {
 
+template <class X>
+std::string shape_of(const X& x) {
+    std::string shape;
+    for (int i = 0; i < X::rank(); ++i) shape += (i ? "x" : "") + std::to_string(x.extent(i));
+    return shape;
+}
+
+inline void check_groups(const char* name, index_t heads, index_t groups) {
+    if (heads > 0 && (groups == 0 || heads % groups != 0))
+        fail<shape_error>(name, heads, " heads, ", groups, " groups");
+}
+
 template <class Policy, class T, class Offset, class Offsets>
 void check_attention(const Policy& policy, const attention_call<T, Offset>& c,
                      const Offsets& offsets, index_t scores) {
     constexpr const char* name = "attention";
-    const auto shape = [](const auto& x) {
-        return std::to_string(x.extent(0)) + "x" + std::to_string(x.extent(1)) + "x" +
-               std::to_string(x.extent(2));
-    };
     const index_t tokens = c.q.extent(0), heads = c.q.extent(1), groups = c.k.extent(1);
     if (c.k.extent(0) != tokens || c.v.extent(0) != tokens || c.k.extent(2) != c.q.extent(2) ||
         c.v.extent(1) != groups || c.out.extent(0) != tokens || c.out.extent(1) != heads ||
         c.out.extent(2) != c.v.extent(2))
-        fail<shape_error>(name, "q is ", shape(c.q), ", k ", shape(c.k), ", v ", shape(c.v),
-                          ", out ", shape(c.out));
-    if (heads > 0 && (groups == 0 || heads % groups != 0))
-        fail<shape_error>(name, heads, " heads, ", groups, " groups");
+        fail<shape_error>(name, "q is ", shape_of(c.q), ", k ", shape_of(c.k), ", v ",
+                          shape_of(c.v), ", out ", shape_of(c.out));
+    check_groups(name, heads, groups);
     if (scores != 0 && scores != tokens)
         fail<shape_error>(name, scores, " scores, ", tokens, " tokens");
+    check_offsets(name, policy, offsets, tokens);
+}
+
+/// What the options say about `tokens` tokens, and queries of `size` numbers.
+template <class Policy, class T>
+attention_terms<compute_t<T>> checked_terms(const char* name, const Policy& policy,
+                                            const attention_options<T>& options, index_t tokens,
+                                            index_t heads, index_t size) {
+    using C = compute_t<T>;
+    attention_terms<C> terms;
+    terms.key_bias = as_view<1>(policy, options.key_bias);
+    terms.head_slopes = as_view<1>(policy, options.head_slopes);
+    terms.query_weights = as_view<1>(policy, options.query_weights);
     const auto check_vector = [&](const char* what, index_t extent, index_t expected) {
         if (extent != 0 && extent != expected)
             fail<shape_error>(name, extent, what, expected, " are expected");
     };
-    check_vector(" key biases, ", c.key_bias.extent(0), tokens);
-    check_vector(" slopes, ", c.head_slopes.extent(0), heads);
-    check_vector(" query weights, ", c.query_weights.extent(0), tokens);
-    check_offsets(name, policy, offsets, tokens);
+    check_vector(" key biases, ", terms.key_bias.extent(0), tokens);
+    check_vector(" slopes, ", terms.head_slopes.extent(0), heads);
+    check_vector(" query weights, ", terms.query_weights.extent(0), tokens);
+    terms.mask = options.mask;
+    terms.counted = options.queries;
+    terms.scale = static_cast<C>(options.scale);
+    if (!is_finite(options.scale) || !is_finite(terms.scale))
+        fail<value_error>(name, "the scale is ", options.scale);
+    if (options.scale == 0 && size > 0)
+        terms.scale = static_cast<C>(1 / std::sqrt(static_cast<double>(size)));
+    return terms;
+}
+
+/// How the scores are scaled.
+template <class T>
+importance_options checked_scaling(const char* name, const attention_options<T>& options) {
+    const importance_options scaling{options.scores, options.fixed_length, options.mask,
+                                     options.queries};
+    check_options(name, scaling);
+    return scaling;
 }
 
 struct not_finite {
@@ -103,21 +139,10 @@ void attention(const Policy& policy, const Q& q, const K& k, const V& v, const O
     call.sequences = o.extent(0) - 1;
     call.out = as_view<3>(policy, out);
     const auto result = as_view<1>(policy, scores);
-    call.key_bias = as_view<1>(policy, options.key_bias);
-    call.head_slopes = as_view<1>(policy, options.head_slopes);
-    call.query_weights = as_view<1>(policy, options.query_weights);
-    call.mask = options.mask;
-    call.counted = options.queries;
-    const importance_options scaled{options.scores, options.fixed_length, options.mask,
-                                    options.queries};
     detail::check_attention(policy, call, o, result.extent(0));
-    detail::check_options("attention", scaled);
-    const index_t size = call.q.extent(2);
-    call.scale = static_cast<compute_t<T>>(options.scale);
-    if (!detail::is_finite(options.scale) || !detail::is_finite(call.scale))
-        detail::fail<value_error>("attention", "the scale is ", options.scale);
-    if (options.scale == 0 && size > 0)
-        call.scale = static_cast<compute_t<T>>(1 / std::sqrt(static_cast<double>(size)));
+    static_cast<detail::attention_terms<compute_t<T>>&>(call) = detail::checked_terms(
+        "attention", policy, options, call.q.extent(0), call.heads(), call.q.extent(2));
+    const importance_options scaled = detail::checked_scaling("attention", options);
 
     const index_t scored = result.extent(0);
     const auto sums = policy.template temporary<double>(scratch, scored);

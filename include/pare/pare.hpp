@@ -3,6 +3,7 @@
 #pragma once
 
 #include "attention.hpp"
+#include "attention_scores.hpp"
 #include "compact.hpp"
 #include "cost.hpp"
 #include "fisher.hpp"

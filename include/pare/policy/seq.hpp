@@ -283,6 +283,35 @@ class sequential {
         });
     }
 
+    /// What keys receive, from queries, keys and log-sum-exp rows; see scores_call.
+    template <class T, class L, class Offset>
+    void attention_scores(const detail::scores_call<T, L, Offset>& c, workspace&) const {
+        using C = compute_t<T>;
+        executor_.run(c.sequences, [&](index_t s, index_t) {
+            const index_t at = c.begin(s), n = c.length(s);
+            if (n == 0) return;
+            const auto q = c.rows(c.q, s), k = c.rows(c.k, s);
+            const detail::index_range counted = detail::counted(c.counted, n);
+            double* const received = c.received + at;
+            std::fill_n(received, n, 0.0);
+            for (index_t h = 0; h < c.heads(); ++h)
+                for (index_t i = counted.begin; i < counted.end; ++i) {
+                    const detail::index_range seen = detail::visible_keys(c.mask, i, n, n);
+                    const index_t g = c.group(h);
+                    const C shift = c.shift(s, i, h), factor = c.factor(s, i, h);
+                    for (index_t j = seen.begin; j < seen.end; ++j) {
+                        C logit = 0;
+                        for (index_t e = 0; e < q.extent(2); ++e)
+                            detail::add_in_order(logit, static_cast<C>(q(i, h, e)) *
+                                                            static_cast<C>(k(j, g, e)));
+                        logit =
+                            logit * static_cast<C>(c.scale) + static_cast<C>(c.bias(h, at, i, j));
+                        received[j] += static_cast<double>(std::exp(logit - shift) * factor);
+                    }
+                }
+        });
+    }
+
     /// The first i with the smallest x[i] - y[i], if that is less than `below`, or -1.
     template <class T>
     index_t argmin_difference(index_t n, const T* x, const T* y, T below) const {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/attention.hpp"
+#include "kernels/attention_scores.hpp"
 #include "kernels/exponential.hpp"
 #include "kernels/gram.hpp"
 #include "kernels/registers.hpp"
@@ -81,6 +82,18 @@ class vectorised : public sequential<Executor> {
                 return detail::attention_strips(this->executor(), c, scratch);
         }
         base::attention(c, scratch);
+    }
+
+    template <class T, class L, class Offset>
+    void attention_scores(const detail::scores_call<T, L, Offset>& c, workspace& scratch) const {
+        if constexpr (detail::has_batch<T>) {
+            const auto contiguous = [](const auto& x) {
+                return x.extent(3) <= 1 || x.stride(3) == 1;
+            };
+            if (contiguous(c.q) && contiguous(c.k))
+                return detail::attention_score_tiles(this->executor(), c, scratch);
+        }
+        base::attention_scores(c, scratch);
     }
 
     /// First whether there is one, which most calls have answered with no, and then which.

@@ -1,0 +1,164 @@
+// How much attention each token receives, beside somebody else's fused attention: from queries, keys
+// and the log-sum-exp rows that it returns. No probabilities, no second softmax, no values.
+#pragma once
+
+#include "attention.hpp"
+
+#include <type_traits>
+
+namespace pare {
+inline namespace PARE_ISA {
+
+namespace detail {
+
+template <class X>
+using element_of =
+    std::remove_cv_t<std::remove_pointer_t<decltype(std::declval<const X&>().data_handle())>>;
+
+/// `call` has all but what the options say and where the sums go.
+template <class Policy, class T, class L, class Index, class Scale>
+void attention_scores(const Policy& policy, scores_call<T, L, Index>& call, index_t tokens,
+                      const attention_options<T>& options, workspace& scratch, const Scale& scale) {
+    constexpr const char* name = "attention_scores";
+    static_assert(std::is_same_v<L, float> || std::is_same_v<L, compute_t<T>>,
+                  "pare: log-sum-exp rows are float, or of the type that sums are made in");
+    static_cast<attention_terms<compute_t<T>>&>(call) =
+        checked_terms(name, policy, options, tokens, call.heads(), call.q.extent(3));
+    const importance_options scaling = checked_scaling(name, options);
+    if constexpr (Policy::on_host)
+        for (index_t s = 0; s < call.sequences; ++s) {
+            const index_range queries = counted(call.counted, call.length(s));
+            for (index_t i = queries.begin; i < queries.end; ++i)
+                for (index_t h = 0; h < call.heads(); ++h)
+                    if (is_nan(call.shift(s, i, h)))
+                        fail<value_error>(name, "the log-sum-exp of query ", i, " of sequence ", s,
+                                          ", head ", h, ", is not a number");
+        }
+    if (tokens == 0) return;
+    const auto memory = policy.template temporary<double>(scratch, tokens);
+    call.received = memory.data();
+    policy.attention_scores(call, scratch.inner());
+    if constexpr (Policy::on_host)
+        for (index_t s = 0; s < call.sequences; ++s)
+            for (index_t j = 0; j < call.length(s); ++j)
+                if (const double sum = call.received[call.begin(s) + j]; !is_finite(sum))
+                    fail<value_error>(name, "the attention to key ", j, " of sequence ", s,
+                                      " sums up to ", sum);
+    scale(scaling);
+}
+
+} // namespace detail
+
+/// The scores that pare::attention would give, beside an attention of another library.
+///
+/// q        [tokens x heads x size]; any strides, fastest with contiguous sizes and, for a GPU's
+///          half types, rows that begin at multiples of 16 bytes
+/// k        [tokens x groups x size]; a head's number divided by heads / groups is its group
+/// lse      [tokens x heads], float or the type that sums over T are made in: of each query the
+///          natural logarithm of the sum over its keys of exp(scale q k' + bias), with the same
+///          scale, mask, bias and slopes as in `options`. Any strides: FlashAttention's [heads x
+///          tokens] of packed sequences is the view {p, {tokens, heads}, {1, tokens}}. That is what
+///          PyTorch (_scaled_dot_product_flash_attention, flex_attention, varlen_attn),
+///          FlashAttention 2 and 3 (softmax_lse) and cuDNN (stats) return; FlashInfer's is to base
+///          2, times log(2). Rows of infinity, of either sign, are of queries that saw no key, and
+///          count nothing
+/// offsets  [sequences + 1]: sequence s has the tokens offsets[s] .. offsets[s + 1]
+/// scores   [tokens], overwritten
+/// options  those of pare::attention
+///
+/// What does not count is not computed: counted_queries::last(32) costs 32 queries of each sequence.
+/// Throws, before anything is written, shape_error, and value_error for a scale that is not finite,
+/// for a row of a counted query that is NaN, and for sums that are not finite, as those of rows far
+/// too small are; a GPU's policy looks at no number, and NaN comes out as scores of NaN. Rows of
+/// other logits than these give wrong scores. Results of a sequence depend neither on the others
+/// nor on the number of threads; a call cannot run in parts. Complexity: counted queries * length *
+/// heads * size multiply-adds and as many exponentials as logits; workspace of 8 bytes a token and,
+/// with `simd`, 1,200 * (size + 50) bytes a thread; on a GPU, 8 * heads bytes a token.
+template <class Policy, class Q, class K, class L, class Offsets, class Scores,
+          detail::with_rank<Q, 3> = 0>
+void attention_scores(const Policy& policy, const Q& q, const K& k, const L& lse,
+                      const Offsets& offsets, Scores&& scores,
+                      const attention_options<detail::element_of<Q>>& options, workspace& scratch) {
+    constexpr const char* name = "attention_scores";
+    detail::check_whole(policy);
+    const auto queries = as_input<3>(policy, q);
+    const auto keys = as_input<3>(policy, k);
+    const auto rows = as_input<2>(policy, lse);
+    const auto o = as_input<1>(policy, offsets);
+    const auto result = as_view<1>(policy, scores);
+    using T = typename decltype(queries)::value_type;
+    const index_t tokens = queries.extent(0), heads = queries.extent(1);
+    if (keys.extent(0) != tokens || keys.extent(2) != queries.extent(2) ||
+        rows.extent(0) != tokens || rows.extent(1) != heads || result.extent(0) != tokens)
+        detail::fail<shape_error>(name, "q is ", detail::shape_of(queries), ", k ",
+                                  detail::shape_of(keys), ", lse ", detail::shape_of(rows), ", ",
+                                  result.extent(0), " scores");
+    detail::check_groups(name, heads, keys.extent(1));
+    detail::check_offsets(name, policy, o, tokens);
+    using row = typename decltype(rows)::value_type;
+    detail::scores_call<T, row, typename decltype(o)::value_type> call{};
+    call.q = detail::of_all_sequences(queries);
+    call.k = detail::of_all_sequences(keys);
+    call.lse = {rows.data_handle(), {1, tokens, heads}, {0, rows.stride(0), rows.stride(1)}};
+    call.offsets = o.data_handle();
+    call.sequences = o.extent(0) - 1;
+    detail::attention_scores(policy, call, tokens, options, scratch, [&](const auto& scaling) {
+        policy.scale_tokens(view<const double, 1>(call.received, tokens), call.offsets,
+                            call.sequences, heads, scaling, result);
+    });
+}
+
+/// The same of a padded batch.
+///
+/// q, k     [batch x heads x n x size], [batch x groups x n x size], any strides
+/// lse      [batch x heads x n]
+/// lengths  [batch], or empty: no padding; what lies beyond them is not read
+/// scores   [batch x n], overwritten; 0 beyond the lengths
+/// options  key_bias and query_weights are [batch * n]
+template <class Policy, class Q, class K, class L, class Lengths, class Scores,
+          detail::with_rank<Q, 4> = 0>
+void attention_scores(const Policy& policy, const Q& q, const K& k, const L& lse,
+                      const Lengths& lengths, Scores&& scores,
+                      const attention_options<detail::element_of<Q>>& options, workspace& scratch) {
+    constexpr const char* name = "attention_scores";
+    detail::check_whole(policy);
+    const auto queries = as_input<4>(policy, q);
+    const auto keys = as_input<4>(policy, k);
+    const auto rows = as_input<3>(policy, lse);
+    const auto l = as_input<1>(policy, lengths);
+    const auto result = as_view<2>(policy, scores);
+    using T = typename decltype(queries)::value_type;
+    const index_t sequences = queries.extent(0), heads = queries.extent(1), n = queries.extent(2);
+    if (keys.extent(0) != sequences || keys.extent(2) != n || keys.extent(3) != queries.extent(3) ||
+        rows.extent(0) != sequences || rows.extent(1) != heads || rows.extent(2) != n ||
+        result.extent(0) != sequences || result.extent(1) != n)
+        detail::fail<shape_error>(name, "q is ", detail::shape_of(queries), ", k ",
+                                  detail::shape_of(keys), ", lse ", detail::shape_of(rows),
+                                  ", scores ", detail::shape_of(result));
+    detail::check_groups(name, heads, keys.extent(1));
+    const auto batch = detail::check_batch(
+        name, policy, view<const T, 4>(nullptr, {sequences, heads, n, n}, {0, 0, 0, 0}), l);
+    const auto token_by_token = [](const view<const T, 4>& x) {
+        return view<const T, 4>(x.data_handle(),
+                                {x.extent(0), x.extent(2), x.extent(1), x.extent(3)},
+                                {x.stride(0), x.stride(2), x.stride(1), x.stride(3)});
+    };
+    using row = typename decltype(rows)::value_type;
+    detail::scores_call<T, row, typename decltype(l)::value_type> call{};
+    call.q = token_by_token(queries);
+    call.k = token_by_token(keys);
+    call.lse = {rows.data_handle(),
+                {sequences, n, heads},
+                {rows.stride(0), rows.stride(2), rows.stride(1)}};
+    call.lengths = batch.lengths;
+    call.sequences = sequences;
+    call.room = n;
+    detail::attention_scores(
+        policy, call, sequences * n, options, scratch, [&](const auto& scaling) {
+            policy.scale_keys(view<const double, 2>(call.received, sequences, n), batch, heads,
+                              scaling, result);
+        });
+}
+
+} // namespace PARE_ISA
+} // namespace pare
