@@ -26,7 +26,6 @@
     "pare: Thrust takes CUDA for its device system, which this compiler does not know; define THRUST_DEVICE_SYSTEM=THRUST_DEVICE_SYSTEM_CPP or THRUST_DEVICE_SYSTEM_OMP, or link pare::thrust"
 #endif
 
-#include "kernels/block_attention.hpp"
 #include "kernels/thrust_attention.hpp"
 #include "kernels/thrust_folds.hpp"
 #include "kernels/thrust_gram.hpp"
@@ -63,6 +62,8 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
     explicit thrust_policy(const Exec& exec) : base(tasks{exec}) {}
 
     static constexpr bool on_host = tasks::system != detail::thrust_system::device;
+    /// Whether kernels run on a GPU; on_host is false on any system with memory of its own.
+    static constexpr bool on_cuda = detail::is_cuda<Exec>;
 
     const Exec& exec() const { return this->executor().exec; }
 
@@ -289,13 +290,24 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
         });
     }
 
+    /// Keys and values pass once; where scores are asked for, keys then pass by the queries that
+    /// count.
     template <class T, class Offset>
-    void attention(const detail::attention_call<T, Offset>& call, workspace&) const {
-        const index_t most = std::max(call.q.extent(2), call.v.extent(2));
-        if (most <= 64) return detail::attention_by_blocks<64>(*this, call);
-        if constexpr (sizeof(T) < sizeof(double)) // of 128 doubles, tiles fit no block's memory
-            if (most <= 128) return detail::attention_by_blocks<128>(*this, call);
-        detail::attention_by_threads(*this, call);
+    void attention(const detail::attention_call<T, Offset>& call, workspace& scratch) const {
+        using C = compute_t<T>;
+        const index_t tokens = call.q.extent(0), rows = tokens * call.heads();
+        const bool scored = call.received.extent(0) > 0;
+        const auto memory = temporary<C>(scored ? 2 * rows : 0);
+        C* const total = scored && rows > 0 ? memory.data() + rows : nullptr;
+        detail::attend(*this, call, detail::softmax_rows<C>{memory.data(), total, tokens});
+        if (scored) attention_scores(detail::scores_of(call, memory.data(), total), scratch);
+    }
+    template <class T, class L, class Offset>
+    void attention_scores(const detail::scores_call<T, L, Offset>& call, workspace&) const {
+        const index_t tokens = call.tokens();
+        const auto memory = temporary<double>(tokens * call.heads());
+        detail::score_heads(*this, call, memory.data());
+        detail::add_heads(*this, call, memory.data(), tokens);
     }
 
     /// kernel(i, memory) for i < count, each by a block of threads that share Kernel::shared_bytes
@@ -306,7 +318,7 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
         constexpr std::size_t bytes = Kernel::shared_bytes;
         if constexpr (detail::is_cuda<Exec>) {
 #ifdef __CUDACC__
-            void (*const run)(Kernel) = detail::launched<Kernel>::run;
+            void (*const run)(Kernel) = detail::run_block<Kernel>;
             if constexpr (bytes > 48 * 1024) // which every kernel has
                 detail::check_cuda("cudaFuncSetAttribute",
                                    cudaFuncSetAttribute(run,

@@ -1,40 +1,41 @@
-// Attention in plain loops for many threads.
+// Attention on Thrust's systems: which kernel, and plain loops for heads of any size.
 #pragma once
 
 #include "../../core/attention.hpp"
-#include "../seq.hpp"
+#include "block_attention.hpp"
+#include "block_scores.hpp"
+#include "tensor_attention.hpp"
+#include "tensor_scores.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 namespace pare {
 inline namespace PARE_ISA {
 namespace detail {
 
-/// The logit of query i and key j of the sequence that begins at `begin`.
-template <class T, class Offset>
-PARE_HD compute_t<T> logit(const attention_call<T, Offset>& c, index_t head, index_t begin,
-                           index_t i, index_t j) {
-    using C = compute_t<T>;
+/// The product of query i and key j, as a logit before anything is added.
+template <class C, class T>
+PARE_HD C scaled_product(const view<const T, 3>& q, const view<const T, 3>& k, index_t i,
+                         index_t head, index_t j, index_t group, C scale) {
     C sum = 0;
-    for (index_t e = 0; e < c.q.extent(2); ++e)
-        sum += static_cast<C>(c.q(begin + i, head, e)) *
-               static_cast<C>(c.k(begin + j, c.group(head), e));
-    return sum * static_cast<C>(c.scale) + static_cast<C>(c.bias(head, begin, i, j));
+    for (index_t e = 0; e < q.extent(2); ++e)
+        sum += static_cast<C>(q(i, head, e)) * static_cast<C>(k(j, group, e));
+    return sum * scale;
 }
 
-/// A thread has a query of one head, and 32 columns of its output; then a key of one head.
+/// A thread has a query of one head, and 32 columns of its output.
 template <class Policy, class T, class Offset>
-void attention_by_threads(const Policy& policy, const attention_call<T, Offset>& call) {
+void attention_by_threads(const Policy& policy, const attention_call<T, Offset>& call,
+                          const softmax_rows<compute_t<T>>& rows) {
     using C = compute_t<T>;
     constexpr index_t strip = 32;
     const attention_call<T, Offset> c = call;
+    const softmax_rows<C> results = rows;
     const index_t tokens = c.q.extent(0), heads = c.heads(), width = c.v.extent(2);
     const index_t strips = std::max<index_t>(1, (width + strip - 1) / strip);
-    const auto memory = policy.template temporary<C>(2 * tokens * heads);
-    C* const most = memory.data(); // logit of each query and head
-    C* const total = most + tokens * heads;
     policy.for_each(tokens * heads * strips, [=] PARE_HD(index_t at) {
         const index_t first = at % strips * strip, t = at / (strips * heads);
         const index_t h = at / strips % heads, g = c.group(h);
@@ -44,7 +45,8 @@ void attention_by_threads(const Policy& policy, const attention_call<T, Offset>&
         const index_range seen = visible_keys(c.mask, t - begin, n, n);
         C highest = std::numeric_limits<C>::lowest(), sum = 0, out[strip] = {};
         for (index_t j = seen.begin; j < seen.end; ++j) {
-            const C x = logit(c, h, begin, t - begin, j);
+            const C x = scaled_product(c.q, c.k, t, h, begin + j, g, c.scale) +
+                        c.bias(h, begin, t - begin, j);
             if (!(x <= highest)) { // NaN too
                 const C less = std::exp(highest - x);
                 sum *= less;
@@ -58,33 +60,80 @@ void attention_by_threads(const Policy& policy, const attention_call<T, Offset>&
         }
         for (index_t e = first; e < last; ++e)
             c.out(t, h, e) = static_cast<T>(out[e - first] / sum);
-        if (first > 0) return;
-        most[t * heads + h] = highest;
-        total[t * heads + h] = sum;
+        if (first == 0) results.store(t, h, highest, sum);
     });
-    if (c.received.extent(0) == 0) return;
-    const auto received_memory = policy.template temporary<double>(tokens * heads);
-    double* const received = received_memory.data();
-    policy.for_each(tokens * heads, [=] PARE_HD(index_t at) {
-        const index_t h = at % heads, t = at / heads;
-        const index_t s = segment_of(c.offsets, c.sequences, t);
+}
+
+/// A thread has a key of one head: parts[h, t].
+template <class Policy, class T, class L, class Offset>
+void scores_by_threads(const Policy& policy, const scores_call<T, L, Offset>& call, double* parts) {
+    using C = compute_t<T>;
+    const scores_call<T, L, Offset> c = call;
+    const index_t tokens = c.tokens();
+    policy.for_each(tokens * c.heads(), [=] PARE_HD(index_t at) {
+        const index_t h = at / tokens, t = at % tokens;
+        const index_t s = c.offsets ? segment_of(c.offsets, c.sequences, t) : t / c.room;
         const index_t begin = c.begin(s), n = c.length(s), j = t - begin;
-        const index_range q = counted(c.counted, n);
+        if (j >= n) return;
+        const auto q = c.rows(c.q, s), k = c.rows(c.k, s);
+        const index_range queries = counted(c.counted, n);
         double sum = 0;
-        for (index_t i = q.begin; i < q.end; ++i) {
+        for (index_t i = queries.begin; i < queries.end; ++i) {
             const index_range seen = visible_keys(c.mask, i, n, n);
             if (j < seen.begin || j >= seen.end) continue;
-            const index_t query = (begin + i) * heads + h;
-            const C p = std::exp(logit(c, h, begin, i, j) - most[query]);
-            sum += static_cast<double>(p * (static_cast<C>(c.weight(begin + i)) / total[query]));
+            const C x = scaled_product(q, k, i, h, j, c.group(h), c.scale) + c.bias(h, begin, i, j);
+            sum += static_cast<double>(std::exp(x - c.shift(s, i, h)) * c.factor(s, i, h));
         }
-        received[at] = sum;
+        parts[at] = sum;
     });
-    policy.for_each(tokens, [=] PARE_HD(index_t t) {
-        double sum = 0;
-        for (index_t h = 0; h < heads; ++h) sum += received[t * heads + h];
-        c.received(t) = sum;
-    });
+}
+
+/// By the kernel for elements of type T and heads of this size: outputs and, for scores, the rows'
+/// softmax.
+template <class Policy, class T, class Offset>
+void attend(const Policy& policy, const attention_call<T, Offset>& c,
+            const softmax_rows<compute_t<T>>& rows) {
+    const index_t most = std::max(c.q.extent(2), c.v.extent(2));
+    const bool q = in_packs(c.q), k = in_packs(c.k), v = in_packs(c.v);
+    const auto run = [&](const auto& kernel) { policy.for_blocks(kernel.blocks(), kernel); };
+    if constexpr (has_tensor_cores<T, Policy::on_cuda>) {
+        const bool out = in_packs(c.out);
+        const auto by = [&](auto width) {
+            using kernel = tensor_attention<T, Offset, width>;
+            const index_t strips = strips_of_all(c, c.q.extent(0), kernel::strip);
+            run(kernel{c, rows, strips, q, k, v, out});
+        };
+        if (most <= 32) return by(std::integral_constant<int, 32>());
+        if (most <= 64) return by(std::integral_constant<int, 64>());
+        if (most <= 128) return by(std::integral_constant<int, 128>());
+    } else {
+        if (most <= 64) return run(block_attention<T, Offset, 64>{c, rows, q, k, v});
+        if constexpr (sizeof(T) < sizeof(double)) // of 128 doubles, tiles fit no block's memory
+            if (most <= 128) return run(block_attention<T, Offset, 128>{c, rows, q, k, v});
+    }
+    attention_by_threads(policy, c, rows);
+}
+
+/// The same of what keys receive: parts[h, t].
+template <class Policy, class T, class L, class Offset>
+void score_heads(const Policy& policy, const scores_call<T, L, Offset>& c, double* parts) {
+    const index_t size = c.q.extent(3), tokens = c.tokens();
+    const bool q = in_packs(c.q), k = in_packs(c.k);
+    const auto run = [&](const auto& kernel) { policy.for_blocks(kernel.blocks(), kernel); };
+    if constexpr (has_tensor_cores<T, Policy::on_cuda>) {
+        const auto by = [&](auto width) {
+            using kernel = tensor_scores<T, L, Offset, width>;
+            run(kernel{c, parts, tokens, strips_of_all(c, tokens, kernel::strip), q, k});
+        };
+        if (size <= 32) return by(std::integral_constant<int, 32>());
+        if (size <= 64) return by(std::integral_constant<int, 64>());
+        if (size <= 128) return by(std::integral_constant<int, 128>());
+    } else {
+        if (size <= 64) return run(block_scores<T, L, Offset, 64>{c, parts, tokens, q, k});
+        if constexpr (sizeof(T) < sizeof(double))
+            if (size <= 128) return run(block_scores<T, L, Offset, 128>{c, parts, tokens, q, k});
+    }
+    scores_by_threads(policy, c, parts);
 }
 
 } // namespace detail

@@ -8,7 +8,6 @@
 #ifdef __CUDACC__
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-#include <mma.h>
 #endif
 
 namespace pare {
@@ -61,26 +60,19 @@ class per_thread {
 };
 
 #ifdef __CUDACC__
-template <class Kernel>
-__global__ void __launch_bounds__(threads_of<Kernel>) run_block(const Kernel kernel) {
-    extern __shared__ __align__(128) unsigned char memory[];
-    kernel(static_cast<index_t>(blockIdx.x), memory);
-}
-/// Kernel::together: so many blocks fit the registers of a multiprocessor.
-template <class Kernel>
-__global__ void __launch_bounds__(threads_of<Kernel>, Kernel::together)
-    run_block_together(const Kernel kernel) {
-    extern __shared__ __align__(128) unsigned char memory[];
-    kernel(static_cast<index_t>(blockIdx.x), memory);
-}
+/// As many blocks at a time as a kernel asks for have registers on one of a GPU's processors.
 template <class Kernel, class = void>
-struct launched {
-    static constexpr void (*run)(Kernel) = run_block<Kernel>;
-};
+inline constexpr int blocks_a_processor = 1;
 template <class Kernel>
-struct launched<Kernel, std::void_t<decltype(Kernel::together)>> {
-    static constexpr void (*run)(Kernel) = run_block_together<Kernel>;
-};
+inline constexpr int blocks_a_processor<Kernel, std::void_t<decltype(Kernel::blocks_a_processor)>> =
+    Kernel::blocks_a_processor;
+
+template <class Kernel>
+__global__ void __launch_bounds__(threads_of<Kernel>, blocks_a_processor<Kernel>)
+    run_block(const Kernel kernel) {
+    extern __shared__ __align__(128) unsigned char memory[];
+    kernel(static_cast<index_t>(blockIdx.x), memory);
+}
 #endif
 
 /// Products of tiles in a block's shared memory: 64 x Width numbers of type T in rows of `stride`.
@@ -90,9 +82,7 @@ template <class T, int Width>
 struct tiles {
     using C = compute_t<T>;
     static constexpr int rows = 64;
-    // Of half types, tensor cores load 16 bytes at a time; else neighbours of a column are in
-    // different banks.
-    static constexpr int padding = sizeof(T) == 2 ? 8 : 1;
+    static constexpr int padding = 1; // neighbours of a column are in different banks
     static constexpr int stride = Width + padding;
     static constexpr int square_stride = rows + padding; ///< of a 64 x 64 tile of T
     static constexpr int sum_stride = rows + 4;
@@ -126,6 +116,11 @@ struct tiles {
                     to.of[i][j] += static_cast<C>(p[(row + i) * square_stride + k]) * y;
             }
     }
+    /// Row r of the sums times factors[r].
+    PARE_HD static void scale(int thread, const C* factors, sums& of) {
+        for (int i = 0; i < 8; ++i)
+            for (C& x : of.of[i]) x *= factors[thread / 16 * 8 + i];
+    }
     PARE_HD static void clear(sums& of) {
         for (auto& row : of.of)
             for (C& x : row) x = 0;
@@ -139,72 +134,6 @@ struct tiles {
                     s[(row + i) * sum_stride + column + 16 * j - first] = from.of[i][j];
     }
 };
-
-#ifdef __CUDACC__
-/// The same by tensor cores, for a GPU's half types: each warp has 16 rows.
-template <class T, int Width>
-struct tensor_tiles : tiles<T, Width> {
-    using base = tiles<T, Width>;
-    using base::rows, base::stride, base::square_stride, base::sum_stride;
-    using row_major = nvcuda::wmma::row_major;
-    template <class Use, class... Layout>
-    using fragment = nvcuda::wmma::fragment<Use, 16, 16, 16, Layout...>;
-    using left = fragment<nvcuda::wmma::matrix_a, T, row_major>;
-    using total = fragment<nvcuda::wmma::accumulator, float>;
-
-    struct sums {
-        total of[Width / 16];
-    };
-
-    static __device__ int first_row(int thread) { return thread / 32 * 16; }
-
-    static __device__ void multiply_transposed(int thread, const T* a, const T* b, int terms,
-                                               float* s) {
-        using namespace nvcuda::wmma;
-        total x[rows / 16];
-        for (total& part : x) fill_fragment(part, 0.f);
-        for (int e = 0; e < terms; e += 16) {
-            left y;
-            load_matrix_sync(y, a + first_row(thread) * stride + e, stride);
-#pragma unroll
-            for (int j = 0; j < rows / 16; ++j) {
-                fragment<matrix_b, T, col_major> z;
-                load_matrix_sync(z, b + 16 * j * stride + e, stride);
-                mma_sync(x[j], y, z, x[j]);
-            }
-        }
-#pragma unroll
-        for (int j = 0; j < rows / 16; ++j)
-            store_matrix_sync(s + first_row(thread) * sum_stride + 16 * j, x[j], sum_stride,
-                              mem_row_major);
-    }
-    static __device__ void add(int thread, const T* p, const T* v, int columns, sums& to) {
-        using namespace nvcuda::wmma;
-        for (int k = 0; k < rows; k += 16) {
-            left y;
-            load_matrix_sync(y, p + first_row(thread) * square_stride + k, square_stride);
-#pragma unroll
-            for (int j = 0; j < Width / 16; ++j) {
-                if (16 * j >= columns) continue; // to.of stays in registers
-                fragment<matrix_b, T, row_major> z;
-                load_matrix_sync(z, v + k * stride + 16 * j, stride);
-                mma_sync(to.of[j], y, z, to.of[j]);
-            }
-        }
-    }
-    static __device__ void clear(sums& of) {
-        for (total& part : of.of) nvcuda::wmma::fill_fragment(part, 0.f);
-    }
-    static __device__ void store(int thread, const sums& from, int first, float* s) {
-#pragma unroll
-        for (int j = 0; j < Width / 16; ++j)
-            if (16 * j >= first && 16 * j < first + rows)
-                nvcuda::wmma::store_matrix_sync(s + first_row(thread) * sum_stride + 16 * j - first,
-                                                from.of[j], sum_stride,
-                                                nvcuda::wmma::mem_row_major);
-    }
-};
-#endif
 
 } // namespace detail
 } // namespace PARE_ISA

@@ -87,7 +87,7 @@ template <class T, class Strips, class Store>
 struct key_sums_block {
     using C = compute_t<T>;
     static constexpr int size = pack<T>::size, threads = 512, lanes = 8, groups = threads / lanes;
-    static constexpr int width = lanes * size, unroll = 8, together = 1;
+    static constexpr int width = lanes * size, unroll = 8, blocks_a_processor = 1;
     static constexpr index_t chunk = 2048; ///< rows, of which a thread adds up 32
     static constexpr std::size_t shared_bytes =
         std::max(threads * size * sizeof(C), threads * sizeof(index_t));

@@ -20,7 +20,7 @@ namespace detail {
 /// that works in place reads nothing from where another place is stored.
 template <class Job>
 struct map_block {
-    static constexpr int most = Job::at_once, together = 8;
+    static constexpr int most = Job::at_once, blocks_a_processor = 8;
     static constexpr std::size_t shared_bytes = 16;
     using value = typename Job::value;
 

@@ -45,7 +45,7 @@ template <class Op, class Offset, class Out, class T, class... Ts>
 struct segment_sums_block {
     using C = compute_t<T>;
     static constexpr int size = pack<T>::size, threads = 128;
-    static constexpr int unroll = 4 / (1 + sizeof...(Ts)), together = 6;
+    static constexpr int unroll = 4 / (1 + sizeof...(Ts)), blocks_a_processor = 6;
     static constexpr index_t chunk = 256; ///< rows
     static constexpr std::size_t shared_bytes = threads * size * sizeof(double);
     enum class task { all, one_chunk, add_chunks };

@@ -1,0 +1,111 @@
+// What keys receive of attention by blocks of threads, from queries, keys and log-sum-exp rows.
+#pragma once
+
+#include "block_tiles.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+
+namespace pare {
+inline namespace PARE_ISA {
+namespace detail {
+
+/// One block's part: 64 keys of one head of a sequence. The counted queries that see them pass, 64
+/// at a time. T has queries of at most Width elements.
+template <class T, class L, class Offset, int Width>
+struct block_scores {
+    using C = compute_t<T>;
+    using tile = tiles<T, Width>;
+    static constexpr int strip = tile::rows, stride = tile::stride, sum_stride = tile::sum_stride;
+
+    scores_call<T, L, Offset> call;
+    double* parts; ///< [heads x tokens]
+    index_t tokens;
+    bool packed_q, packed_k;
+
+    struct shared {
+        alignas(128) T q[strip * stride];
+        alignas(128) T k[strip * stride];
+        alignas(128) C s[strip * sum_stride];
+        double sum[2][strip]; // of the first half of the queries, and of the second
+        C shift[strip], factor[strip];
+        int begin[strip], end[strip]; // keys that a query sees
+    };
+    static constexpr std::size_t shared_bytes = sizeof(shared);
+
+    index_t blocks() const { return strips_of_all(call, tokens, strip) * call.heads(); }
+
+    PARE_HD void operator()(index_t block, unsigned char* memory) const {
+        const strip_place at = strip_at(call, block / call.heads(), strip);
+        const index_t s = at.sequence, head = block % call.heads(), n = call.length(s);
+        if (at.first >= n) return;
+        shared& m = *reinterpret_cast<shared*>(memory);
+        const thread_block threads;
+        const auto q = call.rows(call.q, s), k = call.rows(call.k, s);
+        const index_t keys_end = at.first + strip < n ? at.first + strip : n;
+        const index_range counts = counted(call.counted, n);
+        index_range queries = seeing_queries(call.mask, at.first, keys_end, n);
+        queries.begin = queries.begin > counts.begin ? queries.begin : counts.begin;
+        queries.end = queries.end < counts.end ? queries.end : counts.end;
+        const int size = static_cast<int>(q.extent(2));
+
+        per_thread<double> sum;
+        threads.step([&](int thread) {
+            load_tile<Width>(thread, k, packed_k, call.group(head), at.first, n, m.k, stride);
+            sum[thread] = 0;
+        });
+        for (index_t first = queries.begin; first < queries.end; first += strip) {
+            threads.step([&](int thread) {
+                load_tile<Width>(thread, q, packed_q, head, first, queries.end, m.q, stride);
+                if (thread < strip && first + thread < queries.end)
+                    begin_query(thread, s, first + thread, head, m);
+            });
+            threads.step(
+                [&](int thread) { tile::multiply_transposed(thread, m.q, m.k, size, m.s); });
+            threads.step([&](int thread) {
+                const int column = thread % strip, half = thread / strip * (strip / 2);
+                const index_t key = at.first + column;
+                C some = 0;
+                for (int row = half; row < half + strip / 2 && first + row < queries.end; ++row) {
+                    if (key < m.begin[row] || key >= m.end[row]) continue;
+                    C x = m.s[row * sum_stride + column] * call.scale;
+                    if (call.biased()) x += call.bias(head, call.begin(s), first + row, key);
+                    some += std::exp(x - m.shift[row]) * m.factor[row];
+                }
+                sum[thread] += static_cast<double>(some);
+            });
+        }
+        threads.step([&](int thread) { m.sum[thread / strip][thread % strip] = sum[thread]; });
+        threads.step([&](int thread) {
+            if (thread < strip && at.first + thread < n)
+                parts[head * tokens + call.begin(s) + at.first + thread] =
+                    m.sum[0][thread] + m.sum[1][thread];
+        });
+    }
+
+  private:
+    PARE_HD void begin_query(int row, index_t s, index_t i, index_t head, shared& m) const {
+        const index_t n = call.length(s);
+        const index_range seen = visible_keys(call.mask, i, n, n);
+        m.begin[row] = static_cast<int>(seen.begin);
+        m.end[row] = static_cast<int>(seen.end);
+        m.shift[row] = call.shift(s, i, head);
+        m.factor[row] = call.factor(s, i, head);
+    }
+};
+
+/// received[t] = sum over heads of parts[h, t].
+template <class Policy, class Call>
+void add_heads(const Policy& policy, const Call& call, const double* parts, index_t tokens) {
+    policy.for_each(tokens, [=] PARE_HD(index_t t) {
+        if (!call.offsets && t % call.room >= call.length(t / call.room)) return; // no token
+        double sum = 0;
+        for (index_t h = 0; h < call.heads(); ++h) sum += parts[h * tokens + t];
+        call.received[t] = sum;
+    });
+}
+
+} // namespace detail
+} // namespace PARE_ISA
+} // namespace pare
