@@ -373,48 +373,6 @@ TEMPLATE_LIST_TEST_CASE("a window of any size in scores", "", runs) {
     }
 }
 
-#if defined(__FLT16_MANT_DIG__) && !defined(__clang__) && !defined(__CUDACC__)
-TEMPLATE_LIST_TEST_CASE("scores of queries and keys of a half type", "", policies) {
-    if constexpr (!TestType::vectorised) {
-        random_source random;
-        CAPTURE(random);
-        for (const index_t size : {8, 32, 40, 64, 72, 128, 130}) {
-            CAPTURE(size);
-            problem<float> p(2, 1, size, {5, 1, 150}, random, 1);
-            for (float& x : p.data) x = static_cast<float>(static_cast<_Float16>(x));
-            const std::vector<_Float16> halves(p.data.begin(), p.data.end());
-            for (const auto& o : all_options<float>()) {
-                if (size % 32 != 0 && o.mask.window > 0) continue; // enough has been seen
-                pare::attention_options<_Float16> same;
-                same.scale = o.scale;
-                same.mask = o.mask;
-                same.scores = o.scores;
-                same.fixed_length = o.fixed_length;
-                same.queries = o.queries;
-                const expectation<float, float> e(p, o);
-                for (const index_t odd : {0, 1}) { // the second is no multiple of 16 bytes
-                    std::vector<_Float16> moved(halves.size() + 1);
-                    std::copy(halves.begin(), halves.end(), moved.begin() + odd);
-                    const auto narrowed = [&](const pare::view<const float, 3>& x) {
-                        return pare::view<const _Float16, 3>(
-                            moved.data() + odd + (x.data_handle() - p.data.data()),
-                            {x.extent(0), x.extent(1), x.extent(2)},
-                            {x.stride(0), x.stride(1), x.stride(2)});
-                    };
-                    std::vector<float> scores(static_cast<std::size_t>(p.tokens()));
-                    pare::workspace scratch;
-                    pare::attention_scores(
-                        TestType::policy(), narrowed(p.q()), narrowed(p.k()),
-                        pare::view<const float, 2>(e.lse.data(), p.tokens(), p.heads), p.offsets,
-                        scores, same, scratch);
-                    check(scores, e.scores, 2e-5L);
-                }
-            }
-        }
-    }
-}
-#endif
-
 TEMPLATE_LIST_TEST_CASE("scores of no tokens, no heads and no size", "", runs) {
     using T = typename TestType::type;
     pare::workspace scratch;

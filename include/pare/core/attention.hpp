@@ -217,12 +217,14 @@ struct attention_terms {
     /// What is added to the logit of query i and key j of the sequence that begins at `at`. Finite,
     /// so that a sum of it and a logit is too.
     constexpr C bias(index_t head, index_t at, index_t i, index_t j) const {
+        return bias_of_key(at + j) - slope(head) * static_cast<C>(i > j ? i - j : j - i);
+    }
+    constexpr C bias_of_key(index_t token) const {
         constexpr C least = std::numeric_limits<C>::lowest() / 4;
-        C sum = 0;
-        if (key_bias.extent(0) > 0) sum = std::max(key_bias(at + j), least);
-        if (head_slopes.extent(0) > 0)
-            sum -= head_slopes(head) * static_cast<C>(i > j ? i - j : j - i);
-        return sum;
+        return key_bias.extent(0) > 0 ? std::max(key_bias(token), least) : C(0);
+    }
+    constexpr C slope(index_t head) const {
+        return head_slopes.extent(0) > 0 ? head_slopes(head) : C(0);
     }
     constexpr C weight(index_t token) const {
         return query_weights.extent(0) > 0 ? query_weights(token) : C(1);

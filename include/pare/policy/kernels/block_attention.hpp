@@ -41,8 +41,9 @@ struct block_attention {
     index_t blocks() const { return strips_of_all(call, call.q.extent(0), strip) * call.heads(); }
 
     PARE_HD void operator()(index_t block, unsigned char* memory) const {
-        const strip_place at = strip_at(call, block / call.heads(), strip);
-        const index_t head = block % call.heads(), n = call.length(at.sequence);
+        const block_place mine(block, call.heads());
+        const strip_place at = strip_at(call, mine.strip, strip);
+        const index_t head = mine.head, n = call.length(at.sequence);
         if (at.first >= n) return;
         attend(*reinterpret_cast<shared*>(memory), {head, call.begin(at.sequence), n, at.first});
     }

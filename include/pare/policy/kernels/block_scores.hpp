@@ -37,8 +37,9 @@ struct block_scores {
     index_t blocks() const { return strips_of_all(call, tokens, strip) * call.heads(); }
 
     PARE_HD void operator()(index_t block, unsigned char* memory) const {
-        const strip_place at = strip_at(call, block / call.heads(), strip);
-        const index_t s = at.sequence, head = block % call.heads(), n = call.length(s);
+        const block_place mine(block, call.heads());
+        const strip_place at = strip_at(call, mine.strip, strip);
+        const index_t s = at.sequence, head = mine.head, n = call.length(s);
         if (at.first >= n) return;
         shared& m = *reinterpret_cast<shared*>(memory);
         const thread_block threads;

@@ -6,15 +6,20 @@
 #include "thrust_blocks.hpp"
 
 #include <cstdint>
-#include <cstring>
+#include <limits>
 
 namespace pare {
 inline namespace PARE_ISA {
 namespace detail {
 
-/// Whether each row of x along its last extent begins where a pack may, and is whole packs.
+/// Whether each row of x along its last extent begins where a pack may, and is whole packs; and
+/// strides have 32 bits.
 template <class T, int Rank>
 bool in_packs(const view<T, Rank>& x) {
+    for (int i = 0; i + 1 < Rank; ++i)
+        if (x.extent(i) > 1 &&
+            (x.stride(i) < 0 || x.stride(i) > std::numeric_limits<int>::max()))
+            return false;
     return rows_in_packs(x) && x.extent(Rank - 1) % pack<std::remove_const_t<T>>::size == 0;
 }
 
@@ -26,6 +31,18 @@ index_t strips_of_all(const Call& call, index_t tokens, index_t size) {
 }
 struct strip_place {
     index_t sequence, first; // token of the sequence
+};
+/// A block's head and strip: blocks of one strip are neighbours. Of numbers below 2^32, which a GPU
+/// divides sooner.
+struct block_place {
+    int head;
+    index_t strip;
+
+    PARE_HD block_place(index_t block, index_t heads)
+        : head(static_cast<int>(static_cast<std::uint32_t>(block) %
+                                static_cast<std::uint32_t>(heads))),
+          strip(static_cast<index_t>(static_cast<std::uint32_t>(block) /
+                                     static_cast<std::uint32_t>(heads))) {}
 };
 template <class Call>
 PARE_HD strip_place strip_at(const Call& call, index_t strip, index_t size) {
@@ -65,23 +82,19 @@ PARE_HD void load_tile(int thread, const view<const T, 3>& x, bool packed, index
     }
 }
 
-/// Which queries see a key, in numbers of 32 bits.
+/// Which keys a query sees, in numbers of 32 bits: those that are at least `least` and less than
+/// `window` before it.
 struct narrow_mask {
-    bool causal;
-    int window, n;
+    int least, window, n;
 
     PARE_HD narrow_mask(const attention_mask& mask, index_t length)
-        : causal(mask.causal),
-          window(static_cast<int>(mask.window > 0 && mask.window < length ? mask.window : length)),
-          n(static_cast<int>(length)) {}
-    PARE_HD bool sees(int query, int key) const {
-        const int distance = query - key;
-        return key < n && (distance >= 0 ? distance < window : !causal && -distance < window);
+        : window(static_cast<int>(mask.window > 0 && mask.window < length ? mask.window : length)),
+          n(static_cast<int>(length)) {
+        least = mask.causal ? 0 : 1 - window;
     }
     /// Whether each query of first <= q < end sees each key of begin <= k < keys_end <= n.
     PARE_HD bool all_see(int first, int end, int begin, int keys_end) const {
-        return sees(first, keys_end - 1) && sees(end - 1, begin) && sees(first, begin) &&
-               sees(end - 1, keys_end - 1);
+        return first - (keys_end - 1) >= least && end - 1 - begin < window;
     }
 };
 

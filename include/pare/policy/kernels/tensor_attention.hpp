@@ -25,12 +25,14 @@ struct tensor_attention {
     attention_call<T, Offset> call;
     softmax_rows<float> rows;
     index_t strips;
+    int heads_of_group;
     bool packed_q, packed_k, packed_v, packed_out;
 
     struct shared {
         alignas(128) T q[strip * Width]; // and then outputs
         alignas(128) T k[2][passing * Width];
         alignas(128) T v[2][passing * Width];
+        alignas(8) float bias[2][passing]; // of keys
     };
     static constexpr std::size_t shared_bytes = sizeof(shared);
 
@@ -59,8 +61,8 @@ struct tensor_attention {
         sum_fragment of[2][passing / 8];
     };
 
-    PARE_HD void attend(shared& m, index_t begin, index_t n, index_t head, int first) const {
-        const index_t group = call.group(head);
+    PARE_HD void attend(shared& m, index_t begin, int n, int head, int first) const {
+        const int group = head / heads_of_group;
         const tile_source<T> q = source_of(call.q, packed_q, begin, n, head),
                              k = source_of(call.k, packed_k, begin, n, group),
                              v = source_of(call.v, packed_v, begin, n, group);
@@ -69,12 +71,23 @@ struct tensor_attention {
         const int keys_begin = static_cast<int>(visible_keys(call.mask, first, n, n).begin);
         const int keys_end = static_cast<int>(visible_keys(call.mask, end - 1, n, n).end);
 
+        const bool biased = call.biased();
+        const float slope = call.slope(head) * log2_e;
+        const auto load_bias = [&](int thread, int key, float* bias) {
+            if (thread < passing)
+                bias[thread] = biased && key + thread < n
+                                   ? call.bias_of_key(begin + key + thread) * log2_e
+                                   : 0.0f;
+        };
+
         const thread_block threads;
         per_thread<state> own;
         threads.step([&](int thread) {
             load_later<Width, strip>(thread, q, first, m.q);
             load_later<Width, passing>(thread, k, keys_begin, m.k[0]);
             load_later<Width, passing>(thread, v, keys_begin, m.v[0]);
+            load_bias(thread, keys_begin, m.bias[0]);
+            load_bias(thread, n, m.bias[1]);
             state& x = own[thread];
             PARE_UNROLL_ON_DEVICE
             for (int i = 0; i < Width; ++i) x.out[i / (Width / 2)][i / 4 % (Width / 8)][i % 4] = 0;
@@ -90,18 +103,22 @@ struct tensor_attention {
                     if (next >= keys_end) return;
                     load_later<Width, passing>(w.thread(lane), k, next, m.k[1 - now]);
                     load_later<Width, passing>(w.thread(lane), v, next, m.v[1 - now]);
+                    if (biased) load_bias(w.thread(lane), next, m.bias[1 - now]);
                 });
                 const int query = first + of_warp * w.number;
                 if (query >= end) return;
                 per_lane<logits> x;
                 multiply(w, m.q, m.k[now], x);
-                const bool plain =
-                    !call.biased() && call.scale > 0 && next <= mask.n &&
-                    mask.all_see(query, query + of_warp < end ? query + of_warp : end, key, next);
+                const bool masked =
+                    next > mask.n ||
+                    !mask.all_see(query, query + of_warp < end ? query + of_warp : end, key, next);
+                const bool plain = !masked && !biased && call.scale > 0;
                 if (!plain)
                     w.lanes([&](int lane) {
-                        add_biases(x[lane], begin, head, mask, query + lane / 4,
-                                   key + lane % 4 * 2);
+                        const int a = query + lane / 4, b = key + lane % 4 * 2;
+                        scale_logits(x[lane]);
+                        if (biased) add_biases(x[lane], a - b, slope, &m.bias[now][lane % 4 * 2]);
+                        if (masked) hide(x[lane], a, b, mask);
                     });
                 exponentials(w, x, plain ? call.scale * log2_e : 1.0f, own);
                 add_values(w, x, m.v[now], own);
@@ -148,21 +165,33 @@ struct tensor_attention {
         }
     }
 
-    /// Products become exponents of 2, and those of keys that a query does not see `hidden`.
-    PARE_HD void add_biases(logits& x, index_t begin, index_t head, const narrow_mask& mask,
-                            int query, int key) const {
+    /// Number i of `x` is of row(i) queries and column(i) keys more than the first.
+    static constexpr int row(int i) { return i / (passing / 2) * 16 + i % 4 / 2 * 8; }
+    static constexpr int column(int i) { return i / 4 % (passing / 8) * 8 + i % 2; }
+    PARE_HD static float& number(logits& x, int i) {
+        return x.of[i / (passing / 2)][i / 4 % (passing / 8)][i % 4];
+    }
+    /// Products become exponents of 2.
+    PARE_HD void scale_logits(logits& x) const {
         const float scale = call.scale * log2_e;
         PARE_UNROLL_ON_DEVICE
-        for (int i = 0; i < passing; ++i) {
-            const int part = i / (passing / 2), eight = i / 4 % (passing / 8);
-            const int a = query + 16 * part + i % 4 / 2 * 8, b = key + 8 * eight + i % 2;
-            float& y = x.of[part][eight][i % 4];
-            y *= scale;
-            if (!mask.sees(a, b))
-                y = hidden;
-            else if (call.biased())
-                y += call.bias(head, begin, a, b) * log2_e;
-        }
+        for (int i = 0; i < passing; ++i) number(x, i) *= scale;
+    }
+    /// `distance`: of the first query and key.
+    PARE_HD static void add_biases(logits& x, int distance, float slope, const float* bias) {
+        const auto first = static_cast<float>(distance);
+        PARE_UNROLL_ON_DEVICE
+        for (int i = 0; i < passing; ++i)
+            number(x, i) +=
+                bias[column(i)] - slope * std::abs(first + static_cast<float>(row(i) - column(i)));
+    }
+    PARE_HD static void hide(logits& x, int query, int key, const narrow_mask& mask) {
+        const int distance = query - key - mask.least, room = mask.n - key;
+        const auto seen = static_cast<unsigned>(mask.window - mask.least);
+        PARE_UNROLL_ON_DEVICE
+        for (int i = 0; i < passing; ++i)
+            if (static_cast<unsigned>(distance + (row(i) - column(i))) >= seen || column(i) >= room)
+                number(x, i) = hidden;
     }
 
     /// x = 2^(x * scale less the largest one so far), and sums of them; what there was before is
@@ -244,7 +273,7 @@ struct tensor_attention {
     }
 
     /// Outputs go where the warp's queries were.
-    PARE_HD void finish(const warp& w, index_t begin, index_t head, int first, int end,
+    PARE_HD void finish(const warp& w, index_t begin, int head, int first, int end,
                         per_thread<state>& own, T* out) const {
         PARE_UNROLL_ON_DEVICE
         for (int i = 0; i < 4; ++i)
@@ -268,7 +297,7 @@ struct tensor_attention {
             }
         });
     }
-    PARE_HD void store(int thread, index_t begin, index_t head, int first, int end,
+    PARE_HD void store(int thread, index_t begin, int head, int first, int end,
                        const T* tile) const {
         constexpr int pieces = swizzled<Width>::pieces;
         const int columns = static_cast<int>(call.out.extent(2));

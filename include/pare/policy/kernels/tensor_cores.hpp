@@ -14,8 +14,10 @@
 // Arrays stay in registers where the loops over them are unrolled.
 #ifdef __CUDA_ARCH__
 #define PARE_UNROLL_ON_DEVICE _Pragma("unroll")
+#define PARE_ROLLED_ON_DEVICE _Pragma("unroll 1")
 #else
 #define PARE_UNROLL_ON_DEVICE
+#define PARE_ROLLED_ON_DEVICE
 #endif
 
 namespace pare {
@@ -289,9 +291,9 @@ struct tile_source {
     bool packed; // see in_packs
 };
 template <class T>
-PARE_HD tile_source<T> source_of(const view<const T, 3>& x, bool packed, index_t begin,
-                                 index_t rows, index_t head) {
-    return {x.address(begin, head, 0),     x.stride(0), x.stride(2), static_cast<int>(rows),
+PARE_HD tile_source<T> source_of(const view<const T, 3>& x, bool packed, index_t begin, int rows,
+                                 int head) {
+    return {x.address(begin, head, 0),     x.stride(0), x.stride(2), rows,
             static_cast<int>(x.extent(2)), packed};
 }
 
@@ -302,22 +304,25 @@ PARE_HD void load_later(int thread, const tile_source<T>& x, int from, T* tile) 
     using places = swizzled<Width>;
     constexpr int in_all = Rows * places::pieces;
     static_assert(in_all % thread_block::size == 0);
+    if (!x.packed) {
+        PARE_ROLLED_ON_DEVICE
+        for (int at = thread; at < Rows * Width; at += thread_block::size) {
+            const int row = at / Width, column = at % Width;
+            T* const to = tile + places::at(row, column / 8) + column % 8;
+            *to = from + row < x.rows && column < x.columns
+                      ? x.first[(from + row) * x.row + column * x.element]
+                      : static_cast<T>(0.0f);
+        }
+        return;
+    }
+    const auto stride = static_cast<int>(x.row); // in 32 bits, by in_packs
     PARE_UNROLL_ON_DEVICE
     for (int i = 0; i < in_all / thread_block::size; ++i) {
         const int at = i * thread_block::size + thread;
         const int row = at / places::pieces, piece = at % places::pieces;
         const bool inside = from + row < x.rows && 8 * piece < x.columns;
-        const T* const source = inside ? x.first + (from + row) * x.row : x.first;
-        T* const to = tile + places::at(row, piece);
-        if (x.packed) {
-            copy_later(to, inside ? source + 8 * piece : source, inside);
-        } else {
-            for (int e = 0; e < 8; ++e) {
-                const int column = 8 * piece + e;
-                to[e] = inside && column < x.columns ? source[column * x.element]
-                                                     : static_cast<T>(0.0f);
-            }
-        }
+        const index_t place = inside ? index_t{from + row} * stride + 8 * piece : 0;
+        copy_later(tile + places::at(row, piece), x.first + place, inside);
     }
 }
 

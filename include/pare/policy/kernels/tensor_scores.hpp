@@ -24,31 +24,37 @@ struct tensor_scores {
     scores_call<T, L, Offset> call;
     double* parts; ///< [heads x tokens]
     index_t tokens, strips;
+    int heads_of_group;
     bool packed_q, packed_k;
 
-    struct row {
+    struct softmax_row {
         float shift, factor; // in powers of 2
+    };
+    struct alignas(16) two_rows {
+        float shift[2], factor[2];
     };
     struct shared {
         alignas(128) T k[strip * Width];
         alignas(128) T q[2][passing * Width];
-        alignas(16) row rows[2][passing];
+        two_rows rows[2][passing / 2];
+        float bias[strip]; // of keys
     };
     static constexpr std::size_t shared_bytes = sizeof(shared);
 
     index_t blocks() const { return strips * call.heads(); }
 
     PARE_HD void operator()(index_t block, unsigned char* memory) const {
-        const strip_place at = strip_at(call, block / call.heads(), strip);
-        const index_t s = at.sequence, head = block % call.heads(), n = call.length(s);
+        const block_place mine(block, call.heads());
+        const strip_place at = strip_at(call, mine.strip, strip);
+        const index_t s = at.sequence, n = call.length(s);
         if (at.first >= n) return;
         const index_range counts = counted(call.counted, n);
-        const index_range see =
-            seeing_queries(call.mask, at.first, at.first + strip < n ? at.first + strip : n, n);
+        const index_t keys_end = at.first + strip < n ? at.first + strip : n;
+        const index_range see = seeing_queries(call.mask, at.first, keys_end, n);
         const int begin = static_cast<int>(see.begin > counts.begin ? see.begin : counts.begin);
         const int end = static_cast<int>(see.end < counts.end ? see.end : counts.end);
-        sum_up(*reinterpret_cast<shared*>(memory), s, head, n, static_cast<int>(at.first), begin,
-               end);
+        sum_up(*reinterpret_cast<shared*>(memory), s, mine.head, static_cast<int>(n),
+               static_cast<int>(at.first), begin, end);
     }
 
   private:
@@ -58,26 +64,27 @@ struct tensor_scores {
         left_fragment keys[2][steps];
         float sum[2][2]; // of rows lane / 4 and 8 more, of the first 16 keys and of the others
         double total[2][2];
-        row next;
+        softmax_row next;
     };
 
-    PARE_HD void sum_up(shared& m, index_t s, index_t head, index_t n, int first, int begin,
+    PARE_HD void sum_up(shared& m, index_t s, int head, int n, int first, int begin,
                         int end) const {
         const index_t base = call.row(s, 0);
-        const auto of_sequence = [&](const view<const T, 4>& x, bool packed, index_t which) {
+        const auto of_sequence = [&](const view<const T, 4>& x, bool packed, int which) {
             const view<const T, 3> rows(x.address(s, 0, 0, 0),
                                         {x.extent(1), x.extent(2), x.extent(3)},
                                         {x.stride(1), x.stride(2), x.stride(3)});
             return source_of(rows, packed, base, n, which);
         };
         const tile_source<T> q = of_sequence(call.q, packed_q, head),
-                             k = of_sequence(call.k, packed_k, call.group(head));
+                             k = of_sequence(call.k, packed_k, head / heads_of_group);
         const narrow_mask mask(call.mask, n);
         const float scale = call.scale * log2_e;
         const bool biased = call.biased();
+        const float slope = call.slope(head) * log2_e;
         const auto row_of = [&](int i) {
-            return i < end ? row{call.shift(s, i, head) * log2_e, call.factor(s, i, head)}
-                           : row{std::numeric_limits<float>::max() / 4, 0.0f};
+            return i < end ? softmax_row{call.shift(s, i, head) * log2_e, call.factor(s, i, head)}
+                           : softmax_row{std::numeric_limits<float>::max() / 4, 0.0f};
         };
 
         const thread_block threads;
@@ -85,7 +92,10 @@ struct tensor_scores {
         threads.step([&](int thread) {
             load_later<Width, strip>(thread, k, first, m.k);
             load_later<Width, passing>(thread, q, begin, m.q[0]);
-            if (thread < passing) m.rows[0][thread] = row_of(begin + thread);
+            if (thread < passing) store(row_of(begin + thread), thread, m.rows[0]);
+            m.bias[thread] = biased && first + thread < n
+                                 ? call.bias_of_key(call.begin(s) + first + thread) * log2_e
+                                 : 0.0f;
             wait_for_copies();
         });
         for_warps([&](const warp& w) {
@@ -107,7 +117,7 @@ struct tensor_scores {
             const int now = tile % 2, next = query + passing;
             if (tile > 0)
                 threads.step([&](int thread) {
-                    if (thread < passing) m.rows[now][thread] = own[thread].next;
+                    if (thread < passing) store(own[thread].next, thread, m.rows[now]);
                     wait_for_copies();
                 });
             for_warps([&](const warp& w) {
@@ -119,9 +129,8 @@ struct tensor_scores {
                 });
                 const int key = first + of_warp * w.number;
                 if (key >= n) return;
-                const bool plain =
-                    !biased && mask.all_see(query, next < end ? next : end, key,
-                                            key + of_warp < mask.n ? key + of_warp : mask.n);
+                const bool masked = !mask.all_see(query, next < end ? next : end, key,
+                                                  key + of_warp < mask.n ? key + of_warp : mask.n);
                 PARE_UNROLL_ON_DEVICE
                 for (int some = 0; some < passing; some += 16) {
                     if (query + some >= end) break;
@@ -129,12 +138,12 @@ struct tensor_scores {
                     multiply(w, own, m.q[now], some, x);
                     w.lanes([&](int lane) {
                         state& mine = own[w.thread(lane)];
-                        const row* const rows = &m.rows[now][some + lane % 4 * 2];
-                        if (plain)
-                            add<true>(x[lane], rows, scale, mine.sum);
-                        else
-                            add_seen(x[lane], rows, s, head, mask, query + some + lane % 4 * 2,
-                                     key + lane / 4, mine.sum);
+                        const int a = query + some + lane % 4 * 2, b = key + lane / 4;
+                        if (masked || biased) scale_products(x[lane]);
+                        if (biased) add_biases(x[lane], a - b, slope, &m.bias[b - first]);
+                        if (masked) hide(x[lane], a - b, mask);
+                        add(x[lane], &m.rows[now][some / 2 + lane % 4],
+                            masked || biased ? 1.0f : scale, mine.sum);
                     });
                 }
                 if (tile % summed == summed - 1)
@@ -191,38 +200,49 @@ struct tensor_scores {
         }
     }
 
-    /// Adds the exponentials of `x` times `scale`, or of what are exponents already.
-    template <bool Scaled>
-    PARE_HD static void add(const products& x, const row* rows, float scale, float (&sum)[2][2]) {
+    PARE_HD static void store(const softmax_row& x, int thread, two_rows* rows) {
+        rows[thread / 2].shift[thread % 2] = x.shift;
+        rows[thread / 2].factor[thread % 2] = x.factor;
+    }
+    /// Adds 2^(x * scale less a query's shift), times its factor.
+    PARE_HD static void add(const products& x, const two_rows* rows, float scale,
+                            float (&sum)[2][2]) {
         PARE_UNROLL_ON_DEVICE
         for (int half = 0; half < 2; ++half) {
-            const row of[2] = {rows[8 * half], rows[8 * half + 1]};
+            const two_rows of = rows[4 * half];
             PARE_UNROLL_ON_DEVICE
-            for (int part = 0; part < 2; ++part) PARE_UNROLL_ON_DEVICE
-            for (int i = 0; i < 4; ++i) {
-                const float y = x.of[part][half][i];
-                const float exponent = (Scaled ? y * scale : y) - of[i % 2].shift;
-                sum[part][i / 2] += power_of_two(exponent) * of[i % 2].factor;
-            }
+            for (int i = 0; i < 8; ++i)
+                sum[i / 4][i % 4 / 2] +=
+                    power_of_two(x.of[i / 4][half][i % 4] * scale - of.shift[i % 2]) *
+                    of.factor[i % 2];
         }
     }
-    /// The same of what the queries see, with what is added to their logits.
-    PARE_HD void add_seen(products& x, const row* rows, index_t s, index_t head,
-                          const narrow_mask& mask, int query, int key, float (&sum)[2][2]) const {
-        constexpr float hidden = std::numeric_limits<float>::lowest() / 4;
+    /// Number i of `x` is of row(i) keys and column(i) queries more than the first.
+    static constexpr int row(int i) { return i / 8 * 16 + i / 2 % 2 * 8; }
+    static constexpr int column(int i) { return i / 4 % 2 * 8 + i % 2; }
+    PARE_HD static float& number(products& x, int i) { return x.of[i / 8][i / 4 % 2][i % 4]; }
+    /// Products become exponents of 2.
+    PARE_HD void scale_products(products& x) const {
         const float scale = call.scale * log2_e;
-        const index_t begin = call.begin(s);
         PARE_UNROLL_ON_DEVICE
-        for (int i = 0; i < 16; ++i) {
-            const int a = query + i / 4 % 2 * 8 + i % 2, b = key + i / 8 * 16 + i / 2 % 2 * 8;
-            float& y = x.of[i / 8][i / 4 % 2][i % 4];
-            y *= scale;
-            if (!mask.sees(a, b))
-                y = hidden;
-            else if (call.biased())
-                y += call.bias(head, begin, a, b) * log2_e;
-        }
-        add<false>(x, rows, 1.0f, sum);
+        for (int i = 0; i < 16; ++i) number(x, i) *= scale;
+    }
+    /// `distance`: of the first query and key.
+    PARE_HD static void add_biases(products& x, int distance, float slope, const float* bias) {
+        const auto first = static_cast<float>(distance);
+        PARE_UNROLL_ON_DEVICE
+        for (int i = 0; i < 16; ++i)
+            number(x, i) +=
+                bias[row(i)] - slope * std::abs(first + static_cast<float>(column(i) - row(i)));
+    }
+    /// Keys that a query does not see; those that are beyond the sequence's end nobody reads.
+    PARE_HD static void hide(products& x, int distance, const narrow_mask& mask) {
+        constexpr float hidden = std::numeric_limits<float>::lowest() / 4;
+        const auto seen = static_cast<unsigned>(mask.window - mask.least);
+        PARE_UNROLL_ON_DEVICE
+        for (int i = 0; i < 16; ++i)
+            if (static_cast<unsigned>(distance - mask.least + (column(i) - row(i))) >= seen)
+                number(x, i) = hidden;
     }
 
     PARE_HD static void to_total(state& x) {

@@ -95,13 +95,15 @@ void attend(const Policy& policy, const attention_call<T, Offset>& c,
             const softmax_rows<compute_t<T>>& rows) {
     const index_t most = std::max(c.q.extent(2), c.v.extent(2));
     const bool q = in_packs(c.q), k = in_packs(c.k), v = in_packs(c.v);
+    if (c.heads() == 0) return;
     const auto run = [&](const auto& kernel) { policy.for_blocks(kernel.blocks(), kernel); };
     if constexpr (has_tensor_cores<T, Policy::on_cuda>) {
         const bool out = in_packs(c.out);
+        const auto shared = static_cast<int>(c.heads() / c.k.extent(1));
         const auto by = [&](auto width) {
             using kernel = tensor_attention<T, Offset, width>;
             const index_t strips = strips_of_all(c, c.q.extent(0), kernel::strip);
-            run(kernel{c, rows, strips, q, k, v, out});
+            run(kernel{c, rows, strips, shared, q, k, v, out});
         };
         if (most <= 32) return by(std::integral_constant<int, 32>());
         if (most <= 64) return by(std::integral_constant<int, 64>());
@@ -119,11 +121,13 @@ template <class Policy, class T, class L, class Offset>
 void score_heads(const Policy& policy, const scores_call<T, L, Offset>& c, double* parts) {
     const index_t size = c.q.extent(3), tokens = c.tokens();
     const bool q = in_packs(c.q), k = in_packs(c.k);
+    if (c.heads() == 0) return;
     const auto run = [&](const auto& kernel) { policy.for_blocks(kernel.blocks(), kernel); };
     if constexpr (has_tensor_cores<T, Policy::on_cuda>) {
+        const auto shared = static_cast<int>(c.heads() / c.k.extent(2));
         const auto by = [&](auto width) {
             using kernel = tensor_scores<T, L, Offset, width>;
-            run(kernel{c, parts, tokens, strips_of_all(c, tokens, kernel::strip), q, k});
+            run(kernel{c, parts, tokens, strips_of_all(c, tokens, kernel::strip), shared, q, k});
         };
         if (size <= 32) return by(std::integral_constant<int, 32>());
         if (size <= 64) return by(std::integral_constant<int, 64>());

@@ -1,0 +1,207 @@
+// Attention and its scores of a half type against float's: what tensor cores do on a GPU, Thrust's
+// host systems do in loops with the same fragments.
+#include "policies.hpp"
+#include "support.hpp"
+#include <pare/attention_scores.hpp>
+
+#include <algorithm>
+
+#if defined(__FLT16_MANT_DIG__) && !defined(__clang__) && !defined(__CUDACC__)
+namespace {
+
+using half = _Float16;
+
+/// Interleaved queries, keys and values that both types hold exactly.
+struct problem {
+    index_t heads, groups, size, value_size, stride;
+    std::vector<int> offsets = {0};
+    std::vector<float> data;
+
+    problem(index_t h, index_t g, index_t of_query, index_t of_value,
+            const std::vector<int>& lengths, random_source& random)
+        : heads(h), groups(g), size(of_query), value_size(of_value),
+          stride((h + g) * of_query + g * of_value + 8) {
+        for (int n : lengths) offsets.push_back(offsets.back() + n);
+        data = random.vector<float>(tokens() * stride);
+        for (float& x : data) x = static_cast<float>(static_cast<half>(x));
+    }
+    index_t tokens() const { return offsets.back(); }
+    template <class T>
+    pare::view<const T, 3> part(const T* from, int which) const {
+        const index_t at[] = {0, heads * size, (heads + groups) * size};
+        return {from + at[which],
+                {tokens(), which == 0 ? heads : groups, which == 2 ? value_size : size},
+                {stride, which == 2 ? value_size : size, 1}};
+    }
+};
+
+template <class To, class From>
+pare::attention_options<To> same(const pare::attention_options<From>& o) {
+    pare::attention_options<To> other;
+    other.scale = o.scale;
+    other.mask = o.mask;
+    other.key_bias = o.key_bias;
+    other.head_slopes = o.head_slopes;
+    other.query_weights = o.query_weights;
+    other.scores = o.scores;
+    other.queries = o.queries;
+    return other;
+}
+
+template <class T>
+struct answer {
+    std::vector<T> out;
+    std::vector<float> scores, again;
+};
+
+/// Attention with scores, and the scores once more from rows.
+template <class T, class Policy>
+answer<T> run_attention(const Policy& policy, const problem& p, const T* data,
+                        const pare::attention_options<T>& o, const std::vector<float>& lse,
+                        index_t out_stride) {
+    const auto tokens = static_cast<std::size_t>(p.tokens());
+    answer<T> a{std::vector<T>(tokens * static_cast<std::size_t>(p.heads * out_stride)),
+                std::vector<float>(tokens, poison<float>()),
+                std::vector<float>(tokens, poison<float>())};
+    pare::workspace scratch;
+    pare::attention(policy, p.part(data, 0), p.part(data, 1), p.part(data, 2), p.offsets,
+                    pare::view<T, 3>(a.out.data(), {p.tokens(), p.heads, p.value_size},
+                                     {p.heads * out_stride, out_stride, 1}),
+                    a.scores, o, scratch);
+    pare::attention_scores(policy, p.part(data, 0), p.part(data, 1),
+                           pare::view<const float, 2>(lse.data(), p.tokens(), p.heads), p.offsets,
+                           a.again, o, scratch);
+    return a;
+}
+
+std::vector<float> rows_of(const problem& p, const pare::attention_options<float>& o) {
+    const auto q = p.part(p.data.data(), 0), k = p.part(p.data.data(), 1);
+    const double scale = o.scale != 0 ? o.scale : 1 / std::sqrt(static_cast<double>(p.size));
+    std::vector<float> lse;
+    for (std::size_t s = 0; s + 1 < p.offsets.size(); ++s) {
+        const index_t at = p.offsets[s], n = p.offsets[s + 1] - at;
+        for (index_t i = 0; i < n; ++i)
+            for (index_t h = 0; h < p.heads; ++h) {
+                double sum = 0;
+                for (index_t j = 0; j < n; ++j) {
+                    const index_t apart = std::abs(i - j);
+                    if ((o.mask.causal && j > i) || (o.mask.window > 0 && apart >= o.mask.window))
+                        continue;
+                    double logit = 0;
+                    for (index_t e = 0; e < p.size; ++e)
+                        logit += static_cast<double>(q(at + i, h, e)) *
+                                 static_cast<double>(k(at + j, h * p.groups / p.heads, e));
+                    logit *= scale;
+                    if (o.key_bias.extent(0) > 0) logit += static_cast<double>(o.key_bias(at + j));
+                    if (o.head_slopes.extent(0) > 0)
+                        logit -= static_cast<double>(o.head_slopes(h)) * static_cast<double>(apart);
+                    sum += std::exp(logit);
+                }
+                lse.push_back(static_cast<float>(std::log(sum)));
+            }
+    }
+    return lse;
+}
+
+template <class Policy>
+void check(const Policy& policy, const problem& p, const pare::attention_options<float>& o,
+           index_t odd = 0) {
+    CAPTURE(p.size, p.value_size, o.mask.causal, o.mask.window, o.scale, odd, o.queries.begin);
+    const auto lse = rows_of(p, o);
+    const auto expected = run_attention(pare::seq, p, p.data.data(), o, lse, p.value_size);
+    std::vector<half> data(p.data.size() + 1);
+    std::copy(p.data.begin(), p.data.end(), data.begin() + odd);
+    const auto found =
+        run_attention(policy, p, data.data() + odd, same<half>(o), lse, p.value_size + odd);
+    real worst = 0;
+    for (index_t i = 0; i < p.tokens() * p.heads; ++i)
+        for (index_t e = 0; e < p.value_size; ++e)
+            worst = std::max(
+                worst, distance(found.out[static_cast<std::size_t>(i * (p.value_size + odd) + e)],
+                                expected.out[static_cast<std::size_t>(i * p.value_size + e)]));
+    REQUIRE(worst < 1e-3L);
+    for (std::size_t i = 0; i < found.scores.size(); ++i) {
+        const real allowed = 2e-5L * (1 + std::abs(static_cast<real>(expected.scores[i])));
+        REQUIRE(distance(found.scores[i], expected.scores[i]) < allowed);
+        REQUIRE(distance(found.again[i], expected.scores[i]) < allowed);
+    }
+}
+
+std::vector<pare::attention_options<float>> all_options() {
+    std::vector<pare::attention_options<float>> all(8);
+    all[1].mask.causal = true;
+    all[2].mask = {true, 5};
+    all[3].mask = {false, 40};
+    all[4].scores = pare::score_scale::per_query;
+    all[4].queries = pare::counted_queries::first();
+    all[5].queries = pare::counted_queries::last(7);
+    all[5].scale = -0.3;
+    all[6].mask = {true, 100};
+    all[6].queries = {-90, -3};
+    all[7].mask.causal = true;
+    all[7].queries = pare::counted_queries::last(70);
+    return all;
+}
+
+} // namespace
+
+TEMPLATE_LIST_TEST_CASE("attention of a half type is that of float", "", policies) {
+    if constexpr (!TestType::vectorised) {
+        random_source random;
+        CAPTURE(random);
+        for (const auto& o : all_options()) {
+            check(TestType::policy(), problem(2, 1, 64, 64, {150, 1, 65}, random), o);
+            check(TestType::policy(), problem(2, 2, 24, 32, {33, 0, 129}, random), o);
+        }
+        const auto causal = all_options()[1], open = all_options()[0];
+        for (const auto& [size, value_size] : {std::pair<index_t, index_t>{1, 1},
+                                               {16, 72},
+                                               {72, 8},
+                                               {128, 128},
+                                               {120, 31},
+                                               {130, 16}})
+            for (const auto& o : {open, causal, all_options()[3]})
+                check(TestType::policy(), problem(2, 1, size, value_size, {5, 140}, random), o);
+        // Rows that do not begin at multiples of 16 bytes.
+        for (const auto& o : {open, causal})
+            check(TestType::policy(), problem(2, 1, 32, 32, {70, 3}, random), o, 1);
+    }
+}
+
+TEMPLATE_LIST_TEST_CASE("biases and weights with a half type", "", policies) {
+    if constexpr (!TestType::vectorised) {
+        random_source random;
+        CAPTURE(random);
+        const problem p(2, 1, 32, 32, {5, 150, 1}, random);
+        auto bias = random.vector<float>(p.tokens(), -3, 0);
+        bias[3] = bias[50] = minus_infinite<float>();
+        const auto weights = random.vector<float>(p.tokens(), -0.2, 1);
+        const std::vector<float> slopes = {0.5f, 0.0625f};
+        for (const int which : {0, 1, 4, 7}) {
+            auto o = all_options()[static_cast<std::size_t>(which)];
+            o.query_weights = pare::view<const float, 1>(weights.data(), p.tokens());
+            check(TestType::policy(), p, o);
+            o.key_bias = pare::view<const float, 1>(bias.data(), p.tokens());
+            check(TestType::policy(), p, o);
+            o.head_slopes = pare::view<const float, 1>(slopes.data(), 2);
+            check(TestType::policy(), p, o);
+        }
+    }
+}
+
+TEMPLATE_LIST_TEST_CASE("a key of a half type that is not a number", "", policies) {
+    if constexpr (!TestType::vectorised && decltype(TestType::policy())::on_host) {
+        random_source random;
+        problem p(1, 1, 32, 32, {70}, random);
+        const std::vector<float> lse = rows_of(p, {});
+        std::vector<half> data(p.data.begin(), p.data.end());
+        data[static_cast<std::size_t>(20 * p.stride + 40)] =
+            static_cast<half>(not_a_number<float>());
+        CHECK_THAT(sentence_of<pare::value_error>([&] {
+                       run_attention(TestType::policy(), p, data.data(),
+                                     pare::attention_options<half>(), lse, 32);
+                   }),
+                   ContainsSubstring("the attention to key 0 of sequence 0 sums up to "));
+    }
+}
+#endif
