@@ -1,39 +1,56 @@
 // Attention that yields importance: limited by multiply-adds. `vs_unscored` is the time of the same
-// attention without scores over the time with them.
+// attention without scores over the time with them. Scores from log-sum-exp rows: half of the
+// multiply-adds, and those of the counted queries alone; `vs_attention` is the time of attention
+// with scores over theirs.
 #include "race.hpp"
 
-#include <pare/attention.hpp>
+#include <pare/attention_scores.hpp>
+
+#include <cmath>
 
 namespace {
+
+using bench::index_t;
+
+/// Packed sequences of one length, 12 heads of queries, keys and values interleaved.
+struct packed {
+    index_t heads = 12, tokens, size;
+    std::vector<float> qkv, out, scores;
+    std::vector<std::int32_t> offsets;
+
+    packed(index_t batch, index_t n, index_t of_head)
+        : tokens(batch * n), size(of_head),
+          qkv(bench::random_normal<float>(tokens * 3 * heads * size)),
+          out(static_cast<std::size_t>(tokens * heads * size)),
+          scores(static_cast<std::size_t>(tokens)) {
+        for (index_t s = 0; s <= batch; ++s) offsets.push_back(static_cast<std::int32_t>(s * n));
+    }
+    pare::view<const float, 3> part(index_t which) const {
+        return {
+            qkv.data() + which * heads * size, {tokens, heads, size}, {3 * heads * size, size, 1}};
+    }
+    pare::view<float, 3> result() { return {out.data(), tokens, heads, size}; }
+};
 
 void attention_with_importance(benchmark::State& state) {
     using namespace bench;
     const int threads = static_cast<int>(state.range(0));
-    const index_t batch = state.range(1), n = state.range(2), size = state.range(3), heads = 12;
-    const index_t tokens = batch * n, columns = 3 * heads * size;
-    const std::vector<float> qkv = random_normal<float>(tokens * columns);
-    std::vector<float> out(static_cast<std::size_t>(tokens * heads * size));
-    std::vector<float> scores(static_cast<std::size_t>(tokens));
-    std::vector<std::int32_t> offsets;
-    for (index_t s = 0; s <= batch; ++s) offsets.push_back(static_cast<std::int32_t>(s * n));
-    const auto part = [&](index_t which) {
-        return pare::view<const float, 3>(qkv.data() + which * heads * size, {tokens, heads, size},
-                                          {columns, size, 1});
-    };
-    const pare::view<float, 3> result(out.data(), tokens, heads, size);
+    const index_t batch = state.range(1), n = state.range(2), size = state.range(3);
+    packed p(batch, n, size);
     pare::workspace scratch;
     const auto policy = pare::simd.with(bench::threads{threads});
-    const double flops = 4.0 * static_cast<double>(batch * heads * n * n * size);
+    const double flops = 4.0 * static_cast<double>(batch * p.heads * n * n * size);
     race(state, "unscored")
-        .work(flops, 16.0 * static_cast<double>(tokens * heads * size))
+        .work(flops, 16.0 * static_cast<double>(p.tokens * p.heads * size))
         .run(
             [&] {
-                pare::attention(policy, part(0), part(1), part(2), offsets, result, scores, {},
-                                scratch);
+                pare::attention(policy, p.part(0), p.part(1), p.part(2), p.offsets, p.result(),
+                                p.scores, {}, scratch);
             },
             [&] { return flops / peak_flops<float>(threads); },
             [&] {
-                pare::attention(policy, part(0), part(1), part(2), offsets, result, {}, scratch);
+                pare::attention(policy, p.part(0), p.part(1), p.part(2), p.offsets, p.result(), {},
+                                scratch);
             });
 }
 BENCHMARK(attention_with_importance)
@@ -44,6 +61,43 @@ BENCHMARK(attention_with_importance)
     ->Args({2, 8, 512, 32})
     ->Args({1, 8, 512, 64})
     ->Args({2, 8, 512, 64})
+    ->UseManualTime()
+    ->Unit(benchmark::kMillisecond);
+
+void scores_of_log_sum_exp(benchmark::State& state) {
+    using namespace bench;
+    const int threads = static_cast<int>(state.range(0));
+    const index_t batch = state.range(1), n = state.range(2), size = state.range(3);
+    const index_t queries = state.range(4);
+    packed p(batch, n, size);
+    // What the rows are does not change the time: here, nearly those of standard normal logits.
+    const std::vector<float> rows(static_cast<std::size_t>(p.tokens * p.heads),
+                                  std::log(static_cast<float>(n)) + 0.5f);
+    const pare::view<const float, 2> lse(rows.data(), p.tokens, p.heads);
+    pare::attention_options<float> options;
+    options.queries = pare::counted_queries::last(queries);
+    pare::workspace scratch;
+    const auto policy = pare::simd.with(bench::threads{threads});
+    const double flops = 2.0 * static_cast<double>(batch * p.heads * n * queries * size);
+    race(state, "attention")
+        .work(flops, 4.0 * static_cast<double>(batch * (n + queries) * p.heads * size))
+        .run(
+            [&] {
+                pare::attention_scores(policy, p.part(0), p.part(1), lse, p.offsets, p.scores,
+                                       options, scratch);
+            },
+            [&] { return flops / peak_flops<float>(threads); },
+            [&] {
+                pare::attention(policy, p.part(0), p.part(1), p.part(2), p.offsets, p.result(),
+                                p.scores, {}, scratch);
+            });
+}
+BENCHMARK(scores_of_log_sum_exp)
+    ->ArgNames({"threads", "batch", "length", "size", "queries"})
+    ->Args({1, 32, 128, 32, 128})
+    ->Args({2, 32, 128, 32, 128})
+    ->Args({2, 8, 512, 64, 512})
+    ->Args({2, 8, 512, 64, 32})
     ->UseManualTime()
     ->Unit(benchmark::kMillisecond);
 
