@@ -165,7 +165,7 @@ PARE_HD void multiply_add(const Sum& c, const Left& a, const Right& b) {
     float left[16][16], right[16][8];
     const auto unpack = [](std::uint32_t bits, float& first, float& second) {
         T two[2];
-        std::memcpy(two, &bits, sizeof bits);
+        std::memcpy(static_cast<void*>(two), &bits, sizeof bits);
         first = static_cast<float>(two[0]);
         second = static_cast<float>(two[1]);
     };
@@ -190,16 +190,18 @@ PARE_HD void multiply_add(const Sum& c, const Left& a, const Right& b) {
 #endif
 }
 
-/// Four squares of 8 x 8 numbers from shared memory, in the registers to(lane). from(lane) is the
-/// row lane % 8 of square lane / 8, 8 numbers at a multiple of 16 bytes. Register i has, of square
-/// i, row lane / 4 and columns 2 * (lane % 4) and the next; if Transposed, rows and columns
+/// Four squares of 8 x 8 numbers from shared memory, in the registers to(lane). tile + place(lane) is
+/// the row lane % 8 of square lane / 8, 8 numbers at a multiple of 16 bytes. Register i has, of
+/// square i, row lane / 4 and columns 2 * (lane % 4) and the next; if Transposed, rows and columns
 /// exchanged (section 9.7.14.5.15, ldmatrix).
-template <bool Transposed, class To, class From>
-PARE_HD void load_squares(const To& to, const From& from) {
+template <bool Transposed, class T, class To, class Place>
+PARE_HD void load_squares(const T* tile, const To& to, const Place& place) {
 #ifdef __CUDA_ARCH__
     const int lane = static_cast<int>(threadIdx.x) % warp::size;
     std::uint32_t(&x)[4] = to(lane);
-    const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(from(lane)));
+    const auto address =
+        static_cast<std::uint32_t>(__cvta_generic_to_shared(tile)) +
+        static_cast<std::uint32_t>(sizeof(T)) * static_cast<std::uint32_t>(place(lane));
     if constexpr (Transposed)
         asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                      : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
@@ -211,7 +213,7 @@ PARE_HD void load_squares(const To& to, const From& from) {
 #else
     std::uint16_t squares[32][8];
     for (int lane = 0; lane < warp::size; ++lane)
-        std::memcpy(squares[lane], from(lane), sizeof squares[lane]);
+        std::memcpy(squares[lane], tile + place(lane), sizeof squares[lane]);
     for (int lane = 0; lane < warp::size; ++lane)
         for (int i = 0; i < 4; ++i) {
             const int a = lane / 4, b = lane % 4 * 2;
@@ -243,12 +245,14 @@ PARE_HD void fold_four(const X& x, const Op& op) {
 #endif
 }
 
-/// Begins to copy 16 bytes to shared memory, or to fill them with zeros and read nothing (section
-/// 9.7.8.25.3.1, cp.async).
-PARE_HD inline void copy_later(void* to, const void* from, bool copied) {
+/// Begins to copy 16 bytes to tile + place in shared memory, or to fill them with zeros and read
+/// nothing (section 9.7.8.25.3.1, cp.async).
+template <class T>
+PARE_HD void copy_later(T* tile, int place, const T* from, bool copied) {
 #ifdef __CUDA_ARCH__
 #if __CUDA_ARCH__ >= 800
-    const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(to));
+    const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(tile)) +
+                         static_cast<std::uint32_t>(sizeof(T)) * static_cast<std::uint32_t>(place);
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from),
                  "r"(copied ? 16 : 0)
                  : "memory");
@@ -257,9 +261,9 @@ PARE_HD inline void copy_later(void* to, const void* from, bool copied) {
 #endif
 #else
     if (copied)
-        std::memcpy(to, from, 16);
+        std::memcpy(static_cast<void*>(tile + place), from, 16);
     else
-        std::memset(to, 0, 16);
+        std::memset(static_cast<void*>(tile + place), 0, 16);
 #endif
 }
 /// Waits until what this thread began to copy is there; other threads see it after a step.
@@ -322,29 +326,31 @@ PARE_HD void load_later(int thread, const tile_source<T>& x, int from, T* tile) 
         const int row = at / places::pieces, piece = at % places::pieces;
         const bool inside = from + row < x.rows && 8 * piece < x.columns;
         const index_t place = inside ? index_t{from + row} * stride + 8 * piece : 0;
-        copy_later(tile + places::at(row, piece), x.first + place, inside);
+        copy_later(tile, places::at(row, piece), x.first + place, inside);
     }
 }
 
-/// Fragments of 16 rows `row` and on, pieces 2 * step and the next, as left factors.
+/// Fragments of 16 rows `row` and on, a multiple of 8, of pieces 2 * step and the next, as left
+/// factors. That much further in a row is a change of bits.
 template <int Width, class T, class To>
 PARE_HD void load_left(const T* tile, int row, int step, const To& to) {
-    load_squares<false>(to, [&](int lane) {
-        return tile + swizzled<Width>::at(row + lane % 16, 2 * step + lane / 16);
+    load_squares<false>(tile, to, [&](int lane) {
+        return row * Width + (swizzled<Width>::at(lane % 16, lane / 16) ^ (16 * step));
     });
 }
 /// The same rows as columns of two right factors.
 template <int Width, class T, class To>
 PARE_HD void load_columns(const T* tile, int row, int step, const To& to) {
-    load_squares<false>(to, [&](int lane) {
-        return tile + swizzled<Width>::at(row + lane % 8 + lane / 16 * 8, 2 * step + lane / 8 % 2);
+    load_squares<false>(tile, to, [&](int lane) {
+        return row * Width +
+               (swizzled<Width>::at(lane % 8 + lane / 16 * 8, lane / 8 % 2) ^ (16 * step));
     });
 }
-/// 16 rows `row` and on as rows of two right factors, of pieces 2 * step and the next.
+/// 16 rows as rows of two right factors.
 template <int Width, class T, class To>
 PARE_HD void load_rows(const T* tile, int row, int step, const To& to) {
-    load_squares<true>(to, [&](int lane) {
-        return tile + swizzled<Width>::at(row + lane % 16, 2 * step + lane / 16);
+    load_squares<true>(tile, to, [&](int lane) {
+        return row * Width + (swizzled<Width>::at(lane % 16, lane / 16) ^ (16 * step));
     });
 }
 
