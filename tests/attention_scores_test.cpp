@@ -471,3 +471,28 @@ TEST_CASE("what attention_scores cannot use, it says in numbers") {
     CHECK_THAT(padded(7, {8}), ContainsSubstring("sequence 0 has length 8"));
     CHECK_THAT(padded(7, {2, 3}), ContainsSubstring("2 lengths"));
 }
+
+TEST_CASE("what uniform attention gives a key, in as many steps for any length") {
+    random_source random;
+    CAPTURE(random);
+    for (int round = 0; round < 3000; ++round) {
+        pare::importance_options o;
+        const index_t keys = random.integer(1, round % 10 == 0 ? 3000 : 60);
+        const index_t queries = random.integer(0, 2) > 0 ? keys : random.integer(1, 80);
+        const index_t key = random.integer(0, keys - 1);
+        o.mask.causal = random.integer(0, 1) == 1;
+        if (random.integer(0, 1) == 1) o.mask.window = random.integer(1, keys + 5);
+        if (random.integer(0, 9) == 0) o.mask.window = std::numeric_limits<index_t>::max() / 2;
+        if (random.integer(0, 1) == 1)
+            o.queries = {random.integer(-70, 70), random.integer(-70, 70)};
+        real sum = 0;
+        const auto counted = pare::detail::counted(o.queries, queries);
+        for (index_t i = counted.begin; i < counted.end; ++i) {
+            const auto seen = pare::detail::visible_keys(o.mask, i, queries, keys);
+            if (key >= seen.begin && key < seen.end) sum += 1 / static_cast<real>(seen.size());
+        }
+        CAPTURE(keys, queries, key, o.mask.causal, o.mask.window, counted.begin, counted.end);
+        REQUIRE(distance(pare::detail::uniform_attention(o, key, queries, keys), sum) <=
+                1e-14L * sum);
+    }
+}

@@ -7,6 +7,7 @@
 #include "view.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 namespace pare {
@@ -120,21 +121,53 @@ constexpr double factor_for_all(const importance_options& o, index_t heads, inde
 constexpr double uniform_share(const index_range& seen) {
     return seen.size() > 0 ? 1 / static_cast<double>(seen.size()) : 0.0;
 }
-/// The attention that a key receives from the counted queries, if each attends to all that it sees
-/// alike.
-constexpr double uniform_attention(const importance_options& o, index_t key, index_t queries,
-                                   index_t keys) {
-    const index_range q = counted(o.queries, queries);
+/// The sum of 1 / m over begin <= m < end, 0 < begin: term by term where there are few or they are
+/// large, and else by the series of the digamma function (NIST DLMF 5.11.2). To a few roundings.
+PARE_HD inline double sum_of_inverses(index_t begin, index_t end) {
+    constexpr index_t few = 24; // from where on what the series leaves out is less than a rounding
     double sum = 0;
-    for (index_t i = q.begin; i < q.end; ++i) {
-        const index_range seen = visible_keys(o.mask, i, queries, keys);
-        if (key >= seen.begin && key < seen.end) sum += uniform_share(seen);
+    index_t m = begin;
+    for (; m < end && (m < few || end - begin <= few); ++m) sum += 1 / static_cast<double>(m);
+    if (m >= end) return sum;
+    const auto rest = [](double x) { // digamma(1 / x) = -log(x) - rest(x)
+        const double y = x * x;
+        return x / 2 + y * (1. / 12 - y * (1. / 120 - y * (1. / 252 - y / 240)));
+    };
+    const double a = 1 / static_cast<double>(m), b = 1 / static_cast<double>(end);
+    return sum + std::log1p(static_cast<double>(end - m) * a) + (rest(a) - rest(b));
+}
+/// The attention that a key receives from the counted queries, if each attends to all that it sees
+/// alike. As many steps for any number of queries.
+PARE_HD inline double uniform_attention(const importance_options& o, index_t key, index_t queries,
+                                        index_t keys) {
+    const index_range q = counted(o.queries, queries);
+    const bool windowed = o.mask.window > 0;
+    const index_t all = queries + keys, window = windowed ? std::min(o.mask.window, all) : all;
+    // Positions of queries that see the key; they count from the end, as in visible_keys.
+    const index_t begin =
+        std::max(q.begin + keys - queries, o.mask.causal ? key : key - window + 1);
+    const index_t end = std::min(q.end + keys - queries, key + window);
+    const auto within = [&](index_t low, index_t high) { // how many lie between
+        return static_cast<double>(
+            std::max<index_t>(0, std::min(end, high) - std::max(begin, low)));
+    };
+    if (!windowed && !o.mask.causal) return within(begin, end) / static_cast<double>(keys);
+    // The first see one key more each, up to as many as any sees, and without a causal mask the
+    // last see one less each.
+    if (o.mask.causal) {
+        const index_t grown = window - 1;
+        return sum_of_inverses(begin + 1, std::min(end, grown) + 1) +
+               within(grown, end) / static_cast<double>(window);
     }
-    return sum;
+    const index_t grown = std::min(window, keys - window + 1);
+    const index_t shrinks = std::max({window - 1, keys - window, grown});
+    return sum_of_inverses(begin + window, std::min(end, grown) + window) +
+           within(grown, shrinks) / static_cast<double>(std::min(keys, 2 * window - 1)) +
+           sum_of_inverses(keys - end + window, keys - std::max(begin, shrinks) + window);
 }
 /// The factor from sums to scores of one key.
-constexpr double factor_of_key(const importance_options& o, index_t heads, index_t key,
-                               index_t queries, index_t keys) {
+PARE_HD inline double factor_of_key(const importance_options& o, index_t heads, index_t key,
+                                    index_t queries, index_t keys) {
     if (same_factor_for_all(o)) return factor_for_all(o, heads, queries, keys);
     return inverse_or_zero(uniform_attention(o, key, queries, keys) * static_cast<double>(heads));
 }
