@@ -2,7 +2,6 @@
 // what all their tests check, which run on such memory, too.
 #include "policies.hpp"
 #include "support.hpp"
-#include <pare/attention.hpp>
 #include <pare/compact.hpp>
 #include <pare/fisher.hpp>
 #include <pare/least_squares.hpp>

@@ -1,7 +1,8 @@
-// Attention over packed sequences of any offsets, masks, biases and shapes.
+// Attention over packed sequences of any offsets, masks, biases and shapes, and scores from any
+// log-sum-exp rows.
 #include "scores.hpp"
 
-#include <pare/attention.hpp>
+#include <pare/attention_scores.hpp>
 
 namespace {
 
@@ -56,6 +57,28 @@ void attend(bytes& in) {
     const std::vector<T> at_seq = with(seq), at_simd = with(simd);
     // Where numbers are so large that sums overflow, one may refuse what the other can do.
     if (!at_seq.empty() && !at_simd.empty()) EXPECT(fuzz::alike(in, at_seq, at_simd));
+
+    const auto lse = in.numbers<T>(tokens * heads);
+    const auto from_rows = [&, start = in](const auto& policy) {
+        bytes more = start;
+        output<T, 1> scores(more, {more.about(tokens)});
+        const index_t rows = more.about(tokens);
+        workspace scratch;
+        bool thrown = rows > tokens; // than there are numbers of
+        try {
+            if (!thrown)
+                attention_scores(
+                    policy, view(q.data(), {tokens, heads, size}, {heads * size, size, 1}),
+                    view(k.data(), {tokens, groups, size}, {groups * size, size, 1}),
+                    view(lse.data(), rows, heads), offsets, scores.view(), options, scratch);
+        } catch (const error&) {
+            thrown = true;
+        }
+        EXPECT(scores.intact_but(thrown ? 0 : tokens));
+        return thrown ? std::vector<T>() : scores.values();
+    };
+    const std::vector<T> rows_seq = from_rows(seq), rows_simd = from_rows(simd);
+    if (!rows_seq.empty() && !rows_simd.empty()) EXPECT(fuzz::alike(in, rows_seq, rows_simd));
 }
 
 } // namespace

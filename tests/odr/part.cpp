@@ -1,6 +1,7 @@
 // Compiled once for each set of flags, with PART naming its function: what the headers hold that
 // do not need Eigen, or with RUN_TIME what is used while a model runs.
 #include <pare/attention.hpp>
+#include <pare/attention_scores.hpp>
 #include <pare/compact.hpp>
 #include <pare/cost.hpp>
 #include <pare/fisher.hpp>
@@ -54,8 +55,11 @@ double run(const Policy& policy, int tokens, int width) {
     pare::workspace scratch;
     pare::attention(policy, heads, heads, heads, offsets,
                     pare::view<float, 3>(out, tokens, 1, width), s, {}, scratch);
-    pare::importance(policy, pare::view<const float, 3>(square, 1, tokens, tokens), m);
+    pare::attention_scores(policy, heads, heads, pare::view<const float, 2>(x, tokens, 1), offsets,
+                           m, {}, scratch);
     pare::score_accumulator sums;
+    sums.add(m);
+    pare::importance(policy, pare::view<const float, 3>(square, 1, tokens, tokens), m);
     sums.add(s);
     sums.add(m);
     pare::soft_mask(policy, s, 0.5, 10, m);

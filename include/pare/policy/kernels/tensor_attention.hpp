@@ -129,17 +129,15 @@ struct tensor_attention {
         threads.step([&](int thread) { store(thread, begin, head, first, end, m.q); });
     }
 
-    PARE_HD void multiply(const warp& w, const T* queries, const T* keys,
-                          per_lane<logits>& x) const {
+    PARE_HD static void multiply(const warp& w, const T* queries, const T* keys,
+                                 per_lane<logits>& x) {
         w.lanes([&](int lane) {
             PARE_UNROLL_ON_DEVICE
             for (int i = 0; i < passing; ++i)
                 x[lane].of[i / (passing / 2)][i / 4 % (passing / 8)][i % 4] = 0;
         });
-        const int size = static_cast<int>(call.q.extent(2));
         PARE_UNROLL_ON_DEVICE
         for (int step = 0; step < steps; ++step) {
-            if (16 * step >= size) break;
             per_lane<left_fragment> left[2];
             PARE_UNROLL_ON_DEVICE
             for (int part = 0; part < 2; ++part)
@@ -238,9 +236,8 @@ struct tensor_attention {
     }
 
     /// The sums of neighbouring products are left factors as they stand.
-    PARE_HD void add_values(const warp& w, per_lane<logits>& x, const T* values,
-                            per_thread<state>& own) const {
-        const int width = static_cast<int>(call.v.extent(2));
+    PARE_HD static void add_values(const warp& w, per_lane<logits>& x, const T* values,
+                                   per_thread<state>& own) {
         PARE_UNROLL_ON_DEVICE
         for (int some = 0; some < passing / 16; ++some) {
             per_lane<left_fragment> left[2];
@@ -253,7 +250,6 @@ struct tensor_attention {
             });
             PARE_UNROLL_ON_DEVICE
             for (int step = 0; step < steps; ++step) {
-                if (16 * step >= width) break;
                 per_lane<left_fragment> right; // two right factors
                 load_rows<Width>(values, 16 * some, step,
                                  [&](int lane) -> left_fragment& { return right[lane]; });

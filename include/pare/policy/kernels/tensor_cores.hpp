@@ -4,6 +4,7 @@
 #pragma once
 
 #include "../../core/ops.hpp"
+#include "../../core/view.hpp"
 #include "thrust_blocks.hpp"
 
 #include <cmath>

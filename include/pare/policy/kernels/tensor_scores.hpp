@@ -133,7 +133,7 @@ struct tensor_scores {
                                                   key + of_warp < mask.n ? key + of_warp : mask.n);
                 PARE_UNROLL_ON_DEVICE
                 for (int some = 0; some < passing; some += 16) {
-                    if (query + some >= end) break;
+                    if (some == passing / 2 && query + some >= end) break;
                     per_lane<products> x;
                     multiply(w, own, m.q[now], some, x);
                     w.lanes([&](int lane) {
