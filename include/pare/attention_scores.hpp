@@ -15,17 +15,19 @@ template <class X>
 using element_of =
     std::remove_cv_t<std::remove_pointer_t<decltype(std::declval<const X&>().data_handle())>>;
 
-/// `call` has all but what the options say and where the sums go.
-template <class Policy, class T, class L, class Index, class Scale>
+/// `call` has all but what the options say and where the sums go. scale(scaling) makes scores of
+/// sums; `scores` [sequences x tokens], as queries are, is for a policy that makes them itself.
+template <class Policy, class T, class L, class Index, class S, class Scale>
 void attention_scores(const Policy& policy, scores_call<T, L, Index>& call, index_t tokens,
-                      const attention_options<T>& options, workspace& scratch, const Scale& scale) {
+                      const attention_options<T>& options, workspace& scratch, view<S, 2> scores,
+                      const Scale& scale) {
     constexpr const char* name = "attention_scores";
     static_assert(std::is_same_v<L, float> || std::is_same_v<L, compute_t<T>>,
                   "pare: log-sum-exp rows are float, or of the type that sums are made in");
     static_cast<attention_terms<compute_t<T>>&>(call) =
         checked_terms(name, policy, options, tokens, call.heads(), call.q.extent(3));
     const importance_options scaling = checked_scaling(name, options);
-    if constexpr (Policy::on_host)
+    if constexpr (Policy::on_host) {
         for (index_t s = 0; s < call.sequences; ++s) {
             const index_range queries = counted(call.counted, call.length(s));
             for (index_t i = queries.begin; i < queries.end; ++i)
@@ -34,17 +36,19 @@ void attention_scores(const Policy& policy, scores_call<T, L, Index>& call, inde
                         fail<value_error>(name, "the log-sum-exp of query ", i, " of sequence ", s,
                                           ", head ", h, ", is not a number");
         }
-    if (tokens == 0) return;
-    const auto memory = policy.template temporary<double>(scratch, tokens);
-    call.received = memory.data();
-    policy.attention_scores(call, scratch.inner());
-    if constexpr (Policy::on_host)
+        if (tokens == 0) return;
+        const auto memory = policy.template temporary<double>(scratch, tokens);
+        call.received = memory.data();
+        policy.attention_scores(call, scratch.inner());
         for (index_t s = 0; s < call.sequences; ++s)
             for (index_t j = 0; j < call.length(s); ++j)
                 if (const double sum = call.received[call.begin(s) + j]; !is_finite(sum))
                     fail<value_error>(name, "the attention to key ", j, " of sequence ", s,
                                       " sums up to ", sum);
-    scale(scaling);
+        scale(scaling);
+    } else {
+        policy.attention_scores(call, scaling, scores);
+    }
 }
 
 } // namespace detail
@@ -102,10 +106,13 @@ void attention_scores(const Policy& policy, const Q& q, const K& k, const L& lse
     call.lse = {rows.data_handle(), {1, tokens, heads}, {0, rows.stride(0), rows.stride(1)}};
     call.offsets = o.data_handle();
     call.sequences = o.extent(0) - 1;
-    detail::attention_scores(policy, call, tokens, options, scratch, [&](const auto& scaling) {
-        policy.scale_tokens(view<const double, 1>(call.received, tokens), call.offsets,
-                            call.sequences, heads, scaling, result);
-    });
+    const view<typename decltype(result)::element_type, 2> one_row(
+        result.data_handle(), {1, tokens}, {0, result.stride(0)});
+    detail::attention_scores(
+        policy, call, tokens, options, scratch, one_row, [&](const auto& scaling) {
+            policy.scale_tokens(view<const double, 1>(call.received, tokens), call.offsets,
+                                call.sequences, heads, scaling, result);
+        });
 }
 
 /// The same of a padded batch.
@@ -154,7 +161,7 @@ void attention_scores(const Policy& policy, const Q& q, const K& k, const L& lse
     call.sequences = sequences;
     call.room = n;
     detail::attention_scores(
-        policy, call, sequences * n, options, scratch, [&](const auto& scaling) {
+        policy, call, sequences * n, options, scratch, result, [&](const auto& scaling) {
             policy.scale_keys(view<const double, 2>(call.received, sequences, n), batch, heads,
                               scaling, result);
         });

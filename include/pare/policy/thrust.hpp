@@ -306,8 +306,32 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
     void attention_scores(const detail::scores_call<T, L, Offset>& call, workspace&) const {
         const index_t tokens = call.tokens();
         const auto memory = temporary<double>(tokens * call.heads());
+        const double* const parts = memory.data();
         detail::score_heads(*this, call, memory.data());
-        detail::add_heads(*this, call, memory.data(), tokens);
+        for_each(tokens, [=] PARE_HD(index_t t) {
+            const detail::token_place at = detail::place_of(call, t);
+            if (at.inside) call.received[t] = detail::sum_of_heads(call, parts, t);
+        });
+    }
+    /// The same in one step less, where sums are not looked at: scores [sequences x tokens], or [1 x
+    /// tokens] of packed sequences, with 0 behind the tokens of a padded one.
+    template <class T, class L, class Offset, class S>
+    void attention_scores(const detail::scores_call<T, L, Offset>& call,
+                          const importance_options& scaling, view<S, 2> scores) const {
+        const index_t tokens = call.tokens();
+        const auto memory = temporary<double>(tokens * call.heads());
+        const double* const parts = memory.data();
+        detail::score_heads(*this, call, memory.data());
+        for_each(tokens, [=] PARE_HD(index_t t) {
+            const detail::token_place at = detail::place_of(call, t);
+            const index_t n = call.length(at.sequence);
+            double score = 0;
+            if (at.inside)
+                score = detail::sum_of_heads(call, parts, t) *
+                        detail::factor_of_key(scaling, call.heads(), at.token, n, n);
+            scores(call.offsets ? 0 : at.sequence, call.row(at.sequence, at.token)) =
+                static_cast<S>(score);
+        });
     }
 
     /// kernel(i, memory) for i < count, each by a block of threads that share Kernel::shared_bytes

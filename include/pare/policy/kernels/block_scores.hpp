@@ -96,15 +96,12 @@ struct block_scores {
     }
 };
 
-/// received[t] = sum over heads of parts[h, t].
-template <class Policy, class Call>
-void add_heads(const Policy& policy, const Call& call, const double* parts, index_t tokens) {
-    policy.for_each(tokens, [=] PARE_HD(index_t t) {
-        if (!call.offsets && t % call.room >= call.length(t / call.room)) return; // no token
-        double sum = 0;
-        for (index_t h = 0; h < call.heads(); ++h) sum += parts[h * tokens + t];
-        call.received[t] = sum;
-    });
+/// The sum over heads of parts[h, t].
+template <class Call>
+PARE_HD double sum_of_heads(const Call& call, const double* parts, index_t t) {
+    double sum = 0;
+    for (index_t h = 0; h < call.heads(); ++h) sum += parts[h * call.tokens() + t];
+    return sum;
 }
 
 } // namespace detail

@@ -32,6 +32,17 @@ index_t strips_of_all(const Call& call, index_t tokens, index_t size) {
 struct strip_place {
     index_t sequence, first; // token of the sequence
 };
+/// Of a token among those of all.
+struct token_place {
+    index_t sequence, token;
+    bool inside; // of its sequence, and not behind its end
+};
+template <class Call>
+PARE_HD token_place place_of(const Call& call, index_t t) {
+    const index_t s = call.offsets ? segment_of(call.offsets, call.sequences, t) : t / call.room;
+    const index_t token = t - call.begin(s);
+    return {s, token, token < call.length(s)};
+}
 /// A block's head and strip: blocks of one strip are neighbours. Of numbers below 2^32, which a GPU
 /// divides sooner.
 struct block_place {

@@ -72,9 +72,9 @@ void scores_by_threads(const Policy& policy, const scores_call<T, L, Offset>& ca
     const index_t tokens = c.tokens();
     policy.for_each(tokens * c.heads(), [=] PARE_HD(index_t at) {
         const index_t h = at / tokens, t = at % tokens;
-        const index_t s = c.offsets ? segment_of(c.offsets, c.sequences, t) : t / c.room;
-        const index_t begin = c.begin(s), n = c.length(s), j = t - begin;
-        if (j >= n) return;
+        const token_place place = place_of(c, t);
+        if (!place.inside) return;
+        const index_t s = place.sequence, begin = c.begin(s), n = c.length(s), j = place.token;
         const auto q = c.rows(c.q, s), k = c.rows(c.k, s);
         const index_range queries = counted(c.counted, n);
         double sum = 0;
