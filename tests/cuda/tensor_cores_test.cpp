@@ -138,8 +138,8 @@ void check_copies(random_source& random) {
 }
 
 template <class T>
-void check_attention(random_source& random, const pare::attention_options<float>& o, index_t size,
-                     index_t odd, float allowed) {
+void check_attention(random_source& random, const pare::attention_options<float>& options,
+                     index_t size, index_t odd, float allowed, bool biased = false) {
     const index_t heads = 4, groups = 2, stride = (heads + 2 * groups) * size + 8;
     const std::vector<int> offsets = {0, 5, 42, 43, 170, 470};
     const index_t tokens = offsets.back();
@@ -159,6 +159,23 @@ void check_attention(random_source& random, const pare::attention_options<float>
     };
     const pare::view<const int, 1> device_offsets(raw(there_offsets), offsets.size());
 
+    const auto key_bias = random.vector<float>(tokens, -3, 0);
+    const std::vector<float> slopes = {0.5f, 0.25f, 0.0625f, 0};
+    const thrust::device_vector<float> there_bias(key_bias.begin(), key_bias.end()),
+        there_slopes(slopes.begin(), slopes.end());
+    auto o = options;
+    pare::attention_options<T> same;
+    same.mask = o.mask;
+    same.queries = o.queries;
+    if (biased) {
+        o.key_bias = pare::view<const float, 1>(key_bias.data(), tokens);
+        o.head_slopes = pare::view<const float, 1>(slopes.data(), heads);
+        same.key_bias =
+            pare::view<const float, 1>(thrust::raw_pointer_cast(there_bias.data()), tokens);
+        same.head_slopes =
+            pare::view<const float, 1>(thrust::raw_pointer_cast(there_slopes.data()), heads);
+    }
+
     // Rows by another attention, of the host.
     std::vector<float> out(there_out.size()), scores(there_scores.size()), lse;
     pare::workspace scratch;
@@ -177,15 +194,16 @@ void check_attention(random_source& random, const pare::attention_options<float>
                     for (index_t e = 0; e < size; ++e)
                         logit +=
                             double(part(here_x, 0)(i, h, e)) * double(part(here_x, 1)(j, h / 2, e));
-                    sum += std::exp(logit / std::sqrt(double(size)));
+                    logit /= std::sqrt(double(size));
+                    if (biased)
+                        logit += double(key_bias[std::size_t(j)]) -
+                                 double(slopes[std::size_t(h)]) * double(std::abs(i - j));
+                    sum += std::exp(logit);
                 }
                 lse.push_back(static_cast<float>(std::log(sum)));
             }
     thrust::device_vector<float> there_lse(lse.begin(), lse.end());
 
-    pare::attention_options<T> same;
-    same.mask = o.mask;
-    same.queries = o.queries;
     const auto policy = pare::on(thrust::cuda::par);
     const T* const device_x = raw(there) + odd;
     pare::attention(policy, part(device_x, 0), part(device_x, 1), part(device_x, 2), device_offsets,
@@ -252,4 +270,5 @@ TEST_CASE("attention and scores by tensor cores") {
             check_attention<__nv_bfloat16>(random, o, size, 0, 1.5e-2f);
         }
     check_attention<__half>(random, all[1], 64, 1, 2e-3f);
+    for (const auto& o : all) check_attention<__half>(random, o, 64, 0, 2e-3f, true);
 }
