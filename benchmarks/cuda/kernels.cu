@@ -4,7 +4,7 @@
 #include "pool.hpp"
 #include "random.hpp"
 
-#include <pare/attention.hpp>
+#include <pare/attention_scores.hpp>
 #include <pare/compact.hpp>
 #include <pare/fisher.hpp>
 #include <pare/importance.hpp>
@@ -271,6 +271,43 @@ void attention_with_importance(benchmark::State& state) {
     state.counters["flops"] = 4.0 * static_cast<double>(batch * heads * n * n * size);
 }
 
+// Queries that count, and keys, are read at least. `vs_unscored`: the time of attention without
+// scores over that of scores from its log-sum-exp rows.
+template <class T>
+void scores_of_log_sum_exp(benchmark::State& state) {
+    const index_t batch = state.range(0), n = state.range(1), size = state.range(2), heads = 12;
+    const index_t queries = state.range(3), tokens = batch * n, columns = 3 * heads * size;
+    auto qkv = random<T>(tokens * columns);
+    thrust::device_vector<T> out(static_cast<std::size_t>(tokens * heads * size));
+    thrust::device_vector<float> scores(static_cast<std::size_t>(tokens));
+    // What the rows are does not change the time.
+    thrust::device_vector<float> rows(static_cast<std::size_t>(tokens * heads), 9.0f);
+    thrust::device_vector<std::int32_t> offsets;
+    for (index_t s = 0; s <= batch; ++s) offsets.push_back(static_cast<std::int32_t>(s * n));
+    const view<const std::int32_t, 1> packed(raw(offsets), batch + 1);
+    const auto part = [&](index_t which) {
+        return view<const T, 3>(raw(qkv) + which * heads * size, {tokens, heads, size},
+                                {columns, size, 1});
+    };
+    const view<const float, 2> lse(raw(rows), {tokens, heads}, {1, tokens});
+    const view<T, 3> result(raw(out), tokens, heads, size);
+    pare::attention_options<T> options;
+    options.queries = pare::counted_queries::last(queries);
+    pare::workspace scratch;
+    device_race race(state);
+    race.run(
+        static_cast<double>(batch * (n + queries) * heads * size) * sizeof(T),
+        [&] {
+            pare::attention_scores(race.policy(), part(0), part(1), lse, packed,
+                                   view<float, 1>(raw(scores), tokens), options, scratch);
+        },
+        "unscored",
+        [&] {
+            pare::attention(race.policy(), part(0), part(1), part(2), packed, result, {}, scratch);
+        });
+    state.counters["flops"] = 2.0 * static_cast<double>(batch * heads * n * queries * size);
+}
+
 void in_milliseconds(benchmark::internal::Benchmark* b) {
     b->UseManualTime()->Unit(benchmark::kMillisecond);
 }
@@ -313,6 +350,11 @@ void shapes(benchmark::internal::Benchmark* b) {
 }
 BENCHMARK_TEMPLATE(attention_with_importance, float)->Apply(shapes);
 BENCHMARK_TEMPLATE(attention_with_importance, __half)->Apply(shapes);
+void counted(benchmark::internal::Benchmark* b) {
+    b->ArgNames({"batch", "length", "size", "queries"});
+    in_milliseconds(b->Args({8, 512, 64, 512})->Args({1, 4096, 64, 4096})->Args({1, 4096, 64, 32}));
+}
+BENCHMARK_TEMPLATE(scores_of_log_sum_exp, __half)->Apply(counted);
 
 } // namespace
 
