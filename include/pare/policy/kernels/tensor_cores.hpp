@@ -1,6 +1,6 @@
 // What a warp does together: products of tensor cores and the loads that feed them. On a device thin
 // wrappers of PTX instructions (sm_80 and newer), on a host loops that do the same with the same
-// layouts. Sections are those of the PTX ISA 8.5 of NVIDIA.
+// layouts. Sections are those of NVIDIA's PTX ISA, whose numbers change from version to version.
 #pragma once
 
 #include "../../core/ops.hpp"
@@ -105,8 +105,8 @@ PARE_HD std::uint32_t pack_two(float first, float second) {
     return bits;
 }
 
-/// 2^x. On a device within 2^-22 of it, and 0 where that is not a normal number (section 9.7.3.20,
-/// ex2).
+/// 2^x. On a device within 2^-22 of it, and 0 where that is not a normal number ("Floating-Point
+/// Instructions: ex2").
 PARE_HD inline float power_of_two(float x) {
 #ifdef __CUDA_ARCH__
     float y;
@@ -124,8 +124,8 @@ PARE_HD inline float larger(float x, float y) {
 #endif
 }
 
-/// Fragments of c [16 x 8] += a [16 x 16] b [16 x 8], of numbers T, sums in float (section 9.7.14.5.8,
-/// "Matrix fragments for mma.m16n8k16 with floating point type"). With g = lane / 4, t = lane % 4:
+/// Fragments of c [16 x 8] += a [16 x 16] b [16 x 8], of numbers T, sums in float ("Matrix
+/// Fragments for mma.m16n8k16 with floating point type"). With g = lane / 4, t = lane % 4:
 ///
 /// a: 4 x 2 numbers  (g, 2t), (g, 2t + 1);  row g + 8;  columns + 8;  both
 /// b: 2 x 2 numbers  (2t, g), (2t + 1, g);  rows + 8
@@ -194,7 +194,7 @@ PARE_HD void multiply_add(const Sum& c, const Left& a, const Right& b) {
 /// Four squares of 8 x 8 numbers from shared memory, in the registers to(lane). tile + place(lane) is
 /// the row lane % 8 of square lane / 8, 8 numbers at a multiple of 16 bytes. Register i has, of
 /// square i, row lane / 4 and columns 2 * (lane % 4) and the next; if Transposed, rows and columns
-/// exchanged (section 9.7.14.5.15, ldmatrix).
+/// exchanged ("Warp-level matrix load instruction: ldmatrix").
 template <bool Transposed, class T, class To, class Place>
 PARE_HD void load_squares(const T* tile, const To& to, const Place& place) {
 #ifdef __CUDA_ARCH__
@@ -228,7 +228,7 @@ PARE_HD void load_squares(const T* tile, const To& to, const Place& place) {
 #endif
 }
 
-/// x(lane) of four neighbours becomes op over all four (section 9.7.9.6, shfl.sync).
+/// x(lane) of four neighbours becomes op over all four ("Data Movement: shfl.sync").
 template <class X, class Op>
 PARE_HD void fold_four(const X& x, const Op& op) {
 #ifdef __CUDA_ARCH__
@@ -247,7 +247,7 @@ PARE_HD void fold_four(const X& x, const Op& op) {
 }
 
 /// Begins to copy 16 bytes to tile + place in shared memory, or to fill them with zeros and read
-/// nothing (section 9.7.8.25.3.1, cp.async).
+/// nothing ("Data Movement: cp.async").
 template <class T>
 PARE_HD void copy_later(T* tile, int place, const T* from, bool copied) {
 #ifdef __CUDA_ARCH__
@@ -270,7 +270,7 @@ PARE_HD void copy_later(T* tile, int place, const T* from, bool copied) {
 /// Waits until what this thread began to copy is there; other threads see it after a step.
 PARE_HD inline void wait_for_copies() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.wait_all;" ::: "memory"); // section 9.7.8.25.3.3
+    asm volatile("cp.async.wait_all;" ::: "memory");
 #endif
 }
 
