@@ -2,6 +2,7 @@
 // a multiple of 16 bytes.
 #pragma once
 
+#include "../../core/fast_math.hpp"
 #include "../../core/ops.hpp"
 #include "../../core/view.hpp"
 
@@ -11,11 +12,17 @@
 #include <type_traits>
 #include <utility>
 
-// Before a loop that a GPU's compiler should leave as it is.
+// PARE_ONE_BY_ONE: before a loop that a GPU's compiler should leave as it is.
+// PARE_OUT_OF_LINE: one function on the host, whose compiler then orders a product in one way.
 #ifdef __CUDA_ARCH__
 #define PARE_ONE_BY_ONE _Pragma("unroll 1")
+#define PARE_OUT_OF_LINE
+#elif defined(__GNUC__)
+#define PARE_ONE_BY_ONE
+#define PARE_OUT_OF_LINE __attribute__((noinline))
 #else
 #define PARE_ONE_BY_ONE
+#define PARE_OUT_OF_LINE
 #endif
 
 namespace pare {
@@ -99,6 +106,20 @@ template <class... Ts, class Places, class Arrays, class Load>
 PARE_HD inline void load_packs(std::tuple<pack<Ts>...>& to, Places& places, const Arrays& arrays,
                                const Load& load) {
     load_packs(to, places, arrays, load, std::index_sequence_for<Ts...>());
+}
+
+template <class C, int Size>
+struct results_of {
+    C of[Size];
+};
+/// op(x, ...) of the first elements of packs, the same wherever they are.
+template <class C, int Size, class Op, class... Ts>
+PARE_HD PARE_OUT_OF_LINE results_of<C, Size> apply(const Op& op, const std::tuple<pack<Ts>...>& x) {
+    results_of<C, Size> results;
+    for (int e = 0; e < Size; ++e)
+        results.of[e] = std::apply(
+            [&](const auto&... of) { return op(opaque(static_cast<C>(of.of[e]))...); }, x);
+    return results;
 }
 
 } // namespace detail

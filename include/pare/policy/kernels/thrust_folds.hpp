@@ -216,11 +216,10 @@ struct sum_of_transformed : added_up {
     template <bool Whole>
     PARE_HD void store(index_t at, const packs& x, C& sum) const {
         pack<Out> y;
+        const auto found = apply<C, size>(op, x);
         for (int e = 0; e < size; ++e) {
-            const C result = std::apply(
-                [&](const auto&... of) { return op(opaque(static_cast<C>(of.of[e]))...); }, x);
-            y.of[e] = static_cast<Out>(result);
-            if (Whole || e < count(at)) add_in_order(sum, result);
+            y.of[e] = static_cast<Out>(found.of[e]);
+            if (Whole || e < count(at)) add_in_order(sum, found.of[e]);
         }
         store_pack<Whole>(y, &out(at * size), out.stride(0), count(at));
     }

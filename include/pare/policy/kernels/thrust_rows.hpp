@@ -129,10 +129,9 @@ struct transform_job {
     }
     template <bool Whole>
     PARE_HD void store(index_t, index_t at, const value& x) const {
+        const auto found = apply<C, size>(op, x);
         pack<Out> y;
-        for (int e = 0; e < size; ++e)
-            y.of[e] = static_cast<Out>(std::apply(
-                [&](const auto&... of) { return op(opaque(static_cast<C>(of.of[e]))...); }, x));
+        for (int e = 0; e < size; ++e) y.of[e] = static_cast<Out>(found.of[e]);
         store_pack<Whole>(y, &out(at * size), out.stride(0), count(at));
     }
 

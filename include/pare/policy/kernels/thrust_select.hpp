@@ -171,14 +171,19 @@ struct selection {
                       shared& m) const {
         per_thread<int, tile::threads> wrong_of;
         threads.step([&](int thread) {
+            C some[tile::each]; // all of them are on their way before one is looked at
+            for (int u = 0; u < tile::each; ++u) {
+                const index_t i = r.begin + thread + u * tile::threads;
+                some[u] = i < r.end ? static_cast<C>(scores(i)) : C(0);
+            }
             int wrong = 0;
-            for (int at = thread; at < tile::size; at += tile::threads) {
+            for (int u = 0; u < tile::each; ++u) {
+                const int at = thread + u * tile::threads;
                 const index_t i = r.begin + at;
                 m.kept[at] = 0;
                 if (i >= r.end) continue;
-                const C score = static_cast<C>(scores(i));
-                m.scores[at] = score;
-                wrong |= is_nan(score);
+                m.scores[at] = some[u];
+                wrong |= is_nan(some[u]);
                 m.kept[at] = keep(i) || (always > 0 && is_first(r, offsets, i));
             }
             wrong_of[thread] = wrong;
