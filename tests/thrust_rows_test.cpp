@@ -265,7 +265,7 @@ TEMPLATE_TEST_CASE("what keys receive, of many rows and any layout", "", float, 
                                                       {1, 12, 200, 200},
                                                       {2, 1, 1, 9},
                                                       {1, 70, 33, 8},
-                                                      {1, 1, 5000, 3}})
+                                                      {1, 2, 9000, 3}})
         for (const index_t gap : {0, 1, 8})
             for (const int rule : {0, 1, 2, 3}) {
                 CAPTURE(batch, heads, queries, keys, gap, rule);

@@ -1,5 +1,5 @@
-// What keys receive of attention probabilities, by blocks of threads: a block has 128 bytes of the
-// keys of a sequence and goes down their rows, of all heads one behind another. A key's sum is made
+// What keys receive of attention probabilities, by blocks of threads: a block has 64 bytes of the keys
+// of a sequence and goes down their rows, of all heads one behind another. A key's sum is made
 // in an order that depends on its own sequence alone, not on the layout, the batch or the type.
 #pragma once
 
@@ -82,15 +82,20 @@ struct packed_strips {
     }
 };
 
-/// store(sequence, key, sum) for each key; or, with chunks, to sums [sequences x chunks x keys].
+// Packs of a strip of keys, and rows whose sum is made by one block without another one's.
+inline constexpr int key_lanes = 4;
+inline constexpr index_t key_rows = 8192;
+
+/// store(sequence, chunk, key, sum) for each key of a strip.
 template <class T, class Strips, class Store>
 struct key_sums_block {
     using C = compute_t<T>;
-    static constexpr int size = pack<T>::size, threads = 512, lanes = 8, groups = threads / lanes;
-    static constexpr int width = lanes * size, unroll = 8, blocks_a_processor = 1;
-    static constexpr index_t chunk = 2048; ///< rows, of which a thread adds up 32
+    static constexpr int size = pack<T>::size, threads = 512, lanes = key_lanes;
+    static constexpr int groups = threads / lanes, width = lanes * size;
+    static constexpr int unroll = 8, blocks_a_processor = 1;
+    static constexpr index_t chunk = key_rows; ///< of which a thread adds up 64
     static constexpr std::size_t shared_bytes =
-        std::max(threads * size * sizeof(C), threads * sizeof(index_t));
+        std::max(threads * size * sizeof(double), threads * sizeof(index_t));
 
     Strips strips;
     attention_mask mask;
@@ -105,7 +110,7 @@ struct key_sums_block {
         const index_t rows = heads * q.size(), chunks = (rows + chunk - 1) / chunk;
         index_t end = chunks;
         if (strip.chunks >= 0) end = std::min(chunks, strip.chunk_begin + strip.chunks);
-        C* const parts = reinterpret_cast<C*>(memory); // [groups x width]
+        double* const parts = reinterpret_cast<double*>(memory); // [groups x width]
         per_thread<double, threads> totals;
         all.step([&](int thread) { totals[thread] = 0; });
         for (index_t c = strip.chunk_begin; c < end; ++c) {
@@ -114,7 +119,8 @@ struct key_sums_block {
                 C sums[size] = {};
                 add_rows(strip, q, c * chunk + thread / lanes, last,
                          strip.first + thread % lanes * size, sums);
-                for (int e = 0; e < size; ++e) parts[thread * size + e] = sums[e];
+                for (int e = 0; e < size; ++e)
+                    parts[thread * size + e] = static_cast<double>(sums[e]);
             });
             for (int half = groups / 2; half > 0; half /= 2)
                 all.step([&](int thread) {
@@ -122,8 +128,7 @@ struct key_sums_block {
                         parts[i] += parts[half * width + i];
                 });
             all.step([&](int thread) {
-                if (thread < width)
-                    totals[thread] = opaque(totals[thread] + static_cast<double>(parts[thread]));
+                if (thread < width) add_in_order(totals[thread], parts[thread]);
             });
         }
         all.step([&](int thread) {
@@ -279,7 +284,7 @@ void key_sums_by_blocks(const Policy& policy, view<const T, 4> p, const Batch& b
                         const attention_mask& mask, const counted_queries& which,
                         const Store& store) {
     using strips = padded_strips<T, Batch>;
-    constexpr index_t width = 8 * pack<T>::size, chunk = 2048;
+    constexpr index_t width = key_lanes * pack<T>::size, chunk = key_rows;
     const index_t sequences = p.extent(0), room = p.extent(3), heads = p.extent(1);
     if (sequences == 0 || room == 0) return;
     strips of{p, batch, (room + width - 1) / width, 0, rows_in_packs(p)};
@@ -316,7 +321,7 @@ void key_sums_packed_by_blocks(const Policy& policy, const T* p, index_t heads,
                                const attention_mask& mask, const counted_queries& which,
                                const Store& store) {
     if (tokens == 0) return;
-    constexpr index_t width = 8 * pack<T>::size;
+    constexpr index_t width = key_lanes * pack<T>::size;
     const packed_strips<T, Offset> of{p, heads, {offsets, sequences, width}, tokens};
     const auto kernel =
         key_sums_kernel<T>(of, mask, which, [=] PARE_HD(index_t s, index_t, index_t k, double sum) {

@@ -94,7 +94,9 @@ struct token_tile {
             }
             if (thread == threads - 1) m.before[size] = sum;
         });
-        return m.scan[now][threads - 1] >> 16; // read before the next step writes there
+        const int total = m.scan[now][threads - 1] >> 16;
+        threads_of.step([](int) {}); // m.scan is used again
+        return total;
     }
     /// Of the tile's tokens from `begin` to `end`.
     PARE_HD static tokens_part<C> part(const block& threads_of, shared& m, index_t first, int begin,
