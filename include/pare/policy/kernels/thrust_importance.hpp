@@ -110,7 +110,8 @@ struct key_sums_block {
         const index_t rows = heads * q.size(), chunks = (rows + chunk - 1) / chunk;
         index_t end = chunks;
         if (strip.chunks >= 0) end = std::min(chunks, strip.chunk_begin + strip.chunks);
-        double* const parts = reinterpret_cast<double*>(memory); // [groups x width]
+        // [size x groups x lanes]: neighbours in a warp are neighbours there.
+        double* const parts = reinterpret_cast<double*>(memory);
         per_thread<double, threads> totals;
         all.step([&](int thread) { totals[thread] = 0; });
         for (index_t c = strip.chunk_begin; c < end; ++c) {
@@ -120,15 +121,18 @@ struct key_sums_block {
                 add_rows(strip, q, c * chunk + thread / lanes, last,
                          strip.first + thread % lanes * size, sums);
                 for (int e = 0; e < size; ++e)
-                    parts[thread * size + e] = static_cast<double>(sums[e]);
+                    parts[e * threads + thread] = static_cast<double>(sums[e]);
             });
-            for (int half = groups / 2; half > 0; half /= 2)
+            for (int half = threads / 2; half >= lanes; half /= 2)
                 all.step([&](int thread) {
-                    for (int i = thread; i < half * width; i += threads)
-                        parts[i] += parts[half * width + i];
+                    if (thread >= half) return;
+                    for (int e = 0; e < size; ++e)
+                        parts[e * threads + thread] += parts[e * threads + half + thread];
                 });
             all.step([&](int thread) {
-                if (thread < width) add_in_order(totals[thread], parts[thread]);
+                if (thread >= width) return;
+                const int lane = thread / size, e = thread % size;
+                add_in_order(totals[thread], parts[e * threads + lane]);
             });
         }
         all.step([&](int thread) {
