@@ -1,11 +1,11 @@
-// Softmax attention by batched products of matrices, in the memory of a Thrust policy: on a GPU by
-// cuBLAS, for the price of an array of queries x keys.
+// Softmax attention in the memory of a Thrust policy: forward by the library's, backward by batched
+// products of matrices, on a GPU by cuBLAS, for the price of an array of queries x keys.
 #pragma once
 
 #include "attention.hpp"
 #include "device_padding.hpp"
 
-#include <pare/importance.hpp>
+#include <pare/attention.hpp>
 
 #include <limits>
 
@@ -14,7 +14,7 @@ namespace encoder::device {
 /// Rows of probabilities p = softmax(scale * logits), each over its sequence's keys; zeros beyond
 /// them and in the rows beyond the sequence's end.
 template <class Policy, class T>
-void softmax(const Policy& policy, const padded_heads& h, const std::int64_t* offsets, float scale,
+void softmax(const Policy& policy, const padded_heads& h, const place* offsets, float scale,
              const float* logits, T* p) {
     const index_t n = h.length;
     const auto memory = policy.template temporary<float>(2 * h.rows() * lanes);
@@ -57,27 +57,49 @@ struct fading_gradients {
     float *key_bias, *query_weights;
 };
 
-/// What attention keeps between its steps; memory that is used again.
+/// What the way back through attention keeps between its steps; memory that is used again.
 template <class T, class Policy>
 struct attention_memory {
     buffer<T, Policy> q, k, v, out, probabilities, at_context;
-    buffer<float, Policy> logits, scores;
+    buffer<float, Policy> logits;
     buffer<double, Policy> sums;
-    buffer<std::int64_t, Policy> lengths;
+    buffer<place, Policy> lengths;
 };
 
-/// Queries, keys, values and probabilities of a group of sequences, from rows of all three
-/// [tokens x 3 * heads * size] to which `bias` has yet to be added; key_bias [tokens], or null, is
-/// added to logits.
+/// context [tokens x heads * size] = the heads' outputs, of rows of queries, keys and values [tokens x
+/// 3 * heads * size]; and `scores` [tokens], or null: the tokens' importance on that scale.
 template <class Policy, class T>
-void attend(const Policy& policy, const padded_heads& p, const std::int64_t* offsets,
-            const T* projected, const float* bias, const float* key_bias,
-            attention_memory<T, Policy>& memory) {
+void attention_forward(const Policy& policy, const sequences& batch, index_t heads, index_t size,
+                       const T* projected, const fading& soft, T* context, float* scores,
+                       pare::score_scale scale, pare::workspace& scratch) {
+    const index_t tokens = batch.tokens(), columns = heads * size;
+    if (columns == 0 || tokens == 0) return;
+    const auto part = [&](index_t i) {
+        return view<const T, 3>(projected + i * columns, {tokens, heads, size},
+                                {3 * columns, size, 1});
+    };
+    const auto of_tokens = [&](const float* x) {
+        return view<const float, 1>(x, x ? tokens : index_t{0});
+    };
+    pare::attention_options<T> options;
+    options.scores = scale;
+    options.key_bias = of_tokens(soft.key_bias);
+    options.query_weights = of_tokens(soft.query_weights);
+    pare::attention(policy, part(0), part(1), part(2), batch.offsets(),
+                    view<T, 3>(context, tokens, heads, size),
+                    view<float, 1>(scores, scores ? tokens : index_t{0}), options, scratch);
+}
+
+/// Queries, keys, values and probabilities of a group of sequences, from rows of all three
+/// [tokens x 3 * heads * size]; key_bias [tokens], or null, is added to logits.
+template <class Policy, class T>
+void attend(const Policy& policy, const padded_heads& p, const place* offsets, const T* projected,
+            const float* key_bias, attention_memory<T, Policy>& memory) {
     const index_t columns = p.heads * p.size, size = p.rows() * p.size;
     T* const parts[] = {memory.q.get(policy, size), memory.k.get(policy, size),
                         memory.v.get(policy, size)};
     for (index_t i = 0; i < 3; ++i)
-        pad(policy, p, offsets, projected + i * columns, 3 * columns, bias + i * columns, parts[i]);
+        pad(policy, p, offsets, projected + i * columns, 3 * columns, parts[i]);
     float* const logits = memory.logits.get(policy, p.rows() * p.length);
     T* const probabilities = memory.probabilities.get(policy, p.rows() * p.length);
     policy.multiply(p.of<const T>(parts[0]), p.transposed<const T>(parts[1]), p.square(logits));
@@ -89,48 +111,6 @@ void attend(const Policy& policy, const padded_heads& p, const std::int64_t* off
         scale = 1;
     }
     softmax(policy, p, offsets, scale, logits, probabilities);
-    const index_t first = p.first;
-    std::int64_t* const lengths = memory.lengths.get(policy, p.end - first);
-    policy.for_each(p.end - first, [=] PARE_HD(index_t s) {
-        lengths[s] = offsets[first + s + 1] - offsets[first + s];
-    });
-}
-
-/// context [tokens x heads * size] = the heads' outputs, times a mask [heads * size] or null; and
-/// `scores` [tokens], or null: the tokens' importance on that scale.
-template <class Policy, class T>
-void attention_forward(const Policy& policy, const sequences<Policy>& batch, index_t heads,
-                       index_t size, const T* projected, const float* bias, const fading& soft,
-                       const float* mask, T* context, float* scores, pare::score_scale scale,
-                       attention_memory<T, Policy>& memory) {
-    if (heads == 0) return;
-    const std::int64_t* const offsets = batch.there().data_handle();
-    for_groups(batch, heads, size, [&](const padded_heads& p) {
-        attend(policy, p, offsets, projected, bias, soft.key_bias, memory);
-        const index_t count = p.end - p.first, n = p.length, first = p.first;
-        T* const probabilities = memory.probabilities.data();
-        T* const out = memory.out.get(policy, p.rows() * size);
-        policy.multiply(p.square<const T>(probabilities), p.of<const T>(memory.v.data()),
-                        p.of(out));
-        unpad(policy, p, offsets, out, mask, context, heads * size);
-        if (!scores) return;
-        if (const float* const weights = soft.query_weights)
-            for_pairs(policy, p, offsets, [=] PARE_HD(index_t at, index_t query, index_t) {
-                T& y = probabilities[at];
-                y = static_cast<T>(static_cast<float>(y) * weights[query]);
-            });
-        const std::int64_t* const lengths = memory.lengths.data();
-        float* const padded = memory.scores.get(policy, count * n);
-        pare::importance_options options;
-        options.scale = scale;
-        pare::importance(policy, view<const T, 4>(probabilities, count, heads, n, n),
-                         view<const std::int64_t, 1>(lengths, count),
-                         view<float, 2>(padded, count, n), options);
-        policy.for_each(count * n, [=] PARE_HD(index_t at) {
-            const index_t s = at / n, i = at % n;
-            if (i < lengths[s]) scores[offsets[first + s] + i] = padded[at];
-        });
-    });
 }
 
 /// From the probabilities and the gradient at them to that at the products of queries and keys,
@@ -162,7 +142,7 @@ void softmax_backward(const Policy& policy, const padded_heads& h, float scale,
 /// The adjoint of the scores, for probabilities that are the softmax of logits with a key bias: adds
 /// to the gradient at them, and writes that at the weights of queries.
 template <class Policy, class T>
-void scores_backward(const Policy& policy, const padded_heads& p, const std::int64_t* offsets,
+void scores_backward(const Policy& policy, const padded_heads& p, const place* offsets,
                      const T* probabilities, const float* query_weights, const fading_gradients& g,
                      float* at_probabilities) {
     const float share = 1 / static_cast<float>(p.heads);
@@ -191,14 +171,17 @@ void scores_backward(const Policy& policy, const padded_heads& p, const std::int
 /// The gradient at key biases: sums over heads and queries of that at the logits, which are
 /// `gradient` / scale.
 template <class Policy, class T>
-void key_bias_backward(const Policy& policy, const padded_heads& p, const std::int64_t* offsets,
+void key_bias_backward(const Policy& policy, const padded_heads& p, const place* offsets,
                        const T* gradient, float scale, float* at_key_bias,
                        attention_memory<T, Policy>& memory) {
     const index_t count = p.end - p.first, n = p.length, first = p.first;
-    const std::int64_t* const lengths = memory.lengths.data();
+    place* const lengths = memory.lengths.get(policy, count);
+    policy.for_each(count, [=] PARE_HD(index_t s) {
+        lengths[s] = offsets[first + s + 1] - offsets[first + s];
+    });
     double* const sums = memory.sums.get(policy, count * n);
     policy.key_sums(view<const T, 4>(gradient, count, p.heads, n, n),
-                    pare::detail::padded_batch<std::int64_t>{lengths, n, n}, pare::attention_mask{},
+                    pare::detail::padded_batch<place>{lengths, n, n}, pare::attention_mask{},
                     pare::counted_queries::all(), view<double, 2>(sums, count, n));
     policy.for_each(count * n, [=] PARE_HD(index_t at) {
         const index_t s = at / n, i = at % n;
@@ -211,23 +194,23 @@ void key_bias_backward(const Policy& policy, const padded_heads& p, const std::i
 /// heads * size]. Probabilities are computed again. `others`, null where nothing fades, has the
 /// gradient at the scores, on the relative scale, and gets the rest.
 template <class Policy, class T>
-void attention_backward(const Policy& policy, const sequences<Policy>& batch, index_t heads,
-                        index_t size, const T* projected, const float* bias, const fading& soft,
-                        const T* context_gradient, T* gradient, const fading_gradients* others,
+void attention_backward(const Policy& policy, const sequences& batch, index_t heads, index_t size,
+                        const T* projected, const fading& soft, const T* context_gradient,
+                        T* gradient, const fading_gradients* others,
                         attention_memory<T, Policy>& memory) {
     if (heads == 0) return;
-    const std::int64_t* const offsets = batch.there().data_handle();
+    const place* const offsets = batch.there;
     const index_t columns = heads * size;
     for_groups(batch, heads, size, [&](const padded_heads& p) {
-        attend(policy, p, offsets, projected, bias, soft.key_bias, memory);
+        attend(policy, p, offsets, projected, soft.key_bias, memory);
         const T *const q = memory.q.data(), *const k = memory.k.data(), *const v = memory.v.data();
         T* const probabilities = memory.probabilities.data();
         T* const at_context = memory.at_context.get(policy, p.rows() * size);
         T* const out = memory.out.get(policy, p.rows() * size);
         float* const at_probabilities = memory.logits.data();
-        pad(policy, p, offsets, context_gradient, columns, nullptr, at_context);
+        pad(policy, p, offsets, context_gradient, columns, at_context);
         const auto give = [&](index_t part) {
-            unpad(policy, p, offsets, out, nullptr, gradient + part * columns, 3 * columns);
+            unpad(policy, p, offsets, out, gradient + part * columns, 3 * columns);
         };
         policy.multiply(p.transposed_square<const T>(probabilities), p.of<const T>(at_context),
                         p.of(out));

@@ -46,7 +46,7 @@ void device_network<Policy, T>::backward(const batch& b, const loss_gradient& lo
         T* const at_active = unit_gradients_.get(policy_, tokens * n);
         w.output.multiply_back(policy_, tokens, g, at_active);
         T* const active = active_.get(policy_, tokens * n);
-        activate_rows(l, tokens, r.before.data(), nullptr, active);
+        activate_rows(l, tokens, r.before.data(), active);
         show(unit_kind::filter, active, at_active, n);
         if (learn) device::add_gradients(policy_, w.output, tokens, active, g);
 
@@ -84,9 +84,9 @@ void device_network<Policy, T>::backward(const batch& b, const loss_gradient& lo
             others = {at_scores_.data(), at_key_bias_.get(policy_, all),
                       at_query_weights_.get(policy_, all)};
         }
-        device::attention_backward(policy_, left_, columns / size, size, r.projected.data(),
-                                   w.qkv.bias.data(), soft, at_context, at_projected,
-                                   fading_ ? &others : nullptr, attention_memory_);
+        device::attention_backward(policy_, left_, columns / size, size, r.projected.data(), soft,
+                                   at_context, at_projected, fading_ ? &others : nullptr,
+                                   attention_memory_);
         if (learn) device::add_gradients(policy_, w.qkv, all, r.input.data(), at_projected);
         w.qkv.multiply_back(policy_, all, at_projected, g, true);
         if (fading_ && columns > 0) carry_backward(r);
@@ -100,7 +100,7 @@ float device_network<Policy, T>::lift_of(const matrix& gradient, const lesson* l
     if (learn && fading_) // the price of tokens has gradients of its own
         for (const double weight : learn->how.weights)
             largest = std::max(largest, static_cast<float>(learn->how.lambda * weight /
-                                                           static_cast<double>(left_.count())));
+                                                           static_cast<double>(left_.count)));
     const bool short_exponent = static_cast<float>(static_cast<T>(1e-10f)) == 0;
     return short_exponent && largest > 0 ? std::exp2(std::floor(std::log2(64 / largest))) : 1.f;
 }
@@ -118,7 +118,7 @@ template <class Policy, class T>
 const T* device_network<Policy, T>::kept_context(std::size_t l, const record& r) {
     const index_t columns = layers_[l]->attention_output.inputs;
     T* const kept = context_.get(policy_, r.stay * columns);
-    pare::gather_rows(policy_, view<const std::int64_t, 1>(r.kept.data(), r.stay),
+    pare::gather_rows(policy_, view<const device::place, 1>(r.kept.data(), r.stay),
                       pare::from_to(view<const T, 2>(r.context.data(), r.came.tokens(), columns),
                                     view<T, 2>(kept, r.stay, columns)));
     return kept;
@@ -127,7 +127,7 @@ const T* device_network<Policy, T>::kept_context(std::size_t l, const record& r)
 template <class Policy, class T>
 void device_network<Policy, T>::pool_backward(const matrix& pooled_gradient, float lift, const T* x,
                                               T* gradient) {
-    const index_t d = hidden(), count = left_.count(), tokens = left_.tokens();
+    const index_t d = hidden(), count = left_.count, tokens = left_.tokens();
     const bool mean = model_.config.pooling == pooling::mean;
     float* const at_sums = float_sums_.get(policy_, count * d);
     policy_.copy_from_host(pooled_gradient.data(), pooled_gradient.size(), at_sums);
@@ -139,7 +139,7 @@ void device_network<Policy, T>::pool_backward(const matrix& pooled_gradient, flo
         if (at_gone) at_gone[s * d + j] = static_cast<T>(g);
     });
     const float* const carry = mean && fading_ ? carry_.data() : nullptr;
-    const std::int64_t* const offsets = left_.there().data_handle();
+    const device::place* const offsets = left_.there;
     if (fading_) {
         device::fill(policy_, at_carry_.get(policy_, tokens), tokens, 0);
         device::fill(policy_, weighted_.get(policy_, tokens), tokens, 0);
@@ -173,13 +173,10 @@ void device_network<Policy, T>::pool_backward(const matrix& pooled_gradient, flo
 
 template <class Policy, class T>
 void device_network<Policy, T>::activation_backward(std::size_t l, const T* before, T* gradient) {
-    const index_t n = layers_[l]->intermediate.outputs;
-    const float* const bias = layers_[l]->intermediate.bias.data();
-    const encoder::activation f = model_.config.activation;
-    device::for_elements(policy_, left_.tokens(), n, [=] PARE_HD(index_t t, index_t j) {
-        T& g = gradient[t * n + j];
-        const auto u = static_cast<float>(before[t * n + j]) + bias[j];
-        g = static_cast<T>(static_cast<float>(g) * device::slope(f, u));
+    const T* const at_active = gradient;
+    device::with_activation(model_.config.activation, [&](auto f) {
+        device::map(policy_, left_.tokens() * layers_[l]->output.inputs,
+                    device::slope_times<decltype(f)>(), gradient, before, at_active);
     });
 }
 
@@ -187,11 +184,8 @@ template <class Policy, class T>
 rows device_network<Policy, T>::shown(const T* x, index_t columns, float lift, buffer<T>& copy) {
     const index_t tokens = left_.tokens();
     if (lift != 1) {
-        const T* const from = x;
         T* const to = copy.get(policy_, tokens * columns);
-        policy_.for_each(tokens * columns, [=] PARE_HD(index_t i) {
-            to[i] = static_cast<T>(static_cast<float>(from[i]) / lift);
-        });
+        device::map(policy_, tokens * columns, device::times{1 / lift}, to, x); // a power of two
         x = to;
     }
     return {nullptr, x, tokens, columns};
@@ -199,7 +193,7 @@ rows device_network<Policy, T>::shown(const T* x, index_t columns, float lift, b
 
 template <class Policy, class T>
 void device_network<Policy, T>::embed_backward(const batch& b, T* gradient) {
-    const index_t tokens = b.tokens(), d = hidden(), count = left_.count();
+    const index_t tokens = b.tokens(), d = hidden(), count = left_.count;
     const index_t vocabulary = model_.config.vocabulary;
     device::normalize_backward(policy_, embedding_norm_, model_.config.layer_norm_epsilon, tokens,
                                d, embedding_sum_.data(), gradient, true);
@@ -209,20 +203,20 @@ void device_network<Policy, T>::embed_backward(const batch& b, T* gradient) {
     const auto word = [&](index_t t) {
         return static_cast<index_t>(b.ids[static_cast<std::size_t>(t)]) % vocabulary;
     };
-    std::vector<std::int64_t> order(static_cast<std::size_t>(tokens)), starts;
-    std::iota(order.begin(), order.end(), std::int64_t{0});
+    std::vector<device::place> order(static_cast<std::size_t>(tokens)), starts;
+    std::iota(order.begin(), order.end(), device::place{0});
     std::stable_sort(order.begin(), order.end(),
                      [&](index_t i, index_t j) { return word(i) < word(j); });
     for (std::size_t i = 0; i < order.size(); ++i)
         if (i == 0 || word(order[i]) != word(order[i - 1]))
-            starts.push_back(static_cast<std::int64_t>(i));
+            starts.push_back(static_cast<device::place>(i));
     const auto words = static_cast<index_t>(starts.size());
-    starts.push_back(tokens);
-    std::int64_t *const token = kept_.get(policy_, tokens), *const start = kept_offsets_.get(
-                                                                policy_, words + 1);
+    starts.push_back(static_cast<device::place>(tokens));
+    device::place *const token = order_.get(policy_, tokens), *const start =
+                                                                  starts_.get(policy_, words + 1);
     policy_.copy_from_host(order.data(), tokens, token);
     policy_.copy_from_host(starts.data(), words + 1, start);
-    const std::int32_t* const ids = ids_.data();
+    const std::int32_t* const ids = batch_.ids();
     float* const to_words = words_.gradient;
     constexpr index_t pieces = 8;
     policy_.sum_pieces(
@@ -239,7 +233,7 @@ void device_network<Policy, T>::embed_backward(const batch& b, T* gradient) {
 
     index_t longest = 0;
     for (index_t s = 0; s < count; ++s) longest = std::max(longest, left_.length(s));
-    const std::int64_t* const offsets = left_.there().data_handle();
+    const device::place* const offsets = left_.there;
     float* const to_positions = positions_.gradient;
     policy_.sum_pieces(
         longest, pieces, d, 1,

@@ -29,10 +29,10 @@ void device_network<Policy, T>::attend_fading(std::size_t l, const T* x, double 
         device::fill(policy_, mask, tokens, 1);
     } else {
         if (pruning_.scores == pare::score_scale::per_query) {
-            float* const sums = counts_.get(policy_, left_.count());
+            float* const sums = counts_.get(policy_, left_.count);
             device::token_sums(policy_, left_, came, sums);
-            const std::int64_t* const offsets = left_.there().data_handle();
-            const index_t count = left_.count();
+            const device::place* const offsets = left_.there;
+            const index_t count = left_.count;
             policy_.for_each(tokens, [=] PARE_HD(index_t t) {
                 scores[t] /= sums[pare::detail::segment_of(offsets, count, t)];
             });
@@ -41,7 +41,7 @@ void device_network<Policy, T>::attend_fading(std::size_t l, const T* x, double 
                         pruning_.alpha * pruning_.numbers[l], temperature,
                         view<float, 1>(mask, tokens));
     }
-    const std::int32_t* const places = places_.data();
+    const device::place* const places = batch_.places();
     policy_.for_each(tokens, [=] PARE_HD(index_t t) {
         if (places[t] == 0) mask[t] = 1; // the first token stays
         left[t] = came[t] * mask[t];
@@ -53,7 +53,7 @@ void device_network<Policy, T>::attend_fading(std::size_t l, const T* x, double 
 template <class Policy, class T>
 void device_network<Policy, T>::count_left(std::size_t l, lesson& learn) {
     token_gradients& found = learn.found;
-    const index_t sequences = left_.count(), tokens = left_.tokens();
+    const index_t sequences = left_.count, tokens = left_.tokens();
     if (!fading_) {
         found.left[l] = 0;
         for (index_t s = 0; s < sequences; ++s)
@@ -66,15 +66,15 @@ void device_network<Policy, T>::count_left(std::size_t l, lesson& learn) {
         l + 1 < layers_.size() ? records_[l + 1]->carry.data() : carry_.data();
     const view<float, 1> at_carry(at_carry_.data(), tokens);
     found.left[l] =
-        pare::mask_penalty(policy_, view<const float, 1>(left, tokens), left_.there(),
+        pare::mask_penalty(policy_, view<const float, 1>(left, tokens), left_.offsets(),
                            static_cast<double>(learn.lift) * learn.how.lambda * price, at_carry);
 
     // A threshold's part in what is left behind its layer and those above: -left (1 - mask) /
     // temperature, the mask being that of its layer.
     float* const weighted = weighted_.data();
     const float* const mask = records_[l]->mask.data();
-    const std::int64_t* const offsets = left_.there().data_handle();
-    const std::int32_t* const places = places_.data();
+    const device::place* const offsets = left_.there;
+    const device::place* const places = batch_.places();
     const auto weight = static_cast<float>(price);
     policy_.for_each(tokens, [=] PARE_HD(index_t t) { weighted[t] += weight * left[t]; });
     const double sum = policy_.sum_in_double(tokens, [=] PARE_HD(index_t t) {
@@ -90,18 +90,18 @@ void device_network<Policy, T>::undrop(std::size_t l, const record& r, T*& gradi
                                        T*& context_gradient) {
     const index_t tokens = r.came.tokens(), d = hidden();
     const index_t columns = layers_[l]->attention_output.inputs;
-    T *const all = restored_.get(policy_, tokens * d), *const context = restored_units_.get(
-                                                           policy_, tokens * columns);
+    T *const all = spare_.get(policy_, tokens * d), *const context = restored_units_.get(
+                                                        policy_, tokens * columns);
     device::fill(policy_, all, tokens * d, 0);
     device::fill(policy_, context, tokens * columns, 0);
-    pare::restore(policy_, view<const std::int64_t, 1>(r.kept.data(), r.stay),
+    pare::restore(policy_, view<const device::place, 1>(r.kept.data(), r.stay),
                   pare::from_to(view<const T, 2>(gradient, r.stay, d), view<T, 2>(all, tokens, d)),
                   pare::from_to(view<const T, 2>(context_gradient, r.stay, columns),
                                 view<T, 2>(context, tokens, columns)));
-    std::swap(stream_, restored_); // the stream's place has the gradient again
+    std::swap(stream_, spare_); // the stream's place has the gradient again
     gradient = all;
     context_gradient = context;
-    left_.copy(policy_, r.came);
+    left_ = r.came;
 }
 
 template <class Policy, class T>
@@ -109,7 +109,7 @@ void device_network<Policy, T>::leave_backward(std::size_t l, const record& r, T
                                                T* context_gradient, float* at_leaving) {
     const dense_weights& exit = layers_[l]->exit;
     const bool guessed = !model_.exits.empty();
-    const index_t count = left_.count(), tokens = left_.tokens(), d = hidden();
+    const index_t count = left_.count, tokens = left_.tokens(), d = hidden();
     const index_t columns = guessed ? exit.inputs - d : 0, inputs = d + columns;
     const T *const at_gone = at_gone_.data(), *at_sums = at_gone; // [sequences x inputs]
     float* const at_counts = at_counts_.get(policy_, count);
@@ -118,11 +118,11 @@ void device_network<Policy, T>::leave_backward(std::size_t l, const record& r, T
         T* const through = at_sums_.get(policy_, count * inputs);
         exit.multiply_back(policy_, count, at_gone, through);
         at_sums = through;
-        const float* const bias = exit.bias.data();
+        const T* const bias = exit.bias.data();
         device::row_sums(
             policy_, count, d,
             [=] PARE_HD(index_t s, index_t j) {
-                return static_cast<float>(at_gone[s * d + j]) * bias[j];
+                return static_cast<float>(at_gone[s * d + j]) * static_cast<float>(bias[j]);
             },
             [=] PARE_HD(index_t s, float sum) { at_counts[s] = sum; });
         sum_leaving(l, r.leaving.data(), r.input.data(), r.context.data());
@@ -135,7 +135,7 @@ void device_network<Policy, T>::leave_backward(std::size_t l, const record& r, T
             },
             exit.bias.gradient);
     }
-    const std::int64_t* const offsets = left_.there().data_handle();
+    const device::place* const offsets = left_.there;
     const float* const leaving = r.leaving.data();
     device::add_shares(policy_, left_, leaving, at_sums, inputs, d, gradient);
     device::add_shares(policy_, left_, leaving, at_sums + d, inputs, columns, context_gradient);
@@ -156,7 +156,7 @@ void device_network<Policy, T>::leave_backward(std::size_t l, const record& r, T
 template <class Policy, class T>
 void device_network<Policy, T>::fade_backward(std::size_t l, const record& r, lesson& learn,
                                               T* gradient, T* context_gradient) {
-    const index_t tokens = left_.tokens(), count = left_.count();
+    const index_t tokens = left_.tokens(), count = left_.count;
     const bool heads = layers_[l]->attention_output.inputs > 0;
     float *const at_leaving = at_leaving_.get(policy_, tokens),
                  *const at_scores = at_scores_.get(policy_, tokens),
@@ -164,7 +164,7 @@ void device_network<Policy, T>::fade_backward(std::size_t l, const record& r, le
     device::fill(policy_, at_leaving, tokens, 0);
     if (gone_counts_) leave_backward(l, r, gradient, context_gradient, at_leaving);
     const float *const carry = r.carry.data(), *const mask = r.mask.data();
-    const std::int32_t* const places = places_.data();
+    const device::place* const places = batch_.places();
     policy_.for_each(tokens, [=] PARE_HD(index_t t) {
         // left = came * mask, and what leaves is the rest.
         const float left = at_carry[t] - at_leaving[t];
@@ -181,7 +181,7 @@ void device_network<Policy, T>::fade_backward(std::size_t l, const record& r, le
 
     // A score is the relative one divided by what is left of its sequence.
     const float* const scores = r.scores.data();
-    const std::int64_t* const offsets = left_.there().data_handle();
+    const device::place* const offsets = left_.there;
     float *const left = counts_.get(policy_, count), *const change = at_counts_.get(policy_, count);
     policy_.for_each(tokens, [=] PARE_HD(index_t t) { at_leaving[t] = at_scores[t] * scores[t]; });
     device::token_sums(policy_, left_, carry, left);

@@ -1,17 +1,15 @@
-// What a network has in the memory of a Thrust policy, its own on a GPU: numbers, parameters and
-// where sequences begin. T is the type that they are stored in, float or a half type.
+// What a network has in the memory of a Thrust policy, its own on a GPU: numbers and parameters. T is
+// the type that they are stored in, float or a half type.
 #pragma once
 
 #include "model.hpp"
 
 #include <pare/policy/thrust.hpp>
 
-#include <cstdint>
 #include <memory>
 #include <string>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 namespace encoder::device {
 
@@ -63,9 +61,15 @@ struct norm {
 template <class T, class Policy>
 struct dense_weights {
     parameter<T, Policy> weight; // [outputs x inputs]
-    parameter<float, Policy> bias;
+    parameter<T, Policy> bias;
     index_t outputs = 0, inputs = 0;
 
+    /// y [rows x outputs] = x [rows x inputs] weight' + bias.
+    void apply(const Policy& policy, index_t rows, const T* x, T* y) const {
+        policy.affine(view<const T, 2>(x, rows, inputs),
+                      view<const T, 2>(weight.data(), outputs, inputs),
+                      view<const T, 1>(bias.data(), outputs), view<T, 2>(y, rows, outputs));
+    }
     /// y [rows x outputs] = x [rows x inputs] weight', added to y if `add`.
     template <class Out>
     void multiply(const Policy& policy, index_t rows, const T* x, Out* y, bool add = false) const {
@@ -114,55 +118,5 @@ void upload(const Policy& policy, const dense& from, dense_weights<T, Policy>& t
     upload(policy, from.weight.data(), from.weight.size(), to.weight);
     upload(policy, from.bias.data(), from.bias.size(), to.bias);
 }
-
-/// Packed sequences: where they begin, in both memories.
-template <class Policy>
-class sequences {
-  public:
-    void set(const Policy& policy, const std::vector<std::int64_t>& offsets) {
-        here_ = offsets;
-        const auto count = static_cast<index_t>(offsets.size());
-        policy.copy_from_host(offsets.data(), count, there_.get(policy, count));
-    }
-    /// Takes others, of as many sequences, that are in the policy's memory.
-    void change(const Policy& policy, view<const std::int64_t, 1> offsets) {
-        std::int64_t* const to = there_.data();
-        policy.for_each(offsets.extent(0), [=] PARE_HD(index_t i) { to[i] = offsets(i); });
-        policy.copy_to_host(to, offsets.extent(0), here_.data());
-    }
-    void copy(const Policy& policy, const sequences& from) {
-        here_ = from.here_;
-        const std::int64_t* const x = from.there_.data();
-        std::int64_t* const to = there_.get(policy, count() + 1);
-        policy.for_each(count() + 1, [=] PARE_HD(index_t i) { to[i] = x[i]; });
-    }
-
-    index_t count() const { return static_cast<index_t>(here_.size()) - 1; }
-    index_t tokens() const { return here_.back(); }
-    index_t length(index_t s) const {
-        const auto at = static_cast<std::size_t>(s);
-        return here_[at + 1] - here_[at];
-    }
-    const std::vector<std::int64_t>& here() const { return here_; }
-    view<std::int64_t, 1> there() const { return {there_.data(), count() + 1}; }
-
-  private:
-    std::vector<std::int64_t> here_ = {0};
-    buffer<std::int64_t, Policy> there_;
-};
-
-/// What a backward pass keeps of a layer's forward pass.
-template <class T, class Policy>
-struct record {
-    buffer<T, Policy> projected, context, attention_sum, before, output_sum;
-    // To learn, also what comes in, which of it stays, and what share of each token leaves:
-    buffer<T, Policy> input;
-    sequences<Policy> came;
-    buffer<std::int64_t, Policy> kept;
-    index_t stay = 0;
-    buffer<float, Policy> leaving;
-    // Of soft tokens, what comes in of them, its logarithm, their scores and masks.
-    buffer<float, Policy> carry, key_bias, scores, mask;
-};
 
 } // namespace encoder::device

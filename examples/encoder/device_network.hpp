@@ -19,11 +19,12 @@ class device_learner;
 /// T is the type that weights and activations are stored in: float, or a half type that converts to
 /// and from float by static_cast. Biases, normalisations, logits and sums are in float or double.
 ///
-/// Work is queued on the policy's stream, and waited for where a batch is copied there, where tokens
-/// leave (their number decides how large everything behind it is), and for the outputs. Not safe for
-/// concurrent calls on one object.
+/// Work is queued on the policy's stream, and waited for where tokens leave by thresholds (their number
+/// decides how large everything behind it is; that of the other rules follows from the lengths) and for
+/// the outputs. Not safe for concurrent calls on one object.
 ///
-/// Queries x keys of at most 2^26 probabilities, or of one sequence, are in memory at a time.
+/// In a backward pass, queries x keys of at most 2^26 probabilities, or of one sequence, are in memory
+/// at a time.
 template <class Policy, class T>
 class device_network : public engine {
     using index_t = pare::index_t;
@@ -35,6 +36,7 @@ class device_network : public engine {
     template <class Element>
     using parameter = device::parameter<Element, Policy>;
     using record = device::record<T, Policy>;
+    using staging = decltype(std::declval<const Policy&>().template staging<float>(index_t{}));
 
   public:
     /// Throws std::invalid_argument as network does, pare::device_error and std::bad_alloc. The
@@ -102,12 +104,8 @@ class device_network : public engine {
     // The steps of those, on x, the residual stream of the tokens that are left [tokens x hidden].
     // Public, because nvcc asks for that where lambdas go to the device.
 
-    /// A batch begins.
-    void start(const batch& b) {
-        check(b, model_.config);
-        came_.set(policy_, b.offsets);
-        left_.set(policy_, b.offsets);
-    }
+    /// A batch begins, in which tokens leave as they do in forward() or do not.
+    void start(const batch& b, bool leaving);
 
     /// What a pass over the layers is for.
     enum class purpose {
@@ -118,29 +116,28 @@ class device_network : public engine {
     /// The whole stack; returns the last layer's output, which lies in `stream_`.
     T* run_layers(const batch& b, purpose of, double temperature, std::vector<token_use>* use);
 
-    /// `sum`, which may be x, gets what is normalised.
-    void embed_rows(const batch& b, T* sum, T* x);
+    /// `sum` gets what is normalised, unless it is null.
+    void embed_rows(T* sum, T* x);
 
-    /// context = heads' outputs times a mask, or null, by way of `projections`, which keeps what has
-    /// no bias yet; `scores` [tokens], or null, by the scale of token pruning, where nothing fades.
+    /// context = heads' outputs times a mask, or null, by way of `projections`; `scores` [tokens], or
+    /// null, by the scale of token pruning, where nothing fades.
     void attend(std::size_t l, const T* x, buffer<T>& projections, const fading& soft,
                 const float* mask, T* context, float* scores);
 
-    /// sum = x + in weight' + bias, y = norm(sum); x, `sum` and y may be one.
+    /// sum = x + in weight' + bias, y = norm(sum); `sum` may be null, and x and y may be one.
     void add(const dense_weights& to, const device::norm<Policy>& after, index_t tokens,
              const T* in, const T* x, T* sum, T* y);
     void add_rows(const dense_weights& to, index_t tokens, const T* in, const T* x, T* sum);
     void normalize_rows(const device::norm<Policy>& n, index_t tokens, const T* sum, T* y);
 
-    /// before = x W1', active = f(before + b1) times a mask or null; both may be one.
+    /// before = x W1' + b1, active = f(before) times a mask or null; both may be one.
     void activate(std::size_t l, index_t tokens, const T* x, T* before, const float* mask,
                   T* active);
-    void activate_rows(std::size_t l, index_t tokens, const T* before, const float* mask,
-                       T* active);
+    void activate_rows(std::size_t l, index_t tokens, const T* before, T* active);
 
-    /// The tokens with low scores leave: their rows in x, in place, and in `context`. Returns where
-    /// the context of those that stay is: in its place or, with a record, apart.
-    T* drop(std::size_t l, const float* scores, T* x, T* context, record* r);
+    /// The tokens with low scores leave. x, which is `stream_`, and `context` move to where the rows of
+    /// those that stay are.
+    void drop(std::size_t l, const float* scores, T*& x, T*& context, record* r);
     /// Attention of soft tokens, and their masks, into the record and what is left of them.
     void attend_fading(std::size_t l, const T* x, double temperature, record& r, T* context);
 
@@ -247,16 +244,16 @@ class device_network : public engine {
     /// What f(offsets, sums) leaves in sums [samples x columns], which are in the policy's memory.
     template <class F>
     matrix sums_of(const std::vector<std::int64_t>& offsets, index_t columns, const F& f) {
-        matrix found(static_cast<index_t>(offsets.size()) - 1, columns);
         const auto count = static_cast<index_t>(offsets.size());
         std::int64_t* const samples = samples_.get(policy_, count);
         policy_.copy_from_host(offsets.data(), count, samples);
-        float* const sums = float_sums_.get(policy_, found.size());
-        f(view<const std::int64_t, 1>(samples, count),
-          view<float, 2>(sums, found.rows(), found.cols()));
-        policy_.copy_to_host(sums, found.size(), found.data());
-        return found;
+        float* const sums = float_sums_.get(policy_, (count - 1) * columns);
+        f(view<const std::int64_t, 1>(samples, count), view<float, 2>(sums, count - 1, columns));
+        return download(sums, count - 1, columns);
     }
+
+    /// Waits for `from` [rows x columns].
+    matrix download(const float* from, index_t rows, index_t columns);
 
     std::shared_ptr<const device::home> home_;
     mutable encoder::model model_;
@@ -271,24 +268,27 @@ class device_network : public engine {
 
     // Of the batch: all sequences, and what is left of them; what left counts in the mean by `gone`
     // [sequences x hidden], and a soft token by what is left of it.
-    device::sequences<Policy> came_, left_;
+    device::packed_batch<Policy> batch_;
+    device::sequences came_, left_;
     bool gone_counts_ = false, fading_ = false;
     buffer<float> gone_, carry_, divisors_;
 
     // Memory that is used again.
-    buffer<T> stream_, projected_, context_, active_, products_, sums_;
+    buffer<T> stream_, spare_, projected_, context_, kept_context_, active_, products_, sums_;
     buffer<float> scores_, leaving_, float_sums_, counts_;
-    buffer<std::int32_t> ids_, places_;
-    buffer<std::int64_t> kept_, kept_offsets_, numbers_kept_;
+    buffer<device::place> kept_, staying_, order_, starts_;
     buffer<std::int64_t> samples_;
     device::attention_memory<T, Policy> attention_memory_;
+    pare::workspace attention_scratch_; // Thrust's policies have no use for it
+    std::unique_ptr<staging> downloads_;
+    index_t download_room_ = 0;
 
     std::vector<std::unique_ptr<record>> records_;
     buffer<T> embedding_sum_;
 
     // Gradients on the way down: of units, of a layer with dropped tokens, of what left [sequences x
     // ...], and of soft tokens; `weighted_` has what is left of those times its price so far.
-    buffer<T> unit_gradients_, shown_inputs_, shown_outputs_, restored_, restored_units_;
+    buffer<T> unit_gradients_, shown_inputs_, shown_outputs_, restored_units_;
     buffer<T> at_gone_, at_sums_;
     buffer<float> at_counts_, at_carry_, at_leaving_, at_scores_, at_key_bias_, at_query_weights_;
     buffer<float> weighted_;

@@ -29,6 +29,43 @@ void device_network<Policy, T>::upload_weights() {
 }
 
 template <class Policy, class T>
+void device_network<Policy, T>::start(const batch& b, bool leaving) {
+    check(b, model_.config);
+    const auto layers = static_cast<index_t>(leaving ? layers_.size() : 0);
+    batch_.take(policy_, b, layers);
+    came_ = left_ = batch_.all();
+    const bool by_lengths = pruning_.by != token_pruning::rule::threshold;
+    for (index_t l = 0; by_lengths && l < layers; ++l) {
+        const auto at = static_cast<std::size_t>(l);
+        const bool heads =
+            layers_[at]->attention_output.inputs > 0; // else nothing says who matters
+        const device::place* const before = l > 0 ? batch_.here_behind(l - 1) : came_.here;
+        device::place* const behind = batch_.here_behind(l);
+        behind[0] = 0;
+        for (index_t s = 0; s < came_.count; ++s) {
+            const device::place n = before[s + 1] - before[s];
+            behind[s + 1] = behind[s] + (heads ? static_cast<device::place>(tokens_to_keep(
+                                                     pruning_.by, pruning_.numbers[at], n))
+                                               : n);
+        }
+    }
+    batch_.upload(by_lengths ? layers : 0);
+}
+
+template <class Policy, class T>
+matrix device_network<Policy, T>::download(const float* from, index_t rows, index_t columns) {
+    const index_t size = rows * columns;
+    if (!downloads_ || size > download_room_) {
+        downloads_.reset();
+        downloads_.reset(new staging(policy_.template staging<float>(size)));
+        download_room_ = size;
+    }
+    downloads_->fetch(from, size, 0);
+    downloads_->wait();
+    return Eigen::Map<const matrix>(downloads_->data(), rows, columns);
+}
+
+template <class Policy, class T>
 void device_network<Policy, T>::set_masks(masks m) {
     complete(m, model_);
     for (std::size_t l = 0; l < layers_.size(); ++l) {
@@ -44,9 +81,8 @@ void device_network<Policy, T>::set_masks(masks m) {
 
 template <class Policy, class T>
 void device_network<Policy, T>::embed(const batch& b, rows& x) {
-    start(b);
-    T* const to = make_rows(b.tokens(), hidden(), x);
-    embed_rows(b, to, to);
+    start(b, false);
+    embed_rows(nullptr, make_rows(b.tokens(), hidden(), x));
 }
 
 template <class Policy, class T>
@@ -56,7 +92,7 @@ void device_network<Policy, T>::units(std::size_t l, unit_kind kind, const rows&
     const index_t columns = reader(l, kind).inputs;
     T* const out = make_rows(x.count, columns, values);
     if (kind == unit_kind::filter) return activate(l, x.count, data(x), out, nullptr, out);
-    start(b);
+    start(b, false);
     attend(l, data(x), projected_, {}, nullptr, out, nullptr);
 }
 
@@ -91,11 +127,9 @@ void device_network<Policy, T>::replace(std::size_t l, unit_kind kind, dense wit
 template <class Policy, class T>
 void device_network<Policy, T>::subtract(const rows& what, rows& from) {
     check_rows("what", what, from.count, from.columns);
-    const T* const x = data(what);
     T* const y = static_cast<buffer<T>*>(from.memory.get())->data();
-    policy_.for_each(from.count * from.columns, [=] PARE_HD(index_t i) {
-        y[i] = static_cast<T>(static_cast<float>(y[i]) - static_cast<float>(x[i]));
-    });
+    const T* const before = y;
+    device::map(policy_, from.count * from.columns, device::minus(), y, before, data(what));
 }
 
 template <class Policy, class T>

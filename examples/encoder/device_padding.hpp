@@ -35,12 +35,12 @@ struct padded_heads {
 
 /// f(padded_heads) for groups of sequences that have at most so many queries x keys in all heads,
 /// or are one.
-template <class Policy, class F>
-void for_groups(const sequences<Policy>& batch, index_t heads, index_t size, const F& f) {
+template <class F>
+void for_groups(const sequences& batch, index_t heads, index_t size, const F& f) {
     constexpr index_t most = index_t{1} << 26;
-    for (index_t first = 0, end; first < batch.count(); first = end) {
+    for (index_t first = 0, end; first < batch.count; first = end) {
         index_t longest = 0;
-        for (end = first; end < batch.count(); ++end) {
+        for (end = first; end < batch.count; ++end) {
             const index_t n = std::max(longest, batch.length(end));
             if (end > first && (end + 1 - first) * heads * n * n > most) break;
             longest = n;
@@ -50,41 +50,34 @@ void for_groups(const sequences<Policy>& batch, index_t heads, index_t size, con
 }
 
 /// Rows of each token's heads [tokens x heads * size], of which `stride` elements lie between
-/// tokens, to padded ones; zeros beyond the sequences' ends. A bias [heads * size], or null, is
-/// added.
+/// tokens, to padded ones; zeros beyond the sequences' ends.
 template <class Policy, class T>
-void pad(const Policy& policy, const padded_heads& p, const std::int64_t* offsets, const T* rows,
-         index_t stride, const float* bias, T* padded) {
+void pad(const Policy& policy, const padded_heads& p, const place* offsets, const T* rows,
+         index_t stride, T* padded) {
     for_elements(policy, p.rows(), p.size, [=] PARE_HD(index_t row, index_t e) {
         const index_t i = row % p.length, h = row / p.length % p.heads;
         const index_t s = p.first + row / (p.length * p.heads), t = offsets[s] + i;
-        const index_t c = h * p.size + e;
-        float value = 0;
-        if (t < offsets[s + 1])
-            value = static_cast<float>(rows[t * stride + c]) + (bias ? bias[c] : 0.f);
-        padded[row * p.size + e] = static_cast<T>(value);
+        padded[row * p.size + e] =
+            t < offsets[s + 1] ? rows[t * stride + h * p.size + e] : static_cast<T>(0.f);
     });
 }
 
-/// The way back, times a mask [heads * size] or, if that is null, 1.
+/// The way back.
 template <class Policy, class T>
-void unpad(const Policy& policy, const padded_heads& p, const std::int64_t* offsets,
-           const T* padded, const float* mask, T* rows, index_t stride) {
+void unpad(const Policy& policy, const padded_heads& p, const place* offsets, const T* padded,
+           T* rows, index_t stride) {
     for_elements(policy, p.rows(), p.size, [=] PARE_HD(index_t row, index_t e) {
         const index_t i = row % p.length, h = row / p.length % p.heads;
         const index_t s = p.first + row / (p.length * p.heads), t = offsets[s] + i;
         if (t >= offsets[s + 1]) return;
-        const index_t c = h * p.size + e;
-        const float value = static_cast<float>(padded[row * p.size + e]);
-        rows[t * stride + c] = static_cast<T>(mask ? value * mask[c] : value);
+        rows[t * stride + h * p.size + e] = padded[row * p.size + e];
     });
 }
 
 /// f(at, query, key) for each pair of a sequence's tokens in all heads: its place in an array of
 /// queries x keys, and the tokens.
 template <class Policy, class F>
-void for_pairs(const Policy& policy, const padded_heads& p, const std::int64_t* offsets,
-               const F& f) {
+void for_pairs(const Policy& policy, const padded_heads& p, const place* offsets, const F& f) {
     for_elements(policy, p.rows(), p.length, [=] PARE_HD(index_t row, index_t j) {
         const index_t s = p.first + row / (p.length * p.heads), begin = offsets[s];
         const index_t query = begin + row % p.length, key = begin + j, end = offsets[s + 1];

@@ -26,6 +26,7 @@
     "pare: Thrust takes CUDA for its device system, which this compiler does not know; define THRUST_DEVICE_SYSTEM=THRUST_DEVICE_SYSTEM_CPP or THRUST_DEVICE_SYSTEM_OMP, or link pare::thrust"
 #endif
 
+#include "kernels/thrust_affine.hpp"
 #include "kernels/thrust_attention.hpp"
 #include "kernels/thrust_folds.hpp"
 #include "kernels/thrust_gram.hpp"
@@ -33,6 +34,7 @@
 #include "kernels/thrust_matrix.hpp"
 #include "kernels/thrust_rows.hpp"
 #include "kernels/thrust_select.hpp"
+#include "kernels/thrust_staging.hpp"
 #include "kernels/thrust_sums.hpp"
 #include "kernels/thrust_system.hpp"
 #include "kernels/thrust_top.hpp"
@@ -90,6 +92,11 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
     }
     template <class T>
     detail::thrust_memory<T, Exec> temporary(index_t count) const {
+        return {exec(), count};
+    }
+    /// Memory of the host for copies that nobody waits for until asked to.
+    template <class T>
+    detail::thrust_staging<T, Exec> staging(index_t count) const {
         return {exec(), count};
     }
     template <class T>
@@ -183,6 +190,25 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
             if (terms > 0) return detail::cuda_multiply(stream(), a, b, out, add);
 #endif
         detail::multiply_by_threads(*this, a, b, out, add);
+    }
+    /// A dense layer: out[r, c] = bias[c] + the sum over k of x[r, k] * weight[c, k], made in
+    /// compute_t<T> and rounded once; on CUDA by cuBLASLt. x [rows x inputs], weight [outputs x
+    /// inputs] and out [rows x outputs] have neighbours in their rows, the bias has stride 1; all are
+    /// in the policy's memory.
+    template <class T>
+    void affine(view<const T, 2> x, view<const T, 2> weight, view<const T, 1> bias,
+                view<T, 2> out) const {
+        if (out.size() == 0) return;
+#ifdef __CUDACC__
+        if constexpr (detail::is_cuda<Exec>)
+            if (x.extent(1) > 0) {
+                const auto memory = [this](index_t bytes) { return temporary<char>(bytes); };
+                if constexpr (!std::is_same_v<T, double>) // which has no such kernels
+                    if (detail::cuda_affine(stream(), x, weight, bias, out, memory)) return;
+                return detail::affine_by_product(*this, x, weight, bias, out);
+            }
+#endif
+        detail::affine_by_threads(*this, x, weight, bias, out);
     }
 
 #ifdef __CUDACC__

@@ -1,0 +1,218 @@
+// Which tokens stay, their rows, and sums over the rows of sequences, in the memory of a Thrust
+// policy. Nothing here waits: how many stay is known there, and to the host where it follows from the
+// lengths.
+#pragma once
+
+#include "device_batch.hpp"
+#include "device_normalize.hpp"
+
+#include <pare/core/fast_math.hpp>
+
+namespace encoder::device {
+
+/// Bits that are ordered as the numbers are, those of NaN somewhere.
+PARE_HD inline std::uint32_t order_of(float x) {
+    constexpr std::uint32_t sign = 0x80000000u;
+    const std::uint32_t bits = pare::detail::bits_of(x);
+    if ((bits & ~sign) == 0) return sign; // one zero
+    return (bits & sign) != 0 ? ~bits : bits | sign;
+}
+
+/// One block's sequence: its first token stays, and of the others those with a score of at least the
+/// threshold or, if `by_rank`, those with the highest scores, as many as the offsets behind have room
+/// for, of equal ones the earlier. Each thread has neighbouring tokens.
+struct choice {
+    struct shared {
+        alignas(16) int staying[thread_block::size], before[thread_block::size];
+    };
+    static constexpr std::size_t shared_bytes = sizeof(shared);
+
+    const float* scores;
+    const place* offsets;
+    index_t sequences;
+    bool by_rank;
+    float threshold;
+    place*
+        counts; ///< of each sequence: to be written if `positions` is null, else read by threshold
+    place *behind, *positions;
+    float* leaving; ///< 1 or 0 a token, or null
+
+    PARE_HD void operator()(index_t s, unsigned char* memory) const {
+        shared& m = *reinterpret_cast<shared*>(memory);
+        const thread_block together;
+        const int begin = offsets[s], n = offsets[s + 1] - begin;
+        const int each = (n + thread_block::size - 1) / thread_block::size;
+        together.step([&](int thread) {
+            int staying = 0;
+            for (int i = thread * each; i < n && i < (thread + 1) * each; ++i)
+                staying += stays(s, begin, n, i);
+            m.staying[thread] = staying;
+            if (by_rank || !positions) return;
+            int before = 0;
+            for (index_t i = thread; i < s; i += thread_block::size) before += counts[i];
+            m.before[thread] = before;
+        });
+        together.step([&](int thread) {
+            if (!positions) {
+                if (thread == 0) counts[s] = sum_of(m.staying, thread_block::size);
+                return;
+            }
+            const int first = by_rank ? behind[s] : sum_of(m.before, thread_block::size);
+            if (!by_rank && thread == 0) behind[s] = first;
+            int to = first + sum_of(m.staying, thread);
+            for (int i = thread * each; i < n && i < (thread + 1) * each; ++i) {
+                const bool stay = stays(s, begin, n, i);
+                if (stay) positions[to++] = begin + i;
+                if (leaving) leaving[begin + i] = stay ? 0.f : 1.f;
+            }
+            if (!by_rank && s == sequences - 1 && thread == thread_block::size - 1)
+                behind[sequences] = to;
+        });
+    }
+
+  private:
+    PARE_HD bool stays(index_t s, int begin, int n, int i) const {
+        if (i == 0) return true;
+        if (!by_rank) return scores[begin + i] >= threshold;
+        const int room = behind[s + 1] - behind[s];
+        if (room == n) return true;
+        const std::uint32_t mine = order_of(scores[begin + i]);
+        int better = 1;
+        for (int j = 1; j < n; ++j) {
+            const std::uint32_t other = order_of(scores[begin + j]);
+            better += other > mine || (other == mine && j < i);
+        }
+        return better < room;
+    }
+    PARE_HD static int sum_of(const int* x, int count) {
+        int sum = 0;
+        for (int i = 0; i < count; ++i) sum += x[i];
+        return sum;
+    }
+};
+
+/// Positions of the tokens that stay, their offsets there if by threshold, and whether each leaves
+/// unless that is null. Complexity: scores, or by rank the squares of the lengths.
+template <class Policy>
+void choose_tokens(const Policy& policy, const sequences& from, const float* scores, bool by_rank,
+                   float threshold, place* counts, place* behind, place* positions,
+                   float* leaving) {
+    choice c{scores, from.there, from.count, by_rank, threshold, counts, behind, nullptr, nullptr};
+    if (!by_rank) policy.for_blocks(from.count, c);
+    c.positions = positions;
+    c.leaving = leaving;
+    policy.for_blocks(from.count, c);
+}
+
+/// Rows of two arrays, a warp each: row index[i] becomes row i, for i < *count.
+template <class T>
+struct gathered_rows {
+    static constexpr int lanes = 32, rows_of_block = thread_block::size / lanes;
+    static constexpr std::size_t shared_bytes = 16; // it has no use for any
+    struct rows {
+        const T* from;
+        T* to;
+        index_t columns;
+    };
+
+    const place *index, *count;
+    rows x, y;
+
+    PARE_HD void operator()(index_t block, unsigned char*) const {
+        thread_block().step([&](int thread) {
+            const index_t i = block * rows_of_block + thread / lanes;
+            if (i >= *count) return;
+            copy(x, i, index[i], thread % lanes);
+            copy(y, i, index[i], thread % lanes);
+        });
+    }
+
+  private:
+    PARE_HD static void copy(const rows& of, index_t to, index_t from, int lane) {
+        constexpr int size = pack<T>::size;
+        const T* const in = of.from + from * of.columns;
+        T* const out = of.to + to * of.columns;
+        if (of.columns % size == 0) {
+            for (index_t j = lane * size; j < of.columns; j += lanes * size)
+                *reinterpret_cast<pack<T>*>(out + j) = *reinterpret_cast<const pack<T>*>(in + j);
+        } else {
+            for (index_t j = lane; j < of.columns; j += lanes) out[j] = in[j];
+        }
+    }
+};
+/// For at most `most` rows, whose number *count is in the policy's memory.
+template <class T, class Policy>
+void gather_rows(const Policy& policy, index_t most, const place* index, const place* count,
+                 const typename gathered_rows<T>::rows& x,
+                 const typename gathered_rows<T>::rows& y) {
+    constexpr int rows = gathered_rows<T>::rows_of_block;
+    policy.for_blocks((most + rows - 1) / rows, gathered_rows<T>{index, count, x, y});
+}
+
+/// One block's part of sums over a sequence's tokens: 32 parts of Width columns. Four warps have
+/// every fourth token each, so that sums do not depend on other sequences.
+template <class T, int Width, class Store>
+struct sequence_sums {
+    static constexpr int lanes = 32, pieces = thread_block::size / lanes;
+    struct shared {
+        double of[pieces][lanes * Width];
+    };
+    static constexpr std::size_t shared_bytes = sizeof(shared);
+
+    const place* offsets;
+    const T* x;
+    const float* weights; ///< or null
+    index_t columns, strips;
+    Store store;
+
+    PARE_HD void operator()(index_t block, unsigned char* memory) const {
+        shared& m = *reinterpret_cast<shared*>(memory);
+        const thread_block together;
+        const index_t s = block / strips, first = block % strips * lanes * Width;
+        const place begin = offsets[s], end = offsets[s + 1];
+        together.step([&](int thread) {
+            const int lane = thread % lanes;
+            double total[Width] = {};
+            if (const index_t j = first + lane * Width; j < columns) {
+                constexpr place bounded = 64 * pieces; // so many tokens are summed up in float
+                for (place t0 = begin + thread / lanes; t0 < end; t0 += bounded) {
+                    float sum[Width] = {};
+                    for (place t = t0; t < end && t < t0 + bounded; t += pieces) {
+                        const float weight = weights ? weights[t] : 1.f;
+                        if (weight == 0) continue; // of dropped tokens, most stay
+                        float value[Width];
+                        load(x + t * columns + j, value);
+                        PARE_UNROLL
+                        for (int e = 0; e < Width; ++e) sum[e] += weight * value[e];
+                    }
+                    PARE_UNROLL
+                    for (int e = 0; e < Width; ++e) total[e] += static_cast<double>(sum[e]);
+                }
+            }
+            PARE_UNROLL
+            for (int e = 0; e < Width; ++e) m.of[thread / lanes][lane * Width + e] = total[e];
+        });
+        together.step([&](int thread) {
+            for (int i = thread; i < lanes * Width && first + i < columns;
+                 i += thread_block::size) {
+                double total = 0;
+                for (int piece = 0; piece < pieces; ++piece) total += m.of[piece][i];
+                store(s, first + i, static_cast<float>(total));
+            }
+        });
+    }
+};
+/// store(s, j, the sum of weights[t] * x[t, j] over the tokens of sequence s), for x [tokens x
+/// columns]; weights may be null. Rows whose weight is 0 are not read.
+template <class Policy, class T, class Store>
+void weighted_sums(const Policy& policy, const sequences& of, const T* x, index_t columns,
+                   const float* weights, const Store& store) {
+    with_width<T>(columns, [&](auto width) {
+        using kernel = sequence_sums<T, width.value, Store>;
+        constexpr index_t wide = kernel::lanes * width.value;
+        const index_t strips = (columns + wide - 1) / wide;
+        policy.for_blocks(of.count * strips, kernel{of.there, x, weights, columns, strips, store});
+    });
+}
+
+} // namespace encoder::device
