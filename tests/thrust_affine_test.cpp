@@ -48,11 +48,10 @@ void check_affine(index_t rows, index_t inputs, index_t outputs, double within) 
         moved(bias, bias_there);
         std::vector<T> y(static_cast<std::size_t>(rows * y_stride), static_cast<T>(7.f));
         moved(y, y_there);
-        policy.affine(
-            pare::view<const T, 2>(x_there.data(), {rows, inputs}, {x_stride, 1}),
-            pare::view<const T, 2>(w_there.data(), {outputs, inputs}, {w_stride, 1}),
-            pare::view<const T, 1>(bias_there.data(), outputs),
-            pare::view<T, 2>(y_there.data(), {rows, outputs}, {y_stride, 1}));
+        policy.affine(pare::view<const T, 2>(x_there.data(), {rows, inputs}, {x_stride, 1}),
+                      pare::view<const T, 2>(w_there.data(), {outputs, inputs}, {w_stride, 1}),
+                      pare::view<const T, 1>(bias_there.data(), outputs),
+                      pare::view<T, 2>(y_there.data(), {rows, outputs}, {y_stride, 1}));
         policy.copy_to_host(y_there.data(), rows * y_stride, y.data());
         for (index_t r = 0; r < rows; ++r) {
             for (index_t c = 0; c < outputs; ++c) {

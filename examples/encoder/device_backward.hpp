@@ -174,7 +174,7 @@ void device_network<Policy, T>::pool_backward(const matrix& pooled_gradient, flo
 template <class Policy, class T>
 void device_network<Policy, T>::activation_backward(std::size_t l, const T* before, T* gradient) {
     const T* const at_active = gradient;
-    device::with_activation(model_.config.activation, [&](auto f) {
+    device::with_activation<T>(model_.config.activation, [&](auto f) {
         device::map(policy_, left_.tokens() * layers_[l]->output.inputs,
                     device::slope_times<decltype(f)>(), gradient, before, at_active);
     });

@@ -122,7 +122,7 @@ void device_network<Policy, T>::activate(std::size_t l, index_t tokens, const T*
 template <class Policy, class T>
 void device_network<Policy, T>::activate_rows(std::size_t l, index_t tokens, const T* before,
                                               T* active) {
-    device::with_activation(model_.config.activation, [&](auto f) {
+    device::with_activation<T>(model_.config.activation, [&](auto f) {
         device::map(policy_, tokens * layers_[l]->output.inputs, device::value_of<decltype(f)>(),
                     active, before);
     });

@@ -130,13 +130,26 @@ struct gathered_rows {
   private:
     PARE_HD static void copy(const rows& of, index_t to, index_t from, int lane) {
         constexpr int size = pack<T>::size;
-        const T* const in = of.from + from * of.columns;
-        T* const out = of.to + to * of.columns;
-        if (of.columns % size == 0) {
-            for (index_t j = lane * size; j < of.columns; j += lanes * size)
-                *reinterpret_cast<pack<T>*>(out + j) = *reinterpret_cast<const pack<T>*>(in + j);
-        } else {
-            for (index_t j = lane; j < of.columns; j += lanes) out[j] = in[j];
+        if (of.columns % size == 0)
+            copy<pack<T>>(of, to, from, lane, of.columns / size);
+        else
+            copy<T>(of, to, from, lane, of.columns);
+    }
+    /// Some parts are read before any is written, which might be of the same memory for all that a
+    /// compiler knows.
+    template <class Part>
+    PARE_HD static void copy(const rows& of, index_t to, index_t from, int lane, index_t parts) {
+        constexpr int some = 4;
+        const auto* const in = reinterpret_cast<const Part*>(of.from + from * of.columns);
+        auto* const out = reinterpret_cast<Part*>(of.to + to * of.columns);
+        for (index_t first = lane; first < parts; first += some * lanes) {
+            Part read[some];
+            PARE_UNROLL
+            for (int i = 0; i < some; ++i)
+                if (first + i * lanes < parts) read[i] = in[first + i * lanes];
+            PARE_UNROLL
+            for (int i = 0; i < some; ++i)
+                if (first + i * lanes < parts) out[first + i * lanes] = read[i];
         }
     }
 };
@@ -168,23 +181,19 @@ struct sequence_sums {
     PARE_HD void operator()(index_t block, unsigned char* memory) const {
         shared& m = *reinterpret_cast<shared*>(memory);
         const thread_block together;
-        const index_t s = block / strips, first = block % strips * lanes * Width;
+        const auto at = static_cast<std::uint32_t>(block), of = static_cast<std::uint32_t>(strips);
+        const index_t s = at / of, first = static_cast<index_t>(at % of) * lanes * Width;
         const place begin = offsets[s], end = offsets[s + 1];
         together.step([&](int thread) {
             const int lane = thread % lanes;
             double total[Width] = {};
             if (const index_t j = first + lane * Width; j < columns) {
                 constexpr place bounded = 64 * pieces; // so many tokens are summed up in float
-                for (place t0 = begin + thread / lanes; t0 < end; t0 += bounded) {
+                for (place t = begin + thread / lanes; t < end; t += bounded) {
                     float sum[Width] = {};
-                    for (place t = t0; t < end && t < t0 + bounded; t += pieces) {
-                        const float weight = weights ? weights[t] : 1.f;
-                        if (weight == 0) continue; // of dropped tokens, most stay
-                        float value[Width];
-                        load(x + t * columns + j, value);
-                        PARE_UNROLL
-                        for (int e = 0; e < Width; ++e) sum[e] += weight * value[e];
-                    }
+                    const place stop = end - t < bounded ? end : t + bounded;
+                    for (place some = t; some < stop; some += at_once * pieces)
+                        add(some, stop, j, sum);
                     PARE_UNROLL
                     for (int e = 0; e < Width; ++e) total[e] += static_cast<double>(sum[e]);
                 }
@@ -201,6 +210,31 @@ struct sequence_sums {
             }
         });
     }
+
+  private:
+    static constexpr int at_once = 4;
+
+    /// Every fourth token from t on, some of them, which are read before any is added.
+    PARE_HD void add(place t, place stop, index_t j, float (&sum)[Width]) const {
+        using part = std::conditional_t<Width == 1, one, pack<T>>;
+        part read[at_once] = {};
+        float weight[at_once] = {};
+        PARE_UNROLL
+        for (int i = 0; i < at_once; ++i)
+            if (t + i * pieces < stop) {
+                weight[i] = weights ? weights[t + i * pieces] : 1.f;
+                if (weight[i] != 0) // of dropped tokens, most stay
+                    read[i] = *reinterpret_cast<const part*>(x + (t + i * pieces) * columns + j);
+            }
+        PARE_UNROLL
+        for (int i = 0; i < at_once; ++i) {
+            PARE_UNROLL
+            for (int e = 0; e < Width; ++e) sum[e] += weight[i] * static_cast<float>(read[i].of[e]);
+        }
+    }
+    struct one {
+        T of[1];
+    };
 };
 /// store(s, j, the sum of weights[t] * x[t, j] over the tokens of sequence s), for x [tokens x
 /// columns]; weights may be null. Rows whose weight is 0 are not read.
