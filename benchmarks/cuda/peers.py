@@ -140,6 +140,29 @@ def measure(library):
     return rows
 
 
+def measure_bert(rows):
+    """PyTorch's encoder of BERT-base's shape, 256 sequences of 128 tokens in half: the peer of the benchmark program's encoder
+    rows, which are of the same work. Forward passes with all that they wait for, as there; nothing is padded."""
+    try:
+        from transformers import BertConfig, BertModel
+    except ImportError:
+        print("skipped: BertModel, for there is no transformers", flush=True)
+        return
+    sequences, length = 256, 128
+    model = BertModel(BertConfig(attn_implementation="sdpa"), add_pooling_layer=False).cuda().half().eval()
+    ids = torch.randint(5, model.config.vocab_size, (sequences, length), device="cuda")
+    for name, run in (("eager", model), ("compiled", torch.compile(model))):
+        with torch.inference_mode():
+            for _ in range(3):  # the first compiles
+                run(input_ids=ids)
+            times = [milliseconds(lambda: run(input_ids=ids), 1) for _ in range(ROUNDS)]
+        row = {"name": f"BertModel {sequences} x {length}, half, sdpa, {name}", "ms": quantile(times, 0.5), "rounds": ROUNDS, "peers": [],
+               "low": quantile(times, 0.1), "high": quantile(times, 0.9)}
+        rows.append(row)
+        print(f"{row['name']}: {row['ms']:.3g} ms ({row['low']:.3g} to {row['high']:.3g}), "
+              f"{1e3 * sequences * length / row['ms']:.3g} tokens/s", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("library", type=pathlib.Path)
@@ -149,6 +172,7 @@ def main():
         print("skipped: " + ("no device" if torch else "no PyTorch"))
         return
     rows = measure(Library(arguments.library.resolve()))
+    measure_bert(rows)
     report = {"date": datetime.date.today().isoformat(), "versions": f"PyTorch {torch.__version__}",
               "device": torch.cuda.get_device_name(), "rows": rows}
     arguments.out.write_text(json.dumps(report, indent=1) + "\n")
