@@ -130,7 +130,13 @@ class elimination {
                 shared_.col(c).segment(first, some) = sums;
             }
         });
-        for (index_t v = 0; v < n; v += unit_) {
+        if (unit_ == 1) { // the same, without matrices of one number
+            const auto mine = column.row(0).transpose().array();
+            own_inverse_.col(0).array() -= mine.square();
+            own_products_.col(0).array() -=
+                mine * (2 * shared_.col(0).array() - squares(0, 0) * mine);
+        }
+        for (index_t v = 0; unit_ > 1 && v < n; v += unit_) {
             const auto mine = column.middleCols(v, unit_); // [unit x unit]
             const auto common = shared_.middleRows(v, unit_);
             own_inverse_.middleRows(v, unit_) -= mine.transpose().lazyProduct(mine);
