@@ -15,6 +15,7 @@
 #include <array>
 #include <cmath>
 #include <iterator>
+#include <mutex>
 #include <numeric>
 #include <random>
 #include <stdexcept>
@@ -255,16 +256,26 @@ surgeon::surgeon(engine& net, const calibration& data, fisher_source source, std
             weights_.push_back(
                 weights_from(all, static_cast<Eigen::Index>(all.size()), mean_of(all)));
     }
+    // A sublayer a thread: units leave one by one, with little work for many threads in between. The
+    // large ones begin first.
+    const std::size_t layers = m.layers.size();
+    losses_.resize(inputs.size());
     progress bar("elimination", static_cast<std::int64_t>(inputs.size()));
-    for_sublayers(m, [&](std::size_t l, unit_kind kind) {
-        pare::gram<double>& metric = metrics[place(l, kind)];
+    std::mutex one_at_a_time;
+    pare::default_executor().run(static_cast<pare::index_t>(inputs.size()), [&](pare::index_t task,
+                                                                                pare::index_t) {
+        const auto i = static_cast<std::size_t>(task);
+        const unit_kind kind = i < layers ? unit_kind::filter : unit_kind::head;
+        const std::size_t l = i % layers, at = place(l, kind);
+        const pare::gram<double>& metric = metrics[at];
         const pare::view<const double, 2> sums = metric.lower();
         square mean; // the identity without gradients
         if (metric.rows() > 0)
             mean = Eigen::Map<const square>(sums.data_handle(), sums.extent(0), sums.extent(1)) /
                    static_cast<double>(metric.rows());
-        losses_.push_back(pare::eliminate(pare::simd, inputs[place(l, kind)].covariance(), mean,
-                                          reader(m.layers[l], kind).weight, unit_of(m, kind)));
+        losses_[at] = pare::eliminate(pare::simd.with(pare::serial()), inputs[at].covariance(),
+                                      mean, reader(m.layers[l], kind).weight, unit_of(m, kind));
+        const std::lock_guard<std::mutex> now(one_at_a_time);
         bar.advance();
     });
 }
