@@ -181,6 +181,29 @@ TEST_CASE("elements are mapped, also behind the last 16 bytes, and columns scale
     }
 }
 
+TEST_CASE("activations are as exact as the type that they are stored in") {
+    using encoder::device::gelu;
+    using encoder::device::gelu_tanh;
+    const auto check = [](auto f, real x, real value, real slope, real within) {
+        CAPTURE(x);
+        const auto y = static_cast<float>(x);
+        CHECK(distance(decltype(f)::value(y), value) <= within * (1 + std::abs(value)));
+        CHECK(distance(decltype(f)::slope(y), slope) <= within * (1 + std::abs(slope)));
+    };
+    const real root = std::sqrt(real(2)), pi = std::acos(real(-1));
+    for (int i = -1000; i <= 1000; ++i) {
+        const real x = real(i) / 64;
+        const real gate = std::erfc(-x / root) / 2, bell = std::exp(-x * x / 2) / std::sqrt(2 * pi);
+        check(gelu<float>(), x, x * gate, gate + x * bell, 2e-7L);
+        check(gelu<std::int16_t>(), x, x * gate, gate + x * bell, 4e-7L); // any short type
+        const real u = std::sqrt(2 / pi) * (x + real(0.044715) * x * x * x), t = std::tanh(u);
+        const real slope = (1 + t) / 2 + x * (1 - t * t) / 2 * std::sqrt(2 / pi) *
+                                             (1 + 3 * real(0.044715) * x * x);
+        check(gelu_tanh<float>(), x, x * (1 + t) / 2, slope, 1e-6L);
+        check(gelu_tanh<std::int16_t>(), x, x * (1 + t) / 2, slope, 1e-6L);
+    }
+}
+
 namespace {
 
 struct packed {
@@ -273,38 +296,56 @@ TEST_CASE("tokens that have NaN for a score leave or stay, and nothing else happ
 TEST_CASE("sums over sequences do not read what has no weight") {
     const packed p({1, 2, 130, 7, 1100, 33});
     const auto tokens = static_cast<index_t>(p.offsets.back());
-    for (const index_t columns : {index_t{1}, index_t{5}, index_t{8}, index_t{136}}) {
-        CAPTURE(columns);
-        random_source random;
-        CAPTURE(random);
-        auto x = random.vector<float>(tokens * columns), weights = random.vector<float>(tokens);
-        for (index_t t = 0; t < tokens; t += 4) {
-            weights[at(t)] = 0;
-            for (index_t j = 0; j < columns; ++j) x[at(t * columns + j)] = not_a_number<float>();
-        }
-        on_systems([&](const auto& policy) {
-            const auto offsets = move(policy, p.offsets);
-            const auto x_there = move(policy, x), weights_there = move(policy, weights);
-            encoder::device::buffer<float, std::decay_t<decltype(policy)>> memory;
-            float* const sums = memory.get(policy, p.count() * columns);
-            encoder::device::weighted_sums(
-                policy, {p.offsets.data(), offsets->data(), p.count()}, x_there->data(), columns,
-                weights_there->data(),
-                [=](index_t s, index_t j, float sum) { sums[s * columns + j] = sum; });
-            const auto found = back(policy, sums, p.count() * columns);
-            for (index_t s = 0; s < p.count(); ++s)
-                for (index_t j = 0; j < columns; ++j) {
-                    real sum = 0, all = 0;
-                    for (index_t t = p.offsets[at(s)]; t < p.offsets[at(s) + 1]; ++t)
-                        if (t % 4 != 0) {
-                            const real term = real(weights[at(t)]) * real(x[at(t * columns + j)]);
+    for (const index_t columns : {1, 5, 8, 136})
+        for (const index_t more : {0, 3, 12}) {
+            CAPTURE(columns, more);
+            random_source random;
+            CAPTURE(random);
+            const index_t all_columns = columns + more;
+            auto x = random.vector<float>(tokens * columns),
+                 y = random.vector<float>(tokens * more), weights = random.vector<float>(tokens);
+            for (index_t t = 0; t < tokens; t += 4) {
+                weights[at(t)] = 0;
+                for (index_t j = 0; j < columns; ++j)
+                    x[at(t * columns + j)] = not_a_number<float>();
+                for (index_t j = 0; j < more; ++j) y[at(t * more + j)] = not_a_number<float>();
+            }
+            on_systems([&](const auto& policy) {
+                const auto offsets = move(policy, p.offsets);
+                const auto x_there = move(policy, x), y_there = move(policy, y),
+                           weights_there = move(policy, weights);
+                using memory = encoder::device::buffer<float, std::decay_t<decltype(policy)>>;
+                memory of_sums, of_many;
+                float *const sums = of_sums.get(policy, p.count() * all_columns),
+                             *const many = of_many.get(policy, p.count());
+                encoder::device::weighted_sums(
+                    policy, {p.offsets.data(), offsets->data(), p.count()},
+                    encoder::device::token_rows<float>{x_there->data(), columns},
+                    {y_there->data(), more}, weights_there->data(),
+                    [=](index_t s, index_t j, float sum, float weight) {
+                        sums[s * all_columns + j] = sum;
+                        if (j == all_columns - 1) many[s] = weight;
+                    });
+                const auto found = back(policy, sums, p.count() * all_columns),
+                           counts = back(policy, many, p.count());
+                for (index_t s = 0; s < p.count(); ++s)
+                    for (index_t j = 0; j <= all_columns; ++j) {
+                        real sum = 0, all = 0;
+                        for (index_t t = p.offsets[at(s)]; t < p.offsets[at(s) + 1]; ++t) {
+                            if (t % 4 == 0) continue;
+                            const float value = j < columns       ? x[at(t * columns + j)]
+                                                : j < all_columns ? y[at(t * more + j - columns)]
+                                                                  : 1.f;
+                            const real term = real(weights[at(t)]) * real(value);
                             sum += term;
                             all += std::abs(term);
                         }
-                    CHECK(distance(found[at(s * columns + j)], sum) <= 1e-5L * all);
-                }
-        });
-    }
+                        const float mine =
+                            j < all_columns ? found[at(s * all_columns + j)] : counts[at(s)];
+                        CHECK(distance(mine, sum) <= 1e-5L * all);
+                    }
+            });
+        }
 }
 
 TEST_CASE("rows of two arrays are gathered") {

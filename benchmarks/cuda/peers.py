@@ -149,8 +149,10 @@ def measure_bert(rows):
         print("skipped: BertModel, for there is no transformers", flush=True)
         return
     sequences, length = 256, 128
-    model = BertModel(BertConfig(attn_implementation="sdpa"), add_pooling_layer=False).cuda().half().eval()
-    ids = torch.randint(5, model.config.vocab_size, (sequences, length), device="cuda")
+    shape = BertConfig()
+    shape._attn_implementation = "sdpa"
+    model = BertModel(shape, add_pooling_layer=False).cuda().half().eval()
+    ids = torch.randint(5, shape.vocab_size, (sequences, length), device="cuda")
     for name, run in (("eager", model), ("compiled", torch.compile(model))):
         with torch.inference_mode():
             for _ in range(3):  # the first compiles

@@ -155,8 +155,9 @@ void device_network<Policy, T>::pool_backward(const matrix& pooled_gradient, flo
             [=] PARE_HD(index_t t, float sum) { at_carry[t] = sum; });
         if (!at_gone) { // and the divisor is the sum of carry
             float* const along = counts_.get(policy_, count);
-            device::weighted_sums(policy_, left_, at_carry, 1, carry,
-                                  [=] PARE_HD(index_t s, index_t, float sum) { along[s] = sum; });
+            device::weighted_sums(
+                policy_, left_, device::token_rows<float>{at_carry, 1}, {}, carry,
+                [=] PARE_HD(index_t s, index_t, float sum, float) { along[s] = sum; });
             policy_.for_each(tokens, [=] PARE_HD(index_t t) {
                 const index_t s = pare::detail::segment_of(offsets, count, t);
                 at_carry[t] -= along[s] / divisors[s];

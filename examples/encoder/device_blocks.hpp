@@ -10,6 +10,7 @@
 namespace encoder::device {
 
 using pare::detail::pack;
+using pare::detail::thread_block;
 
 /// Width neighbours; 16 bytes at a time, unless Width is 1.
 template <int Width, class T>

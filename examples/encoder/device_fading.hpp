@@ -125,9 +125,15 @@ void device_network<Policy, T>::leave_backward(std::size_t l, const record& r, T
                 return static_cast<float>(at_gone[s * d + j]) * static_cast<float>(bias[j]);
             },
             [=] PARE_HD(index_t s, float sum) { at_counts[s] = sum; });
-        sum_leaving(l, r.leaving.data(), r.input.data(), r.context.data());
-        exit.add_weight_gradient(policy_, count, sums_.data(), at_gone);
-        const float* const counts = counts_.data();
+        T* const sums = sums_.get(policy_, count * inputs);
+        float* const counts = counts_.get(policy_, count);
+        device::weighted_sums(policy_, left_, device::token_rows<T>{r.input.data(), d},
+                              {r.context.data(), columns}, r.leaving.data(),
+                              [=] PARE_HD(index_t s, index_t j, float sum, float many) {
+                                  sums[s * inputs + j] = static_cast<T>(sum);
+                                  if (j == 0) counts[s] = many;
+                              });
+        exit.add_weight_gradient(policy_, count, sums, at_gone);
         device::add_column_sums(
             policy_, count, d,
             [=] PARE_HD(index_t s, index_t j) {

@@ -165,36 +165,23 @@ void device_network<Policy, T>::drop(std::size_t l, const float* scores, T*& x, 
 template <class Policy, class T>
 void device_network<Policy, T>::leave(std::size_t l, const float* leaving, const T* x,
                                       const T* context) {
-    const index_t d = hidden();
+    const index_t d = hidden(), count = left_.count;
     float* const gone = gone_.data();
+    const device::token_rows<T> of_x{x, d};
     if (model_.exits.empty())
         return device::weighted_sums(
-            policy_, left_, x, d, leaving,
-            [=] PARE_HD(index_t s, index_t j, float sum) { gone[s * d + j] += sum; });
-    sum_leaving(l, leaving, x, context);
+            policy_, left_, of_x, {}, leaving,
+            [=] PARE_HD(index_t s, index_t j, float sum, float) { gone[s * d + j] += sum; });
     const dense_weights& exit = layers_[l]->exit;
-    exit.multiply(policy_, left_.count, sums_.data(), gone, true);
+    const index_t inputs = exit.inputs;
+    T* const sums = sums_.get(policy_, count * inputs);
     const T* const bias = exit.bias.data();
-    const float* const counts = counts_.data();
-    device::for_elements(policy_, left_.count, d, [=] PARE_HD(index_t s, index_t j) {
-        gone[s * d + j] += counts[s] * static_cast<float>(bias[j]);
-    });
-}
-
-template <class Policy, class T>
-void device_network<Policy, T>::sum_leaving(std::size_t l, const float* leaving, const T* x,
-                                            const T* context) {
-    const index_t count = left_.count, d = hidden(), inputs = layers_[l]->exit.inputs;
-    T *const sums = sums_.get(policy_, count * inputs), *const behind = sums + d;
-    device::weighted_sums(policy_, left_, x, d, leaving,
-                          [=] PARE_HD(index_t s, index_t j, float sum) {
+    device::weighted_sums(policy_, left_, of_x, {context, inputs - d}, leaving,
+                          [=] PARE_HD(index_t s, index_t j, float sum, float many) {
                               sums[s * inputs + j] = static_cast<T>(sum);
+                              if (j < d) gone[s * d + j] += many * static_cast<float>(bias[j]);
                           });
-    device::weighted_sums(policy_, left_, context, inputs - d, leaving,
-                          [=] PARE_HD(index_t s, index_t j, float sum) {
-                              behind[s * inputs + j] = static_cast<T>(sum);
-                          });
-    device::token_sums(policy_, left_, leaving, counts_.get(policy_, count));
+    exit.multiply(policy_, count, sums, gone, true);
 }
 
 template <class Policy, class T>
@@ -209,21 +196,17 @@ matrix device_network<Policy, T>::pooled(const T* x) {
             result[s * d + j] = static_cast<float>(x[offsets[s] * d + j]);
         });
     } else {
-        const float *const gone = gone_counts_ ? gone_.data() : nullptr, *carried = nullptr;
-        if (fading_ && !gone) {
-            float* const sums = counts_.get(policy_, count);
-            device::token_sums(policy_, left_, carry_.data(), sums);
-            carried = sums;
-        }
+        const float* const gone = gone_counts_ ? gone_.data() : nullptr;
+        const bool by_carry = fading_ && !gone;
         const device::place* const divided = gone ? came_.there : offsets;
-        device::weighted_sums(policy_, left_, x, d, fading_ ? carry_.data() : nullptr,
-                              [=] PARE_HD(index_t s, index_t j, float sum) {
-                                  const float by =
-                                      carried ? carried[s]
-                                              : static_cast<float>(divided[s + 1] - divided[s]);
-                                  if (j == 0) divisors[s] = by;
-                                  result[s * d + j] = (sum + (gone ? gone[s * d + j] : 0.f)) / by;
-                              });
+        device::weighted_sums(
+            policy_, left_, device::token_rows<T>{x, d}, {}, fading_ ? carry_.data() : nullptr,
+            [=] PARE_HD(index_t s, index_t j, float sum, float carried) {
+                const float by =
+                    by_carry ? carried : static_cast<float>(divided[s + 1] - divided[s]);
+                if (j == 0) divisors[s] = by;
+                result[s * d + j] = (sum + (gone ? gone[s * d + j] : 0.f)) / by;
+            });
     }
     return download(result, count, d);
 }

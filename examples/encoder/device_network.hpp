@@ -143,10 +143,6 @@ class device_network : public engine {
 
     /// Adds to `gone_` what of each sequence's tokens leaves, by the share of each.
     void leave(std::size_t l, const float* leaving, const T* x, const T* context);
-    /// Sums of what leaves, for an exit: of x and context [sequences x inputs of exits], to `sums_`,
-    /// and of the shares, to `counts_`.
-    void sum_leaving(std::size_t l, const float* leaving, const T* x, const T* context);
-
     /// Each sequence's mean or first row, in the host's memory; `divisors_` gets what a mean's sum
     /// is divided by.
     matrix pooled(const T* x);

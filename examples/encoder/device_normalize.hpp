@@ -9,7 +9,6 @@
 namespace encoder::device {
 
 using pare::detail::per_thread;
-using pare::detail::thread_block;
 
 /// The sum of one or two arrays of rows, as what normalize() takes.
 template <class T, int Arrays>

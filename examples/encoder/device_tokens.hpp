@@ -1,10 +1,9 @@
-// Which tokens stay, their rows, and sums over the rows of sequences, in the memory of a Thrust
-// policy. Nothing here waits: how many stay is known there, and to the host where it follows from the
-// lengths.
+// Which tokens stay, and their rows, in the memory of a Thrust policy. Nothing here waits: how many stay
+// is known there, and to the host where it follows from the lengths.
 #pragma once
 
 #include "device_batch.hpp"
-#include "device_normalize.hpp"
+#include "device_blocks.hpp"
 
 #include <pare/core/fast_math.hpp>
 
@@ -160,93 +159,6 @@ void gather_rows(const Policy& policy, index_t most, const place* index, const p
                  const typename gathered_rows<T>::rows& y) {
     constexpr int rows = gathered_rows<T>::rows_of_block;
     policy.for_blocks((most + rows - 1) / rows, gathered_rows<T>{index, count, x, y});
-}
-
-/// One block's part of sums over a sequence's tokens: 32 parts of Width columns. Four warps have
-/// every fourth token each, so that sums do not depend on other sequences.
-template <class T, int Width, class Store>
-struct sequence_sums {
-    static constexpr int lanes = 32, pieces = thread_block::size / lanes;
-    struct shared {
-        double of[pieces][lanes * Width];
-    };
-    static constexpr std::size_t shared_bytes = sizeof(shared);
-
-    const place* offsets;
-    const T* x;
-    const float* weights; ///< or null
-    index_t columns, strips;
-    Store store;
-
-    PARE_HD void operator()(index_t block, unsigned char* memory) const {
-        shared& m = *reinterpret_cast<shared*>(memory);
-        const thread_block together;
-        const auto at = static_cast<std::uint32_t>(block), of = static_cast<std::uint32_t>(strips);
-        const index_t s = at / of, first = static_cast<index_t>(at % of) * lanes * Width;
-        const place begin = offsets[s], end = offsets[s + 1];
-        together.step([&](int thread) {
-            const int lane = thread % lanes;
-            double total[Width] = {};
-            if (const index_t j = first + lane * Width; j < columns) {
-                constexpr place bounded = 64 * pieces; // so many tokens are summed up in float
-                for (place t = begin + thread / lanes; t < end; t += bounded) {
-                    float sum[Width] = {};
-                    const place stop = end - t < bounded ? end : t + bounded;
-                    for (place some = t; some < stop; some += at_once * pieces)
-                        add(some, stop, j, sum);
-                    PARE_UNROLL
-                    for (int e = 0; e < Width; ++e) total[e] += static_cast<double>(sum[e]);
-                }
-            }
-            PARE_UNROLL
-            for (int e = 0; e < Width; ++e) m.of[thread / lanes][lane * Width + e] = total[e];
-        });
-        together.step([&](int thread) {
-            for (int i = thread; i < lanes * Width && first + i < columns;
-                 i += thread_block::size) {
-                double total = 0;
-                for (int piece = 0; piece < pieces; ++piece) total += m.of[piece][i];
-                store(s, first + i, static_cast<float>(total));
-            }
-        });
-    }
-
-  private:
-    static constexpr int at_once = 4;
-
-    /// Every fourth token from t on, some of them, which are read before any is added.
-    PARE_HD void add(place t, place stop, index_t j, float (&sum)[Width]) const {
-        using part = std::conditional_t<Width == 1, one, pack<T>>;
-        part read[at_once] = {};
-        float weight[at_once] = {};
-        PARE_UNROLL
-        for (int i = 0; i < at_once; ++i)
-            if (t + i * pieces < stop) {
-                weight[i] = weights ? weights[t + i * pieces] : 1.f;
-                if (weight[i] != 0) // of dropped tokens, most stay
-                    read[i] = *reinterpret_cast<const part*>(x + (t + i * pieces) * columns + j);
-            }
-        PARE_UNROLL
-        for (int i = 0; i < at_once; ++i) {
-            PARE_UNROLL
-            for (int e = 0; e < Width; ++e) sum[e] += weight[i] * static_cast<float>(read[i].of[e]);
-        }
-    }
-    struct one {
-        T of[1];
-    };
-};
-/// store(s, j, the sum of weights[t] * x[t, j] over the tokens of sequence s), for x [tokens x
-/// columns]; weights may be null. Rows whose weight is 0 are not read.
-template <class Policy, class T, class Store>
-void weighted_sums(const Policy& policy, const sequences& of, const T* x, index_t columns,
-                   const float* weights, const Store& store) {
-    with_width<T>(columns, [&](auto width) {
-        using kernel = sequence_sums<T, width.value, Store>;
-        constexpr index_t wide = kernel::lanes * width.value;
-        const index_t strips = (columns + wide - 1) / wide;
-        policy.for_blocks(of.count * strips, kernel{of.there, x, weights, columns, strips, store});
-    });
 }
 
 } // namespace encoder::device

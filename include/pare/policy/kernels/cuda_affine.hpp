@@ -85,6 +85,9 @@ bool cuda_affine(cudaStream_t stream, view<const T, 2> x, view<const T, 2> weigh
                        cublasLtMatmulPreferenceSetAttribute(&wish, what, &value, sizeof value));
         };
         ask(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, most_memory);
+        // Parts of long sums are not rounded to a half type before they are added up.
+        constexpr std::uint32_t in_float = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+        ask(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, in_float);
         ask(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, aligned[0]);
         ask(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, aligned[1]);
         ask(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, aligned[2]);
