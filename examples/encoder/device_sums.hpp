@@ -79,8 +79,9 @@ struct sequence_sums {
     /// Every fourth token from t on, some of them, which are read before any is added.
     PARE_HD void add(place t, place stop, index_t j, float (&sum)[Width], float& weight_sum) const {
         using part = std::conditional_t<Width == 1, one, pack<T>>;
-        const token_rows<T>& from = j < x.columns ? x : y;
-        const T* const column = from.data + (j < x.columns ? j : j - x.columns);
+        const bool of_x = j < x.columns;
+        const index_t stride = of_x ? x.columns : y.columns;
+        const T* const column = of_x ? x.data + j : y.data + (j - x.columns);
         part read[at_once] = {};
         float weight[at_once] = {};
         PARE_UNROLL
@@ -88,8 +89,7 @@ struct sequence_sums {
             if (t + i * pieces < stop) {
                 weight[i] = weights ? weights[t + i * pieces] : 1.f;
                 if (weight[i] != 0) // of dropped tokens, most stay
-                    read[i] =
-                        *reinterpret_cast<const part*>(column + (t + i * pieces) * from.columns);
+                    read[i] = *reinterpret_cast<const part*>(column + (t + i * pieces) * stride);
             }
         PARE_UNROLL
         for (int i = 0; i < at_once; ++i) {

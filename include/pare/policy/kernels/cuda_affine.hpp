@@ -96,7 +96,7 @@ bool cuda_affine(cudaStream_t stream, view<const T, 2> x, view<const T, 2> weigh
         int found = 0;
         const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
             handle, &product, &of_weight, &of_x, &of_out, &of_out, &wish, 1, &choice, &found);
-        if (status != CUBLAS_STATUS_NOT_SUPPORTED)
+        if (status != CUBLAS_STATUS_NOT_SUPPORTED && status != CUBLAS_STATUS_INVALID_VALUE)
             check_cuda("cublasLtMatmulAlgoGetHeuristic", status);
         if (status != CUBLAS_STATUS_SUCCESS || found == 0)
             choice.state = CUBLAS_STATUS_NOT_SUPPORTED;
