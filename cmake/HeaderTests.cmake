@@ -4,7 +4,7 @@ list(APPEND PARE_SIMD_HEADERS pare/policy/simd.hpp)
 set(PARE_EIGEN_HEADERS pare/eliminate.hpp pare/least_squares.hpp pare/ridge.hpp pare/tune.hpp)
 
 file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}/include/pare/*.hpp")
-list(REMOVE_ITEM headers pare/policy/kernels/cuda_matrix.hpp) # for nvcc
+list(REMOVE_ITEM headers pare/policy/kernels/cuda_affine.hpp pare/policy/kernels/cuda_matrix.hpp) # for nvcc
 if(headers)
   add_library(pare_header_tests OBJECT)
   target_link_libraries(pare_header_tests PRIVATE pare::simd pare::eigen pare_warnings
@@ -13,7 +13,7 @@ if(headers)
 endif()
 foreach(header IN LISTS headers)
   set(unwanted "0")
-  if(header MATCHES "/thrust(_system|_matrix|_select)?.hpp$")
+  if(header MATCHES "/thrust(_affine|_matrix|_select|_staging|_system)?.hpp$")
     if(NOT TARGET pare::thrust)
       continue()
     endif()

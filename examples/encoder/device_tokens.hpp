@@ -31,8 +31,7 @@ struct choice {
     index_t sequences;
     bool by_rank;
     float threshold;
-    place*
-        counts; ///< of each sequence: to be written if `positions` is null, else read by threshold
+    place* counts; ///< of sequences, by threshold: written if `positions` is null, else read
     place *behind, *positions;
     float* leaving; ///< 1 or 0 a token, or null
 
