@@ -9,7 +9,7 @@
 
 namespace encoder::device {
 
-/// Bits that are ordered as the numbers are, those of NaN somewhere.
+/// Bits that are ordered as the numbers are, those of NaN above or below all others by their sign.
 PARE_HD inline std::uint32_t order_of(float x) {
     constexpr std::uint32_t sign = 0x80000000u;
     const std::uint32_t bits = pare::detail::bits_of(x);
@@ -30,8 +30,8 @@ struct choice {
     const place* offsets;
     index_t sequences;
     bool by_rank;
-    float threshold;
-    place* counts; ///< of sequences, by threshold: written if `positions` is null, else read
+    std::uint32_t least; ///< the threshold's order
+    place* counts;       ///< of sequences, by threshold: written if `positions` is null, else read
     place *behind, *positions;
     float* leaving; ///< 1 or 0 a token, or null
 
@@ -71,10 +71,10 @@ struct choice {
   private:
     PARE_HD bool stays(index_t s, int begin, int n, int i) const {
         if (i == 0) return true;
-        if (!by_rank) return scores[begin + i] >= threshold;
+        const std::uint32_t mine = order_of(scores[begin + i]);
+        if (!by_rank) return mine >= least;
         const int room = behind[s + 1] - behind[s];
         if (room == n) return true;
-        const std::uint32_t mine = order_of(scores[begin + i]);
         int better = 1;
         for (int j = 1; j < n; ++j) {
             const std::uint32_t other = order_of(scores[begin + j]);
@@ -95,7 +95,8 @@ template <class Policy>
 void choose_tokens(const Policy& policy, const sequences& from, const float* scores, bool by_rank,
                    float threshold, place* counts, place* behind, place* positions,
                    float* leaving) {
-    choice c{scores, from.there, from.count, by_rank, threshold, counts, behind, nullptr, nullptr};
+    choice c{scores, from.there, from.count, by_rank, order_of(threshold),
+             counts, behind,     nullptr,    nullptr};
     if (!by_rank) policy.for_blocks(from.count, c);
     c.positions = positions;
     c.leaving = leaving;
