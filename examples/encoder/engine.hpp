@@ -69,7 +69,8 @@ class engine {
     }
     /// What runs it, in words: times of one such place say nothing about another.
     virtual std::string place() const = 0;
-    /// So many tokens make a batch that keeps it busy, in a backward pass.
+    /// So many tokens make a batch that keeps it busy, in a forward and in a backward pass.
+    virtual std::int64_t forward_tokens() const = 0;
     virtual std::int64_t backward_tokens() const = 0;
 
     /// Masks: heads[l] has a value per head of layer l, filters[l] a value per filter. Empty =

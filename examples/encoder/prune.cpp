@@ -150,7 +150,7 @@ void criterion::from_gradients(engine& net, const calibration& data, bool bias_r
 // it, relative to the variance of the stream that the normalisation sees.
 void criterion::from_outputs(engine& net, const calibration& data) {
     const model& m = net.model();
-    std::vector<batch> batches = make_batches(data.all(), forward_tokens, any_number);
+    std::vector<batch> batches = make_batches(data.all(), net.forward_tokens(), any_number);
     std::vector<rows> streams(batches.size());
     for (std::size_t b = 0; b < batches.size(); ++b) net.embed(batches[b], streams[b]);
     progress bar("unit energies", 2 * static_cast<std::int64_t>(m.layers.size() * batches.size()));
@@ -228,7 +228,7 @@ surgeon::surgeon(engine& net, const calibration& data, fisher_source source, std
         metrics.emplace_back(m.config.hidden);
     });
     if (source == fisher_source::none) {
-        std::vector<batch> batches = make_batches(data.all(), forward_tokens, any_number);
+        std::vector<batch> batches = make_batches(data.all(), net.forward_tokens(), any_number);
         progress bar("unit inputs", static_cast<std::int64_t>(batches.size()));
         rows x, read, sum;
         for (const batch& b : batches) {
@@ -370,7 +370,8 @@ model tune(engine& dense_net, const kept_units& kept, const std::vector<sequence
     if (how == tuning::none) return small;
     const std::unique_ptr<engine> made = dense_net.make(std::move(small));
     engine& pruned = *made;
-    const std::vector<batch> batches = make_batches(sequences, forward_tokens, any_number);
+    const std::vector<batch> batches =
+        make_batches(sequences, dense_net.forward_tokens(), any_number);
     std::vector<rows> dense_streams(batches.size()), streams(batches.size());
     for (std::size_t b = 0; b < batches.size(); ++b) {
         dense_net.embed(batches[b], dense_streams[b]);

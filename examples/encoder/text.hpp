@@ -60,9 +60,6 @@ std::vector<sequence> tokenize(const tokenizer& words, const std::vector<labelle
 /// No bound on tokens or sequences.
 inline constexpr std::int64_t any_number = std::int64_t{1} << 40;
 
-/// About as many tokens as are worth it in one forward pass.
-inline constexpr std::int64_t forward_tokens = 8192;
-
 /// Consecutive sequences in batches of at most `sequences` sequences and, but for single long ones,
 /// `tokens` tokens.
 std::vector<batch> make_batches(const std::vector<sequence>& from, std::int64_t tokens,

@@ -95,14 +95,14 @@ token_pruning schedule(network& net, const std::vector<sequence>& text, token_pr
         }
         net.set_token_pruning(found);
         matrix embeddings;
-        for (const batch& b : make_batches(text, forward_tokens, any_number))
+        for (const batch& b : make_batches(text, net.forward_tokens(), any_number))
             net.forward(b, embeddings, &use);
         net.set_token_pruning(before);
         return found;
     }
 
     std::vector<stream> streams;
-    for (batch& b : make_batches(text, forward_tokens, any_number)) {
+    for (batch& b : make_batches(text, net.forward_tokens(), any_number)) {
         streams.push_back({std::move(b), {}, {}, {}});
         net.embed(streams.back().tokens, streams.back().x);
     }
@@ -152,7 +152,7 @@ void fit_exits(network& net, const std::vector<sequence>& text) {
     std::vector<pare::least_squares> statistics;
     for (const dense& exit : with.exits)
         statistics.emplace_back(exit.weight.cols(), exit.weight.rows());
-    const std::vector<batch> batches = make_batches(text, forward_tokens, any_number);
+    const std::vector<batch> batches = make_batches(text, net.forward_tokens(), any_number);
     progress bar("exits", static_cast<std::int64_t>(batches.size()));
     for (const batch& b : batches) {
         std::vector<matrix> seen;

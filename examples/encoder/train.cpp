@@ -44,7 +44,7 @@ std::vector<std::size_t> shuffled(std::size_t n, std::initializer_list<std::uint
 double share_of(engine& net, const std::vector<sequence>& text) {
     std::vector<token_use> use;
     matrix outputs;
-    for (const batch& b : make_batches(text, forward_tokens, any_number))
+    for (const batch& b : make_batches(text, net.forward_tokens(), any_number))
         net.forward(b, outputs, &use);
     return token_macs(net.model(), use) / dense_token_macs(net.model(), text);
 }
