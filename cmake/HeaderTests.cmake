@@ -1,7 +1,7 @@
 # Every public header compiles alone and twice, and brings in no library that it is not meant to.
 file(GLOB PARE_SIMD_HEADERS CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}/include/pare/policy/kernels/*.hpp")
 list(APPEND PARE_SIMD_HEADERS pare/policy/simd.hpp)
-set(PARE_EIGEN_HEADERS pare/eliminate.hpp pare/least_squares.hpp pare/ridge.hpp pare/tune.hpp)
+set(PARE_EIGEN_HEADERS pare/eliminate.hpp pare/least_squares.hpp pare/prune.hpp pare/ridge.hpp pare/tune.hpp)
 
 file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}/include/pare/*.hpp")
 list(REMOVE_ITEM headers pare/policy/kernels/cuda_affine.hpp pare/policy/kernels/cuda_matrix.hpp) # for nvcc
@@ -13,7 +13,7 @@ if(headers)
 endif()
 foreach(header IN LISTS headers)
   set(unwanted "0")
-  if(header MATCHES "/thrust(_affine|_matrix|_select|_staging|_system)?.hpp$")
+  if(header MATCHES "/thrust(_affine|_matrix|_select|_staging|_system|_top)?.hpp$")
     if(NOT TARGET pare::thrust)
       continue()
     endif()

@@ -9,7 +9,7 @@
 #if defined(__FLT16_MANT_DIG__) && !defined(__clang__) && !defined(__CUDACC__)
 namespace {
 
-using half = _Float16;
+using short_float = _Float16;
 
 /// Interleaved queries, keys and values that both types hold exactly.
 struct problem {
@@ -23,7 +23,7 @@ struct problem {
           stride((h + g) * of_query + g * of_value + 8) {
         for (int n : lengths) offsets.push_back(offsets.back() + n);
         data = random.vector<float>(tokens() * stride);
-        for (float& x : data) x = static_cast<float>(static_cast<half>(x));
+        for (float& x : data) x = static_cast<float>(static_cast<short_float>(x));
     }
     index_t tokens() const { return offsets.back(); }
     template <class T>
@@ -109,10 +109,10 @@ void check(const Policy& policy, const problem& p, const pare::attention_options
     CAPTURE(p.size, p.value_size, o.mask.causal, o.mask.window, o.scale, odd, o.queries.begin);
     const auto lse = rows_of(p, o);
     const auto expected = run_attention(pare::seq, p, p.data.data(), o, lse, p.value_size);
-    std::vector<half> data(p.data.size() + 1);
+    std::vector<short_float> data(p.data.size() + 1);
     std::copy(p.data.begin(), p.data.end(), data.begin() + odd);
     const auto found =
-        run_attention(policy, p, data.data() + odd, same<half>(o), lse, p.value_size + odd);
+        run_attention(policy, p, data.data() + odd, same<short_float>(o), lse, p.value_size + odd);
     real worst = 0;
     for (index_t i = 0; i < p.tokens() * p.heads; ++i)
         for (index_t e = 0; e < p.value_size; ++e)
@@ -194,12 +194,12 @@ TEMPLATE_LIST_TEST_CASE("a key of a half type that is not a number", "", policie
         random_source random;
         problem p(1, 1, 32, 32, {70}, random);
         const std::vector<float> lse = rows_of(p, {});
-        std::vector<half> data(p.data.begin(), p.data.end());
+        std::vector<short_float> data(p.data.begin(), p.data.end());
         data[static_cast<std::size_t>(20 * p.stride + 40)] =
-            static_cast<half>(not_a_number<float>());
+            static_cast<short_float>(not_a_number<float>());
         CHECK_THAT(sentence_of<pare::value_error>([&] {
                        run_attention(TestType::policy(), p, data.data(),
-                                     pare::attention_options<half>(), lse, 32);
+                                     pare::attention_options<short_float>(), lse, 32);
                    }),
                    ContainsSubstring("the attention to key 0 of sequence 0 sums up to "));
     }

@@ -239,10 +239,11 @@ inline row_major square_root(const row_major& c) {
 /// which is 1/2 the mean of (g' dy)^2 a token, where inputs and gradients g do not depend on each
 /// other. Nothing is solved again: each removal changes the inverse of G + r I in closed form.
 ///
-/// covariance  G [inputs x inputs] of x over tokens, weighted if wished; the lower triangle is read
+/// covariance  G [inputs x inputs] of x over tokens, weighted if wished; the lower triangle is read.
+///             Of a layer without a bias, which makes up for no mean, the moments E x x'
 /// metric      C [outputs x outputs], the mean of g g' over tokens, g the gradient of the model's
-///             loss at y; the lower triangle is read. Empty: the identity, for models that cannot
-///             run backwards
+///             loss at y; the lower triangle is read. {}: the identity, for models that cannot run
+///             backwards
 /// weight      W [outputs x inputs]
 /// unit        inputs of one unit, side by side: head size, or 1 for filters
 ///
@@ -252,7 +253,7 @@ inline row_major square_root(const row_major& c) {
 /// Complexity: inputs^3 + inputs^2 outputs multiply-adds in double; memory: 8 bytes * inputs *
 /// (2 inputs + 2 outputs). Source: optimal brain surgeon with the K-FAC metric, as in "LLM Surgeon"
 /// (arXiv:2312.17244, section 3) without its updates of the weights.
-template <class Policy, class G, class C, class W>
+template <class Policy, class G, class C = view<const double, 2>, class W>
 loss_curve eliminate(const Policy& policy, const G& covariance, const C& metric, const W& weight,
                      index_t unit, double ridge = 1e-2) {
     static_assert(Policy::on_host, "pare::eliminate: it works on statistics in the host's memory; "

@@ -103,9 +103,8 @@ class shifted_rows {
 /// covariance is positive semidefinite up to some 1e-6 of its diagonal, of rows of double up to
 /// rounding in double.
 ///
-/// Memory: 8 bytes * inputs * (inputs + outputs). Scratch: 2,048 rows of x and y in the type that
-/// they are summed in, twice; on a GPU what `gram` takes, and there a copy of a call's rows in that
-/// type.
+/// Memory: 8 bytes * inputs * (inputs + outputs), and scratch as `gram`. During a call, 2,048 of its
+/// rows in the type that they are summed in; on a GPU all of them, there.
 class least_squares {
   public:
     /// Throws shape_error for a negative number.
@@ -242,8 +241,9 @@ class least_squares {
         if (rows == 0) return;
         // On a GPU, one product of all rows: its sums come to the host but once.
         const index_t chunk = std::min(rows, Policy::on_host ? index_t{2048} : rows);
-        detail::shifted_rows<Policy, T> of_x(policy, x, roots, chunk, x_scratch_);
-        detail::shifted_rows<Policy, T> of_y(policy, y, roots, chunk, y_scratch_);
+        workspace x_scratch, y_scratch; // not kept: there may be an accumulator for each layer
+        detail::shifted_rows<Policy, T> of_x(policy, x, roots, chunk, x_scratch);
+        detail::shifted_rows<Policy, T> of_y(policy, y, roots, chunk, y_scratch);
         std::vector<double> x_shift = x_.shift, y_shift = y_.shift;
         if (!(weight_ > 0) && weight > 0) { // the first rows
             index_t first = 0;
@@ -315,7 +315,8 @@ class least_squares {
     template <class C>
     static void round_to(std::vector<double>& shift) {
         constexpr double most = static_cast<double>(std::numeric_limits<C>::max());
-        for (double& x : shift) x = static_cast<double>(static_cast<C>(std::clamp(x, -most, most)));
+        for (double& x : shift)
+            x = static_cast<double>(detail::opaque(static_cast<C>(std::clamp(x, -most, most))));
     }
 
     /// Makes the sums those of rows less another shift.
@@ -380,7 +381,7 @@ class least_squares {
     double weight_ = 0;
     // Of the element types: what rounding is relative to, and of squares, those with all digits.
     double epsilon_ = 0, smallest_ = 0;
-    workspace scratch_, x_scratch_, y_scratch_;
+    workspace scratch_;
 };
 
 } // namespace PARE_ISA

@@ -40,20 +40,22 @@ namespace detail {
 struct tuned_layer {
     row_major w; // [outputs x inputs]
     Eigen::VectorXd b;
+    bool biased; // or b stays 0
 
     template <class W, class B>
-    tuned_layer(const char* name, const least_squares& s, W weight, B bias, double ridge) {
+    tuned_layer(const char* name, const least_squares& s, W weight, B bias, double ridge)
+        : biased(bias.extent(0) > 0) {
         if (weight.extent(0) != s.outputs() || weight.extent(1) != s.inputs() ||
-            bias.extent(0) != s.outputs())
+            (biased && bias.extent(0) != s.outputs()))
             fail<shape_error>(name, "weight is ", weight.extent(0), " x ", weight.extent(1),
                               ", bias has ", bias.extent(0), ", the statistics have ", s.outputs(),
                               " outputs and ", s.inputs(), " inputs");
         if (!is_finite(ridge) || ridge < 0) fail<value_error>(name, "the ridge is ", ridge);
         w.resize(weight.extent(0), weight.extent(1));
-        b.resize(bias.extent(0));
+        b.setZero(weight.extent(0));
         for (index_t i = 0; i < w.rows(); ++i)
             for (index_t j = 0; j < w.cols(); ++j) w(i, j) = static_cast<double>(weight(i, j));
-        for (index_t i = 0; i < b.size(); ++i) b(i) = static_cast<double>(bias(i));
+        for (index_t i = 0; i < bias.extent(0); ++i) b(i) = static_cast<double>(bias(i));
     }
 
     /// E |y - W x - b|^2, G = cov(x, x), C = cov(x, y): that of what is centred, and of the means.
@@ -64,19 +66,28 @@ struct tuned_layer {
         return std::max(error, 0.0) + open_means(s).squaredNorm(); // rounding; NaN stays
     }
 
+    double error(const least_squares& s) const {
+        return error(s, s.covariance(), s.covariance_xy());
+    }
+
     template <class Policy>
     tune_result reconstruct(const Policy& policy, const least_squares& s, double ridge) {
         const row_major g = s.covariance(), c = s.covariance_xy();
         return refit(s, g, c, [&]() -> const char* {
-            const double mean_diagonal = w.size() > 0 ? g.diagonal().mean() : 0;
+            const Eigen::VectorXd mean = s.mean_x();
+            row_major delta = c, factor = g;
+            delta.noalias() -= g * w.transpose();
+            if (!biased) { // the weights have the means to make up for, too
+                factor.noalias() += mean * mean.transpose();
+                delta.noalias() += mean * open_means(s).transpose();
+            }
+            const double mean_diagonal = w.size() > 0 ? factor.diagonal().mean() : 0;
             if (mean_diagonal > 0) { // of constant inputs, the bias does it all
-                row_major delta = c, factor = g;
-                delta.noalias() -= g * w.transpose();
                 if (!ridge_solve(policy, factor, ridge * mean_diagonal, delta))
                     return "the inputs' covariance is not positive definite";
                 w += delta.transpose();
             }
-            b = s.mean_y() - w * s.mean_x();
+            if (biased) b = s.mean_y() - w * mean;
             return nullptr;
         });
     }
@@ -157,7 +168,8 @@ void copy_matrix(const From& from, To to) {
 }
 template <class From, class To>
 void copy_vector(const From& from, To to) {
-    for (index_t i = 0; i < from.size(); ++i) to(i) = static_cast<typename To::value_type>(from(i));
+    for (index_t i = 0; i < to.extent(0); ++i)
+        to(i) = static_cast<typename To::value_type>(from(i));
 }
 
 } // namespace detail
@@ -166,19 +178,19 @@ void copy_vector(const From& from, To to) {
 ///
 ///     D = (C - W G) (G + r I)^-1,   G = cov(x, x), C = cov(y, x), r = ridge * mean diagonal of G,
 ///
-/// the least-squares fit shrunk towards the present W. 1e-1 suits
-/// thousands of tokens, and use on other text than the calibration's; take 1 with fewer tokens than
-/// inputs.
+/// the least-squares fit shrunk towards the present W. 1e-1 suits thousands of tokens, and use on
+/// other text than the calibration's; take 1 with fewer tokens than inputs. Of a layer without a
+/// bias, G and C are not centred: E x x' and E y x'.
 ///
 /// statistics  of the pruned network's x and the target y
 /// weight      W [outputs x inputs] (the transposed view for weights stored in x out), overwritten
-/// bias        b [outputs], overwritten
+/// bias        b [outputs], overwritten; {} for none
 ///
 /// A layer that cannot be solved is left as it is, and the result says why. Throws shape_error and
 /// value_error for a negative ridge.
 /// Complexity: inputs^3 / 3 + 3 inputs^2 outputs multiply-adds in double. Source: layer-wise
 /// reconstruction as in ZipLM (arXiv:2302.04089, section 3), with a ridge and a bias.
-template <class Policy, class W, class B>
+template <class Policy, class W, class B = view<double, 1>>
 tune_result reconstruct(const Policy& policy, const least_squares& statistics, W&& weight, B&& bias,
                         double ridge = 1e-1) {
     const auto w = as_view<2>(weight);
@@ -199,10 +211,10 @@ tune_result reconstruct(const Policy& policy, const least_squares& statistics, W
 ///
 /// unit    inputs of one unit: head size, or 1 for filters
 /// scales  [inputs / unit], overwritten with s
-/// weight  W [outputs x inputs], overwritten with W_u s_u; bias b [outputs] is read only
+/// weight  W [outputs x inputs], overwritten with W_u s_u; bias b [outputs] is read only; {} for none
 ///
 /// Errors as for reconstruct. Complexity: inputs^2 outputs + units^3 / 3.
-template <class Policy, class W, class B, class S>
+template <class Policy, class W, class B = view<const double, 1>, class S>
 tune_result scale(const Policy& policy, const least_squares& statistics, index_t unit, W&& weight,
                   const B& bias, S&& scales, double ridge = 1e-2) {
     const auto w = as_view<2>(weight);

@@ -65,10 +65,11 @@ struct block_scores {
             threads.step(
                 [&](int thread) { tile::multiply_transposed(thread, m.q, m.k, size, m.s); });
             threads.step([&](int thread) {
-                const int column = thread % strip, half = thread / strip * (strip / 2);
+                const int column = thread % strip, first_row = thread / strip * (strip / 2);
                 const index_t key = at.first + column;
                 C some = 0;
-                for (int row = half; row < half + strip / 2 && first + row < queries.end; ++row) {
+                for (int row = first_row; row < first_row + strip / 2 && first + row < queries.end;
+                     ++row) {
                     if (key < m.begin[row] || key >= m.end[row]) continue;
                     C x = m.s[row * sum_stride + column] * call.scale;
                     if (call.biased()) x += call.bias(head, call.begin(s), first + row, key);

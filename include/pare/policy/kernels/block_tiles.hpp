@@ -17,8 +17,7 @@ namespace detail {
 template <class T, int Rank>
 bool in_packs(const view<T, Rank>& x) {
     for (int i = 0; i + 1 < Rank; ++i)
-        if (x.extent(i) > 1 &&
-            (x.stride(i) < 0 || x.stride(i) > std::numeric_limits<int>::max()))
+        if (x.extent(i) > 1 && (x.stride(i) < 0 || x.stride(i) > std::numeric_limits<int>::max()))
             return false;
     return rows_in_packs(x) && x.extent(Rank - 1) % pack<std::remove_const_t<T>>::size == 0;
 }

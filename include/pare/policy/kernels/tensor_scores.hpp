@@ -188,14 +188,14 @@ struct tensor_scores {
                                 [&](int lane) -> left_fragment& { return right[lane]; });
             PARE_UNROLL_ON_DEVICE
             for (int part = 0; part < 2; ++part) PARE_UNROLL_ON_DEVICE
-            for (int half = 0; half < 2; ++half)
+            for (int side = 0; side < 2; ++side)
                 multiply_add<T>(
-                    [&](int lane) -> sum_fragment& { return x[lane].of[part][half]; },
+                    [&](int lane) -> sum_fragment& { return x[lane].of[part][side]; },
                     [&](int lane) -> const left_fragment& {
                         return own[w.thread(lane)].keys[part][step];
                     },
                     [&](int lane) {
-                        return right_fragment{right[lane][2 * half], right[lane][2 * half + 1]};
+                        return right_fragment{right[lane][2 * side], right[lane][2 * side + 1]};
                     });
         }
     }
@@ -208,12 +208,12 @@ struct tensor_scores {
     PARE_HD static void add(const products& x, const two_rows* rows, float scale,
                             float (&sum)[2][2]) {
         PARE_UNROLL_ON_DEVICE
-        for (int half = 0; half < 2; ++half) {
-            const two_rows of = rows[4 * half];
+        for (int side = 0; side < 2; ++side) {
+            const two_rows of = rows[4 * side];
             PARE_UNROLL_ON_DEVICE
             for (int i = 0; i < 8; ++i)
                 sum[i / 4][i % 4 / 2] +=
-                    power_of_two(x.of[i / 4][half][i % 4] * scale - of.shift[i % 2]) *
+                    power_of_two(x.of[i / 4][side][i % 4] * scale - of.shift[i % 2]) *
                     of.factor[i % 2];
         }
     }

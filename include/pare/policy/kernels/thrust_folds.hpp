@@ -34,11 +34,11 @@ struct fold_block {
         all.step([&](int thread) {
             of_threads[thread] = source.of(block * threads + thread, count * threads, places);
         });
-        for (int half = threads / 2; half > 0; half /= 2)
+        for (int apart = threads / 2; apart > 0; apart /= 2)
             all.step([&](int thread) {
-                if (thread < half)
+                if (thread < apart)
                     of_threads[thread] =
-                        Source::join(of_threads[thread], of_threads[thread + half]);
+                        Source::join(of_threads[thread], of_threads[thread + apart]);
             });
         all.step([&](int thread) {
             if (thread == 0) values[block] = of_threads[0];
@@ -131,9 +131,9 @@ struct sum_segments_block {
   private:
     template <class T>
     PARE_HD static void add_up(const block_of<threads>& all, T* parts) {
-        for (int half = threads / 2; half > 0; half /= 2)
+        for (int apart = threads / 2; apart > 0; apart /= 2)
             all.step([&](int thread) {
-                if (thread < half) parts[thread] += parts[thread + half];
+                if (thread < apart) parts[thread] += parts[thread + apart];
             });
     }
 };

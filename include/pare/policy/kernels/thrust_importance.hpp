@@ -69,9 +69,9 @@ struct packed_strips {
             }
             parts[thread] = sum;
         });
-        for (int half = Block::size / 2; half > 0; half /= 2)
+        for (int apart = Block::size / 2; apart > 0; apart /= 2)
             threads.step([&](int thread) {
-                if (thread < half) parts[thread] += parts[thread + half];
+                if (thread < apart) parts[thread] += parts[thread + apart];
             });
         const view<const T, 3> one(p + heads * parts[0], heads, n, n); // of null that is null
         threads.step([](int) {});                                      // the memory is used again
@@ -123,11 +123,11 @@ struct key_sums_block {
                 for (int e = 0; e < size; ++e)
                     parts[e * threads + thread] = static_cast<double>(sums[e]);
             });
-            for (int half = threads / 2; half >= lanes; half /= 2)
+            for (int apart = threads / 2; apart >= lanes; apart /= 2)
                 all.step([&](int thread) {
-                    if (thread >= half) return;
+                    if (thread >= apart) return;
                     for (int e = 0; e < size; ++e)
-                        parts[e * threads + thread] += parts[e * threads + half + thread];
+                        parts[e * threads + thread] += parts[e * threads + apart + thread];
                 });
             all.step([&](int thread) {
                 if (thread >= width) return;

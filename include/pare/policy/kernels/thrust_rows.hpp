@@ -200,9 +200,9 @@ struct scale_rows_dot_block {
             const index_t i = first + thread / lanes;
             sums[thread] = i < x.extent(0) ? dot(i, thread % lanes) : 0.0;
         });
-        for (int half = lanes / 2; half > 0; half /= 2)
+        for (int apart = lanes / 2; apart > 0; apart /= 2)
             threads.step([&](int thread) {
-                if (thread % lanes < half) sums[thread] += sums[thread + half];
+                if (thread % lanes < apart) sums[thread] += sums[thread + apart];
             });
         threads.step([&](int thread) {
             const index_t i = first + thread / lanes;

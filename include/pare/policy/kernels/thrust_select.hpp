@@ -109,10 +109,10 @@ struct token_tile {
                 if (best < 0 || m.scores[i] > m.scores[best]) best = i;
             m.part[thread] = {best < 0 ? -1 : first + best, best < 0 ? C(0) : m.scores[best], 0};
         });
-        for (int half = threads / 2; half > 0; half /= 2)
+        for (int apart = threads / 2; apart > 0; apart /= 2)
             threads_of.step([&](int thread) {
-                if (thread >= half) return;
-                const tokens_part<C> a = m.part[thread], b = m.part[thread + half];
+                if (thread >= apart) return;
+                const tokens_part<C> a = m.part[thread], b = m.part[thread + apart];
                 const bool earlier = b.score == a.score && b.best < a.best;
                 if (b.best >= 0 && (a.best < 0 || b.score > a.score || earlier)) m.part[thread] = b;
             });
@@ -262,9 +262,9 @@ struct find_kept_block {
             }
             m.scan[0][thread] = alone + (wrong << 16);
         });
-        for (int half = threads / 2; half > 0; half /= 2)
+        for (int apart = threads / 2; apart > 0; apart /= 2)
             all.step([&](int thread) {
-                if (thread < half) m.scan[0][thread] += m.scan[0][thread + half];
+                if (thread < apart) m.scan[0][thread] += m.scan[0][thread + apart];
             });
         all.step([&](int thread) {
             if (thread > 0) return;

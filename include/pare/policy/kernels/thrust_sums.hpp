@@ -44,7 +44,7 @@ struct slots {
 template <class Op, class Offset, class Out, class T, class... Ts>
 struct segment_sums_block {
     using C = compute_t<T>;
-    static constexpr int size = pack<T>::size, threads = 128;
+    static constexpr int size = common_size<T, Ts...>, threads = 128;
     static constexpr int unroll = 4 / (1 + sizeof...(Ts)), blocks_a_processor = 6;
     static constexpr index_t chunk = 256; ///< rows
     static constexpr std::size_t shared_bytes = threads * size * sizeof(double);
@@ -61,7 +61,8 @@ struct segment_sums_block {
     double* chunks = nullptr; ///< [slots x columns]
 
     const view<const T, 2>& x() const { return std::get<0>(in); }
-    index_t tiles() const { return (packs_of<T>(x().extent(1)) + lanes - 1) / lanes; }
+    static constexpr index_t packs_of(index_t columns) { return (columns + size - 1) / size; }
+    index_t tiles() const { return (packs_of(x().extent(1)) + lanes - 1) / lanes; }
     index_t chunk_count() const { return chunks_of.count(x().extent(0)); }
     index_t blocks() const {
         return (what == task::one_chunk ? chunk_count() : chunks_of.segments) * tiles();
@@ -69,7 +70,7 @@ struct segment_sums_block {
 
     PARE_HD void operator()(index_t block, unsigned char* memory) const {
         const auto& rows = std::get<0>(in);
-        const index_t packs = packs_of<T>(rows.extent(1)), tiles_of = (packs + lanes - 1) / lanes;
+        const index_t packs = packs_of(rows.extent(1)), tiles_of = (packs + lanes - 1) / lanes;
         const index_t tile = block % tiles_of, row = block / tiles_of;
         const place at{tile * lanes, packs - tile * lanes < lanes
                                          ? static_cast<int>(packs - tile * lanes)
@@ -164,10 +165,10 @@ struct segment_sums_block {
                                    sums);
             for (int e = 0; e < size; ++e) parts[thread * size + e] = sums[e];
         });
-        for (int half = groups / 2; half > 0; half /= 2)
+        for (int apart = groups / 2; apart > 0; apart /= 2)
             block_threads().step([&](int thread) {
-                for (int i = thread; i < half * width; i += threads)
-                    parts[i] += parts[half * width + i];
+                for (int i = thread; i < apart * width; i += threads)
+                    parts[i] += parts[apart * width + i];
             });
         for_columns(at, [&](int thread, int k, index_t) {
             const double sum = static_cast<double>(parts[thread + k * threads]);
@@ -229,7 +230,7 @@ void segment_sums_by_blocks(const Policy& policy, Op op, const Offset* offsets, 
     using task = typename kernel_type::task;
     const index_t segments = out.extent(0), columns = out.extent(1) * unit;
     if (out.size() == 0) return;
-    const int lanes = static_cast<int>(std::min<index_t>(32, packs_of<T>(columns)));
+    const int lanes = static_cast<int>(std::min<index_t>(32, kernel_type::packs_of(columns)));
     int power = 1;
     while (power < lanes) power *= 2;
     // A unit is one block's, or its columns are added up at the end.
@@ -246,10 +247,11 @@ void segment_sums_by_blocks(const Policy& policy, Op op, const Offset* offsets, 
         });
     }
     const std::tuple<view<const T, 2>, view<const Ts, 2>...> in(x, others...);
-    kernel_type kernel{op,   {offsets, segments, kernel_type::chunk},
-                       unit, out,
-                       in,   rows_in_packs(x) && (rows_in_packs(others) && ...),
-                       power};
+    kernel_type kernel{
+        op,   {offsets, segments, kernel_type::chunk},
+        unit, out,
+        in,   same_size<T, Ts...> && rows_in_packs(x) && (rows_in_packs(others) && ...),
+        power};
     // Blocks enough, or segments of a chunk on average: each is one block's.
     constexpr index_t enough = 1024;
     if (kernel.blocks() >= enough || x.extent(0) <= kernel_type::chunk * segments)

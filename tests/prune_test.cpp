@@ -1,0 +1,295 @@
+// The whole flow over a small network of this file's own.
+#include "policies.hpp"
+#include "support.hpp"
+#include <pare/prune.hpp>
+
+#include <numeric>
+
+namespace {
+
+/// Sublayers of units tanh(V norm(x)), of which the second half are the first half again, so that
+/// half of them are enough.
+template <class T>
+class network {
+  public:
+    struct stream {
+        matrix<T> x;
+    };
+    bool norm_of_sums = false, biased = true;
+    bool wrong_units = false; // keep() leaves the first ones, whatever it is told
+    index_t tied = -1;
+
+    network(random_source& random, index_t count, index_t distinct, index_t unit)
+        : hidden_(12), unit_(unit) {
+        for (index_t s = 0; s < count; ++s) {
+            layer l{matrix<T>(2 * distinct * unit, hidden_, random),
+                    matrix<T>(hidden_, 2 * distinct * unit, random), random.vector<T>(hidden_)};
+            for (index_t i = 0; i < distinct * unit; ++i)
+                for (index_t j = 0; j < hidden_; ++j) l.in(distinct * unit + i, j) = l.in(i, j);
+            layers_.push_back(l);
+        }
+        for (const index_t tokens : {40, 3, 31, 25, 40, 38})
+            text_.emplace_back(tokens, hidden_, random);
+    }
+
+    index_t sublayers() const { return static_cast<index_t>(layers_.size()); }
+    pare::sublayer<T> describe(index_t s) {
+        layer& l = at(s);
+        const auto bias = biased ? pare::view(l.bias.data(), hidden_) : pare::view<T, 1>();
+        return {l.out.view(), bias, unit_, pare::cost_table::linear(l.out.width / unit_, 1.0), 1, 1,
+                tied};
+    }
+    index_t batches() const { return static_cast<index_t>(text_.size()); }
+    stream start(index_t b) const { return {text_[static_cast<std::size_t>(b)]}; }
+    pare::view<T, 2> rows(stream& x) const { return x.x.view(); }
+    pare::view<const T, 2> units(index_t s, const stream& x) {
+        const layer& l = at(s);
+        values_ = matrix<T>(x.x.height, l.in.height);
+        for (index_t t = 0; t < x.x.height; ++t) {
+            real square = 0;
+            for (index_t j = 0; j < hidden_; ++j)
+                square += static_cast<real>(x.x(t, j)) * static_cast<real>(x.x(t, j));
+            const real scale = 1 / std::sqrt(square / static_cast<real>(hidden_) + 1e-6L);
+            for (index_t i = 0; i < l.in.height; ++i) {
+                real sum = 0;
+                for (index_t j = 0; j < hidden_; ++j)
+                    sum += static_cast<real>(l.in(i, j)) * static_cast<real>(x.x(t, j)) * scale;
+                values_(t, i) = static_cast<T>(std::tanh(sum));
+            }
+        }
+        return const_cast<const matrix<T>&>(values_).view();
+    }
+    void add(index_t s, const pare::view<const T, 2>& u, stream& x) const {
+        const layer& l = layers_[static_cast<std::size_t>(s)];
+        for (index_t t = 0; t < x.x.height; ++t)
+            for (index_t i = 0; i < hidden_; ++i) {
+                real sum = static_cast<real>(x.x(t, i));
+                if (biased) sum += static_cast<real>(l.bias[static_cast<std::size_t>(i)]);
+                for (index_t j = 0; j < l.out.width; ++j)
+                    sum += static_cast<real>(l.out(i, j)) * static_cast<real>(u(t, j));
+                x.x(t, i) = static_cast<T>(sum);
+            }
+    }
+    void normalize(index_t, stream& x) const {
+        if (!norm_of_sums) return;
+        for (index_t t = 0; t < x.x.height; ++t) {
+            real square = 0;
+            for (index_t j = 0; j < hidden_; ++j)
+                square += static_cast<real>(x.x(t, j)) * static_cast<real>(x.x(t, j));
+            for (index_t j = 0; j < hidden_; ++j)
+                x.x(t, j) = static_cast<T>(static_cast<real>(x.x(t, j)) / std::sqrt(square));
+        }
+    }
+    void keep(index_t s, const std::vector<std::uint8_t>& mask) {
+        layer& l = at(s);
+        auto kept = pare::kept_positions(mask, unit_);
+        if (wrong_units) std::iota(kept.begin(), kept.end(), index_t{0});
+        const auto n = static_cast<index_t>(kept.size());
+        layer small{matrix<T>(n, hidden_), matrix<T>(hidden_, n), l.bias};
+        pare::keep_rows(pare::seq, l.in.view(), kept, small.in.view());
+        pare::keep_columns(pare::seq, l.out.view(), kept, small.out.view());
+        l = small;
+    }
+
+    index_t units_left() const {
+        index_t left = 0;
+        for (const layer& l : layers_) left += l.out.width / unit_;
+        return left;
+    }
+    /// The stream behind the last sublayer.
+    matrix<T> run(index_t b) {
+        stream x = start(b);
+        for (index_t s = 0; s < sublayers(); ++s) {
+            add(s, units(s, x), x);
+            normalize(s, x);
+        }
+        return x.x;
+    }
+
+  protected:
+    struct layer {
+        matrix<T> in, out;
+        std::vector<T> bias;
+    };
+    layer& at(index_t s) { return layers_[static_cast<std::size_t>(s)]; }
+
+    index_t hidden_, unit_;
+    std::vector<layer> layers_;
+    std::vector<matrix<T>> text_;
+    matrix<T> values_{0, 0};
+};
+
+/// The same with gradients, of a loss of which this file knows as much: random ones.
+template <class T>
+struct network_with_gradients : network<T> {
+    using network<T>::network;
+    template <class Visit>
+    void backward(index_t b, const Visit& visit) {
+        random_source random;
+        random.engine.seed(static_cast<unsigned long>(b));
+        auto x = this->start(b);
+        for (index_t s = 0; s < this->sublayers(); ++s) {
+            const auto units = this->units(s, x);
+            const matrix<T> at_sum(x.x.height, x.x.width, random);
+            const matrix<T> at_units(units.extent(0), units.extent(1), random);
+            visit(s, units, at_units.view(), at_sum.view());
+            this->add(s, units, x);
+            this->normalize(s, x);
+        }
+    }
+    std::vector<index_t> offsets(index_t b) const {
+        const index_t tokens = this->text_[static_cast<std::size_t>(b)].height;
+        return {0, tokens / 2, tokens};
+    }
+};
+
+template <class T, class Network>
+real difference(Network& a, Network& b) {
+    real off = 0, all = 0;
+    for (index_t batch = 0; batch < a.batches(); ++batch) {
+        const matrix<T> x = a.run(batch), y = b.run(batch);
+        for (index_t t = 0; t < x.height; ++t)
+            for (index_t j = 0; j < x.width; ++j) {
+                off += distance(x(t, j), y(t, j)) * distance(x(t, j), y(t, j));
+                all += static_cast<real>(x(t, j)) * static_cast<real>(x(t, j));
+            }
+    }
+    return off / all;
+}
+
+template <class Network, class Policy>
+void check_flow(const Policy& policy, Network dense) {
+    using T = pare::detail::element_of<Network>;
+    Network pruned = dense;
+    pare::prune_options options;
+    options.ridges = {1e-6};
+    const index_t all = dense.units_left();
+    const pare::prune_report report = pare::prune(policy, pare::seq, dense, pruned, options);
+    REQUIRE(report.finished);
+    CHECK(pruned.units_left() <= all / 2);
+    CHECK(report.plan.cost == static_cast<double>(pruned.units_left()));
+    CHECK(report.plan.dense_cost == static_cast<double>(all));
+    CHECK(report.plan.loss >= report.plan.bound - 1e-12);
+    CHECK(dense.units_left() == all);
+    for (const auto& r : report.refits) {
+        CHECK(r.fit);
+        CHECK(r.fit.error_after <= 1e-4 * r.fit.variance);
+    }
+    CHECK(difference<T>(dense, pruned) < 1e-4);
+}
+
+} // namespace
+
+TEMPLATE_LIST_TEST_CASE("half of the units are enough where the others say the same", "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    for (const index_t unit : {1, 3})
+        for (const bool norm_of_sums : {false, true})
+            for (const bool biased : {true, false}) {
+                CAPTURE(unit, norm_of_sums, biased);
+                network<T> forward(random, 3, 4, unit);
+                network_with_gradients<T> both(random, 2, 4, unit);
+                for (network<T>* n : {&forward, static_cast<network<T>*>(&both)}) {
+                    n->norm_of_sums = norm_of_sums;
+                    n->biased = biased;
+                }
+                check_flow(TestType::policy(), forward);
+                check_flow(TestType::policy(), both);
+            }
+}
+
+TEST_CASE("stages of pruning, one by one") {
+    random_source random;
+    CAPTURE(random);
+    network_with_gradients<double> dense(random, 3, 5, 2);
+    const auto statistics = pare::collect(pare::seq, dense);
+    REQUIRE(statistics);
+
+    SECTION("statistics in parts are those of the whole") {
+        auto merged = pare::collect(pare::seq, dense, {2, 3});
+        for (const index_t ith : {0, 1}) {
+            const auto part = pare::collect(pare::seq, dense, {ith, 3});
+            for (std::size_t s = 0; s < 3; ++s) (*merged)[s].merge((*part)[s]);
+        }
+        const auto whole_curves = pare::elimination_curves(pare::seq, dense, *statistics);
+        const auto curves = pare::elimination_curves(pare::seq, dense, *merged);
+        for (std::size_t s = 0; s < 3; ++s) {
+            CHECK((*merged)[s].squares == (*statistics)[s].squares);
+            CHECK((*merged)[s].inputs.covariance().isApprox((*statistics)[s].inputs.covariance(),
+                                                            1e-9));
+            CHECK(curves[s].order == whole_curves[s].order);
+        }
+        CHECK(pare::plan(dense, curves, 0.4).masks == pare::plan(dense, whole_curves, 0.4).masks);
+    }
+    SECTION("curves of other criteria, and masks that were changed") {
+        const auto fishers = pare::collect_fisher(pare::seq, dense, pare::fisher_kind::block);
+        REQUIRE(fishers);
+        std::vector<pare::loss_curve> curves;
+        for (const auto& f : *fishers) {
+            CHECK(f.samples() == 12);
+            curves.push_back(pare::sorted_losses(f.diagonal()));
+        }
+        auto chosen = pare::plan(dense, curves, 0.5);
+        std::swap(chosen.masks[0].front(), chosen.masks[0].back());
+        auto pruned = dense;
+        const auto reports = pare::refit(pare::seq, dense, pruned, chosen);
+        CHECK(reports.size() == 3);
+        for (const auto& r : reports) CHECK(r.fit.error_after <= r.fit.error_before);
+    }
+    SECTION("sublayers that are equally wide, multiples, and a budget that is too small") {
+        dense.tied = 7;
+        const auto curves = pare::elimination_curves(pare::seq, dense, *statistics);
+        const auto chosen = pare::plan(dense, curves, 0.5);
+        for (const auto& mask : chosen.masks)
+            CHECK(std::accumulate(mask.begin(), mask.end(), 0) == 5);
+        CHECK_THAT(sentence_of<pare::value_error>([&] { pare::plan(dense, curves, 0.01); }),
+                   ContainsSubstring("the least that sublayers can cost is 3"));
+    }
+    SECTION("a run that is ended") {
+        for (const index_t steps : {0, 3, 7, 10}) {
+            CAPTURE(steps);
+            index_t seen = 0;
+            pare::prune_options options;
+            options.callback = [&](const pare::prune_progress& at) {
+                CHECK(at.done < at.all);
+                return seen++ < steps;
+            };
+            auto pruned = dense;
+            CHECK_FALSE(pare::prune(pare::seq, dense, pruned, options).finished);
+            CHECK(seen == steps + 1);
+        }
+    }
+    SECTION("keep that leaves other units is found") {
+        auto pruned = dense;
+        pruned.wrong_units = true;
+        pare::prune_plan chosen =
+            pare::plan(dense, pare::elimination_curves(pare::seq, dense, *statistics), 0.5);
+        for (auto& mask : chosen.masks) std::reverse(mask.begin(), mask.end());
+        chosen.masks[0] = {0, 1, 1, 1, 0, 0, 1, 0, 1, 0};
+        CHECK_THAT(
+            sentence_of<pare::value_error>([&] { pare::refit(pare::seq, dense, pruned, chosen); }),
+            ContainsSubstring("what keep(0) left gives other values"));
+    }
+}
+
+TEST_CASE("classes are drawn as often as they are probable") {
+    const index_t tokens = 40000, classes = 5;
+    std::vector<float> logits;
+    const std::vector<double> p = {0.5, 0.25, 0.15, 0.1, 0};
+    for (index_t t = 0; t < tokens; ++t)
+        for (const double x : p)
+            logits.push_back(x > 0 ? static_cast<float>(std::log(x)) + 3 : -200);
+    std::vector<double> gradients(logits.size());
+    pare::draw_class_gradients(pare::view(logits.data(), tokens, classes), 7,
+                               pare::view(gradients.data(), tokens, classes));
+    std::vector<double> drawn(p.size(), 0.0);
+    for (std::size_t i = 0; i < gradients.size(); ++i) {
+        const double share = p[i % p.size()];
+        const bool is_drawn = gradients[i] < share - 0.5;
+        CHECK_THAT(gradients[i], WithinAbs(share - (is_drawn ? 1 : 0), 1e-6));
+        drawn[i % p.size()] += is_drawn;
+    }
+    for (std::size_t c = 0; c < p.size(); ++c)
+        CHECK_THAT(drawn[c] / tokens, WithinAbs(p[c], 4 * std::sqrt(p[c] * (1 - p[c]) / tokens)));
+}
