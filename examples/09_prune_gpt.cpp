@@ -7,6 +7,7 @@
 #include <pare/policy/simd.hpp>
 #include <pare/prune.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -107,7 +108,8 @@ int main(int argc, char** argv) {
     gpt::model trained = gpt::make_model({}, 1);
     const auto length = static_cast<std::size_t>(trained.config.length);
     const std::size_t learned = text.size() / 10 * 9;
-    const std::size_t held = (text.size() - learned) / length * length - length;
+    const std::size_t held =
+        std::min<std::size_t>(100, (text.size() - learned) / length - 1) * length;
     if (text.size() < 1000 * length) {
         std::fprintf(stderr, "%zu bytes of text, %zu are needed\n", text.size(), 1000 * length);
         return 2;
@@ -125,8 +127,8 @@ int main(int argc, char** argv) {
     const double before = report("dense", trained);
 
     prunable_gpt dense{trained, {}, {}};
-    for (std::size_t i = 0; i < 16; ++i)
-        dense.text.push_back(part(text, i * (learned / 16), 16 * length));
+    for (std::size_t i = 0; i < 10; ++i)
+        dense.text.push_back(part(text, i * (learned / 10), 8 * length));
     double after = before;
     for (const double share : {0.5, 0.3}) {
         prunable_gpt pruned;
