@@ -1,6 +1,8 @@
-// The whole flow over a small network of this file's own.
+// The whole flow over a small network of this file's own, with all other components beside it.
 #include "policies.hpp"
 #include "support.hpp"
+#include <pare/attention_scores.hpp>
+#include <pare/pare.hpp>
 #include <pare/prune.hpp>
 
 #include <numeric>
@@ -159,7 +161,7 @@ real difference(Network& a, Network& b) {
 
 template <class Network, class Policy>
 void check_flow(const Policy& policy, Network dense) {
-    using T = pare::detail::element_of<Network>;
+    using T = pare::detail::number_of<Network>;
     Network pruned = dense;
     pare::prune_options options;
     options.ridges = {1e-6};
@@ -214,6 +216,7 @@ TEST_CASE("stages of pruning, one by one") {
         }
         const auto whole_curves = pare::elimination_curves(pare::seq, dense, *statistics);
         const auto curves = pare::elimination_curves(pare::seq, dense, *merged);
+        CHECK_THROWS_AS(pare::collect(pare::seq, dense, {0, 0}), pare::value_error);
         for (std::size_t s = 0; s < 3; ++s) {
             CHECK((*merged)[s].squares == (*statistics)[s].squares);
             CHECK((*merged)[s].inputs.covariance().isApprox((*statistics)[s].inputs.covariance(),

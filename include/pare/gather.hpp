@@ -163,11 +163,13 @@ template <class T>
 view<T, 2> first_rows(const view<T, 2>& x, index_t rows) {
     return {x.data_handle(), {rows, x.extent(1)}, {x.stride(0), x.stride(1)}};
 }
-template <class Offsets>
-void check_kept_offsets(const char* name, const Offsets& offsets) {
+template <class Positions, class Offsets>
+void check_kept(const char* name, const Positions& positions, const Offsets& offsets) {
     static_assert(std::is_integral_v<typename Offsets::value_type>, "pare: offsets are integers");
     if (offsets.extent(0) < 1 || offsets.stride(0) != 1)
         fail<shape_error>(name, offsets.extent(0), " offsets of stride ", offsets.stride(0));
+    if (positions.extent(0) > 0 && positions.stride(0) != 1)
+        fail<shape_error>(name, "positions have stride ", positions.stride(0));
 }
 
 } // namespace detail
@@ -191,10 +193,8 @@ void gather_rows_async(const Policy& policy, const Index& index, const Offsets& 
     constexpr const char* name = "gather_rows_async";
     const auto p = as_input<1>(policy, index);
     const auto o = as_input<1>(policy, kept_offsets);
-    detail::check_kept_offsets(name, o);
+    detail::check_kept(name, p, o);
     const index_t room = p.extent(0);
-    if (room > 0 && p.stride(0) != 1)
-        detail::fail<shape_error>(name, "positions have stride ", p.stride(0));
     std::apply(
         [&](const auto&... move) {
             int array = 0;
@@ -223,10 +223,8 @@ void restore_async(const Policy& policy, const Index& index, const Offsets& kept
     constexpr const char* name = "restore_async";
     const auto p = as_input<1>(policy, index);
     const auto o = as_input<1>(policy, kept_offsets);
-    detail::check_kept_offsets(name, o);
+    detail::check_kept(name, p, o);
     const index_t room = p.extent(0);
-    if (room > 0 && p.stride(0) != 1)
-        detail::fail<shape_error>(name, "positions have stride ", p.stride(0));
     std::apply(
         [&](const auto&... move) {
             int array = 0;

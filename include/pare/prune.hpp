@@ -117,7 +117,7 @@ namespace detail {
 template <class Model>
 using stream_of = std::decay_t<decltype(std::declval<Model&>().start(index_t{}))>;
 template <class Model>
-using element_of =
+using number_of =
     typename decltype(std::declval<Model&>().rows(std::declval<stream_of<Model>&>()))::value_type;
 
 struct ignore {
@@ -171,13 +171,6 @@ view<T, 1> flat(const view<T, 2>& x) {
     return {x.data_handle(), {x.size()}, {1}};
 }
 
-/// a - b, and its square.
-struct difference {
-    template <class V>
-    constexpr V operator()(const V& a, const V& b) const {
-        return a - b;
-    }
-};
 struct squared_difference {
     template <class V>
     constexpr V operator()(const V& a, const V& b) const {
@@ -229,14 +222,15 @@ inline bool goes_on(const prune_callback& callback, const prune_progress& at) {
 /// share  this process's part of the batches, every nth; merge what all parts find, in any order.
 ///        Tokens weigh by their squared gradients over those of batch 0, which every part runs
 ///
-/// Throws shape_error for members that give other shapes than they should, and value_error for
-/// numbers that are not finite. Memory: 8 bytes * (inputs^2 + outputs^2) a sublayer, and 4 bytes *
+/// Throws shape_error for members that give other shapes than they should, and value_error for a
+/// share that there is not and for numbers that are not finite. Memory: 8 bytes * (inputs^2 + outputs^2) a sublayer, and 4 bytes *
 /// tokens; of activations, what the model holds of a batch.
 template <class Policy, class Model>
 std::optional<std::vector<sublayer_statistics>> collect(const Policy& policy, Model& model,
                                                         part share = {0, 1},
                                                         const prune_callback& callback = {}) {
-    using T = detail::element_of<Model>;
+    using T = detail::number_of<Model>;
+    share.check();
     std::vector<sublayer_statistics> all;
     const index_t sublayers = model.sublayers(), batches = model.batches();
     for (index_t s = 0; s < sublayers; ++s) {
@@ -301,10 +295,14 @@ template <class Policy, class Model>
 std::optional<std::vector<fisher<>>> collect_fisher(const Policy& policy, Model& model,
                                                     fisher_kind kind = fisher_kind::diagonal,
                                                     const prune_callback& callback = {}) {
-    using T = detail::element_of<Model>;
+    using T = detail::number_of<Model>;
     std::vector<fisher<>> all;
-    for (index_t s = 0; s < model.sublayers(); ++s)
-        all.emplace_back(detail::described(model, s).units(), kind);
+    std::vector<index_t> unit;
+    for (index_t s = 0; s < model.sublayers(); ++s) {
+        const auto y = detail::described(model, s);
+        all.emplace_back(y.units(), kind);
+        unit.push_back(y.unit);
+    }
     workspace scratch;
     const index_t batches = model.batches();
     for (index_t b = 0; b < batches; ++b) {
@@ -313,11 +311,11 @@ std::optional<std::vector<fisher<>>> collect_fisher(const Policy& policy, Model&
         const auto& offsets = model.offsets(b);
         const index_t samples = as_input<1>(offsets).extent(0) - 1;
         model.backward(b, [&](index_t s, const auto& units, const auto& at_units, const auto&) {
-            fisher<>& to = all[static_cast<std::size_t>(s)];
+            const auto at = static_cast<std::size_t>(s);
+            fisher<>& to = all[at];
             const auto memory = policy.template temporary<T>(scratch, samples * to.units());
             const view<T, 2> gradients(memory.data(), samples, to.units());
-            pare::mask_gradients(policy, units, at_units, offsets, detail::described(model, s).unit,
-                                 gradients);
+            pare::mask_gradients(policy, units, at_units, offsets, unit[at], gradients);
             to.add(policy, gradients);
         });
     }
@@ -428,9 +426,9 @@ double best_ridge(const Policy& policy, const least_squares& fit, const least_sq
 
 /// What is left of `dense`'s units of the sublayer, on the same stream, against what `pruned` has.
 template <class Policy, class Model>
-void check_kept(const Policy& policy, Model& dense, Model& pruned, index_t s,
-                const std::vector<std::uint8_t>& mask, stream_of<Model>& x) {
-    using T = element_of<Model>;
+void check_removal(const Policy& policy, Model& dense, Model& pruned, index_t s,
+                   const std::vector<std::uint8_t>& mask, stream_of<Model>& x) {
+    using T = number_of<Model>;
     const auto was = described(dense, s), is = described(pruned, s);
     const std::vector<index_t> columns = kept_positions(mask, was.unit);
     const auto kept = static_cast<index_t>(columns.size());
@@ -481,7 +479,7 @@ std::vector<refit_report>
 refit(const Policy& policy, Model& dense, Model& pruned, const prune_plan& chosen,
       const std::vector<sublayer_statistics>& statistics = {},
       const std::vector<double>& ridges = {1e-1}, const prune_callback& callback = {}) {
-    using T = detail::element_of<Model>;
+    using T = detail::number_of<Model>;
     using stream = detail::stream_of<Model>;
     const index_t sublayers = dense.sublayers(), batches = dense.batches();
     if (static_cast<index_t>(chosen.masks.size()) != sublayers || ridges.empty() ||
@@ -502,7 +500,7 @@ refit(const Policy& policy, Model& dense, Model& pruned, const prune_plan& chose
         const auto at = static_cast<std::size_t>(s);
         pruned.keep(s, chosen.masks[at]);
         if (batches > 0)
-            detail::check_kept(policy, dense, pruned, s, chosen.masks[at], in_pruned.front());
+            detail::check_removal(policy, dense, pruned, s, chosen.masks[at], in_pruned.front());
         const auto y = detail::described(pruned, s);
         const index_t inputs = y.weight.extent(1), outputs = y.weight.extent(0);
         least_squares fit(inputs, outputs), held(inputs, outputs);
@@ -524,8 +522,8 @@ refit(const Policy& policy, Model& dense, Model& pruned, const prune_plan& chose
             detail::check_extents("sums", s, sums, residual.extent(0), outputs);
             const auto memory = policy.template temporary<T>(scratch, sums.size());
             const view<T, 2> target(memory.data(), sums.extent(0), outputs);
-            policy.transform(detail::difference{}, detail::flat(target),
-                             detail::flat<const T>(sums), detail::flat<const T>(residual));
+            policy.transform(ops::difference{}, detail::flat(target), detail::flat<const T>(sums),
+                             detail::flat<const T>(residual));
             std::vector<float> weights;
             if (typical > 0 && of_batch < statistics[at].squares.size())
                 weights = detail::token_weights(statistics[at].squares[of_batch], typical);

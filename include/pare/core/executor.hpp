@@ -88,11 +88,15 @@ struct part {
 
     static constexpr bool partial = true;
 
-    index_t concurrency() const { return 1; }
     /// Throws value_error for a share that there is not.
+    void check() const {
+        if (ith < 0 || ith >= nth) detail::fail<value_error>("part", "part ", ith, " of ", nth);
+    }
+    index_t concurrency() const { return 1; }
+    /// Throws as check().
     template <class F>
     void run(index_t tasks, const F& f) const {
-        if (ith < 0 || ith >= nth) detail::fail<value_error>("part", "part ", ith, " of ", nth);
+        check();
         const auto first_of = [&](index_t share) { // one more for each of the first
             return tasks / nth * share + std::min(share, tasks % nth);
         };
