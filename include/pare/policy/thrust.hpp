@@ -503,7 +503,7 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
     }
     template <class T, class Index>
     void gather_columns(view<const T, 2> in, const Index* columns, view<T, 2> out) const {
-        detail::gather_from(*this, in, out, detail::of_column<T, Index>{in, columns},
+        detail::gather_from(*this, in, out, detail::of_column<const T, Index>{in, columns},
                             detail::all_rows{});
     }
     template <class T, class Index>

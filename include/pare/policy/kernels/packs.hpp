@@ -52,6 +52,24 @@ constexpr index_t packs_of(index_t columns) {
     return (columns + pack<T>::size - 1) / pack<T>::size;
 }
 
+/// A sum that is made in C for some terms and in double from then on.
+template <class C>
+struct piecewise_sum {
+    C piece = 0;
+    double before = 0;
+    int added = 0;
+
+    /// So many packs have gone into the piece, which ends with `most` of them.
+    PARE_HD void add(int packs, int most) {
+        added += packs;
+        if (added < most) return;
+        add_in_order(before, static_cast<double>(piece));
+        piece = 0;
+        added = 0;
+    }
+    PARE_HD double total() const { return opaque(before + static_cast<double>(piece)); }
+};
+
 /// How many neighbours of several arrays a thread has at once, and whether they are packs of all.
 template <class... Ts>
 inline constexpr int common_size = std::min({pack<Ts>::size...});

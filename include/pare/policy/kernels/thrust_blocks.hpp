@@ -59,6 +59,21 @@ class per_thread {
 #endif
 };
 
+/// join(i, j) pair by pair, until what the threads of a block have, which are a power of two, is the
+/// first one's.
+template <int Threads, class Join>
+PARE_HD void fold(const block_of<Threads>& threads, const Join& join) {
+    for (int apart = Threads / 2; apart > 0; apart /= 2)
+        threads.step([&](int thread) {
+            if (thread < apart) join(thread, thread + apart);
+        });
+}
+/// The sum of parts [threads], in parts[0].
+template <int Threads, class T>
+PARE_HD void add_up(const block_of<Threads>& threads, T* parts) {
+    fold(threads, [&](int i, int j) { parts[i] += parts[j]; });
+}
+
 #ifdef __CUDACC__
 /// As many blocks at a time as a kernel asks for have registers on one of a GPU's processors.
 template <class Kernel, class = void>

@@ -34,12 +34,8 @@ struct fold_block {
         all.step([&](int thread) {
             of_threads[thread] = source.of(block * threads + thread, count * threads, places);
         });
-        for (int apart = threads / 2; apart > 0; apart /= 2)
-            all.step([&](int thread) {
-                if (thread < apart)
-                    of_threads[thread] =
-                        Source::join(of_threads[thread], of_threads[thread + apart]);
-            });
+        fold(all,
+             [&](int i, int j) { of_threads[i] = Source::join(of_threads[i], of_threads[j]); });
         all.step([&](int thread) {
             if (thread == 0) values[block] = of_threads[0];
         });
@@ -127,15 +123,6 @@ struct sum_segments_block {
             if (thread == 0) sums[block] = {some < wrong ? parts[0] : 0, some >= wrong};
         });
     }
-
-  private:
-    template <class T>
-    PARE_HD static void add_up(const block_of<threads>& all, T* parts) {
-        for (int apart = threads / 2; apart > 0; apart /= 2)
-            all.step([&](int thread) {
-                if (thread < apart) parts[thread] += parts[thread + apart];
-            });
-    }
 };
 template <class Policy, class Offset, class Make>
 checked_sum sum_segments_by_blocks(const Policy& policy, const Offset* offsets, index_t segments,
@@ -171,35 +158,26 @@ struct sum_of_transformed : added_up {
     }
 
     PARE_HD double of(index_t at, index_t step, index_t places) const {
-        double total = 0;
-        C sum = 0;
-        int added = 0;
-        const auto flush = [&](int more) {
-            added += more;
-            if (added < terms) return;
-            add_in_order(total, static_cast<double>(sum));
-            sum = 0;
-            added = 0;
-        };
+        piecewise_sum<C> sum;
         for (; at + (unroll - 1) * step < whole; at += unroll * step) {
             packs x[unroll];
             for (int u = 0; u < unroll; ++u) load<true>(at + u * step, x[u]);
-            for (int u = 0; u < unroll; ++u) store<true>(at + u * step, x[u], sum);
-            flush(unroll);
+            for (int u = 0; u < unroll; ++u) store<true>(at + u * step, x[u], sum.piece);
+            sum.add(unroll, terms);
         }
         PARE_ONE_BY_ONE
         for (; at < places; at += step) {
             packs x;
             if (at < whole) {
                 load<true>(at, x);
-                store<true>(at, x, sum);
+                store<true>(at, x, sum.piece);
             } else {
                 load<false>(at, x);
-                store<false>(at, x, sum);
+                store<false>(at, x, sum.piece);
             }
-            flush(1);
+            sum.add(1, terms);
         }
-        return opaque(total + static_cast<double>(sum));
+        return sum.total();
     }
 
   private:

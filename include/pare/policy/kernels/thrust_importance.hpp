@@ -69,10 +69,7 @@ struct packed_strips {
             }
             parts[thread] = sum;
         });
-        for (int apart = Block::size / 2; apart > 0; apart /= 2)
-            threads.step([&](int thread) {
-                if (thread < apart) parts[thread] += parts[thread + apart];
-            });
+        add_up(threads, parts);
         const view<const T, 3> one(p + heads * parts[0], heads, n, n); // of null that is null
         threads.step([](int) {});                                      // the memory is used again
         const bool whole =

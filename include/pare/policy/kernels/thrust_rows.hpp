@@ -217,16 +217,8 @@ struct scale_rows_dot_block {
         const int packs = static_cast<int>(packs_of<T>(x.extent(1)));
         const T *const of_x = &x(i, 0), *const of_y = &y(i, 0);
         T* const of_z = &z(i, 0);
-        double total = 0;
-        C sum = 0;
-        int at = lane, added = 0;
-        const auto flush = [&](int more) {
-            added += more;
-            if (added < terms) return;
-            add_in_order(total, static_cast<double>(sum));
-            sum = 0;
-            added = 0;
-        };
+        piecewise_sum<C> sum;
+        int at = lane;
         for (; at + (unroll - 1) * lanes < whole; at += unroll * lanes) {
             pack<T> a[unroll], b[unroll];
             for (int u = 0; u < unroll; ++u) {
@@ -235,23 +227,23 @@ struct scale_rows_dot_block {
                 b[u] = load_pack<true>(of_y + c, 1, size);
             }
             for (int u = 0; u < unroll; ++u)
-                finish<true>(a[u], b[u], scale, of_z, at + u * lanes, sum);
-            flush(unroll);
+                finish<true>(a[u], b[u], scale, of_z, at + u * lanes, sum.piece);
+            sum.add(unroll, terms);
         }
         PARE_ONE_BY_ONE
         for (; at < packs; at += lanes) {
             const index_t c = index_t{at} * size, count = x.extent(1) - c;
             if (at < whole) {
                 const pack<T> a = load_pack<true>(of_x + c, 1, size);
-                finish<true>(a, load_pack<true>(of_y + c, 1, size), scale, of_z, at, sum);
+                finish<true>(a, load_pack<true>(of_y + c, 1, size), scale, of_z, at, sum.piece);
             } else {
                 const pack<T> a = load_pack<false>(of_x + c * x.stride(1), x.stride(1), count);
                 finish<false>(a, load_pack<false>(of_y + c * y.stride(1), y.stride(1), count),
-                              scale, of_z, at, sum);
+                              scale, of_z, at, sum.piece);
             }
-            flush(1);
+            sum.add(1, terms);
         }
-        return opaque(total + static_cast<double>(sum));
+        return sum.total();
     }
     template <bool Whole>
     PARE_HD void finish(const pack<T>& a, const pack<T>& b, C scale, T* of_z, int at,
@@ -268,65 +260,46 @@ struct scale_rows_dot_block {
     }
 };
 
-/// out(i, j) = from(i, j): elements that move, one by one.
-template <class T, class From, class Rows>
-struct gather_job {
+/// to(i, j) = from(i, j): elements that move, one by one. Both are views, or elements of one:
+template <class T, class From, class To, class Rows>
+struct move_job {
     static constexpr int at_once = 4;
     using value = T;
     From from;
-    view<T, 2> out;
+    To to;
     Rows rows;
     index_t whole = std::numeric_limits<index_t>::max();
     PARE_HD index_t last(index_t room) const { return rows(room); }
     template <bool>
-    PARE_HD void load(index_t i, index_t j, T& to) const {
-        to = from(i, j);
+    PARE_HD void load(index_t i, index_t j, T& x) const {
+        x = from(i, j);
     }
     template <bool>
     PARE_HD void store(index_t i, index_t j, const T& x) const {
-        out(i, j) = x;
+        to(i, j) = x;
     }
 };
 template <class T, class Index>
 struct of_row {
-    view<const T, 2> in;
+    view<T, 2> x;
     const Index* rows;
-    constexpr const T& operator()(index_t i, index_t j) const {
-        return in(static_cast<index_t>(rows[i]), j);
+    constexpr T& operator()(index_t i, index_t j) const {
+        return x(static_cast<index_t>(rows[i]), j);
     }
 };
 template <class T, class Index>
 struct of_column {
-    view<const T, 2> in;
+    view<T, 2> x;
     const Index* columns;
-    constexpr const T& operator()(index_t i, index_t j) const {
-        return in(i, static_cast<index_t>(columns[j]));
+    constexpr T& operator()(index_t i, index_t j) const {
+        return x(i, static_cast<index_t>(columns[j]));
     }
 };
-template <class T>
-struct of_place {
-    view<const T, 2> in;
-    constexpr const T& operator()(index_t i, index_t j) const { return in(i, j); }
-};
-template <class T, class Index, class Rows>
-struct scatter_job {
-    static constexpr int at_once = 4;
-    using value = T;
-    view<const T, 2> in;
-    const Index* places;
-    view<T, 2> out;
-    Rows rows;
-    index_t whole = std::numeric_limits<index_t>::max();
-    PARE_HD index_t last(index_t room) const { return rows(room); }
-    template <bool>
-    PARE_HD void load(index_t i, index_t j, T& to) const {
-        to = in(i, j);
-    }
-    template <bool>
-    PARE_HD void store(index_t i, index_t j, const T& x) const {
-        out(static_cast<index_t>(places[i]), j) = x;
-    }
-};
+template <class T, class Policy, class From, class To, class Rows>
+void move_elements(const Policy& policy, index_t rows, index_t columns, const From& from,
+                   const To& to, const Rows& count) {
+    map(policy, rows, columns, move_job<T, From, To, Rows>{from, to, count});
+}
 
 /// Rows of whole packs as rows of such, whatever their elements are.
 using bytes16 = pack<std::uint32_t>;
@@ -353,7 +326,7 @@ void gather_by_blocks(const Policy& policy, view<const T, 2> in, const Index* ro
     if constexpr (!std::is_same_v<T, bytes16>)
         if (moves_in_packs(in) && moves_in_packs(out))
             return gather_by_blocks(policy, as_packs(in), rows, as_packs(out), count);
-    gather_from(policy, in, out, of_row<T, Index>{in, rows}, count);
+    gather_from(policy, in, out, of_row<const T, Index>{in, rows}, count);
 }
 /// out(i, j) = from(i, j), elements of `in`.
 template <class Policy, class T, class From, class Rows>
@@ -361,11 +334,11 @@ void gather_from(const Policy& policy, view<const T, 2> in, view<T, 2> out, cons
                  const Rows& count) {
     const index_t rows = out.extent(0), columns = out.extent(1);
     if (static_cast<const void*>(in.data_handle()) != out.data_handle())
-        return map(policy, rows, columns, gather_job<T, From, Rows>{from, out, count});
+        return move_elements<T>(policy, rows, columns, from, out, count);
     const auto memory = policy.template temporary<T>(rows * columns);
     const view<T, 2> moved(memory.data(), rows, columns);
-    map(policy, rows, columns, gather_job<T, From, Rows>{from, moved, count});
-    map(policy, rows, columns, gather_job<T, of_place<T>, Rows>{{moved}, out, count});
+    move_elements<T>(policy, rows, columns, from, moved, count);
+    move_elements<T>(policy, rows, columns, moved, out, count);
 }
 
 template <class Policy, class T, class Index, class Rows>
@@ -374,7 +347,7 @@ void scatter_by_blocks(const Policy& policy, view<const T, 2> in, const Index* r
     if constexpr (!std::is_same_v<T, bytes16>)
         if (moves_in_packs(in) && moves_in_packs(out))
             return scatter_by_blocks(policy, as_packs(in), rows, as_packs(out), count);
-    map(policy, in.extent(0), in.extent(1), scatter_job<T, Index, Rows>{in, rows, out, count});
+    move_elements<T>(policy, in.extent(0), in.extent(1), in, of_row<T, Index>{out, rows}, count);
 }
 
 template <class Policy, class Op, class Out, class... Ts>

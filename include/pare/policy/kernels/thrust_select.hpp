@@ -109,13 +109,11 @@ struct token_tile {
                 if (best < 0 || m.scores[i] > m.scores[best]) best = i;
             m.part[thread] = {best < 0 ? -1 : first + best, best < 0 ? C(0) : m.scores[best], 0};
         });
-        for (int apart = threads / 2; apart > 0; apart /= 2)
-            threads_of.step([&](int thread) {
-                if (thread >= apart) return;
-                const tokens_part<C> a = m.part[thread], b = m.part[thread + apart];
-                const bool earlier = b.score == a.score && b.best < a.best;
-                if (b.best >= 0 && (a.best < 0 || b.score > a.score || earlier)) m.part[thread] = b;
-            });
+        fold(threads_of, [&](int i, int j) {
+            const tokens_part<C> a = m.part[i], b = m.part[j];
+            const bool earlier = b.score == a.score && b.best < a.best;
+            if (b.best >= 0 && (a.best < 0 || b.score > a.score || earlier)) m.part[i] = b;
+        });
         const tokens_part<C> found = m.part[0];
         threads_of.step([](int) {}); // m.part is used again
         return found;
@@ -262,10 +260,7 @@ struct find_kept_block {
             }
             m.scan[0][thread] = alone + (wrong << 16);
         });
-        for (int apart = threads / 2; apart > 0; apart /= 2)
-            all.step([&](int thread) {
-                if (thread < apart) m.scan[0][thread] += m.scan[0][thread + apart];
-            });
+        add_up(all, m.scan[0]);
         all.step([&](int thread) {
             if (thread > 0) return;
             part.count += m.scan[0][0] & 0xffff;

@@ -116,10 +116,7 @@ struct select_first_block {
     template <class F>
     PARE_HD static index_t sum(const block_threads& all, shared& m, const F& f) {
         all.step([&](int thread) { m.parts[thread] = f(thread); });
-        for (int apart = threads / 2; apart > 0; apart /= 2)
-            all.step([&](int thread) {
-                if (thread < apart) m.parts[thread] += m.parts[thread + apart];
-            });
+        add_up(all, m.parts);
         const index_t found = m.parts[0];
         all.step([](int) {}); // m.parts is used again
         return found;
