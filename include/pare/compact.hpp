@@ -196,6 +196,36 @@ pins on_policy(const Policy& policy, const pins& pinned) {
     return {pinned.first, as_view<1>(policy, pinned.flags)};
 }
 
+inline void check_threshold(const char* name, double threshold) {
+    if (is_nan(threshold)) fail<value_error>(name, "the threshold is NaN");
+}
+
+/// The arguments of a selection, checked.
+template <class Scores, class Offsets, class Index, class NewOffsets>
+struct selection_call {
+    Scores scores;
+    Offsets offsets;
+    Index index;
+    NewOffsets new_offsets;
+    pins pinned;
+
+    index_t sequences() const { return offsets.extent(0) - 1; }
+};
+template <class Policy, class Scores, class Offsets, class Index, class NewOffsets>
+auto selection_of(const char* name, const Policy& policy, const Scores& scores,
+                  const Offsets& offsets, Index& index, NewOffsets& new_offsets,
+                  const pins& pinned) {
+    const auto s = as_input<1>(policy, scores);
+    const auto o = as_input<1>(policy, offsets);
+    const auto p = as_view<1>(policy, index);
+    const auto kept_o = as_view<1>(policy, new_offsets);
+    const pins pin = on_policy(policy, pinned);
+    check_selection(name, policy, s, o, pin, p, kept_o);
+    return selection_call<std::decay_t<decltype(s)>, std::decay_t<decltype(o)>,
+                          std::decay_t<decltype(p)>, std::decay_t<decltype(kept_o)>>{s, o, p,
+                                                                                     kept_o, pin};
+}
+
 /// f(which scores are kept), for a threshold and pinned tokens.
 template <class T, class F>
 auto with_rule(view<const T, 1> scores, double threshold, const pins& pinned, const F& f) {
@@ -226,28 +256,24 @@ template <class Policy, class Scores, class Offsets, class Index, class NewOffse
 index_t keep_above(const Policy& policy, const Scores& scores, double threshold,
                    const Offsets& offsets, Index&& index, NewOffsets&& new_offsets,
                    const pins& pinned = {}) {
-    const auto s = as_input<1>(policy, scores);
-    const auto o = as_input<1>(policy, offsets);
-    const auto p = as_view<1>(policy, index);
-    const auto kept_o = as_view<1>(policy, new_offsets);
-    const pins pin = detail::on_policy(policy, pinned);
-    if (detail::is_nan(threshold)) detail::fail<value_error>("keep_above", "the threshold is NaN");
-    detail::check_selection("keep_above", policy, s, o, pin, p, kept_o);
-    const auto* const from = o.data_handle();
-    const index_t sequences = o.extent(0) - 1;
-    return detail::with_rule(s, threshold, pin, [&](const auto& keep) {
+    detail::check_threshold("keep_above", threshold);
+    const auto c =
+        detail::selection_of("keep_above", policy, scores, offsets, index, new_offsets, pinned);
+    const auto* const from = c.offsets.data_handle();
+    const index_t always = c.pinned.first, room = c.index.extent(0);
+    return detail::with_rule(c.scores, threshold, c.pinned, [&](const auto& keep) {
         if constexpr (Policy::on_host) {
-            if (p.extent(0) < s.extent(0))
-                detail::check_room("keep_above", p,
-                                   policy.count_selected(keep, pin.first, from, sequences));
-            return policy.select(keep, pin.first, s, from, sequences, p.data_handle(),
-                                 kept_o.data_handle());
+            if (room < c.scores.extent(0))
+                detail::check_room("keep_above", c.index,
+                                   policy.count_selected(keep, always, from, c.sequences()));
+            return policy.select(keep, always, c.scores, from, c.sequences(), c.index.data_handle(),
+                                 c.new_offsets.data_handle());
         } else {
             const index_t kept =
-                policy.select_checked(keep, pin.first, s, from, sequences, p.data_handle(),
-                                      p.extent(0), kept_o.data_handle());
-            if (kept < 0) detail::find_wrong("keep_above", policy, s, o);
-            detail::check_room("keep_above", p, kept);
+                policy.select_checked(keep, always, c.scores, from, c.sequences(),
+                                      c.index.data_handle(), room, c.new_offsets.data_handle());
+            if (kept < 0) detail::find_wrong("keep_above", policy, c.scores, c.offsets);
+            detail::check_room("keep_above", c.index, kept);
             return kept;
         }
     });
@@ -261,8 +287,7 @@ index_t keep_above(const Policy& policy, const Scores& scores, double threshold,
     if constexpr (!Policy::on_host) {
         const auto p = as_view<1>(policy, index);
         const view<const index_t, 1> offsets(nullptr, index_t{2}); // of which none is read
-        if (detail::is_nan(threshold))
-            detail::fail<value_error>("keep_above", "the threshold is NaN");
+        detail::check_threshold("keep_above", threshold);
         const pins pin = detail::on_policy(policy, pinned);
         detail::check_selection("keep_above", policy, s, offsets, pin, p, offsets);
         const index_t kept = detail::with_rule(s, threshold, pin, [&](const auto& keep) {
@@ -291,13 +316,10 @@ template <class Policy, class Scores, class Count, class Offsets, class Index, c
 index_t keep_top_k(const Policy& policy, const Scores& scores, const Count& k,
                    const Offsets& offsets, Index&& index, NewOffsets&& new_offsets,
                    const pins& pinned = {}) {
-    const auto s = as_input<1>(policy, scores);
-    const auto o = as_input<1>(policy, offsets);
-    const auto p = as_view<1>(policy, index);
-    const auto kept_o = as_view<1>(policy, new_offsets);
-    const pins pin = detail::on_policy(policy, pinned);
-    detail::check_selection("keep_top_k", policy, s, o, pin, p, kept_o);
-    const index_t sequences = o.extent(0) - 1;
+    const auto c =
+        detail::selection_of("keep_top_k", policy, scores, offsets, index, new_offsets, pinned);
+    const auto& [s, o, p, kept_o, pin] = c;
+    const index_t sequences = c.sequences();
     const auto count = detail::counts_of("keep_top_k", policy, k, sequences);
     using Offset = typename decltype(o)::value_type;
     const detail::best_of<decltype(count), Offset> best{count, o.data_handle()};
@@ -360,15 +382,12 @@ void keep_above_async(const Policy& policy, const Scores& scores, double thresho
     if constexpr (Policy::on_host) {
         keep_above(policy, s, threshold, offsets, p, new_offsets, pinned);
     } else {
-        const auto o = as_input<1>(policy, offsets);
-        const auto kept_o = as_view<1>(policy, new_offsets);
-        if (detail::is_nan(threshold))
-            detail::fail<value_error>("keep_above_async", "the threshold is NaN");
-        const pins pin = detail::on_policy(policy, pinned);
-        detail::check_selection("keep_above_async", policy, s, o, pin, p, kept_o);
-        detail::with_rule(s, threshold, pin, [&](const auto& keep) {
-            policy.select_async(keep, pin.first, s, o.data_handle(), o.extent(0) - 1,
-                                p.data_handle(), kept_o.data_handle());
+        detail::check_threshold("keep_above_async", threshold);
+        const auto c = detail::selection_of("keep_above_async", policy, scores, offsets, index,
+                                            new_offsets, pinned);
+        detail::with_rule(c.scores, threshold, c.pinned, [&](const auto& keep) {
+            policy.select_async(keep, c.pinned.first, c.scores, c.offsets.data_handle(),
+                                c.sequences(), c.index.data_handle(), c.new_offsets.data_handle());
         });
     }
 }
@@ -386,15 +405,13 @@ void keep_top_k_async(const Policy& policy, const Scores& scores, const Count& k
     if constexpr (Policy::on_host) {
         keep_top_k(policy, s, k, offsets, p, new_offsets, pinned);
     } else {
-        const auto o = as_input<1>(policy, offsets);
-        const auto kept_o = as_view<1>(policy, new_offsets);
-        const pins pin = detail::on_policy(policy, pinned);
-        detail::check_selection("keep_top_k_async", policy, s, o, pin, p, kept_o);
-        const index_t sequences = o.extent(0) - 1;
-        policy.select_first_async(detail::kept_before<typename decltype(s)::value_type>{s, pin},
-                                  detail::counts_of("keep_top_k_async", policy, k, sequences),
-                                  o.data_handle(), sequences, s.extent(0), p.data_handle(),
-                                  kept_o.data_handle());
+        const auto c = detail::selection_of("keep_top_k_async", policy, scores, offsets, index,
+                                            new_offsets, pinned);
+        using T = typename decltype(s)::value_type;
+        policy.select_first_async(detail::kept_before<T>{c.scores, c.pinned},
+                                  detail::counts_of("keep_top_k_async", policy, k, c.sequences()),
+                                  c.offsets.data_handle(), c.sequences(), c.scores.extent(0),
+                                  c.index.data_handle(), c.new_offsets.data_handle());
     }
 }
 
