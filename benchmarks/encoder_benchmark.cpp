@@ -3,7 +3,7 @@
 #include "race.hpp"
 #include "random_encoder.hpp"
 
-#include <encoder/network.hpp>
+#include <encoder/network/network.hpp>
 
 #ifdef _OPENMP
 #include <omp.h>

@@ -1,7 +1,7 @@
 // How time grows with size: table.py fits the exponent.
 #include "race.hpp"
 
-#include <encoder/network.hpp>
+#include <encoder/network/network.hpp>
 
 #include <pare/attention.hpp>
 #include <pare/fisher.hpp>

@@ -1,9 +1,10 @@
 // Quality against the share of multiply-adds kept, for the methods of the papers and ours: prints a
 // table in Markdown. One run is one calibration text and one kind of Fisher information.
-#include <encoder/evaluate.hpp>
-#include <encoder/latency.hpp>
-#include <encoder/prune.hpp>
-#include <encoder/task.hpp>
+#include <encoder/network/network.hpp>
+#include <encoder/pruning/latency.hpp>
+#include <encoder/pruning/prune.hpp>
+#include <encoder/task/evaluate.hpp>
+#include <encoder/task/task.hpp>
 
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>

@@ -1,7 +1,7 @@
 // Encoders with random weights, to time them.
 #pragma once
 
-#include <encoder/prune.hpp>
+#include <encoder/pruning/prune.hpp>
 
 #include <algorithm>
 

@@ -1,7 +1,7 @@
 // Quality and speed against the share of multiply-adds when tokens are dropped without training, by
 // what decides: prints a table in Markdown.
-#include <encoder/evaluate.hpp>
-#include <encoder/tokens.hpp>
+#include <encoder/task/evaluate.hpp>
+#include <encoder/training/tokens.hpp>
 
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>

@@ -1,13 +1,13 @@
 // Learns which tokens a BERT-type encoder can drop, layer by layer, for a task or for its
 // embeddings as they are; writes the model with its thresholds, loads it again, checks it, and
 // reports.
-#include "encoder/device.hpp"
-#include "encoder/options.hpp"
-#include "encoder/output.hpp"
-#include "encoder/page.hpp"
-#include "encoder/progress.hpp"
-#include "encoder/report.hpp"
-#include "encoder/train.hpp"
+#include "encoder/files/output.hpp"
+#include "encoder/gpu/device.hpp"
+#include "encoder/report/page.hpp"
+#include "encoder/report/progress.hpp"
+#include "encoder/report/report.hpp"
+#include "encoder/training/train.hpp"
+#include "options.hpp"
 
 #include <fmt/core.h>
 #include <fmt/ranges.h>

@@ -1,15 +1,15 @@
 // Prunes heads and filters of a BERT-type sentence encoder without retraining and without labels,
 // writes the smaller model, loads it again, checks it, and reports.
-#include "encoder/device.hpp"
-#include "encoder/evaluate.hpp"
-#include "encoder/latency.hpp"
-#include "encoder/options.hpp"
-#include "encoder/output.hpp"
-#include "encoder/page.hpp"
-#include "encoder/progress.hpp"
-#include "encoder/prune.hpp"
-#include "encoder/report.hpp"
-#include "encoder/task.hpp"
+#include "encoder/files/output.hpp"
+#include "encoder/gpu/device.hpp"
+#include "encoder/pruning/latency.hpp"
+#include "encoder/pruning/prune.hpp"
+#include "encoder/report/page.hpp"
+#include "encoder/report/progress.hpp"
+#include "encoder/report/report.hpp"
+#include "encoder/task/evaluate.hpp"
+#include "encoder/task/task.hpp"
+#include "options.hpp"
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>

@@ -1,10 +1,10 @@
 #include "catch.hpp"
 #include "encoder_fixtures.hpp"
 
-#include "encoder/model.hpp"
-#include "encoder/safetensors.hpp"
-#include "encoder/text.hpp"
-#include "encoder/tokenizer.hpp"
+#include "encoder/files/model.hpp"
+#include "encoder/files/safetensors.hpp"
+#include "encoder/text/text.hpp"
+#include "encoder/text/tokenizer.hpp"
 
 #include <algorithm>
 #include <cmath>

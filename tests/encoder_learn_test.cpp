@@ -4,7 +4,8 @@
 #include "encoder_fixtures.hpp"
 #include "support.hpp"
 
-#include "encoder/task.hpp"
+#include "encoder/network/network.hpp"
+#include "encoder/task/task.hpp"
 
 #include <cmath>
 #include <map>

@@ -1,7 +1,7 @@
 // Small random encoders of any shape, and batches for them.
 #pragma once
 
-#include "encoder/network.hpp"
+#include "encoder/network/network.hpp"
 
 #include <random>
 #include <vector>

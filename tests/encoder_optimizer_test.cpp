@@ -2,7 +2,7 @@
 #include "encoder_fixtures.hpp"
 #include "support.hpp"
 
-#include <encoder/optimizer.hpp>
+#include <encoder/network/optimizer.hpp>
 
 #include <cmath>
 

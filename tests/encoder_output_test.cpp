@@ -2,8 +2,8 @@
 // whatever ends a run and whenever it does.
 #include "encoder_program.hpp"
 
-#include <encoder/model.hpp>
-#include <encoder/output.hpp>
+#include <encoder/files/model.hpp>
+#include <encoder/files/output.hpp>
 
 #include <map>
 #include <random>

@@ -1,7 +1,7 @@
 // The page of what pruning does: well formed, whole, and safe whatever the texts say.
 #include "catch.hpp"
 
-#include <encoder/page.hpp>
+#include <encoder/report/page.hpp>
 
 #include <cmath>
 #include <cstdlib>

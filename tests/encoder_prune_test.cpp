@@ -4,9 +4,9 @@
 #include "encoder_random.hpp"
 #include "support.hpp"
 
-#include <encoder/evaluate.hpp>
-#include <encoder/prune.hpp>
-#include <encoder/tokens.hpp>
+#include <encoder/pruning/prune.hpp>
+#include <encoder/task/evaluate.hpp>
+#include <encoder/training/tokens.hpp>
 
 #ifdef _OPENMP
 #include <omp.h>

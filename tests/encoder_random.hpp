@@ -3,7 +3,7 @@
 
 #include "support.hpp"
 
-#include <encoder/text.hpp>
+#include <encoder/text/text.hpp>
 
 /// `count` sequences of `shortest` to `longest` words of the model.
 inline std::vector<encoder::sequence> random_texts(const encoder::model& m, index_t count,

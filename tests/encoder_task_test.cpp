@@ -1,7 +1,7 @@
 // Losses: against their formulas in double, and their gradients against finite differences.
 #include "support.hpp"
 
-#include <encoder/task.hpp>
+#include <encoder/task/task.hpp>
 
 #include <cmath>
 

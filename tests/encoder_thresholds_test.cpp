@@ -1,7 +1,8 @@
 // learn_thresholds as a user runs it: good input and bad.
 #include "encoder_program.hpp"
 
-#include <encoder/evaluate.hpp>
+#include <encoder/network/network.hpp>
+#include <encoder/task/evaluate.hpp>
 
 using namespace encoder;
 using programs::read, programs::write;

@@ -3,7 +3,7 @@
 #include "encoder_random.hpp"
 #include "support.hpp"
 
-#include <encoder/tokens.hpp>
+#include <encoder/training/tokens.hpp>
 
 #include <algorithm>
 

@@ -3,9 +3,9 @@
 #include "encoder_random.hpp"
 #include "support.hpp"
 
-#include <encoder/file.hpp>
-#include <encoder/output.hpp>
-#include <encoder/train.hpp>
+#include <encoder/files/file.hpp>
+#include <encoder/files/output.hpp>
+#include <encoder/training/train.hpp>
 
 #include <cmath>
 

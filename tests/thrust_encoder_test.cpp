@@ -3,7 +3,7 @@
 #include "encoder_fixtures.hpp"
 #include "thrust_engines.hpp"
 
-#include "encoder/prune.hpp"
+#include "encoder/pruning/prune.hpp"
 
 #include <map>
 

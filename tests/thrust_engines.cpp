@@ -4,7 +4,7 @@
 #include "far_memory.hpp"
 #include "policies.hpp"
 
-#include "encoder/device_network.hpp"
+#include "encoder/gpu/device_network.hpp"
 
 std::vector<std::unique_ptr<engine>> make_engines(const model& m, precision in) {
     std::vector<std::unique_ptr<engine>> all;

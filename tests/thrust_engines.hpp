@@ -5,7 +5,7 @@
 #include "catch.hpp"
 #include "encoder_models.hpp"
 
-#include "encoder/device.hpp"
+#include "encoder/gpu/device.hpp"
 
 #include <memory>
 #include <vector>

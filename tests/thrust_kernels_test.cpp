@@ -4,7 +4,7 @@
 #include "far_memory.hpp"
 #include "support.hpp"
 
-#include "encoder/device_rows.hpp"
+#include "encoder/gpu/device_rows.hpp"
 
 #include <pare/compact.hpp>
 

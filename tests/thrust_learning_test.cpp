@@ -3,8 +3,8 @@
 #include "encoder_fixtures.hpp"
 #include "thrust_engines.hpp"
 
-#include "encoder/evaluate.hpp"
-#include "encoder/train.hpp"
+#include "encoder/task/evaluate.hpp"
+#include "encoder/training/train.hpp"
 
 #include <cmath>
 #include <limits>

@@ -4,8 +4,8 @@
 #include "../random_encoder.hpp"
 #include "../ratios.hpp"
 
-#include <encoder/device.hpp>
-#include <encoder/tokens.hpp>
+#include <encoder/gpu/device.hpp>
+#include <encoder/training/tokens.hpp>
 
 #include <memory>
 

@@ -1,6 +1,6 @@
 // The components behind a C interface, for peers.py to time beside those of other libraries. All
 // arrays are contiguous; a negative or zero result means what the function says.
-#include <encoder/network.hpp>
+#include <encoder/network/network.hpp>
 
 #include <pare/attention.hpp>
 #include <pare/compact.hpp>

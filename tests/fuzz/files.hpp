@@ -3,7 +3,7 @@
 
 #include "fuzz.hpp"
 
-#include "encoder/safetensors.hpp"
+#include "encoder/files/safetensors.hpp"
 
 #include <unistd.h>
 

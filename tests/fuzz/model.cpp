@@ -4,7 +4,7 @@
 #include "files.hpp"
 #include "small_model.hpp"
 
-#include "encoder/network.hpp"
+#include "encoder/network/network.hpp"
 
 namespace {
 

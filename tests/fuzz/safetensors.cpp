@@ -1,7 +1,7 @@
 // Tensor files: what is read can be written and read again.
 #include "files.hpp"
 
-#include "encoder/safetensors.hpp"
+#include "encoder/files/safetensors.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     static const fuzz::folder here;

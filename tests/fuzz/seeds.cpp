@@ -3,7 +3,7 @@
 #include "small_run.hpp"
 #include "timed.hpp"
 
-#include "encoder/output.hpp"
+#include "encoder/files/output.hpp"
 
 #include <iostream>
 

@@ -4,8 +4,8 @@
 #include "files.hpp"
 #include "small_model.hpp"
 
-#include "encoder/file.hpp"
-#include "encoder/train.hpp"
+#include "encoder/files/file.hpp"
+#include "encoder/training/train.hpp"
 
 #include <nlohmann/json.hpp>
 

@@ -1,7 +1,7 @@
 // Text files: documents, pairs with a score, texts with a label, and texts alone.
 #include "files.hpp"
 
-#include "encoder/text.hpp"
+#include "encoder/text/text.hpp"
 
 #include <cmath>
 

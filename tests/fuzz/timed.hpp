@@ -3,7 +3,7 @@
 
 #include "small_model.hpp"
 
-#include "encoder/latency.hpp"
+#include "encoder/pruning/latency.hpp"
 
 #include <chrono>
 

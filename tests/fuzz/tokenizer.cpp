@@ -1,7 +1,7 @@
 // A vocabulary and the texts that it cuts into tokens: vocab.txt, a text, and a second one.
 #include "files.hpp"
 
-#include "encoder/tokenizer.hpp"
+#include "encoder/text/tokenizer.hpp"
 
 #include <algorithm>
 

@@ -1,6 +1,6 @@
 #include "prune.hpp"
 
-#include "progress.hpp"
+#include "encoder/report/progress.hpp"
 
 #include <pare/cost.hpp>
 #include <pare/eliminate.hpp>

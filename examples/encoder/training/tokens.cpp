@@ -1,6 +1,6 @@
 #include "tokens.hpp"
 
-#include "progress.hpp"
+#include "encoder/report/progress.hpp"
 
 #include <pare/gather.hpp>
 #include <pare/least_squares.hpp>

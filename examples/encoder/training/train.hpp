@@ -1,9 +1,9 @@
 // Learned token pruning (arXiv:2107.00910, section 3.3): weights and thresholds learned in stages.
 #pragma once
 
-#include "learner.hpp"
-#include "output.hpp"
-#include "task.hpp"
+#include "encoder/files/output.hpp"
+#include "encoder/network/learner.hpp"
+#include "encoder/task/task.hpp"
 #include "tokens.hpp"
 
 #include <nlohmann/json.hpp>

@@ -1,8 +1,8 @@
 #include "train.hpp"
 
-#include "file.hpp"
-#include "progress.hpp"
-#include "settings.hpp"
+#include "encoder/files/file.hpp"
+#include "encoder/files/settings.hpp"
+#include "encoder/report/progress.hpp"
 
 #include <fmt/core.h>
 

@@ -2,7 +2,8 @@
 // and evaluation ask of it, and training by way of its learner.
 #pragma once
 
-#include "model.hpp"
+#include "encoder/files/model.hpp"
+#include "encoder/text/batch.hpp"
 
 #include <pare/gram.hpp>
 #include <pare/least_squares.hpp>
@@ -14,18 +15,6 @@
 #include <vector>
 
 namespace encoder {
-
-/// Sequences one after another, without padding: sequence s is ids[offsets[s]] .. ids[offsets[s +
-/// 1]]. A token of type t has the id of its word plus t * config.vocabulary, as if each type had a
-/// vocabulary of its own.
-struct batch {
-    std::vector<std::int32_t> ids;
-    std::vector<std::int64_t> offsets = {0};
-
-    std::int64_t tokens() const { return offsets.back(); }
-    std::int64_t sequences() const { return static_cast<std::int64_t>(offsets.size()) - 1; }
-    void append(const std::vector<std::int32_t>& sequence);
-};
 
 enum class unit_kind { head, filter };
 

@@ -2,8 +2,8 @@
 // is kept of its way through a network.
 #pragma once
 
-#include "check.hpp"
 #include "device_memory.hpp"
+#include "encoder/network/check.hpp"
 
 #include <algorithm>
 #include <cstdint>

@@ -1,6 +1,6 @@
 #include "device.hpp"
 
-#include "network.hpp"
+#include "encoder/network/network.hpp"
 
 #include <stdexcept>
 

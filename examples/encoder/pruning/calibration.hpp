@@ -1,7 +1,7 @@
 // The text that an encoder is pruned with, and passes over it.
 #pragma once
 
-#include "task.hpp"
+#include "encoder/task/task.hpp"
 
 #include <functional>
 

@@ -1,6 +1,6 @@
 #include "calibration.hpp"
 
-#include "progress.hpp"
+#include "encoder/report/progress.hpp"
 
 #include <algorithm>
 #include <cmath>

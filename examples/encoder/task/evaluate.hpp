@@ -1,7 +1,8 @@
 // How good and how fast a sentence encoder is.
 #pragma once
 
-#include "text.hpp"
+#include "encoder/network/engine.hpp"
+#include "encoder/text/text.hpp"
 
 #include <string>
 #include <vector>

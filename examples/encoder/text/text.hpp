@@ -2,7 +2,8 @@
 // tokens.
 #pragma once
 
-#include "network.hpp"
+#include "batch.hpp"
+#include "encoder/files/model.hpp"
 #include "tokenizer.hpp"
 
 #include <charconv>
@@ -20,8 +21,6 @@ bool read_number(const std::string& text, Number& number) {
     const auto [stop, code] = std::from_chars(text.data(), end, number);
     return code == std::errc() && stop == end;
 }
-
-using sequence = std::vector<std::int32_t>;
 
 struct scored_pair {
     double score;

@@ -1,8 +1,8 @@
 #include "network.hpp"
 
 #include "check.hpp"
+#include "encoder/report/report.hpp"
 #include "network_state.hpp"
-#include "report.hpp"
 
 #include <pare/compact.hpp>
 #include <pare/gather.hpp>
@@ -42,11 +42,6 @@ matrix stack_exit(const dense& exit) {
     matrix all(exit.weight.rows(), exit.weight.cols() + 1);
     all << exit.weight, exit.bias;
     return all;
-}
-
-void batch::append(const std::vector<std::int32_t>& sequence) {
-    ids.insert(ids.end(), sequence.begin(), sequence.end());
-    offsets.push_back(static_cast<std::int64_t>(ids.size()));
 }
 
 network::state::state(encoder::model m)

@@ -1,7 +1,7 @@
 // What the options of both programs have in common: what is no number or no name is refused.
 #pragma once
 
-#include "text.hpp"
+#include "encoder/text/text.hpp"
 
 #include <CLI/CLI.hpp>
 

@@ -2,8 +2,8 @@
 // products of matrices, on a GPU by cuBLAS, for the price of an array of queries x keys.
 #pragma once
 
-#include "attention.hpp"
 #include "device_padding.hpp"
+#include "encoder/network/attention.hpp"
 
 #include <pare/attention.hpp>
 

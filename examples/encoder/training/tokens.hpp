@@ -2,7 +2,8 @@
 // it saves.
 #pragma once
 
-#include "text.hpp"
+#include "encoder/network/network.hpp"
+#include "encoder/text/text.hpp"
 
 #include <vector>
 

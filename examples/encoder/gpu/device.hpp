@@ -1,7 +1,7 @@
 // Where encoders run, and how their numbers are stored there.
 #pragma once
 
-#include "engine.hpp"
+#include "encoder/network/engine.hpp"
 
 namespace encoder {
 

@@ -1,6 +1,6 @@
 #include "tokenizer.hpp"
 
-#include "file.hpp"
+#include "encoder/files/file.hpp"
 
 #include <utf8proc.h>
 

@@ -2,7 +2,7 @@
 // the type that they are stored in, float or a half type.
 #pragma once
 
-#include "model.hpp"
+#include "encoder/files/model.hpp"
 
 #include <pare/policy/thrust.hpp>
 

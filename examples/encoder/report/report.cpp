@@ -1,6 +1,6 @@
 #include "report.hpp"
 
-#include "output.hpp"
+#include "encoder/files/output.hpp"
 
 #include <fmt/core.h>
 

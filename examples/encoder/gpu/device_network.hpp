@@ -2,10 +2,10 @@
 // GPU.
 #pragma once
 
-#include "check.hpp"
 #include "device_attention.hpp"
-#include "engine.hpp"
-#include "network.hpp"
+#include "encoder/network/check.hpp"
+#include "encoder/network/engine.hpp"
+#include "encoder/network/network.hpp"
 
 #include <pare/fisher.hpp>
 

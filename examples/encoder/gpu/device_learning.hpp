@@ -3,7 +3,7 @@
 #pragma once
 
 #include "device_network.hpp"
-#include "optimizer.hpp"
+#include "encoder/network/optimizer.hpp"
 
 #include <cmath>
 #include <stdexcept>

@@ -1,10 +1,10 @@
 #include "latency.hpp"
 
-#include "evaluate.hpp"
-#include "file.hpp"
-#include "output.hpp"
-#include "progress.hpp"
-#include "report.hpp"
+#include "encoder/files/file.hpp"
+#include "encoder/files/output.hpp"
+#include "encoder/report/progress.hpp"
+#include "encoder/report/report.hpp"
+#include "encoder/task/evaluate.hpp"
 
 #include <algorithm>
 #include <cmath>

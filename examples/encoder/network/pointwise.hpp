@@ -2,7 +2,7 @@
 // derivatives.
 #pragma once
 
-#include "model.hpp"
+#include "encoder/files/model.hpp"
 
 namespace encoder {
 
