@@ -4,8 +4,10 @@
 #include <pare/attention_scores.hpp>
 #include <pare/pare.hpp>
 #include <pare/prune.hpp>
+#include <pare/prune/statistics_file.hpp>
 
 #include <numeric>
+#include <sstream>
 
 namespace {
 
@@ -125,6 +127,8 @@ class network {
 template <class T>
 struct network_with_gradients : network<T> {
     using network<T>::network;
+    bool pieces = false; // shows the batch's first rows and then the others
+
     template <class Visit>
     void backward(index_t b, const Visit& visit) {
         random_source random;
@@ -134,7 +138,19 @@ struct network_with_gradients : network<T> {
             const auto units = this->units(s, x);
             const matrix<T> at_sum(x.x.height, x.x.width, random);
             const matrix<T> at_units(units.extent(0), units.extent(1), random);
-            visit(s, units, at_units.view(), at_sum.view());
+            if (pieces)
+                for (const auto& [first, count] :
+                     {std::pair<index_t, index_t>{0, 2}, {2, x.x.height - 2}}) {
+                    const auto piece = [f = first, n = count](const auto& rows) {
+                        return pare::detail::some_rows(pare::view<const T, 2>(rows.data_handle(),
+                                                                              rows.extent(0),
+                                                                              rows.extent(1)),
+                                                       f, n);
+                    };
+                    visit(s, piece(units), piece(at_units.view()), piece(at_sum.view()));
+                }
+            else
+                visit(s, units, at_units.view(), at_sum.view());
             this->add(s, units, x);
             this->normalize(s, x);
         }
@@ -214,8 +230,8 @@ TEST_CASE("stages of pruning, one by one") {
             const auto part = pare::collect(pare::seq, dense, {ith, 3});
             for (std::size_t s = 0; s < 3; ++s) (*merged)[s].merge((*part)[s]);
         }
-        const auto whole_curves = pare::elimination_curves(pare::seq, dense, *statistics);
-        const auto curves = pare::elimination_curves(pare::seq, dense, *merged);
+        const auto whole_curves = *pare::elimination_curves(pare::seq, dense, *statistics);
+        const auto curves = *pare::elimination_curves(pare::seq, dense, *merged);
         CHECK_THROWS_AS(pare::collect(pare::seq, dense, {0, 0}), pare::value_error);
         for (std::size_t s = 0; s < 3; ++s) {
             CHECK((*merged)[s].squares == (*statistics)[s].squares);
@@ -226,7 +242,8 @@ TEST_CASE("stages of pruning, one by one") {
         CHECK(pare::plan(dense, curves, 0.4).masks == pare::plan(dense, whole_curves, 0.4).masks);
     }
     SECTION("curves of other criteria, and masks that were changed") {
-        const auto fishers = pare::collect_fisher(pare::seq, dense, pare::fisher_kind::block);
+        auto fishers =
+            pare::collect_fisher(pare::seq, dense, {pare::fisher_kind::block});
         REQUIRE(fishers);
         std::vector<pare::loss_curve> curves;
         for (const auto& f : *fishers) {
@@ -237,12 +254,114 @@ TEST_CASE("stages of pruning, one by one") {
         std::swap(chosen.masks[0].front(), chosen.masks[0].back());
         auto pruned = dense;
         const auto reports = pare::refit(pare::seq, dense, pruned, chosen);
-        CHECK(reports.size() == 3);
-        for (const auto& r : reports) CHECK(r.fit.error_after <= r.fit.error_before);
+        REQUIRE(reports);
+        CHECK(reports->size() == 3);
+        for (const auto& r : *reports) CHECK(r.fit.error_after <= r.fit.error_before);
+    }
+    SECTION("what leaves its mean behind has the Fisher information of what varies") {
+        auto found =
+            pare::collect_fisher(pare::seq, dense, {pare::fisher_kind::diagonal, true});
+        REQUIRE(found);
+        std::vector<std::vector<real>> means(3, std::vector<real>(20, 0));
+        real tokens = 0;
+        const auto over_text = [&](const auto& f) {
+            for (index_t b = 0; b < dense.batches(); ++b)
+                dense.backward(b, [&](index_t s, const auto& units, const auto& at_units,
+                                      const auto&) { f(b, s, units, at_units); });
+        };
+        over_text([&](index_t, index_t s, const auto& units, const auto&) {
+            if (s == 0) tokens += static_cast<real>(units.extent(0));
+            for (index_t t = 0; t < units.extent(0); ++t)
+                for (index_t c = 0; c < 20; ++c)
+                    means[static_cast<std::size_t>(s)][static_cast<std::size_t>(c)] += units(t, c);
+        });
+        std::vector<std::vector<real>> squares(3, std::vector<real>(10, 0));
+        over_text([&](index_t b, index_t s, const auto& units, const auto& at_units) {
+            const auto offsets = dense.offsets(b);
+            for (std::size_t sample = 0; sample < 2; ++sample)
+                for (index_t u = 0; u < 10; ++u) {
+                    real gradient = 0;
+                    for (index_t t = offsets[sample]; t < offsets[sample + 1]; ++t)
+                        for (index_t c = 2 * u; c < 2 * u + 2; ++c)
+                            gradient +=
+                                static_cast<real>(at_units(t, c)) *
+                                (static_cast<real>(units(t, c)) -
+                                 means[static_cast<std::size_t>(s)][static_cast<std::size_t>(c)] /
+                                     tokens);
+                    squares[static_cast<std::size_t>(s)][static_cast<std::size_t>(u)] +=
+                        gradient * gradient / 12;
+                }
+        });
+        for (std::size_t s = 0; s < 3; ++s)
+            for (std::size_t u = 0; u < 10; ++u)
+                CHECK_THAT((*found)[s].diagonal()[u],
+                           WithinRel(static_cast<double>(squares[s][u]), 1e-9));
+        pare::prune_options options;
+        options.criterion = pare::prune_criterion::fisher;
+        auto pruned = dense;
+        const auto report = pare::prune(pare::simd, dense, pruned, options);
+        CHECK(report.finished);
+        CHECK(pruned.units_left() <= 15);
+        CHECK_THAT(pare::to_string(report), ContainsSubstring("no choice of this cost below"));
+    }
+    SECTION("text in pieces") {
+        auto pieces = dense;
+        pieces.pieces = true;
+        const auto found = pare::collect(pare::seq, pieces);
+        for (std::size_t s = 0; s < 3; ++s) {
+            CHECK((*found)[s].squares == (*statistics)[s].squares);
+            CHECK((*found)[s].inputs.tokens() == (*statistics)[s].inputs.tokens());
+            CHECK((*found)[s].batches == 6);
+        }
+    }
+    SECTION("a part of the statistics is not all, and no part counts twice") {
+        auto some = pare::collect(pare::seq, dense, {1, 2});
+        auto pruned = dense;
+        const auto chosen =
+            pare::plan(dense, *pare::elimination_curves(pare::seq, dense, *some), 0.5);
+        CHECK_THAT(sentence_of<pare::value_error>(
+                       [&] { pare::refit(pare::seq, dense, pruned, chosen, *some); }),
+                   ContainsSubstring("3 of 6 batches"));
+        auto twice = (*some)[0];
+        CHECK_THAT(sentence_of<pare::value_error>([&] { twice.merge((*some)[0]); }),
+                   ContainsSubstring("have seen batch 1"));
+    }
+    SECTION("tokens weigh the same whatever the batches, and those without a weight 1") {
+        auto chosen =
+            pare::plan(dense, *pare::elimination_curves(pare::seq, dense, *statistics), 0.5);
+        auto first = dense, second = dense, third = dense, ones = dense;
+        auto other = *statistics; // all batches in one
+        for (auto& s : other) {
+            std::vector<float> all;
+            for (const auto& squares : s.squares)
+                all.insert(all.end(), squares.begin(), squares.end());
+            s.squares = {all};
+            s.batches = 1;
+        }
+        pare::refit(pare::seq, dense, first, chosen, *statistics);
+        pare::refit(pare::seq, dense, second, chosen, other);
+        CHECK(difference<double>(first, second) == 0);
+        for (auto& s : other) s.squares = {{}};
+        pare::refit(pare::seq, dense, third, chosen, other);
+        pare::refit(pare::seq, dense, ones, chosen);
+        CHECK(difference<double>(ones, third) == 0);
+        CHECK(difference<double>(ones, first) > 0);
+    }
+    SECTION("scales instead of weights") {
+        const auto chosen =
+            pare::plan(dense, *pare::elimination_curves(pare::seq, dense, *statistics), 0.5);
+        auto pruned = dense;
+        pare::refit_options options;
+        options.scales = true;
+        const auto reports = *pare::refit(pare::seq, dense, pruned, chosen, *statistics, options);
+        for (const auto& r : reports) {
+            CHECK(r.kept == pruned.describe(&r - reports.data()).units());
+            CHECK(r.fit.error_after <= r.fit.error_before);
+        }
     }
     SECTION("sublayers that are equally wide, multiples, and a budget that is too small") {
         dense.tied = 7;
-        const auto curves = pare::elimination_curves(pare::seq, dense, *statistics);
+        const auto curves = *pare::elimination_curves(pare::seq, dense, *statistics);
         const auto chosen = pare::plan(dense, curves, 0.5);
         for (const auto& mask : chosen.masks)
             CHECK(std::accumulate(mask.begin(), mask.end(), 0) == 5);
@@ -267,12 +386,93 @@ TEST_CASE("stages of pruning, one by one") {
         auto pruned = dense;
         pruned.wrong_units = true;
         pare::prune_plan chosen =
-            pare::plan(dense, pare::elimination_curves(pare::seq, dense, *statistics), 0.5);
+            pare::plan(dense, *pare::elimination_curves(pare::seq, dense, *statistics), 0.5);
         for (auto& mask : chosen.masks) std::reverse(mask.begin(), mask.end());
         chosen.masks[0] = {0, 1, 1, 1, 0, 0, 1, 0, 1, 0};
         CHECK_THAT(
             sentence_of<pare::value_error>([&] { pare::refit(pare::seq, dense, pruned, chosen); }),
             ContainsSubstring("what keep(0) left gives other values"));
+    }
+}
+
+TEST_CASE("statistics in a file") {
+    random_source random;
+    CAPTURE(random);
+    network_with_gradients<float> dense(random, 2, 3, 2);
+    network<float> forward(random, 2, 3, 1);
+    const auto written = [](const std::vector<pare::sublayer_statistics>& statistics) {
+        std::ostringstream file;
+        pare::save(file, statistics);
+        return file.str();
+    };
+    const auto read = [](const std::string& bytes) {
+        std::istringstream file(bytes);
+        return pare::load_statistics(file);
+    };
+    const auto plan_of = [](auto& model, const auto& statistics) {
+        return pare::plan(model, *pare::elimination_curves(pare::seq, model, statistics), 0.5);
+    };
+    const auto whole = *pare::collect(pare::seq, dense);
+
+    SECTION("is what was written") {
+        const auto check = [&](auto& model) {
+            const auto statistics = *pare::collect(pare::seq, model);
+            const std::string bytes = written(statistics);
+            const auto again = read(bytes);
+            CHECK(written(again) == bytes);
+            const auto chosen = plan_of(model, statistics), same = plan_of(model, again);
+            CHECK(chosen.masks == same.masks);
+            CHECK(chosen.losses == same.losses);
+            auto pruned = model, other = model;
+            pare::refit(pare::seq, model, pruned, chosen, statistics);
+            pare::refit(pare::seq, model, other, same, again);
+            CHECK(difference<float>(pruned, other) == 0);
+        };
+        check(dense);
+        check(forward);
+    }
+    SECTION("of several processes, in any order") {
+        std::vector<std::string> files;
+        for (const index_t ith : {2, 0, 1})
+            files.push_back(written(*pare::collect(pare::seq, dense, {ith, 3})));
+        auto merged = read(files[0]);
+        for (const std::size_t i : {1, 2}) {
+            const auto part = read(files[i]);
+            for (std::size_t s = 0; s < merged.size(); ++s) merged[s].merge(part[s]);
+        }
+        CHECK(plan_of(dense, merged).masks == plan_of(dense, whole).masks);
+    }
+    SECTION("that ends early, or has other bytes, is refused") {
+        const std::string bytes = written(whole);
+        const std::string title = "pare statistics 1\n";
+        const auto refused = [&](const std::string& file) {
+            return sentence_of<pare::value_error>([&] { read(file); });
+        };
+        std::size_t wrong = 0;
+        for (std::size_t n = 0; n < bytes.size(); n += n < 600 ? 1 : 37)
+            wrong += refused(bytes.substr(0, n)).empty();
+        for (std::size_t n = 0; n < bytes.size(); n += n < 600 ? 1 : 37)
+            for (const int flip : {1, 0x80, 0xff}) {
+                std::string other = bytes;
+                other[n] = static_cast<char>(other[n] ^ flip);
+                wrong += refused(other).empty();
+            }
+        CHECK(wrong == 0);
+        CHECK_THAT(refused("#!/bin/sh\n and more than a title"),
+                   ContainsSubstring("does not begin as such a file does"));
+        CHECK_THAT(refused(title + std::string(7, '\xff')), ContainsSubstring("1 bytes early"));
+        CHECK_THAT(refused(title + std::string(8, '\xff')),
+                   ContainsSubstring("a count of 18446744073709551615"));
+    }
+    SECTION("of another model is refused") {
+        network_with_gradients<float> wider(random, 2, 4, 2), deeper(random, 3, 3, 2);
+        CHECK_THROWS_AS(plan_of(wider, read(written(whole))), pare::shape_error);
+        CHECK_THROWS_AS(plan_of(deeper, read(written(whole))), pare::shape_error);
+    }
+    SECTION("that cannot be written") {
+        std::ostringstream file;
+        file.setstate(std::ios::badbit);
+        CHECK_THROWS_AS(pare::save(file, whole), pare::value_error);
     }
 }
 

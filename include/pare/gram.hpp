@@ -17,6 +17,8 @@ inline namespace PARE_ISA {
 
 namespace detail {
 
+struct saved;
+
 /// The sum of op(x[t, c], ...) over all rows t of each column c, in the host's memory.
 template <class Policy, class Op, class T, class... Ts>
 std::vector<double> column_sums(const Policy& policy, Op op, view<const T, 2> x,
@@ -78,7 +80,8 @@ std::vector<double> check_squares(const char* function, const Policy& policy, vi
 template <class Acc = double>
 class gram {
     template <class>
-    friend class fisher; // has checked its gradients already
+    friend class fisher;         // has checked its gradients already
+    friend struct detail::saved; // prune/statistics_file.hpp
 
   public:
     gram() = default;

@@ -106,6 +106,8 @@ class shifted_rows {
 /// Memory: 8 bytes * inputs * (inputs + outputs), and scratch as `gram`. During a call, 2,048 of its
 /// rows in the type that they are summed in; on a GPU all of them, there.
 class least_squares {
+    friend struct detail::saved; // prune/statistics_file.hpp
+
   public:
     /// Throws shape_error for a negative number.
     least_squares(index_t inputs, index_t outputs) {

@@ -1,0 +1,153 @@
+// What each sublayer loses with its units, and how many units of each a budget leaves.
+#pragma once
+
+#include "../eliminate.hpp"
+#include "../search.hpp"
+#include "statistics.hpp"
+
+#include <Eigen/Core>
+
+#include <algorithm>
+#include <cstdint>
+#include <mutex>
+#include <numeric>
+#include <optional>
+#include <utility>
+#include <vector>
+
+namespace pare {
+inline namespace PARE_ISA {
+
+/// How many units each sublayer keeps, and which.
+struct prune_plan {
+    std::vector<std::vector<std::uint8_t>> masks; ///< [sublayer][unit], 1 for those kept
+    std::vector<double> losses;                   ///< of each sublayer, by the criterion
+    double cost = 0, dense_cost = 0;              ///< of the units kept, and of all
+    double loss = 0, bound = 0; ///< the sum; no choice within the budget loses less than bound
+};
+
+namespace detail {
+
+template <class Policy>
+using can_be_split = decltype(std::declval<const Policy&>().with(serial()));
+
+/// f(policy, s) for all s, the largest first. Of a policy whose executor has threads, they take an s
+/// each: units leave one by one, with little work for many threads in between.
+template <class Policy, class F>
+void one_a_thread(const Policy& policy, const std::vector<index_t>& largest_first, const F& f) {
+    const auto count = static_cast<index_t>(largest_first.size());
+    const auto at = [&](index_t i) { return largest_first[static_cast<std::size_t>(i)]; };
+    if constexpr (has<can_be_split, Policy>::value)
+        run_allocating(policy.executor(), count,
+                       [&](index_t i, index_t) { f(policy.with(serial()), at(i)); });
+    else
+        for (index_t i = 0; i < count; ++i) f(policy, at(i));
+}
+
+} // namespace detail
+
+/// The order in which least squares can do without each sublayer's units, in the metric of the
+/// gradients; without those, of what it loses of the stream's variance. `policy` is one of the
+/// host's: sublayers run on its threads, one each. None if the callback ended it. Throws as
+/// pare::eliminate does. Memory: of each sublayer that runs, twice its statistics.
+template <class Policy, class Model>
+std::optional<std::vector<loss_curve>>
+elimination_curves(const Policy& policy, Model& model,
+                   const std::vector<sublayer_statistics>& statistics,
+                   const prune_callback& callback = {}) {
+    using square = detail::row_major;
+    const auto count = static_cast<index_t>(statistics.size());
+    if (count != model.sublayers())
+        detail::fail<shape_error>("prune", "statistics of ", count, " sublayers, the model has ",
+                                  model.sublayers());
+    static_assert(Policy::on_host, "pare::elimination_curves: give it a policy of the host's");
+    detail::check_whole(policy);
+    std::vector<decltype(detail::described(model, 0))> described;
+    std::vector<index_t> order(statistics.size());
+    for (index_t s = 0; s < count; ++s) described.push_back(detail::described(model, s));
+    std::iota(order.begin(), order.end(), index_t{0});
+    std::stable_sort(order.begin(), order.end(), [&](index_t a, index_t b) {
+        return described[static_cast<std::size_t>(a)].weight.extent(1) >
+               described[static_cast<std::size_t>(b)].weight.extent(1);
+    });
+    std::vector<loss_curve> curves(statistics.size());
+    std::mutex one_at_a_time;
+    index_t done = 0;
+    bool ended = false;
+    detail::one_a_thread(policy, order, [&](const auto& own, index_t s) {
+        {
+            const std::lock_guard<std::mutex> now(one_at_a_time);
+            ended =
+                ended || !detail::goes_on(callback, {prune_progress::elimination, done++, count});
+            if (ended) return;
+        }
+        const auto& y = described[static_cast<std::size_t>(s)];
+        const sublayer_statistics& seen = statistics[static_cast<std::size_t>(s)];
+        const view<const double, 2> sums = seen.metric.lower();
+        square metric;
+        if (seen.metric.rows() > 0)
+            metric = Eigen::Map<const square>(sums.data_handle(), sums.extent(0), sums.extent(1)) /
+                     static_cast<double>(seen.metric.rows());
+        const bool biased = y.bias.extent(0) > 0;
+        loss_curve& curve = curves[static_cast<std::size_t>(s)];
+        curve = eliminate(own, biased ? seen.inputs.covariance() : seen.inputs.moment_xx(), metric,
+                          y.weight, y.unit);
+        const double variance = seen.sums.variance_y();
+        if (seen.metric.rows() == 0 && variance > 0)
+            for (double& loss : curve.loss) loss /= variance;
+    });
+    if (ended) return std::nullopt;
+    return curves;
+}
+
+/// Which units to keep with at most `share` of what all of them cost, for the least sum of losses.
+/// Throws value_error if no widths within the constraints cost so little.
+template <class Model>
+prune_plan plan(Model& model, const std::vector<loss_curve>& curves, double share) {
+    const index_t count = model.sublayers();
+    if (static_cast<index_t>(curves.size()) != count)
+        detail::fail<shape_error>("prune", curves.size(), " curves, the model has ", count,
+                                  " sublayers");
+    prune_plan found;
+    std::vector<std::vector<prunable>> groups; // sublayers that are equally wide
+    std::vector<std::size_t> group_of;
+    std::vector<std::pair<index_t, std::size_t>> ties;
+    for (index_t s = 0; s < count; ++s) {
+        const auto y = detail::described(model, s);
+        const loss_curve& curve = curves[static_cast<std::size_t>(s)];
+        if (curve.units() != y.units())
+            detail::fail<shape_error>("prune", "a curve of ", curve.units(), " units, sublayer ", s,
+                                      " has ", y.units());
+        const auto same = std::find_if(ties.begin(), ties.end(), [&](const auto& tie) {
+            return y.tied >= 0 && tie.first == y.tied;
+        });
+        group_of.push_back(same != ties.end() ? same->second : groups.size());
+        if (same == ties.end()) {
+            if (y.tied >= 0) ties.emplace_back(y.tied, groups.size());
+            groups.emplace_back();
+        }
+        groups[group_of.back()].push_back({curve.loss, y.cost, y.multiple, y.at_least});
+        found.dense_cost += y.cost(y.units());
+    }
+    std::vector<prunable> choices;
+    for (const auto& group : groups) choices.push_back(tied(group));
+    const double budget = share * found.dense_cost;
+    const width_search search(choices, budget);
+    const width_choice best = search.best(budget);
+    if (!best.feasible)
+        detail::fail<value_error>("prune", "a share of ", share, " allows ", budget,
+                                  ", the least that sublayers can cost is ", best.cost);
+    for (index_t s = 0; s < count; ++s) {
+        const loss_curve& curve = curves[static_cast<std::size_t>(s)];
+        const index_t kept = best.kept[group_of[static_cast<std::size_t>(s)]];
+        found.masks.push_back(curve.mask(kept));
+        found.losses.push_back(curve.loss[static_cast<std::size_t>(curve.units() - kept)]);
+    }
+    found.cost = best.cost;
+    found.loss = best.loss;
+    found.bound = search.bound(budget);
+    return found;
+}
+
+} // namespace PARE_ISA
+} // namespace pare
