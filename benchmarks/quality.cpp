@@ -129,7 +129,7 @@ void run(const arguments& a) {
             if (all[i].by_surgeon)
                 cuts = &surgeons.try_emplace(all[i].source, dense, data, all[i].source, seed)
                             .first->second;
-            std::vector<std::vector<float>> weights;
+            std::vector<pare::sublayer_statistics> weights;
             if (all[i].weighted) weights = cuts->weights();
             const auto losses = cuts ? cuts->losses() : fisher->losses();
             for (std::size_t j = 0; j < shares.size(); ++j) {

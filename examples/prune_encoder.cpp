@@ -665,7 +665,7 @@ class pruning {
     engine& dense_;
 
     std::vector<pare::loss_curve> losses_;
-    std::vector<std::vector<float>> weights_; // of tokens
+    std::vector<pare::sublayer_statistics> weights_; // of tokens
     std::optional<pricing> prices_;
     kept_units kept_;
     model small_;

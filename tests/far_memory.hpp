@@ -3,6 +3,7 @@
 #pragma once
 
 #include <pare/policy/thrust.hpp>
+#include <pare/ridge.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -128,6 +129,20 @@ void sort(system, It first, It last, Less less) {
     thrust::sort(thrust::cpp::par, first, last, less);
 }
 
-inline const auto far_policy = pare::on(system{});
+/// What cuSOLVER does on CUDA, for pare::ridge_solve.
+inline bool solve_there(const system&, pare::view<double, 2> g, pare::view<double, 2> b) {
+    pare::workspace scratch;
+    if (!pare::factor_cholesky(pare::seq, g, scratch)) return false;
+    pare::solve_cholesky(pare::seq, g, b);
+    return true;
+}
+
+struct policy : pare::thrust_policy<system> {
+    using pare::thrust_policy<system>::thrust_policy;
+    bool solve(pare::view<double, 2> g, pare::view<double, 2> b) const {
+        return solve_there(exec(), g, b);
+    }
+};
+inline const policy far_policy(system{});
 
 } // namespace far

@@ -6,9 +6,6 @@
 
 #include "catch.hpp"
 #include <pare/policy/thrust.hpp>
-#ifndef __CUDACC__
-#include <pare/ridge.hpp>
-#endif
 
 #include <algorithm>
 #include <array>
@@ -152,12 +149,8 @@ class policy : public pare::thrust_policy<Exec> {
     }
 
 #ifndef __CUDACC__
-    /// What cuSOLVER does on CUDA.
     bool solve(pare::view<double, 2> g, pare::view<double, 2> b) const {
-        pare::workspace scratch;
-        if (!pare::factor_cholesky(pare::seq, g, scratch)) return false;
-        pare::solve_cholesky(pare::seq, g, b);
-        return true;
+        return solve_there(this->exec(), g, b); // far_memory.hpp's
     }
 #endif
 

@@ -151,39 +151,32 @@ namespace {
 /// What pruning learns from a backward pass: [name of layer and kind] -> numbers.
 std::map<std::string, matrix> gradients_of(engine& net, const batch& b) {
     const matrix directions = random_numbers(7).normal(b.sequences(), net.outputs(), 1);
+    const pruning_text text{{b}, {b.offsets}, [&](std::int64_t, const matrix&, matrix& gradient) {
+                                gradient = directions;
+                            }};
+    const std::unique_ptr<pruner> prunes = net.make_pruner();
     std::map<std::string, matrix> found;
-    const auto square = [](auto lower) -> matrix {
-        lower.template triangularView<Eigen::StrictlyUpper>() = lower.transpose();
-        return lower.template cast<float>();
+    using doubles = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+    const auto floats = [](pare::view<const double, 2> x) -> matrix {
+        return Eigen::Map<const doubles>(x.data_handle(), x.extent(0), x.extent(1)).cast<float>();
     };
-    net.backward_units(
-        b, [&](const matrix&, matrix& gradient) { gradient = directions; },
-        [&](const engine::unit_gradients& g) {
-            const bool is_head = g.kind == unit_kind::head;
-            const std::string name = std::to_string(g.layer) + (is_head ? " heads " : " filters ");
-            found[name + "mask"] = net.mask_gradients(g.inputs, g.at_inputs, b.offsets,
-                                                      is_head ? net.model().config.head_size : 1);
-            found[name + "sums"] = net.sample_sums(g.at_inputs, b.offsets);
-            const std::vector<float> squares = net.squared_lengths(g.at_outputs);
-            found[name + "squares"] =
-                Eigen::Map<const matrix>(squares.data(), 1, static_cast<Index>(squares.size()));
-            pare::gram<double> metric(g.at_outputs.columns);
-            net.add(g.at_outputs, metric);
-            const auto sums = metric.full();
-            using doubles = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-            found[name + "metric"] =
-                Eigen::Map<const doubles>(sums.data_handle(), sums.extent(0), sums.extent(1))
-                    .cast<float>();
-            std::vector<float> weights(static_cast<std::size_t>(g.inputs.count));
-            for (std::size_t t = 0; t < weights.size(); ++t)
-                weights[t] = 0.5f + static_cast<float>(t % 3);
-            pare::least_squares plain(g.inputs.columns, g.at_outputs.columns),
-                weighted(g.inputs.columns, 0);
-            net.add(g.inputs, &g.at_outputs, {}, plain);
-            net.add(g.inputs, nullptr, weights, weighted);
-            found[name + "products"] = plain.moment_xy().cast<float>();
-            found[name + "covariance"] = square(weighted.covariance().eval());
-        });
+    const auto name = [](std::size_t s) {
+        return std::to_string(s / 2) + (s % 2 ? " filters " : " heads ");
+    };
+    auto statistics = prunes->collect(text, {});
+    for (std::size_t s = 0; s < statistics.size(); ++s) {
+        pare::sublayer_statistics& of = statistics[s];
+        const std::vector<float>& squares = of.squares.at(0);
+        found[name(s) + "squares"] =
+            Eigen::Map<const matrix>(squares.data(), 1, static_cast<Index>(squares.size()));
+        found[name(s) + "metric"] = floats(of.metric.full());
+        found[name(s) + "covariance"] = of.inputs.covariance().cast<float>();
+    }
+    for (const bool centred : {false, true}) {
+        auto fishers = prunes->collect_fisher(text, {pare::fisher_kind::block, centred, {}});
+        for (std::size_t s = 0; s < fishers.size(); ++s)
+            found[name(s) + (centred ? "centred" : "masks")] = floats(fishers[s].block_sums());
+    }
     return found;
 }
 

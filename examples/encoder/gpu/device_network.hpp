@@ -6,8 +6,7 @@
 #include "encoder/network/check.hpp"
 #include "encoder/network/engine.hpp"
 #include "encoder/network/network.hpp"
-
-#include <pare/fisher.hpp>
+#include "encoder/network/prunable.hpp"
 
 #include <utility>
 
@@ -80,6 +79,9 @@ class device_network : public engine {
     std::unique_ptr<learner> make_learner() override {
         return std::make_unique<device_learner<Policy, T>>(*this);
     }
+    std::unique_ptr<pruner> make_pruner() override {
+        return std::make_unique<pruner_of<Policy, T>>(policy_, *this);
+    }
 
     void forward(const batch& b, matrix& outputs, std::vector<token_use>* use = nullptr) override {
         const T* const x = run_layers(b, purpose::outputs, 0, use);
@@ -97,14 +99,6 @@ class device_network : public engine {
                    rows& sum) override;
     void normalize(std::size_t l, unit_kind kind, const rows& sum, rows& x) override;
     void replace(std::size_t l, unit_kind kind, dense with) override;
-    void subtract(const rows& what, rows& from) override;
-    matrix mask_gradients(const rows& x, const rows& gradient,
-                          const std::vector<std::int64_t>& offsets, Eigen::Index unit) override;
-    matrix sample_sums(const rows& x, const std::vector<std::int64_t>& offsets) override;
-    std::vector<float> squared_lengths(const rows& x) override;
-    void add(const rows& x, pare::gram<double>& sums) override { sums.add(policy_, all(x)); }
-    void add(const rows& x, const rows* y, const std::vector<float>& token_weights,
-             pare::least_squares& statistics) override;
 
     // The steps of those, on x, the residual stream of the tokens that are left [tokens x hidden].
     // Public, because nvcc asks for that where lambdas go to the device.
@@ -223,7 +217,6 @@ class device_network : public engine {
     }
 
     static const T* data(const rows& x) { return static_cast<const T*>(x.data); }
-    static view<const T, 2> all(const rows& x) { return {data(x), x.count, x.columns}; }
     static void check_rows(const char* name, const rows& x, index_t count, index_t columns) {
         if (x.count != count || x.columns != columns)
             fail(std::string(name) + " is " + std::to_string(x.count) + " x " +
@@ -240,17 +233,6 @@ class device_network : public engine {
         x.count = count;
         x.columns = columns;
         return to;
-    }
-
-    /// What f(offsets, sums) leaves in sums [samples x columns], which are in the policy's memory.
-    template <class F>
-    matrix sums_of(const std::vector<std::int64_t>& offsets, index_t columns, const F& f) {
-        const auto count = static_cast<index_t>(offsets.size());
-        std::int64_t* const samples = samples_.get(policy_, count);
-        policy_.copy_from_host(offsets.data(), count, samples);
-        float* const sums = float_sums_.get(policy_, (count - 1) * columns);
-        f(view<const std::int64_t, 1>(samples, count), view<float, 2>(sums, count - 1, columns));
-        return download(sums, count - 1, columns);
     }
 
     /// Waits for `from` [rows x columns].
@@ -278,7 +260,6 @@ class device_network : public engine {
     buffer<T> stream_, spare_, projected_, context_, kept_context_, active_, products_, sums_;
     buffer<float> scores_, leaving_, float_sums_, counts_;
     buffer<device::place> kept_, staying_, order_, starts_;
-    buffer<std::int64_t> samples_;
     device::attention_memory<T, Policy> attention_memory_;
     pare::workspace attention_scratch_; // Thrust's policies have no use for it
     std::unique_ptr<staging> downloads_;

@@ -5,9 +5,6 @@
 #include "encoder/files/model.hpp"
 #include "encoder/text/batch.hpp"
 
-#include <pare/gram.hpp>
-#include <pare/least_squares.hpp>
-
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -17,6 +14,14 @@
 namespace encoder {
 
 enum class unit_kind { head, filter };
+
+/// The matrix that reads a layer's units.
+inline const dense& reader(const layer& l, unit_kind kind) {
+    return kind == unit_kind::head ? l.attention_output : l.output;
+}
+inline dense& reader(layer& l, unit_kind kind) {
+    return kind == unit_kind::head ? l.attention_output : l.output;
+}
 
 /// What a layer had to do, summed up over sequences.
 struct token_use {
@@ -41,6 +46,7 @@ struct rows {
 };
 
 class learner; // learner.hpp
+class pruner;  // pruner.hpp
 
 /// Functions that take a batch or shapes throw std::invalid_argument for what does not fit; on a GPU
 /// all may throw pare::device_error and std::bad_alloc.
@@ -77,6 +83,8 @@ class engine {
     virtual void update(const std::function<void(encoder::model&)>& change) = 0;
     /// What learns these weights; one at a time.
     virtual std::unique_ptr<learner> make_learner() = 0;
+    /// What prunes it.
+    virtual std::unique_ptr<pruner> make_pruner() = 0;
 
     /// embed ... pool in one call, masks applied and tokens dropped. Of these, `use` gets the
     /// numbers, a layer each, added to what it holds. A model with a classifier gives logits
@@ -112,22 +120,6 @@ class engine {
     /// One forward and one backward pass of all tokens, without masks.
     virtual void backward_units(const batch& b, const loss_gradient& loss,
                                 const unit_visitor& visit) = 0;
-
-    // What pruning counts and sums up over rows; results are in the host's memory.
-    /// from -= what.
-    virtual void subtract(const rows& what, rows& from) = 0;
-    /// pare::mask_gradients, of the samples whose tokens lie between offsets.
-    virtual matrix mask_gradients(const rows& x, const rows& gradient,
-                                  const std::vector<std::int64_t>& offsets, Eigen::Index unit) = 0;
-    /// pare::sample_sums, likewise.
-    virtual matrix sample_sums(const rows& x, const std::vector<std::int64_t>& offsets) = 0;
-    /// Of each row.
-    virtual std::vector<float> squared_lengths(const rows& x) = 0;
-    /// x' x to `sums`.
-    virtual void add(const rows& x, pare::gram<double>& sums) = 0;
-    /// Inputs x, and targets y or none (null), each token by its weight, or 1 if there are none.
-    virtual void add(const rows& x, const rows* y, const std::vector<float>& weights,
-                     pare::least_squares& statistics) = 0;
 };
 
 } // namespace encoder

@@ -64,6 +64,7 @@ class network : public engine {
     std::int64_t forward_tokens() const override { return 8192; }
     std::int64_t backward_tokens() const override { return 2048; }
     std::unique_ptr<learner> make_learner() override;
+    std::unique_ptr<pruner> make_pruner() override;
 
     void embed(const batch& b, matrix& x);
     /// `scores` [tokens] gets the attention that tokens receive, as tokens() scales it, or is
@@ -125,14 +126,6 @@ class network : public engine {
     void replace(std::size_t l, unit_kind kind, dense with) override;
     void backward_units(const batch& b, const loss_gradient& loss,
                         const unit_visitor& visit) override;
-    void subtract(const rows& what, rows& from) override;
-    matrix mask_gradients(const rows& x, const rows& gradient,
-                          const std::vector<std::int64_t>& offsets, Eigen::Index unit) override;
-    matrix sample_sums(const rows& x, const std::vector<std::int64_t>& offsets) override;
-    std::vector<float> squared_lengths(const rows& x) override;
-    void add(const rows& x, pare::gram<double>& sums) override;
-    void add(const rows& x, const rows* y, const std::vector<float>& weights,
-             pare::least_squares& statistics) override;
 
   private:
     struct state;

@@ -1,13 +1,11 @@
 // What an engine does with rows, on the CPU.
 #include "network.hpp"
+#include "prunable.hpp"
 
-#include <pare/fisher.hpp>
 #include <pare/policy/simd.hpp>
 
 namespace encoder {
 namespace {
-
-using Eigen::Index;
 
 const matrix& matrix_of(const rows& x) {
     return *static_cast<const matrix*>(x.memory.get());
@@ -23,9 +21,6 @@ void write(rows& x, const F& f) {
     x.columns = to.cols();
 }
 
-Eigen::Map<const matrix> all(const rows& x) {
-    return {static_cast<const float*>(x.data), x.count, x.columns};
-}
 template <class Matrix>
 rows rows_of(const Matrix& x) {
     return {nullptr, x.data(), x.rows(), x.cols()};
@@ -71,40 +66,8 @@ void network::backward_units(const batch& b, const loss_gradient& loss, const un
     });
 }
 
-void network::subtract(const rows& what, rows& from) {
-    *static_cast<matrix*>(from.memory.get()) -= all(what);
-}
-
-matrix network::mask_gradients(const rows& x, const rows& gradient,
-                               const std::vector<std::int64_t>& offsets, Index unit) {
-    matrix sums(static_cast<Index>(offsets.size()) - 1, x.columns / unit);
-    pare::mask_gradients(pare::simd, all(x), all(gradient), offsets, unit, sums);
-    return sums;
-}
-
-matrix network::sample_sums(const rows& x, const std::vector<std::int64_t>& offsets) {
-    matrix sums(static_cast<Index>(offsets.size()) - 1, x.columns);
-    pare::sample_sums(pare::simd, all(x), offsets, sums);
-    return sums;
-}
-
-std::vector<float> network::squared_lengths(const rows& x) {
-    const vector squares = all(x).rowwise().squaredNorm();
-    return {squares.begin(), squares.end()};
-}
-
-void network::add(const rows& x, pare::gram<double>& sums) {
-    sums.add(pare::simd, all(x));
-}
-
-void network::add(const rows& x, const rows* y, const std::vector<float>& weights,
-                  pare::least_squares& statistics) {
-    const Eigen::Map<const matrix> targets(y ? static_cast<const float*>(y->data) : nullptr,
-                                           x.count, y ? y->columns : 0);
-    if (weights.empty())
-        statistics.add(pare::simd, all(x), targets);
-    else
-        statistics.add(pare::simd, all(x), targets, weights);
+std::unique_ptr<pruner> network::make_pruner() {
+    return std::make_unique<pruner_of<pare::vectorised<>, float>>(pare::simd, *this);
 }
 
 } // namespace encoder

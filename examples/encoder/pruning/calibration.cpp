@@ -1,7 +1,5 @@
 #include "calibration.hpp"
 
-#include "encoder/report/progress.hpp"
-
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -9,12 +7,6 @@
 
 namespace encoder {
 namespace {
-
-std::int64_t count_tokens(const std::vector<sequence>& sequences) {
-    std::int64_t n = 0;
-    for (const sequence& s : sequences) n += static_cast<std::int64_t>(s.size());
-    return n;
-}
 
 // The gradient of a random function of a text's outputs, by sample so that batches do not matter.
 void draw_gradient(task_kind kind, std::uint64_t seed, std::int64_t sample,
@@ -62,20 +54,6 @@ std::vector<sequence> recut_text(const std::vector<sequence>& from, double share
 
 } // namespace
 
-const dense& reader(const layer& l, unit_kind kind) {
-    return kind == unit_kind::head ? l.attention_output : l.output;
-}
-dense& reader(layer& l, unit_kind kind) {
-    return kind == unit_kind::head ? l.attention_output : l.output;
-}
-
-void advance(engine& net, std::size_t l, unit_kind kind, const batch& b, rows& x, rows& inputs,
-             rows& sum) {
-    net.units(l, kind, x, b, inputs);
-    net.add_units(l, kind, inputs, x, sum);
-    net.normalize(l, kind, sum, x);
-}
-
 std::vector<sequence> calibration::all() const {
     std::vector<sequence> both = examples.texts;
     both.insert(both.end(), recut.begin(), recut.end());
@@ -103,47 +81,41 @@ calibration read_calibration(const std::filesystem::path& file, bool labelled, s
     return data;
 }
 
-std::vector<sequence> gradient_sequences(const calibration& data) {
-    return data.examples.targets.empty() ? data.all() : data.examples.texts;
-}
-
-void backward_over(
-    engine& net, const calibration& data, std::uint64_t seed,
-    const std::function<void(const gradient_batch&, const engine::unit_gradients&)>& visit) {
+pruning_text gradient_text(const engine& net, const calibration& data, std::uint64_t seed) {
     const dataset& examples = data.examples;
     const bool labelled = !examples.targets.empty();
     const std::size_t per_sample = examples.texts_each();
-    const std::vector<sequence> sequences = gradient_sequences(data);
-    progress bar("gradients", count_tokens(sequences));
-    std::int64_t first = 0, tokens = 0; // of the batch
+    const std::vector<sequence> sequences = labelled ? examples.texts : data.all();
+    pruning_text text;
+    std::vector<std::int64_t> first; // sample of each batch
     for (std::size_t next = 0; next < sequences.size();) {
-        batch b;
-        while (next < sequences.size() && b.tokens() < net.backward_tokens())
+        first.push_back(static_cast<std::int64_t>(next / per_sample));
+        batch& b = text.batches.emplace_back();
+        std::vector<std::int64_t>& offsets = text.samples.emplace_back(1, 0);
+        while (next < sequences.size() && b.tokens() < net.backward_tokens()) {
             for (std::size_t i = 0; i < per_sample; ++i) b.append(sequences[next++]);
-        const auto each = static_cast<std::int64_t>(per_sample);
-        const std::int64_t count = b.sequences() / each;
-        std::vector<std::int64_t> offsets;
-        for (std::int64_t s = 0; s <= b.sequences(); s += each)
-            offsets.push_back(b.offsets[static_cast<std::size_t>(s)]);
-
-        const auto gradient_of = [&](const matrix& outputs, matrix& gradient) {
-            if (labelled) { // of the sum, not the mean
-                std::vector<std::size_t> some(static_cast<std::size_t>(count));
-                std::iota(some.begin(), some.end(), static_cast<std::size_t>(first));
-                loss(examples, some, outputs, gradient);
-                gradient *= static_cast<float>(count);
-                return;
-            }
-            for (Eigen::Index s = 0; s < outputs.rows(); ++s)
-                draw_gradient(examples.kind, seed, first + s, outputs.row(s), gradient.row(s));
-        };
-        net.backward_units(b, gradient_of, [&](const engine::unit_gradients& found) {
-            visit({first, count, tokens, offsets}, found);
-        });
-        first += count;
-        tokens += b.tokens();
-        bar.advance(b.tokens());
+            offsets.push_back(b.tokens());
+        }
     }
+    text.loss = [&examples, labelled, seed, first = std::move(first)](
+                    std::int64_t b, const matrix& outputs, matrix& gradient) {
+        const std::int64_t begin = first[static_cast<std::size_t>(b)];
+        if (labelled) { // of the sum, not the mean
+            const auto each = static_cast<Eigen::Index>(examples.texts_each());
+            std::vector<std::size_t> some(static_cast<std::size_t>(outputs.rows() / each));
+            std::iota(some.begin(), some.end(), static_cast<std::size_t>(begin));
+            loss(examples, some, outputs, gradient);
+            gradient *= static_cast<float>(some.size());
+            return;
+        }
+        for (Eigen::Index s = 0; s < outputs.rows(); ++s)
+            draw_gradient(examples.kind, seed, begin + s, outputs.row(s), gradient.row(s));
+    };
+    return text;
+}
+
+pruning_text forward_text(const engine& net, const std::vector<sequence>& sequences) {
+    return {make_batches(sequences, net.forward_tokens(), any_number), {}, {}};
 }
 
 } // namespace encoder

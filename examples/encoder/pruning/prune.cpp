@@ -1,23 +1,17 @@
 #include "prune.hpp"
 
+#include "encoder/network/prunable.hpp"
 #include "encoder/report/progress.hpp"
 
 #include <pare/cost.hpp>
-#include <pare/eliminate.hpp>
-#include <pare/fisher.hpp>
 #include <pare/policy/simd.hpp>
+#include <pare/prune/plan.hpp>
 #include <pare/rearrange.hpp>
-#include <pare/search.hpp>
 #include <pare/shrink.hpp>
-#include <pare/tune.hpp>
 
 #include <algorithm>
-#include <array>
-#include <cmath>
-#include <iterator>
-#include <mutex>
 #include <numeric>
-#include <random>
+#include <optional>
 #include <stdexcept>
 
 namespace encoder {
@@ -37,7 +31,30 @@ Eigen::Index unit_of(const model& m, unit_kind kind) {
     return kind == unit_kind::head ? m.config.head_size : 1;
 }
 
-using square = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+/// Shows a stage of pare/prune.hpp as a line of progress.
+class shown {
+  public:
+    explicit shown(const char* stage) : stage_(stage) {}
+    bool operator()(const pare::prune_progress& at) {
+        if (!bar_) bar_.emplace(stage_, at.all);
+        bar_->advance(at.done - done_);
+        done_ = at.done;
+        return true;
+    }
+
+  private:
+    const char* stage_;
+    std::optional<progress> bar_;
+    pare::index_t done_ = 0;
+};
+
+std::vector<pare::sublayer_statistics> collect(engine& net, const calibration& data,
+                                               fisher_source source, std::uint64_t seed) {
+    const bool forward = source == fisher_source::none;
+    shown line(forward ? "activations" : "gradients");
+    return net.make_pruner()->collect(
+        forward ? forward_text(net, data.all()) : gradient_text(net, data, seed), std::ref(line));
+}
 
 // Sums the columns and rows of a square matrix in blocks of `unit`.
 criterion::block_matrix sum_blocks(const criterion::block_matrix& m, Eigen::Index unit) {
@@ -48,22 +65,6 @@ criterion::block_matrix sum_blocks(const criterion::block_matrix& m, Eigen::Inde
         for (Eigen::Index v = 0; v < units; ++v)
             sums(u, v) = m.block(u * unit, v * unit, unit, unit).sum();
     return sums;
-}
-
-double mean_of(const std::vector<float>& numbers) {
-    double sum = 0;
-    for (const float x : numbers) sum += static_cast<double>(x);
-    return sum / static_cast<double>(std::max<std::size_t>(1, numbers.size()));
-}
-
-/// Of the last `count` tokens: as much as their squared gradients weigh, and a little for all.
-std::vector<float> weights_from(const std::vector<float>& squares, Eigen::Index count,
-                                double typical) {
-    constexpr float for_all = 0.05f;
-    const auto scale = static_cast<float>(1 / std::max(typical, 1e-30));
-    std::vector<float> weights(squares.end() - count, squares.end());
-    for (float& w : weights) w = (1 - for_all) * scale * w + for_all;
-    return weights;
 }
 
 } // namespace
@@ -78,71 +79,27 @@ criterion::criterion(engine& net, const calibration& data, fisher_source source,
         from_gradients(net, data, bias_refitted, seed);
 }
 
+void criterion::from_gradients(engine& net, const calibration& data, bool bias_refitted,
+                               std::uint64_t seed) {
+    shown line("gradients");
+    fishers_ = net.make_pruner()->collect_fisher(
+        gradient_text(net, data, seed), {pare::fisher_kind::block, bias_refitted, std::ref(line)});
+    for (const pare::fisher<>& f : fishers_) importance_.push_back(f.diagonal());
+}
+
 std::vector<pare::loss_curve> criterion::losses() const {
     std::vector<pare::loss_curve> curves;
-    for (std::size_t l = 0; l < heads_.diagonal.size(); ++l)
-        for (const unit_kind kind : {unit_kind::head, unit_kind::filter})
-            curves.push_back(pare::sorted_losses(of(kind).diagonal[l]));
+    for (const auto& of_units : importance_) curves.push_back(pare::sorted_losses(of_units));
     return curves;
 }
 
-criterion::block_matrix criterion::block(std::size_t layer, unit_kind kind) const {
-    const units& u = of(kind);
-    if (!u.energies.empty()) return u.energies[layer];
-    if (u.gradients.empty()) return {};
-    pare::fisher<> fisher(u.gradients[layer].cols(), pare::fisher_kind::block);
-    fisher.add(pare::simd, u.gradients[layer]);
+criterion::block_matrix criterion::block(std::size_t sublayer) const {
+    if (!energies_.empty()) return energies_[sublayer];
+    if (fishers_.empty()) return {};
+    pare::fisher<> fisher = fishers_[sublayer];
     const auto sums = fisher.block_sums();
     return Eigen::Map<const block_matrix>(sums.data_handle(), sums.extent(0), sums.extent(1)) /
            static_cast<double>(std::max<pare::index_t>(1, fisher.samples()));
-}
-
-void criterion::from_gradients(engine& net, const calibration& data, bool bias_refitted,
-                               std::uint64_t seed) {
-    const model& m = net.model();
-    const auto samples =
-        static_cast<Eigen::Index>(gradient_sequences(data).size() / data.examples.texts_each());
-    for (const layer& l : m.layers) {
-        heads_.gradients.emplace_back(samples, l.heads(m.config.head_size));
-        filters_.gradients.emplace_back(samples, l.filters());
-    }
-    // For the means: sums over each sample's gradients, and over all inputs, a sublayer.
-    std::vector<matrix> gradient_sums;
-    std::vector<Eigen::RowVectorXd> input_sums;
-    std::int64_t tokens = 0;
-    if (bias_refitted)
-        for_sublayers(m, [&](std::size_t l, unit_kind kind) {
-            const Eigen::Index columns = reader(m.layers[l], kind).weight.cols();
-            gradient_sums.emplace_back(samples, columns);
-            input_sums.push_back(Eigen::RowVectorXd::Zero(columns));
-        });
-    backward_over(
-        net, data, seed, [&](const gradient_batch& b, const engine::unit_gradients& found) {
-            const auto rows = [&](matrix& all) {
-                return all.middleRows(b.first_sample, b.samples);
-            };
-            rows(of(found.kind).gradients[found.layer]) = net.mask_gradients(
-                found.inputs, found.at_inputs, b.offsets, unit_of(m, found.kind));
-            if (!bias_refitted) return;
-            const std::size_t at = place(found.layer, found.kind);
-            rows(gradient_sums[at]) = net.sample_sums(found.at_inputs, b.offsets);
-            input_sums[at] +=
-                net.sample_sums(found.inputs, {0, b.offsets.back()}).row(0).cast<double>();
-            tokens = b.first_token + b.offsets.back();
-        });
-    if (bias_refitted)
-        for_sublayers(m, [&](std::size_t l, unit_kind kind) {
-            const Eigen::RowVectorXd mean =
-                input_sums[place(l, kind)] / static_cast<double>(tokens);
-            pare::centre_mask_gradients(gradient_sums[place(l, kind)], mean, unit_of(m, kind),
-                                        of(kind).gradients[l]);
-        });
-    for (units* u : {&heads_, &filters_})
-        for (const matrix& g : u->gradients) {
-            pare::fisher<> fisher(g.cols());
-            fisher.add(pare::simd, g);
-            u->diagonal.push_back(fisher.diagonal());
-        }
 }
 
 // Without gradients: unit u adds W_u x_u to the residual stream. With centred x, since a bias makes
@@ -150,29 +107,18 @@ void criterion::from_gradients(engine& net, const calibration& data, bool bias_r
 // it, relative to the variance of the stream that the normalisation sees.
 void criterion::from_outputs(engine& net, const calibration& data) {
     const model& m = net.model();
-    std::vector<batch> batches = make_batches(data.all(), net.forward_tokens(), any_number);
-    std::vector<rows> streams(batches.size());
-    for (std::size_t b = 0; b < batches.size(); ++b) net.embed(batches[b], streams[b]);
-    progress bar("unit energies", 2 * static_cast<std::int64_t>(m.layers.size() * batches.size()));
-    rows inputs, sum;
-    for (std::size_t l = 0; l < m.layers.size(); ++l)
-        for (const unit_kind kind : {unit_kind::head, unit_kind::filter}) {
-            const dense& read = reader(m.layers[l], kind);
-            pare::least_squares moments(read.weight.cols(), read.weight.rows());
-            for (std::size_t b = 0; b < batches.size(); ++b) {
-                advance(net, l, kind, batches[b], streams[b], inputs, sum);
-                net.add(inputs, &sum, {}, moments);
-                bar.advance();
-            }
-            block_matrix energy = moments.covariance();
-            const block_matrix w = read.weight.cast<double>();
-            energy.array() *= (w.transpose() * w).array();
-            energy /= moments.variance_y();
-            energy = sum_blocks(energy, kind == unit_kind::head ? m.config.head_size : 1);
-            const Eigen::VectorXd diagonal = energy.diagonal().cwiseMax(0.0);
-            of(kind).diagonal.emplace_back(diagonal.begin(), diagonal.end());
-            of(kind).energies.push_back(std::move(energy));
-        }
+    const auto statistics = collect(net, data, fisher_source::none, 0);
+    for_sublayers(m, [&](std::size_t l, unit_kind kind) {
+        const pare::sublayer_statistics& of = statistics[place(l, kind)];
+        block_matrix energy = of.inputs.covariance();
+        const block_matrix w = reader(m.layers[l], kind).weight.cast<double>();
+        energy.array() *= (w.transpose() * w).array();
+        energy /= of.sums.variance_y();
+        energy = sum_blocks(energy, unit_of(m, kind));
+        const Eigen::VectorXd diagonal = energy.diagonal().cwiseMax(0.0);
+        importance_.emplace_back(diagonal.begin(), diagonal.end());
+        energies_.push_back(std::move(energy));
+    });
 }
 
 void criterion::from_weights(const model& m) {
@@ -188,8 +134,8 @@ void criterion::from_weights(const model& m) {
         for (Eigen::Index f = 0; f < l.filters(); ++f)
             filters.push_back(l.intermediate.weight.row(f).squaredNorm() +
                               l.output.weight.col(f).squaredNorm());
-        heads_.diagonal.push_back(std::move(heads));
-        filters_.diagonal.push_back(std::move(filters));
+        importance_.push_back(std::move(heads));
+        importance_.push_back(std::move(filters));
     }
 }
 
@@ -220,64 +166,17 @@ double unit_costs::of(const model& m) const {
 }
 
 surgeon::surgeon(engine& net, const calibration& data, fisher_source source, std::uint64_t seed) {
-    const model& m = net.model();
-    std::vector<pare::least_squares> inputs;
-    std::vector<pare::gram<double>> metrics;
-    for_sublayers(m, [&](std::size_t l, unit_kind kind) {
-        inputs.emplace_back(reader(m.layers[l], kind).weight.cols(), 0);
-        metrics.emplace_back(m.config.hidden);
-    });
-    if (source == fisher_source::none) {
-        std::vector<batch> batches = make_batches(data.all(), net.forward_tokens(), any_number);
-        progress bar("unit inputs", static_cast<std::int64_t>(batches.size()));
-        rows x, read, sum;
-        for (const batch& b : batches) {
-            net.embed(b, x);
-            for_sublayers(m, [&](std::size_t l, unit_kind kind) {
-                advance(net, l, kind, b, x, read, sum);
-                net.add(read, nullptr, {}, inputs[place(l, kind)]);
-            });
-            bar.advance();
-        }
-    } else {
-        std::vector<std::vector<float>> squares(inputs.size());
-        std::vector<double> typical(inputs.size(), 0.0);
-        backward_over(
-            net, data, seed, [&](const gradient_batch&, const engine::unit_gradients& found) {
-                const std::size_t at = place(found.layer, found.kind);
-                const std::vector<float> of_batch = net.squared_lengths(found.at_outputs);
-                squares[at].insert(squares[at].end(), of_batch.begin(), of_batch.end());
-                if (!(typical[at] > 0)) typical[at] = mean_of(of_batch);
-                net.add(found.at_outputs, metrics[at]);
-                net.add(found.inputs, nullptr,
-                        weights_from(squares[at], found.inputs.count, typical[at]), inputs[at]);
-            });
-        for (const std::vector<float>& all : squares)
-            weights_.push_back(
-                weights_from(all, static_cast<Eigen::Index>(all.size()), mean_of(all)));
+    std::vector<pare::sublayer_statistics> statistics = collect(net, data, source, seed);
+    const pruning_text none;
+    prunable<pare::vectorised<>, float> weights(pare::simd, net, none);
+    shown line("elimination");
+    losses_ = pare::elimination_curves(pare::simd, weights, statistics, std::ref(line)).value();
+    if (source == fisher_source::none) return;
+    for (pare::sublayer_statistics& of : statistics) {
+        pare::sublayer_statistics& kept = weights_.emplace_back(0, 0);
+        kept.squares = std::move(of.squares);
+        kept.batches = of.batches;
     }
-    // A sublayer a thread: units leave one by one, with little work for many threads in between. The
-    // large ones begin first.
-    const std::size_t layers = m.layers.size();
-    losses_.resize(inputs.size());
-    progress bar("elimination", static_cast<std::int64_t>(inputs.size()));
-    std::mutex one_at_a_time;
-    pare::default_executor().run(static_cast<pare::index_t>(inputs.size()), [&](pare::index_t task,
-                                                                                pare::index_t) {
-        const auto i = static_cast<std::size_t>(task);
-        const unit_kind kind = i < layers ? unit_kind::filter : unit_kind::head;
-        const std::size_t l = i % layers, at = place(l, kind);
-        const pare::gram<double>& metric = metrics[at];
-        const pare::view<const double, 2> sums = metric.lower();
-        square mean; // the identity without gradients
-        if (metric.rows() > 0)
-            mean = Eigen::Map<const square>(sums.data_handle(), sums.extent(0), sums.extent(1)) /
-                   static_cast<double>(metric.rows());
-        losses_[at] = pare::eliminate(pare::simd.with(pare::serial()), inputs[at].covariance(),
-                                      mean, reader(m.layers[l], kind).weight, unit_of(m, kind));
-        const std::lock_guard<std::mutex> now(one_at_a_time);
-        bar.advance();
-    });
 }
 
 std::vector<pare::prunable> prunables(const model& m, const std::vector<pare::loss_curve>& losses,
@@ -324,7 +223,7 @@ std::int64_t rearrange(const criterion& c, kept_units& kept) {
     for (std::size_t l = 0; l < kept.heads.size(); ++l) {
         for (const unit_kind kind : {unit_kind::head, unit_kind::filter}) {
             auto& mask = (kind == unit_kind::head ? kept.heads : kept.filters)[l];
-            exchanges += pare::rearrange(pare::simd, c.block(l, kind), mask).exchanges;
+            exchanges += pare::rearrange(pare::simd, c.block(place(l, kind)), mask).exchanges;
         }
         bar.advance();
     }
@@ -365,60 +264,23 @@ model shrink(const model& m, const kept_units& kept) {
 
 model tune(engine& dense_net, const kept_units& kept, const std::vector<sequence>& sequences,
            tuning how, double ridge, std::vector<std::string>& notes,
-           const std::vector<std::vector<float>>& weights) {
+           const std::vector<pare::sublayer_statistics>& weights) {
     model small = shrink(dense_net.model(), kept);
     if (how == tuning::none) return small;
-    const std::unique_ptr<engine> made = dense_net.make(std::move(small));
-    engine& pruned = *made;
-    const std::vector<batch> batches =
-        make_batches(sequences, dense_net.forward_tokens(), any_number);
-    std::vector<rows> dense_streams(batches.size()), streams(batches.size());
-    for (std::size_t b = 0; b < batches.size(); ++b) {
-        dense_net.embed(batches[b], dense_streams[b]);
-        streams[b] = dense_streams[b];
-    }
-    const std::size_t layers = dense_net.model().layers.size();
-    progress bar("tune", 2 * static_cast<std::int64_t>(layers * batches.size()));
-    rows inputs, sum; // of one sublayer and one batch
-    for (std::size_t l = 0; l < layers; ++l)
-        for (const unit_kind kind : {unit_kind::head, unit_kind::filter}) {
-            const bool is_head = kind == unit_kind::head;
-            dense refit = reader(pruned.model().layers[l], kind);
-            pare::least_squares statistics(refit.weight.cols(), refit.weight.rows());
-            std::size_t seen = 0; // tokens
-            // Tokens without a weight, as those recut from labelled pairs are, count as one.
-            const auto weights_of = [&](const batch& b) {
-                std::vector<float> some(b.ids.size(), 1.f);
-                for (std::size_t t = 0; !weights.empty() && t < some.size(); ++t)
-                    if (seen + t < weights[place(l, kind)].size())
-                        some[t] = weights[place(l, kind)][seen + t];
-                seen += some.size();
-                return some;
-            };
-            for (std::size_t b = 0; b < batches.size(); ++b) {
-                advance(dense_net, l, kind, batches[b], dense_streams[b], inputs, sum);
-                dense_net.subtract(streams[b], sum);
-                pruned.units(l, kind, streams[b], batches[b], inputs);
-                pruned.add(inputs, &sum, weights_of(batches[b]), statistics);
-                bar.advance();
-            }
-            pare::tune_result result;
-            if (how == tuning::reconstruct) {
-                result = pare::reconstruct(pare::simd, statistics, refit.weight, refit.bias, ridge);
-            } else {
-                const Eigen::Index unit = is_head ? dense_net.model().config.head_size : 1;
-                vector scales(refit.weight.cols() / unit);
-                result = pare::scale(pare::simd, statistics, unit, refit.weight, refit.bias, scales,
-                                     ridge);
-            }
-            if (!result)
-                notes.push_back("layer " + std::to_string(l) + (is_head ? " heads" : " filters") +
-                                " left untuned: " + result.failure);
-            pruned.replace(l, kind, std::move(refit));
-            for (std::size_t b = 0; b < batches.size(); ++b)
-                advance(pruned, l, kind, batches[b], streams[b], inputs, sum);
-        }
-    return pruned.model();
+    const std::unique_ptr<engine> pruned = dense_net.make(std::move(small));
+    pare::prune_plan plan;
+    for_sublayers(dense_net.model(), [&](std::size_t l, unit_kind kind) {
+        plan.masks.push_back((kind == unit_kind::head ? kept.heads : kept.filters)[l]);
+    });
+    shown line("tune");
+    const auto reports =
+        dense_net.make_pruner()->refit(*pruned, forward_text(dense_net, sequences), plan, weights,
+                                       {{ridge}, how == tuning::scale, std::ref(line)});
+    for (std::size_t s = 0; s < reports.size(); ++s)
+        if (!reports[s].fit)
+            notes.push_back("layer " + std::to_string(s / 2) + (s % 2 ? " filters" : " heads") +
+                            " left untuned: " + reports[s].fit.failure);
+    return pruned->model();
 }
 
 model expand(const model& dense_model, const model& pruned, const kept_units& kept) {

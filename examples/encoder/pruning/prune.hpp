@@ -3,6 +3,7 @@
 
 #include "calibration.hpp"
 
+#include <pare/fisher.hpp>
 #include <pare/loss_curve.hpp>
 #include <pare/search.hpp>
 
@@ -20,7 +21,7 @@ enum class fisher_source {
     magnitude ///< squared weights; no text at all (a baseline)
 };
 
-/// The importance of every unit, and of pairs of units within a layer.
+/// The importance of every unit, and of pairs of units within a layer, by Fisher information.
 class criterion {
   public:
     using block_matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -35,8 +36,8 @@ class criterion {
     /// What sublayers lose as their units are removed, the least important first; heads and
     /// filters of the first layer, then of the next ones.
     std::vector<pare::loss_curve> losses() const;
-    /// The layer's block for pare::rearrange, [units x units]; empty for magnitude.
-    block_matrix block(std::size_t layer, unit_kind kind) const;
+    /// A sublayer's block for pare::rearrange, [units x units]; empty for magnitude.
+    block_matrix block(std::size_t sublayer) const;
 
   private:
     void from_gradients(engine& net, const calibration& data, bool bias_refitted,
@@ -44,33 +45,28 @@ class criterion {
     void from_outputs(engine& net, const calibration& data);
     void from_weights(const model& m);
 
-    struct units {
-        std::vector<std::vector<double>> diagonal;
-        std::vector<matrix> gradients;      // [samples x units] a layer, or
-        std::vector<block_matrix> energies; // [units x units] a layer
-    };
-    units heads_, filters_;
-    units& of(unit_kind kind) { return kind == unit_kind::head ? heads_ : filters_; }
-    const units& of(unit_kind kind) const { return kind == unit_kind::head ? heads_ : filters_; }
+    // Of sublayers: Fisher information, or importances, and without gradients also blocks.
+    std::vector<pare::fisher<>> fishers_;
+    std::vector<std::vector<double>> importance_;
+    std::vector<block_matrix> energies_;
 };
 
 /// What sublayers lose as units are removed and the rest makes up for them, by least squares in the
 /// metric of the gradients at the sublayers' outputs.
 class surgeon {
   public:
-    /// One backward pass over the calibration data (free, labels), or one forward pass (none: the
-    /// metric is the identity). Not magnitude.
+    /// One backward pass over the calibration data (free, labels), or one forward pass (none: shares
+    /// of the residual stream's variance). Not magnitude.
     surgeon(engine& net, const calibration& data, fisher_source source, std::uint64_t seed);
 
     /// In the order of criterion::losses().
     const std::vector<pare::loss_curve>& losses() const { return losses_; }
-    /// What tokens weigh in each sublayer, in the order of the sequences: 0.95 times the square of
-    /// the gradient at its output over the mean of that, and 0.05. Empty without gradients.
-    const std::vector<std::vector<float>>& weights() const { return weights_; }
+    /// What tokens weigh in tune(), and nothing else of the statistics. Empty without gradients.
+    const std::vector<pare::sublayer_statistics>& weights() const { return weights_; }
 
   private:
     std::vector<pare::loss_curve> losses_;
-    std::vector<std::vector<float>> weights_;
+    std::vector<pare::sublayer_statistics> weights_;
 };
 
 /// What a head and a filter cost, wherever they are.
@@ -134,7 +130,7 @@ model shrink(const model& m, const kept_units& kept);
 /// `weights`: of tokens, as surgeon::weights(), or empty.
 model tune(engine& dense, const kept_units& kept, const std::vector<sequence>& sequences,
            tuning how, double ridge, std::vector<std::string>& notes,
-           const std::vector<std::vector<float>>& weights = {});
+           const std::vector<pare::sublayer_statistics>& weights = {});
 
 /// The pruned model's weights at the places they had in the dense one, for a run with masks.
 model expand(const model& dense, const model& pruned, const kept_units& kept);
