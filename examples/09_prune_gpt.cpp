@@ -2,30 +2,16 @@
 // loses half, and 70 %, of what its heads and filters compute.
 //
 //     09_prune_gpt STEPS TEXT...
+#include "decoder/program.hpp"
+#include "decoder/prunable.hpp"
 #include "gpt/gpt.hpp"
 
 #include <pare/policy/simd.hpp>
-#include <pare/prune.hpp>
-
-#include <algorithm>
-#include <chrono>
-#include <cstdio>
-#include <cstdlib>
-#include <fstream>
-#include <iterator>
 
 namespace {
 
-// What pare::prune asks of a model.
-struct prunable_gpt {
-    gpt::model m;
-    std::vector<gpt::tokens> text; // batches of calibration text
-    gpt::matrix values;            // of the units that were asked for last
-
-    using stream = gpt::matrix;
-    pare::index_t sublayers() const { return 2 * m.config.layers; }
-    gpt::layer& layer(pare::index_t s) { return m.layers[static_cast<std::size_t>(s / 2)]; }
-    gpt::linear& reader(pare::index_t s) { return s % 2 ? layer(s).down : layer(s).projection; }
+// What pare::prune asks of a model, with decoder/prunable.hpp.
+struct prunable_gpt : decoder::prunable<gpt::model> {
     pare::sublayer<float> describe(pare::index_t s) {
         gpt::linear& w = reader(s);
         const auto n = static_cast<double>(m.config.length);
@@ -35,29 +21,6 @@ struct prunable_gpt {
                                   : pare::head_macs(lengths, m.config.hidden, unit);
         return {pare::as_view<2>(w.weight), pare::as_view<1>(w.bias), unit,
                 pare::cost_table::linear(w.weight.cols() / unit, each)};
-    }
-    pare::index_t batches() const { return static_cast<pare::index_t>(text.size()); }
-    stream start(pare::index_t b) const { return gpt::embed(m, text[static_cast<std::size_t>(b)]); }
-    pare::view<float, 2> rows(stream& x) const { return pare::as_view<2>(x); }
-    pare::view<const float, 2> units(pare::index_t s, const stream& x) {
-        values = s % 2 ? gpt::activate(layer(s), x) : gpt::attend(m, layer(s), x);
-        return pare::as_input<2>(values);
-    }
-    void add(pare::index_t s, pare::view<const float, 2>, stream& x) {
-        gpt::add(reader(s), values, x);
-    }
-    template <class Visit>
-    void backward(pare::index_t b, const Visit& visit) {
-        const auto draw = [&](gpt::matrix x) {
-            pare::draw_class_gradients(x, static_cast<std::uint64_t>(b), x);
-            return x;
-        };
-        const auto show = [&](gpt::index l, gpt::sublayer which, const gpt::matrix& units,
-                              const gpt::matrix& at_units, const gpt::matrix& at_sum) {
-            visit(2 * l + (which == gpt::sublayer::filters), pare::as_input<2>(units),
-                  pare::as_input<2>(at_units), pare::as_input<2>(at_sum));
-        };
-        gpt::backward(m, text[static_cast<std::size_t>(b)], draw, nullptr, show);
     }
     void keep(pare::index_t s, const std::vector<std::uint8_t>& mask) {
         gpt::linear& maker = s % 2 ? layer(s).up : layer(s).qkv;
@@ -87,48 +50,15 @@ pare::prune_report prune(prunable_gpt& dense, prunable_gpt& pruned, double share
     return report;
 }
 
-gpt::tokens part(const gpt::tokens& text, std::size_t first, std::size_t count) {
-    const auto begin = text.begin() + static_cast<std::ptrdiff_t>(first);
-    return {begin, begin + static_cast<std::ptrdiff_t>(count)};
-}
-
 } // namespace
 
-int main(int argc, char** argv) {
-    if (argc < 3) {
-        std::fprintf(stderr, "usage: 09_prune_gpt STEPS TEXT...\n");
-        return 2;
-    }
-    gpt::tokens text;
-    for (int i = 2; i < argc; ++i) {
-        std::ifstream file(argv[i], std::ios::binary);
-        for (std::istreambuf_iterator<char> c(file), end; c != end; ++c)
-            text.push_back(static_cast<std::uint8_t>(*c & 127));
-    }
+int main(int argc, char** argv) try {
     gpt::model trained = gpt::make_model({}, 1);
-    const auto length = static_cast<std::size_t>(trained.config.length);
-    const std::size_t learned = text.size() / 10 * 9;
-    const std::size_t held =
-        std::min<std::size_t>(100, (text.size() - learned) / length - 1) * length;
-    if (text.size() < 1000 * length) {
-        std::fprintf(stderr, "%zu bytes of text, %zu are needed\n", text.size(), 1000 * length);
-        return 2;
-    }
-    gpt::train(trained, part(text, 0, learned), std::atoi(argv[1]), 1);
-    const gpt::tokens ids = part(text, learned, held), next = part(text, learned + 1, held);
-    const auto report = [&](const char* what, const gpt::model& m) {
-        const auto begin = std::chrono::steady_clock::now();
-        const double loss = gpt::loss(m, ids, next);
-        const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-        std::printf("%-18s loss %.4f, %.0f tokens/s\n", what, loss,
-                    static_cast<double>(held) / seconds.count());
-        return loss;
-    };
-    const double before = report("dense", trained);
+    const decoder::texts text = decoder::read_texts(argc, argv, trained.config.length);
+    decoder::train(trained, text.learned, std::atoi(argv[1]), 1);
+    const double before = decoder::report("dense", trained, text);
 
-    prunable_gpt dense{trained, {}, {}};
-    for (std::size_t i = 0; i < 10; ++i)
-        dense.text.push_back(part(text, i * (learned / 10), 8 * length));
+    prunable_gpt dense{{trained, text.calibration, {}}};
     double after = before;
     for (const double share : {0.5, 0.3}) {
         prunable_gpt pruned;
@@ -136,8 +66,11 @@ int main(int argc, char** argv) {
         char what[40];
         std::snprintf(what, sizeof what, "%.2f of the MACs",
                       found.plan.cost / found.plan.dense_cost);
-        const double loss = report(what, pruned.m);
+        const double loss = decoder::report(what, pruned.m, text);
         if (share == 0.5) after = loss;
     }
     return after < before + 0.1 ? 0 : 1;
+} catch (const std::exception& e) {
+    std::fprintf(stderr, "%s\n", e.what());
+    return 2;
 }

@@ -1,0 +1,59 @@
+// What the programs that prune a small decoder have in common: the text that they are given, and
+// what they print of a model.
+#pragma once
+
+#include "decoder.hpp"
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <stdexcept>
+#include <string>
+
+namespace decoder {
+
+/// Nine tenths of a text, some batches of them for statistics, and of the last tenth 100 sequences
+/// with the token behind each of theirs.
+struct texts {
+    tokens learned;
+    std::vector<tokens> calibration;
+    tokens ids, next;
+};
+
+/// The files argv[2], ...: a byte is a token. Throws std::runtime_error.
+inline texts read_texts(int argc, char** argv, index sequence) {
+    if (argc < 3) throw std::runtime_error(std::string("usage: ") + argv[0] + " STEPS TEXT...");
+    tokens text;
+    for (int i = 2; i < argc; ++i) {
+        std::ifstream file(argv[i], std::ios::binary);
+        for (std::istreambuf_iterator<char> c(file), end; c != end; ++c)
+            text.push_back(static_cast<std::uint8_t>(*c & 127));
+    }
+    const auto length = static_cast<std::size_t>(sequence);
+    if (text.size() < 1000 * length + 10)
+        throw std::runtime_error(std::to_string(text.size()) + " bytes of text, " +
+                                 std::to_string(1000 * length + 10) + " are needed");
+    const std::size_t learned = text.size() / 10 * 9;
+    const std::size_t held =
+        std::min<std::size_t>(100, (text.size() - learned - 1) / length) * length;
+    texts found{
+        part(text, 0, learned), {}, part(text, learned, held), part(text, learned + 1, held)};
+    for (std::size_t i = 0; i < 10; ++i)
+        found.calibration.push_back(part(text, i * (learned / 10), 8 * length));
+    return found;
+}
+
+/// Prints the loss on the text's last tenth, which it returns, and the speed.
+template <class Model>
+double report(const char* what, const Model& m, const texts& text) {
+    const auto begin = std::chrono::steady_clock::now();
+    const double found = loss(m, text.ids, text.next);
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+    std::printf("%-32s loss %.4f, %.0f tokens/s\n", what, found,
+                static_cast<double>(text.ids.size()) / seconds.count());
+    return found;
+}
+
+} // namespace decoder
