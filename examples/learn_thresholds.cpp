@@ -1,22 +1,16 @@
 // Learns which tokens a BERT-type encoder can drop, layer by layer, for a task or for its
 // embeddings as they are; writes the model with its thresholds, loads it again, checks it, and
 // reports.
-#include "encoder/files/output.hpp"
 #include "encoder/gpu/device.hpp"
-#include "encoder/report/page.hpp"
 #include "encoder/report/progress.hpp"
 #include "encoder/report/report.hpp"
-#include "encoder/training/train.hpp"
+#include "encoder/training/baselines.hpp"
 #include "options.hpp"
 
 #include <fmt/core.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
-#include <map>
-#include <numeric>
-#include <random>
 #include <utility>
 
 namespace {
@@ -24,9 +18,6 @@ namespace {
 namespace fs = std::filesystem;
 using namespace encoder;
 using rule = token_pruning::rule;
-
-/// Other rules for which tokens stay, to compare with.
-const std::vector<std::string> baseline_names = {"calibrated", "hand-set", "top-k", "schedule"};
 
 /// What becomes of a token that leaves.
 enum class leaving {
@@ -156,34 +147,6 @@ bool parse(int argc, char** argv, arguments& a) {
     return true;
 }
 
-/// Where there is one after every epoch, until the result is in place.
-fs::path checkpoints_of(const fs::path& out) {
-    return resolved(out) += ".checkpoint";
-}
-constexpr output::kind checkpoints = {"a folder of checkpoints", true,
-                                      [](const fs::path& path) { return fs::is_directory(path); }};
-
-/// Their folders go in the end, if there is nothing in them.
-struct folders_of_checkpoints {
-    fs::path path;
-    ~folders_of_checkpoints() {
-        std::error_code others;
-        fs::remove(path / "baselines", others);
-        fs::remove(path, others);
-    }
-};
-
-/// Those that are not needed any more.
-void remove_checkpoints(const fs::path& folder) {
-    std::vector<fs::path> all = {folder / "finetune", folder / "learned"};
-    for (const std::string& name : baseline_names) all.push_back(folder / "baselines" / name);
-    for (const fs::path& of_run : all) {
-        if (!fs::exists(of_run) || !training_checkpoint.is(of_run)) continue;
-        const output gone(of_run, training_checkpoint); // so that no half of one is left
-        fs::rename(of_run, gone.path());
-    }
-}
-
 void refuse(const char* option, double value, const char* expected) {
     throw std::invalid_argument(fmt::format("{} is {}, expected {}", option, value, expected));
 }
@@ -264,241 +227,15 @@ void check(arguments& a) {
     inputs.push_back({"the text of --dev", a.dev});
     inputs.push_back({"the text of --evaluate", a.evaluate});
     check_outputs(inputs, {{"--out", a.out, &written_model},
-                           {"--out", checkpoints_of(a.out), &checkpoints},
+                           {"--out", checkpoints::folder_of(a.out), &checkpoints::kind},
                            {"--json", a.json},
                            {"--html", a.html}});
-}
-
-/// A classifier of small random weights, instead of one that the model may have for other classes.
-void add_classifier(model& m, int classes, std::uint64_t seed) {
-    m.others.erase(
-        std::remove_if(m.others.begin(), m.others.end(),
-                       [](const tensor& t) { return t.name.rfind("classifier.", 0) == 0; }),
-        m.others.end());
-    std::mt19937_64 random(seed);
-    m.classifier = dense{matrix(classes, m.config.hidden), vector::Zero(classes)};
-    float* const w = m.classifier->weight.data();
-    for (Eigen::Index i = 0; i < m.classifier->weight.size(); ++i)
-        w[i] = 0.04f * (static_cast<float>(random() >> 40) * 0x1p-24f - 0.5f);
-}
-
-/// The last of every `each` examples, out of `from`, to measure on.
-dataset hold_out(dataset& from, std::size_t each) {
-    dataset held{from.kind, {}, {}, {}, {}}, rest = held;
-    const std::size_t texts = from.texts_each();
-    for (std::size_t i = 0; i < from.size(); ++i) {
-        dataset& to = i % each == each - 1 ? held : rest;
-        for (std::size_t t = 0; t < texts; ++t) to.texts.push_back(from.texts[i * texts + t]);
-        if (!from.targets.empty()) to.targets.push_back(from.targets[i]);
-    }
-    if (held.texts.empty())
-        throw std::invalid_argument(
-            fmt::format("{} examples are too few to hold some out; give --evaluate", from.size()));
-    from = std::move(rest);
-    return held;
-}
-
-/// All epochs that a checkpoint does not have yet.
-void run(trainer& t, const fs::path& checkpoint, const std::string& name) {
-    if (fs::exists(checkpoint)) {
-        t.resume(checkpoint);
-        say(fmt::format("{}: goes on from {}", name, checkpoint.string()));
-    }
-    while (!t.done()) {
-        t.epoch();
-        t.save(checkpoint);
-        say(fmt::format("{}: {}", name, t.report()));
-    }
-}
-
-struct measured {
-    double metric, macs_ratio;
-    std::vector<double> kept; // a layer each, share of all tokens
-};
-measured measure_at(engine& net, const dataset& data, matrix& outputs) {
-    std::vector<token_use> use;
-    outputs = embed(net, measured_texts(data), "measure", &use);
-    measured m{measure(data, outputs), 0, {}};
-    m.macs_ratio =
-        token_macs(net.model(), use) / dense_token_macs(net.model(), measured_texts(data));
-    for (const token_use& u : use)
-        m.kept.push_back(static_cast<double>(u.kept) / static_cast<double>(use[0].attending));
-    return m;
-}
-
-struct baseline {
-    std::string name;
-    measured result;
-};
-
-/// The stages that do not drop tokens, and the others.
-std::pair<recipe, recipe> split(const recipe& how) {
-    recipe first = how, rest = how;
-    const auto dropping = std::find_if(how.stages.begin(), how.stages.end(), [](const stage& s) {
-        return s.kind != stage_kind::finetune;
-    });
-    first.stages.assign(how.stages.begin(), dropping);
-    rest.stages.assign(dropping, how.stages.end());
-    return {first, rest};
-}
-
-/// Other rules for which tokens stay, with as many epochs to get used to them.
-std::vector<baseline> train_baselines(const std::vector<std::string>& names, const engine& dense,
-                                      const dataset& train, const dataset& evaluate, recipe how,
-                                      const token_pruning& as, const fs::path& folder) {
-    stage all{stage_kind::hard, 0, 0};
-    for (const stage& s : how.stages)
-        if (s.kind != stage_kind::calibrate)
-            all = {stage_kind::hard, all.epochs + s.epochs, std::max(all.rate, s.rate)};
-    how.stages = {all};
-    std::vector<baseline> found;
-    const std::vector<sequence> sample = trainer::sample(train, how.seed);
-    for (const std::string& name : names) {
-        const std::unique_ptr<engine> net = dense.make(dense.model());
-        net->set_token_pruning(as);
-        if (name == "hand-set") {
-            token_pruning p = as;
-            const std::size_t depth = dense.model().layers.size();
-            for (std::size_t l = 0; l < depth; ++l)
-                p.numbers.push_back(static_cast<double>(l + 1) / static_cast<double>(depth));
-            net->set_token_pruning(p);
-            scale_thresholds(*net, sample, *how.target);
-        } else {
-            network here(dense.model());
-            here.set_token_pruning(as);
-            net->set_token_pruning(schedule_for(here, sample,
-                                                name == "calibrated" ? rule::threshold
-                                                : name == "top-k"    ? rule::share
-                                                                     : rule::count,
-                                                *how.target));
-        }
-        trainer t(*net, train, how);
-        run(t, folder / name, name);
-        matrix outputs;
-        found.push_back({name, measure_at(*net, evaluate, outputs)});
-    }
-    return found;
-}
-
-struct results {
-    double metric_dense;
-    measured pruned;
-    speed at_32, at_1;
-    std::optional<double> gap;
-    std::vector<double> thresholds;
-    std::vector<operating_point> curve;
-    std::vector<baseline> baselines;
-    double seconds;
-    std::size_t tokens;
-};
-
-nlohmann::ordered_json to_json(const results& r) {
-    const auto seconds = [&](double tokens_per_second) {
-        return static_cast<double>(r.tokens) / tokens_per_second;
-    };
-    nlohmann::ordered_json report;
-    report["metric_dense"] = number(r.metric_dense);
-    report["metric_pruned"] = number(r.pruned.metric);
-    report["macs_ratio"] = r.pruned.macs_ratio;
-    report["tokens_kept"] = r.pruned.kept;
-    report["seconds_dense"] = seconds(r.at_32.tokens_per_second_dense);
-    report["seconds_pruned"] = seconds(r.at_32.tokens_per_second_pruned);
-    report["speedup"] = r.at_32.speedup;
-    report["speedup_batch_1"] = r.at_1.speedup;
-    report["soft_hard_gap"] = number(r.gap.value_or(NAN));
-    report["thresholds"] = r.thresholds;
-    report["curve"] = nlohmann::json::array();
-    for (const operating_point& p : r.curve)
-        report["curve"].push_back(
-            {{"alpha", p.alpha}, {"macs_ratio", p.macs_ratio}, {"metric", number(p.metric)}});
-    report["baselines"] = nlohmann::json::array();
-    for (const baseline& b : r.baselines)
-        report["baselines"].push_back({{"name", b.name},
-                                       {"macs_ratio", b.result.macs_ratio},
-                                       {"metric", number(b.result.metric)}});
-    report["seconds_total"] = r.seconds;
-    report["peak_rss_mb"] = peak_memory_mb();
-    report["threads"] = threads();
-    return report;
-}
-
-/// Some of the texts, with the layers in which their tokens leave, and the result's figures.
-page to_page(const results& r, const model& m, const std::vector<sequence>& texts,
-             const tokenizer& words, const std::string& metric) {
-    page p;
-    const double gain = 1 / r.pruned.macs_ratio;
-    p.title = "Tokens that leave";
-    p.summary = fmt::format("{:.2f} times fewer multiply-adds, {} {:.2f} instead of {:.2f}", gain,
-                            metric, 100 * r.pruned.metric, 100 * r.metric_dense);
-    p.facts = {{"share of multiply-adds", fmt::format("{:.3f}", r.pruned.macs_ratio)},
-               {metric + ", dense", fmt::format("{:.2f}", 100 * r.metric_dense)},
-               {metric + ", pruned", fmt::format("{:.2f}", 100 * r.pruned.metric)},
-               {"speedup in batches of 32", fmt::format("{:.2f}", r.at_32.speedup)},
-               {"speedup one by one", fmt::format("{:.2f}", r.at_1.speedup)}};
-    constexpr std::size_t most = 8;
-    network net(m); // whose layers one sees
-    for (std::size_t i = 0; i < std::min(most, texts.size()); ++i) {
-        const sequence& s = texts[i * texts.size() / std::min(most, texts.size())];
-        page::text t{{}, layers_of_leaving(net, s)};
-        for (const std::int32_t id : s) t.tokens.push_back(words.word(id));
-        p.texts.push_back(std::move(t));
-    }
-    p.layers = m.layers.size();
-    p.charts = {{"Tokens kept, layer by layer",
-                 "Share of all tokens that the FFN of a layer, and the layers after it, still see.",
-                 "tokens are kept", r.pruned.kept}};
-    page::plot quality;
-    quality.title = "Quality and cost";
-    quality.about = fmt::format("What is left of the quality ({}) where only a share of the "
-                                "layers' multiply-adds is done.",
-                                metric);
-    quality.cost = "multiply-adds";
-    quality.metric = metric;
-    quality.whole = 100 * r.metric_dense;
-    quality.whole_name = "all tokens";
-    page::series learned{"learned", {}};
-    for (const operating_point& at : r.curve)
-        learned.points.push_back({at.macs_ratio, 100 * at.metric});
-    quality.curves.push_back(std::move(learned));
-    for (const baseline& b : r.baselines)
-        quality.curves.push_back({b.name, {{b.result.macs_ratio, 100 * b.result.metric}}});
-    p.plots.push_back(std::move(quality));
-    return p;
-}
-
-void print(const results& r, const std::string& metric, const fs::path& out) {
-    fmt::print("\nlayer  threshold  tokens kept\n");
-    for (std::size_t l = 0; l < r.thresholds.size(); ++l) {
-        constexpr int width = 20;
-        std::string bar(width, '.');
-        std::fill_n(bar.begin(), std::lround(width * r.pruned.kept[l]), '#');
-        fmt::print("{:>5}  {:>9.3f}  {} {:>5.1f} %\n", l, r.thresholds[l], bar,
-                   100 * r.pruned.kept[l]);
-    }
-    fmt::print("\n{:<12}{:>8}{:>15}{:>10}\n", "", "alpha", "share of MACs", metric);
-    fmt::print("{:<12}{:>8}{:>15.3f}{:>10.2f}\n", "dense", "", 1., 100 * r.metric_dense);
-    for (const operating_point& p : r.curve)
-        fmt::print("{:<12}{:>8.2f}{:>15.3f}{:>10.2f}\n", "learned", p.alpha, p.macs_ratio,
-                   100 * p.metric);
-    for (const baseline& b : r.baselines)
-        fmt::print("{:<12}{:>8}{:>15.3f}{:>10.2f}\n", b.name, "", b.result.macs_ratio,
-                   100 * b.result.metric);
-    fmt::print("\nresult                 {:.2f} of {:.2f} at {:.3f} of the multiply-adds\n",
-               100 * r.pruned.metric, 100 * r.metric_dense, r.pruned.macs_ratio);
-    fmt::print("speedup                {:.3f} in batches of 32, {:.3f} one by one, of {:.3f} that "
-               "the MACs allow\n",
-               r.at_32.speedup, r.at_1.speedup, 1 / r.pruned.macs_ratio);
-    if (r.gap) fmt::print("soft to hard           {:+.3f} of the multiply-adds\n", *r.gap);
-    fmt::print(
-        "seconds                {:.1f}\npeak memory            {:.0f} MB\nwritten              "
-        "  {}\n",
-        r.seconds, peak_memory_mb(), out.string());
 }
 
 void run(arguments& a) {
     const progress whole("", 1); // a clock
     output out(a.out, written_model), json(a.json), html(a.html);
-    const folders_of_checkpoints kept{checkpoints_of(a.out)};
+    const checkpoints kept(a.out);
     model original = load_model(a.model);
     const config& shape = original.config;
     const tokenizer words(a.model / "vocab.txt", shape.lower_case, shape.vocabulary);
@@ -538,7 +275,7 @@ void run(arguments& a) {
     engine& dense = *made;
     if (!without.stages.empty()) {
         trainer first(dense, train, without);
-        run(first, kept.path / "finetune", "fine-tuning");
+        kept.run(first, "finetune", "fine-tuning");
     }
     if (!a.labels && !with.stages.empty()) train.teacher = embed(dense, train.texts, "teacher");
     for (dataset* data : {&*dev, &*evaluate})
@@ -554,14 +291,13 @@ void run(arguments& a) {
         for (const double t : given.numbers) p.numbers.push_back(given.alpha * t);
         net.set_token_pruning(p);
     }
-    results r{};
+    learning_results r{};
     if (!with.stages.empty()) {
         trainer second(net, train, with);
-        run(second, kept.path / "learned", "thresholds");
+        kept.run(second, "learned", "thresholds");
         r.gap = second.soft_hard_gap();
     }
-    r.baselines =
-        train_baselines(a.baselines, dense, train, *evaluate, with, none, kept.path / "baselines");
+    r.baselines = train_baselines(a.baselines, dense, train, *evaluate, with, none, kept);
 
     // The curve, and the result at the alpha asked for.
     p = net.tokens();
@@ -602,7 +338,7 @@ void run(arguments& a) {
     if (json) json.write(to_text(to_json(r)));
     if (html) html.write(to_html(to_page(r, written.model(), texts, words, metric)));
     put_in_place({&out, &json, &html}); // the model first, so that a report always has its model
-    remove_checkpoints(kept.path);
+    kept.remove();
     print(r, metric, a.out);
 }
 

@@ -1,31 +1,20 @@
 // Prunes heads and filters of a BERT-type sentence encoder without retraining and without labels,
 // writes the smaller model, loads it again, checks it, and reports.
-#include "encoder/files/output.hpp"
-#include "encoder/gpu/device.hpp"
-#include "encoder/pruning/latency.hpp"
-#include "encoder/pruning/prune.hpp"
-#include "encoder/report/page.hpp"
+#include "encoder/pruning/results.hpp"
+#include "encoder/pruning/verify.hpp"
 #include "encoder/report/progress.hpp"
 #include "encoder/report/report.hpp"
-#include "encoder/task/evaluate.hpp"
-#include "encoder/task/task.hpp"
 #include "options.hpp"
 
 #include <fmt/core.h>
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <cctype>
 #include <cmath>
-#include <map>
-#include <optional>
 
 namespace {
 
 namespace fs = std::filesystem;
 using namespace encoder;
-
-enum class budget_kind { macs, parameters, latency };
 
 struct arguments {
     fs::path model, calibrate, evaluate, out, json, front, html;
@@ -198,304 +187,6 @@ std::int64_t texts_a_batch(const arguments& a) {
     return a.device == device_kind::cuda ? 256 : 32;
 }
 
-/// Largest difference of two outputs that rounding explains, for weights stored as `type` and used
-/// in that precision: embeddings of length 1, or logits.
-double tolerance(data_type type, precision used, const matrix& outputs) {
-    double unit = 1e-4;
-    if (type == data_type::f16 || used == precision::fp16) unit = 5e-3;
-    if (type == data_type::bf16 || used == precision::bf16) unit = 4e-2;
-    return unit * std::max(1., static_cast<double>(outputs.cwiseAbs().maxCoeff()));
-}
-
-std::vector<Eigen::Index> count(const model& m, unit_kind kind) {
-    std::vector<Eigen::Index> counts;
-    for (const layer& l : m.layers)
-        counts.push_back(kind == unit_kind::head ? l.heads(m.config.head_size) : l.filters());
-    return counts;
-}
-
-std::string bar_of(Eigen::Index kept, Eigen::Index of) {
-    constexpr Eigen::Index width = 20;
-    std::string bar;
-    for (Eigen::Index i = 0; i < width; ++i) bar += i * of < kept * width ? '#' : '.';
-    return bar;
-}
-
-engine::masks factors(const kept_units& kept) {
-    engine::masks all;
-    const auto convert = [](const std::vector<std::vector<std::uint8_t>>& some,
-                            std::vector<vector>& out) {
-        for (const auto& mask : some) {
-            out.emplace_back(static_cast<Eigen::Index>(mask.size()));
-            std::copy(mask.begin(), mask.end(), out.back().begin());
-        }
-    };
-    convert(kept.heads, all.heads);
-    convert(kept.filters, all.filters);
-    return all;
-}
-
-struct quality {
-    const char* name;
-    double value;
-};
-/// Of a network's outputs for a task's texts, the first one to be drawn.
-std::vector<quality> qualities(const dataset& task, const matrix& outputs) {
-    if (!task.pairs) return {{"Accuracy", measure(task, outputs)}};
-    const correlations found = correlate(*task.pairs, outputs);
-    return {{"Spearman", found.spearman}, {"Pearson", found.pearson}};
-}
-
-/// How alike a network's outputs are to the dense one's.
-quality likeness(const model& m, const matrix& dense, const matrix& pruned) {
-    return m.classifier ? quality{"same class as dense", same_class(dense, pruned)}
-                        : quality{"cosine to dense", mean_cosine(dense, pruned)};
-}
-
-/// As a key in the report: small letters and no spaces.
-std::string key_of(std::string name) {
-    for (char& c : name)
-        c = c == ' ' ? '_' : static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    return name;
-}
-
-/// What the run has found out, for the report and the table.
-struct results {
-    double macs_dense, macs_ratio;
-    std::int64_t parameters_dense, parameters_pruned;
-    std::uintmax_t bytes_dense, bytes_pruned;
-    std::vector<Eigen::Index> heads_dense, heads, filters_dense, filters;
-    std::vector<quality> quality_dense, quality_pruned;
-    quality alike;
-    double difference;
-    double loss_expected, loss_bound; // by the criterion
-    struct promise {
-        double promised, achieved;
-    };
-    std::optional<promise> latency; // by the dense model's
-    std::map<const char*, pare::hinge_cost> fits;
-    encoder::speed speed;
-    std::map<std::string, double> seconds;
-    int threads;
-    std::size_t texts;
-    std::vector<std::string> notes;
-};
-
-nlohmann::ordered_json to_json(const results& r) {
-    nlohmann::ordered_json report;
-    report["macs_ratio"] = r.macs_ratio;
-    report["params_dense"] = r.parameters_dense;
-    report["params_pruned"] = r.parameters_pruned;
-    report["bytes_dense"] = r.bytes_dense;
-    report["bytes_pruned"] = r.bytes_pruned;
-    for (std::size_t i = 0; i < r.quality_dense.size(); ++i) {
-        const std::string name = key_of(r.quality_dense[i].name);
-        report[name + "_dense"] = number(r.quality_dense[i].value);
-        report[name + "_pruned"] = number(r.quality_pruned[i].value);
-    }
-    report[key_of(r.alike.name)] = number(r.alike.value);
-    report["difference_to_masked"] = r.difference;
-    report["loss_expected"] = r.loss_expected;
-    report["loss_bound"] = r.loss_bound;
-    for (const char* stage : {"fisher", "search", "rearrange", "tune", "total"})
-        report[std::string("seconds_") + stage] = r.seconds.at(stage);
-    report["peak_rss_mb"] = peak_memory_mb();
-    report["tokens_per_s_dense"] = r.speed.tokens_per_second_dense;
-    report["tokens_per_s_pruned"] = r.speed.tokens_per_second_pruned;
-    report["speedup"] = r.speed.speedup;
-    if (r.latency) {
-        report["latency_promised"] = r.latency->promised;
-        report["latency_achieved"] = r.latency->achieved;
-    }
-    for (const auto& [units, fit] : r.fits)
-        report[std::string("latency_") + units] = {{"constant", fit.constant},
-                                                   {"each", fit.each},
-                                                   {"knee", fit.knee},
-                                                   {"error", fit.error}};
-    report["threads"] = r.threads;
-    report["heads_kept"] = r.heads;
-    report["filters_kept"] = r.filters;
-    report["untuned"] = r.notes;
-    return report;
-}
-
-void print(const results& r, const fs::path& out) {
-    fmt::print("\nlayer  heads kept                        filters kept\n");
-    for (std::size_t l = 0; l < r.heads.size(); ++l)
-        fmt::print("{:>5}  {} {:>3} of {:<4}  {} {:>5} of {}\n", l,
-                   bar_of(r.heads[l], r.heads_dense[l]), r.heads[l], r.heads_dense[l],
-                   bar_of(r.filters[l], r.filters_dense[l]), r.filters[l], r.filters_dense[l]);
-    fmt::print("\n{:<22}{:>14}{:>14}{:>10}\n", "", "dense", "pruned", "ratio");
-    const auto row = [](const char* name, double before, double after, int digits) {
-        fmt::print("{:<22}{:>14.{}f}{:>14.{}f}{:>10.3f}\n", name, before, digits, after, digits,
-                   after / before);
-    };
-    row("MACs a text, millions", r.macs_dense / 1e6, r.macs_ratio * r.macs_dense / 1e6, 1);
-    row("parameters", static_cast<double>(r.parameters_dense),
-        static_cast<double>(r.parameters_pruned), 0);
-    row("bytes", static_cast<double>(r.bytes_dense), static_cast<double>(r.bytes_pruned), 0);
-    for (std::size_t i = 0; i < r.quality_dense.size(); ++i)
-        row((std::string(r.quality_dense[i].name) + " x 100").c_str(),
-            100 * r.quality_dense[i].value, 100 * r.quality_pruned[i].value, 2);
-    row("tokens/s", r.speed.tokens_per_second_dense, r.speed.tokens_per_second_pruned, 0);
-    fmt::print("\n{:<23}{:.4f}\n", r.alike.name, r.alike.value);
-    fmt::print("expected loss          {:.4g}; no choice in the budget loses less than {:.4g}\n",
-               r.loss_expected, r.loss_bound);
-    fmt::print("speedup                {:.3f}, of {:.3f} that the MACs allow\n", r.speed.speedup,
-               1 / r.macs_ratio);
-    if (r.latency)
-        fmt::print("latency                {:.3f} of the dense model's, promised {:.3f}: {:.3f} of "
-                   "the promise\n",
-                   r.latency->achieved, r.latency->promised,
-                   r.latency->achieved / r.latency->promised);
-    for (const auto& [units, fit] : r.fits)
-        fmt::print(
-            "latency of {:<12}{:.4f} of the dense model's, and {:.5f} for each beyond {}; off "
-            "by up to {:.4f}\n",
-            units, fit.constant, fit.each, fit.knee, fit.error);
-    fmt::print("agrees with masked     within {:.1e} in every output\n", r.difference);
-    fmt::print(
-        "seconds of pruning     {:.1f} = criterion {:.1f} + search {:.1f} + rearrange {:.1f} + "
-        "tune {:.1f}; "
-        "with checks {:.1f}\n",
-        r.seconds.at("total"), r.seconds.at("fisher"), r.seconds.at("search"),
-        r.seconds.at("rearrange"), r.seconds.at("tune"), r.seconds.at("whole"));
-    fmt::print("peak memory            {:.0f} MB\ncalibration            {} texts\n",
-               peak_memory_mb(), r.texts);
-    for (const std::string& note : r.notes) fmt::print("note: {}\n", note);
-    fmt::print("written                {}\n", out.string());
-}
-
-/// What the budget is a share of.
-class pricing {
-  public:
-    /// Of latency, times a few widths.
-    pricing(const model& m, const engine& dense, const arguments& a, const unit_costs& macs)
-        : model_(m),
-          counts_(a.kind == budget_kind::parameters ? unit_costs::parameters(m.config) : macs) {
-        if (a.kind == budget_kind::latency) times.emplace(dense, a.latency);
-    }
-
-    found_units search(const std::vector<pare::loss_curve>& losses, double share) {
-        return times ? encoder::search(model_, losses, *times, share)
-                     : encoder::search(model_, losses, counts_, share);
-    }
-
-    struct choice {
-        double share, loss; ///< as the criterion expects it
-        std::vector<pare::index_t> kept;
-    };
-    /// The least loss for every share.
-    std::vector<choice> front(const std::vector<pare::loss_curve>& losses) const {
-        const auto cost = [&](std::size_t l, unit_kind kind) {
-            return times ? times->table(l, kind) : counts_.table(model_, l, kind);
-        };
-        const double rest = times ? times->rest() : 0,
-                     whole = times ? times->dense() : counts_.of(model_);
-        std::vector<choice> choices;
-        for (const pare::width_choice& c :
-             pare::width_search(prunables(model_, losses, cost)).front())
-            choices.push_back({(c.cost + rest) / whole, c.loss, c.kept});
-        return choices;
-    }
-
-    std::optional<latency> times;
-
-  private:
-    const model& model_;
-    unit_costs counts_;
-};
-
-nlohmann::ordered_json to_json(const std::vector<pricing::choice>& front) {
-    nlohmann::ordered_json points = nlohmann::json::array();
-    for (const pricing::choice& c : front) {
-        nlohmann::ordered_json point;
-        point["share"] = c.share;
-        point["loss"] = c.loss;
-        for (std::size_t i = 0; i < c.kept.size(); ++i)
-            point[i % 2 == 0 ? "heads" : "filters"].push_back(c.kept[i]);
-        points.push_back(std::move(point));
-    }
-    return points;
-}
-
-/// A model of another budget, pruned to be measured.
-struct measured {
-    double share, quality, tokens_per_second;
-};
-
-page to_page(const results& r, const arguments& a, const std::vector<pricing::choice>& front,
-             const std::vector<measured>& points) {
-    const std::map<budget_kind, const char*> costs = {
-        {budget_kind::macs, "multiply-adds"},
-        {budget_kind::parameters, "parameters of heads and filters"},
-        {budget_kind::latency, "time"}};
-    const std::string cost = costs.at(a.kind);
-    const bool measures = !r.quality_dense.empty();
-    const std::string metric = measures ? r.quality_dense[0].name : r.alike.name;
-    page p;
-    p.title = "Heads and filters that are gone";
-    p.summary = fmt::format("{:.1f} % of the multiply-adds, {:.2f} times as fast",
-                            100 * r.macs_ratio, r.speed.speedup);
-    if (measures)
-        p.facts = {{metric + ", dense", fmt::format("{:.2f}", 100 * r.quality_dense[0].value)},
-                   {metric + ", pruned", fmt::format("{:.2f}", 100 * r.quality_pruned[0].value)}};
-    p.facts.push_back({r.alike.name, fmt::format("{:.4f}", r.alike.value)});
-    p.facts.push_back({"speedup", fmt::format("{:.2f}", r.speed.speedup)});
-    p.facts.push_back({"share of parameters",
-                       fmt::format("{:.3f}", static_cast<double>(r.parameters_pruned) /
-                                                 static_cast<double>(r.parameters_dense))});
-    const auto shares = [](const std::vector<Eigen::Index>& kept,
-                           const std::vector<Eigen::Index>& of) {
-        std::vector<double> all;
-        for (std::size_t l = 0; l < kept.size(); ++l)
-            all.push_back(static_cast<double>(kept[l]) /
-                          static_cast<double>(std::max<Eigen::Index>(1, of[l])));
-        return all;
-    };
-    p.charts = {{"Heads kept, layer by layer", "Share of the dense layer's attention heads.",
-                 "heads are kept", shares(r.heads, r.heads_dense)},
-                {"Filters kept, layer by layer", "Share of the dense layer's FFN filters.",
-                 "filters are kept", shares(r.filters, r.filters_dense)}};
-    const auto plot = [&](const char* title, const std::string& about, const std::string& of,
-                          double whole) {
-        page::plot q;
-        q.title = title;
-        q.about = about;
-        q.cost = cost;
-        q.metric = of;
-        q.whole = whole;
-        q.whole_name = "dense";
-        return q;
-    };
-    page::plot quality =
-        plot("Quality and cost", "Measured on models pruned to some budgets, this one among them.",
-             metric, measures ? 100 * r.quality_dense[0].value : 1);
-    page::plot speed =
-        plot("Speed and cost",
-             fmt::format("Of the same models, in batches of {} texts.", texts_a_batch(a)),
-             "tokens/s", r.speed.tokens_per_second_dense);
-    page::plot expected =
-        plot("What the criterion expects",
-             "The least loss that the search finds for each budget, of all heads and filters gone.",
-             "share of the loss", NAN);
-    quality.curves = {{"pruned", {}}};
-    speed.curves = {{"pruned", {}}};
-    expected.curves = {{"expected", {}}};
-    for (const measured& at : points) {
-        quality.curves[0].points.push_back({at.share, at.quality});
-        speed.curves[0].points.push_back({at.share, at.tokens_per_second});
-    }
-    double last = -1;
-    for (const pricing::choice& c : front)
-        if (c.share > last + 0.02) {
-            expected.curves[0].points.push_back({c.share, c.loss / front.front().loss});
-            last = c.share;
-        }
-    p.plots = {quality, speed, expected};
-    return p;
-}
-
 /// One run: what it reads, what the stages find, and what is measured of it.
 class pruning {
   public:
@@ -566,7 +257,8 @@ class pruning {
                 return cuts.losses();
             });
             found_units found = timed("search", [&] {
-                return prices_.emplace(original_, dense_, a_, costs_).search(losses_, a_.share);
+                return prices_.emplace(original_, dense_, a_.kind, a_.latency, costs_)
+                    .search(losses_, a_.share);
             });
             r_.loss_expected = found.loss;
             r_.loss_bound = found.bound;
@@ -582,20 +274,17 @@ class pruning {
     }
 
     void verify(engine& pruned) {
-        const std::unique_ptr<engine> wide = dense_.make(expand(original_, small_, kept_));
-        engine& masked = *wide;
-        masked.set_masks(factors(kept_));
-        masked.set_token_pruning({});
+        const std::unique_ptr<engine> masked = with_masks(dense_, original_, small_, kept_);
         by_dense_ = embed(dense_, texts(), "embed, dense");
         by_pruned_ = embed(pruned, texts(), "embed, pruned");
         const auto difference = [](const matrix& x, const matrix& y) {
             return static_cast<double>((x - y).cwiseAbs().maxCoeff());
         };
-        r_.difference = difference(by_pruned_, embed(masked, texts(), "embed, masked"));
+        r_.difference = difference(by_pruned_, embed(*masked, texts(), "embed, masked"));
         if (task_)
             r_.difference = std::max(
                 r_.difference, difference(embed(pruned, data_.examples.texts, "verify, pruned"),
-                                          embed(masked, data_.examples.texts, "verify, masked")));
+                                          embed(*masked, data_.examples.texts, "verify, masked")));
         if (const double most = tolerance(original_.stored_as, a_.precision, by_dense_);
             !(r_.difference <= most))
             throw std::runtime_error(
@@ -612,7 +301,8 @@ class pruning {
             r_.quality_dense = qualities(*task_, by_dense_);
             r_.quality_pruned = qualities(*task_, by_pruned_);
         }
-        r_.speed = compare_speed(dense_, pruned, data_.examples.texts, texts_a_batch(a_));
+        r_.texts_a_batch = texts_a_batch(a_);
+        r_.speed = compare_speed(dense_, pruned, data_.examples.texts, r_.texts_a_batch);
         if (prices_->times) {
             r_.latency = {a_.share, prices_->times->share_of(small_)};
             if (a_.latency.fitted)
@@ -622,10 +312,10 @@ class pruning {
         r_.parameters_dense = original_.parameters();
         r_.parameters_pruned = small_.parameters();
         r_.bytes_dense = fs::file_size(a_.model / "model.safetensors");
-        r_.heads_dense = count(original_, unit_kind::head);
-        r_.heads = count(small_, unit_kind::head);
-        r_.filters_dense = count(original_, unit_kind::filter);
-        r_.filters = count(small_, unit_kind::filter);
+        r_.heads_dense = original_.heads();
+        r_.heads = small_.heads();
+        r_.filters_dense = original_.filters();
+        r_.filters = small_.filters();
         r_.threads = threads();
         r_.texts = data_.examples.texts.size();
         r_.seconds["whole"] = whole_.seconds();
@@ -636,21 +326,20 @@ class pruning {
             return task_ ? 100 * encoder::measure(*task_, outputs)
                          : likeness(original_, by_dense_, outputs).value;
         };
-        std::vector<measured> points = {
+        std::vector<measured_budget> points = {
             {a_.share, quality_of(by_pruned_), r_.speed.tokens_per_second_pruned}};
         for (const double share : {0.8, 0.65, 0.5, 0.35}) {
             const double least = front.empty() ? 0 : front[0].share; // with room for times to vary
             if (std::abs(share - a_.share) < 0.05 || share < least + 0.1) continue;
             std::vector<std::string> notes;
-            const std::unique_ptr<engine> made =
+            const std::unique_ptr<engine> other =
                 dense_.make(refit(prices_->search(losses_, share).kept, notes));
-            engine& other = *made;
-            other.set_token_pruning({});
-            points.push_back({share, quality_of(embed(other, texts(), "embed, another budget")),
-                              compare_speed(dense_, other, data_.examples.texts, texts_a_batch(a_))
+            other->set_token_pruning({});
+            points.push_back({share, quality_of(embed(*other, texts(), "embed, another budget")),
+                              compare_speed(dense_, *other, data_.examples.texts, r_.texts_a_batch)
                                   .tokens_per_second_pruned});
         }
-        html_.write(to_html(to_page(r_, a_, front, points)));
+        html_.write(to_html(to_page(r_, a_.kind, front, points)));
     }
 
     const progress whole_{"", 1}; // a clock
@@ -670,7 +359,7 @@ class pruning {
     kept_units kept_;
     model small_;
     matrix by_dense_, by_pruned_; // what they give for texts()
-    results r_;
+    pruning_results r_{};
 };
 
 } // namespace

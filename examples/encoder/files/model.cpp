@@ -122,13 +122,7 @@ struct widths {
 };
 
 widths widths_of(const model& m) {
-    widths w;
-    if (m.classifier) w.classes = m.classifier->weight.rows();
-    for (const layer& l : m.layers) {
-        w.heads.push_back(l.heads(m.config.head_size));
-        w.filters.push_back(l.filters());
-    }
-    return w;
+    return {m.heads(), m.filters(), m.classifier ? m.classifier->weight.rows() : 0};
 }
 
 /// What config.json says under "pare": what a BERT has not.
@@ -324,6 +318,18 @@ const char* name_of(token_pruning::rule by) {
 
 const char* name_of(pare::score_scale scores) {
     return find_name(scales, scores);
+}
+
+std::vector<Index> model::heads() const {
+    std::vector<Index> all;
+    for (const layer& l : layers) all.push_back(l.heads(config.head_size));
+    return all;
+}
+
+std::vector<Index> model::filters() const {
+    std::vector<Index> all;
+    for (const layer& l : layers) all.push_back(l.filters());
+    return all;
 }
 
 std::int64_t model::parameters() const {

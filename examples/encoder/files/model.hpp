@@ -106,6 +106,9 @@ struct model {
         others; ///< tensors that the encoder does not use (pooler, ...), written back unchanged
     nlohmann::json json; ///< config.json as read
 
+    /// Of each layer.
+    std::vector<Eigen::Index> heads() const;
+    std::vector<Eigen::Index> filters() const;
     /// Parameters of everything that is written, `others` included.
     std::int64_t parameters() const;
 };

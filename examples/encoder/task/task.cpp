@@ -126,6 +126,33 @@ void check_classes(const dataset& data, const std::filesystem::path& file, const
                          ", the model " + std::to_string(classes) + " classes");
 }
 
+dataset hold_out(dataset& from, std::size_t each) {
+    dataset held{from.kind, {}, {}, {}, {}}, rest = held;
+    const std::size_t texts = from.texts_each();
+    for (std::size_t i = 0; i < from.size(); ++i) {
+        dataset& to = i % each == each - 1 ? held : rest;
+        for (std::size_t t = 0; t < texts; ++t) to.texts.push_back(from.texts[i * texts + t]);
+        if (!from.targets.empty()) to.targets.push_back(from.targets[i]);
+    }
+    if (held.texts.empty())
+        throw std::invalid_argument(std::to_string(from.size()) +
+                                    " examples are too few to hold some out; give --evaluate");
+    from = std::move(rest);
+    return held;
+}
+
+void add_classifier(model& m, int classes, std::uint64_t seed) {
+    m.others.erase(
+        std::remove_if(m.others.begin(), m.others.end(),
+                       [](const tensor& t) { return t.name.rfind("classifier.", 0) == 0; }),
+        m.others.end());
+    std::mt19937_64 random(seed);
+    m.classifier = dense{matrix(classes, m.config.hidden), vector::Zero(classes)};
+    float* const w = m.classifier->weight.data();
+    for (Eigen::Index i = 0; i < m.classifier->weight.size(); ++i)
+        w[i] = 0.04f * (static_cast<float>(random() >> 40) * 0x1p-24f - 0.5f);
+}
+
 double loss(const dataset& data, const std::vector<std::size_t>& examples, const matrix& outputs,
             matrix& gradient) {
     if (data.teacher.size() > 0) return imitate(data, examples, outputs, gradient);
@@ -143,6 +170,17 @@ double measure(const dataset& data, const matrix& outputs) {
         right += static_cast<double>(best) == data.targets[i];
     }
     return right / static_cast<double>(data.targets.size());
+}
+
+std::vector<quality> qualities(const dataset& data, const matrix& outputs) {
+    if (!data.pairs) return {{"Accuracy", measure(data, outputs)}};
+    const correlations found = correlate(*data.pairs, outputs);
+    return {{"Spearman", found.spearman}, {"Pearson", found.pearson}};
+}
+
+quality likeness(const model& m, const matrix& dense, const matrix& pruned) {
+    return m.classifier ? quality{"same class as dense", same_class(dense, pruned)}
+                        : quality{"cosine to dense", mean_cosine(dense, pruned)};
 }
 
 const std::vector<sequence>& measured_texts(const dataset& data) {

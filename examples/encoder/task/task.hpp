@@ -44,6 +44,13 @@ dataset read_dataset(task_kind kind, const std::filesystem::path& file, const to
 /// Throws file_error where a label of `file` is none of the model's classes.
 void check_classes(const dataset& data, const std::filesystem::path& file, const model& m);
 
+/// The last of every `each` examples, out of `from`, to measure on. Throws std::invalid_argument if
+/// there are fewer.
+dataset hold_out(dataset& from, std::size_t each);
+
+/// A classifier of small random weights, instead of one that the model may have for other classes.
+void add_classifier(model& m, int classes, std::uint64_t seed);
+
 /// The mean loss of some of the data's examples, whose outputs are given in this order, and its
 /// gradient. With a teacher, how far its outputs are: the divergence of classes' probabilities from
 /// its (Kullback and Leibler's), or 1 - cosine of embeddings. Without, to classify, the cross
@@ -57,5 +64,15 @@ const std::vector<sequence>& measured_texts(const dataset& data);
 /// Of its outputs for them: accuracy, Spearman correlation, or mean cosine with the teacher where
 /// there are no pairs.
 double measure(const dataset& data, const matrix& outputs);
+
+/// A measure of quality by name.
+struct quality {
+    const char* name;
+    double value;
+};
+/// Those of outputs for labelled texts, or for pairs with scores; the first is what measure() says.
+std::vector<quality> qualities(const dataset& data, const matrix& outputs);
+/// How alike a model's outputs are to those of the dense one.
+quality likeness(const model& m, const matrix& dense, const matrix& pruned);
 
 } // namespace encoder

@@ -1,34 +1,17 @@
 #include "train.hpp"
 
-#include "encoder/files/file.hpp"
-#include "encoder/files/settings.hpp"
 #include "encoder/report/progress.hpp"
 
 #include <fmt/core.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <numeric>
 #include <random>
-#include <set>
 #include <stdexcept>
 
 namespace encoder {
 namespace {
-
-const char* name_of(stage_kind s) {
-    switch (s) {
-    case stage_kind::calibrate:
-        return "calibrate";
-    case stage_kind::finetune:
-        return "finetune";
-    case stage_kind::soft:
-        return "soft";
-    default:
-        return "hard";
-    }
-}
 
 /// The order of examples in an epoch: a function of its arguments alone.
 std::vector<std::size_t> shuffled(std::size_t n, std::initializer_list<std::uint64_t> from) {
@@ -56,31 +39,6 @@ network here(const engine& net) {
     return copy;
 }
 
-/// Models whose weights a checkpoint holds, by name.
-std::vector<std::pair<std::string, model*>> checkpointed(model& current, moments& state) {
-    return {
-        {"weights", &current}, {"first moments", &state.first}, {"second moments", &state.second}};
-}
-
-bool is_negative(float x) {
-    return x < 0;
-}
-
-constexpr const char *state_file = "state.json", *weights_file = "weights.safetensors";
-
-/// FNV-1a, of one number after another.
-struct fingerprint {
-    std::uint64_t value = 14695981039346656037u;
-
-    template <class Number>
-    void add(Number number) {
-        std::uint64_t bits = 0;
-        static_assert(sizeof number <= sizeof bits);
-        std::memcpy(&bits, &number, sizeof number);
-        value = (value ^ bits) * 1099511628211u;
-    }
-};
-
 /// Rises from 0 to 1 in the first tenth and falls to 0 again.
 double warm_up_and_decay(double done) {
     constexpr double warm = 0.1;
@@ -89,18 +47,28 @@ double warm_up_and_decay(double done) {
 
 } // namespace
 
-const output::kind training_checkpoint = {
-    "a checkpoint with nothing added", true, [](const std::filesystem::path& folder) {
-        std::error_code error;
-        std::filesystem::directory_iterator at(folder, error);
-        for (; !error && at != decltype(at)(); at.increment(error)) {
-            const std::filesystem::path name = at->path().filename();
-            if ((name != state_file && name != weights_file) ||
-                !std::filesystem::is_regular_file(at->symlink_status(error)))
-                return false;
-        }
-        return !error;
-    }};
+const char* name_of(stage_kind s) {
+    switch (s) {
+    case stage_kind::calibrate:
+        return "calibrate";
+    case stage_kind::finetune:
+        return "finetune";
+    case stage_kind::soft:
+        return "soft";
+    default:
+        return "hard";
+    }
+}
+
+std::pair<recipe, recipe> split(const recipe& how) {
+    recipe first = how, rest = how;
+    const auto dropping = std::find_if(how.stages.begin(), how.stages.end(), [](const stage& s) {
+        return s.kind != stage_kind::finetune;
+    });
+    first.stages.assign(how.stages.begin(), dropping);
+    rest.stages.assign(dropping, how.stages.end());
+    return {first, rest};
+}
 
 double scale_thresholds(engine& net, const std::vector<sequence>& text, double share) {
     token_pruning p = net.tokens();
@@ -139,12 +107,7 @@ std::vector<sequence> trainer::sample(const dataset& data, std::uint64_t seed, s
 
 trainer::trainer(engine& net, const dataset& data, recipe how)
     : net_(net), data_(data), how_(std::move(how)), sample_(sample(data, how_.seed)),
-      learner_(net.make_learner()), lambda_(how_.lambda) {
-    fingerprint first;
-    model of = net.model();
-    for (const weight& w : weights(of))
-        for (Eigen::Index i = 0; i < w.size(); ++i) first.add(w.data[i]);
-    model_ = first.value;
+      model_(fingerprint_of(net.model())), learner_(net.make_learner()), lambda_(how_.lambda) {
     if (net.tokens().scores == pare::score_scale::per_query) {
         std::size_t tokens = 0;
         for (const sequence& text : sample_) tokens += text.size();
@@ -339,116 +302,6 @@ void trainer::learn_epoch() {
     const auto n = static_cast<double>(steps);
     report_ = fmt::format("{}: loss {:.5f}, share of multiply-adds {:.3f}, {:.0f} s", name,
                           loss_sum / n, share_sum / n, bar.seconds());
-}
-
-/// What must be the same for a run to go on.
-nlohmann::json trainer::arguments() const {
-    nlohmann::json stages;
-    for (const stage& s : how_.stages) stages.push_back({name_of(s.kind), s.epochs, s.rate});
-    fingerprint text;
-    for (const sequence& s : data_.texts)
-        for (const std::int32_t id : s) text.add(id);
-    for (const double target : data_.targets) text.add(target);
-    return {{"stages", stages},
-            {"target", how_.target.value_or(-1)},
-            {"lambda", how_.lambda},
-            {"temperature", how_.temperature},
-            {"threshold_rate", how_.threshold_rate},
-            {"exits", how_.exits},
-            {"carried", net_.tokens().carried},
-            {"scores", name_of(net_.tokens().scores)},
-            {"rule", name_of(net_.tokens().by)},
-            {"batch", how_.batch},
-            {"seed", how_.seed},
-            {"imitates", data_.teacher.size() > 0},
-            {"texts", data_.texts.size()},
-            {"text", text.value},
-            {"model", model_}};
-}
-
-void trainer::save(const std::filesystem::path& folder) try {
-    nlohmann::json state = {{"arguments", arguments()},
-                            {"stage", at_},
-                            {"epoch", epoch_},
-                            {"lambda", lambda_},
-                            {"gap", gap_ ? nlohmann::json(*gap_) : nlohmann::json()},
-                            {"left", learner_->found().left},
-                            {"numbers", net_.tokens().numbers},
-                            {"exits", !net_.model().exits.empty()}};
-    std::vector<tensor> tensors;
-    model current = net_.model();
-    learner_->update([&](moments& of) {
-        state["steps"] = of.steps;
-        state["first"] = of.first_of_thresholds;
-        state["second"] = of.second_of_thresholds;
-        for (const auto& [prefix, m] : checkpointed(current, of))
-            for (const weight& w : weights(*m))
-                tensors.push_back(make_tensor(prefix + "/" + w.name, {w.rows, w.columns}, w.data,
-                                              data_type::f32));
-    });
-    std::filesystem::create_directories(folder.parent_path());
-    output out(folder, training_checkpoint);
-    write_file(out.path() / state_file, {state.dump(1) + '\n'});
-    write_safetensors(out.path() / weights_file, tensors);
-    put_in_place({&out});
-} catch (const std::filesystem::filesystem_error& error) {
-    detail::fail(folder, "cannot be written: ", error.code().message());
-}
-
-void trainer::resume(const std::filesystem::path& folder) {
-    using detail::settings;
-    using Eigen::Index;
-    const settings state(folder / state_file);
-    const nlohmann::json mine = arguments();
-    const settings its = state.object("arguments");
-    for (const auto& [key, value] : mine.items())
-        if (const nlohmann::json other = its.all().value(key, nlohmann::json()); other != value)
-            detail::fail(folder, "is of a run whose ", key, " is ", other, ", not ", value,
-                         "; remove it to begin anew");
-
-    const auto whole = [&](const char* key, Index most) {
-        return state.needed(key, state.count(key, 0, most));
-    };
-    const auto at =
-        static_cast<std::size_t>(whole("stage", static_cast<Index>(how_.stages.size())));
-    const double epochs = at < how_.stages.size() ? how_.stages[at].epochs : 1;
-    const auto epoch = static_cast<int>(whole("epoch", static_cast<Index>(std::ceil(epochs)) - 1));
-    const double lambda = state.needed("lambda", state.number("lambda", 0, settings::largest));
-    const auto gap = state.number("gap", -settings::largest, settings::largest);
-    const std::size_t layers = net_.model().layers.size();
-    std::vector<double> left = state.numbers_or_none("left", layers);
-    token_pruning p = net_.tokens();
-    p.numbers = state.numbers_or_none("numbers", layers);
-    model current = net_.model();
-    if (state.flag("exits", false) && current.exits.empty()) add_exits(current);
-    moments of = {zeros_like(current), zeros_like(current),
-                  state.numbers_or_none("first", layers, -settings::largest),
-                  state.numbers_or_none("second", layers), whole("steps", Index{1} << 53)};
-    const safetensors_file tensors(folder / weights_file);
-    std::size_t expected = 0;
-    for (const auto& [prefix, m] : checkpointed(current, of))
-        for (const weight& w : weights(*m)) {
-            ++expected;
-            const std::string name = prefix + "/" + w.name;
-            const std::vector<float> values = tensors.read(name, {w.rows, w.columns});
-            if (m == &of.second && std::any_of(values.begin(), values.end(), is_negative))
-                detail::fail(tensors.path(), "tensor '", name, "' holds a negative number");
-            std::copy(values.begin(), values.end(), w.data);
-        }
-    if (tensors.entries().size() != expected)
-        detail::fail(tensors.path(), "holds ", tensors.entries().size(), " tensors, the run has ",
-                     expected);
-
-    at_ = at;
-    epoch_ = epoch;
-    lambda_ = lambda;
-    gap_ = gap;
-    learner_.reset();
-    net_.update([&](model& m) { m = std::move(current); });
-    net_.set_token_pruning(p);
-    learner_ = net_.make_learner();
-    learner_->found().left = std::move(left);
-    learner_->update([&](moments& m) { m = std::move(of); });
 }
 
 } // namespace encoder

@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace encoder {
@@ -22,6 +23,7 @@ enum class stage_kind {
     soft,      ///< weights and thresholds, tokens fading out
     hard       ///< weights, thresholds fixed, tokens gone
 };
+const char* name_of(stage_kind kind);
 
 struct stage {
     stage_kind kind;
@@ -42,6 +44,9 @@ struct recipe {
     std::size_t batch = 32;       ///< examples
     std::uint64_t seed = 1;
 };
+
+/// The stages before tokens are dropped, and the others.
+std::pair<recipe, recipe> split(const recipe& how);
 
 /// One run of a recipe, where the engine runs; what is found once on a sample is found on the CPU. The
 /// same seed gives the same bits on the same machine, with any number of threads, and also where a
@@ -84,6 +89,7 @@ class trainer {
     void fit_to_target();
     double soft_share();
     nlohmann::json arguments() const;
+    static std::uint64_t fingerprint_of(const model& m);
 
     /// The multiply-adds of sequences of which `left` stays behind each layer, as a share of all;
     /// and what the share grows by with each of `left`.

@@ -1,0 +1,48 @@
+#include "budget.hpp"
+
+namespace encoder {
+
+const char* name_of(budget_kind kind) {
+    return kind == budget_kind::macs         ? "multiply-adds"
+           : kind == budget_kind::parameters ? "parameters of heads and filters"
+                                             : "time";
+}
+
+pricing::pricing(const model& m, const engine& dense, budget_kind kind, const latency_options& how,
+                 const unit_costs& macs)
+    : model_(m),
+      counts_(kind == budget_kind::parameters ? unit_costs::parameters(m.config) : macs) {
+    if (kind == budget_kind::latency) times.emplace(dense, how);
+}
+
+found_units pricing::search(const std::vector<pare::loss_curve>& losses, double share) {
+    return times ? encoder::search(model_, losses, *times, share)
+                 : encoder::search(model_, losses, counts_, share);
+}
+
+std::vector<pricing::choice> pricing::front(const std::vector<pare::loss_curve>& losses) const {
+    const auto cost = [&](std::size_t l, unit_kind kind) {
+        return times ? times->table(l, kind) : counts_.table(model_, l, kind);
+    };
+    const double rest = times ? times->rest() : 0,
+                 whole = times ? times->dense() : counts_.of(model_);
+    std::vector<choice> choices;
+    for (const pare::width_choice& c : pare::width_search(prunables(model_, losses, cost)).front())
+        choices.push_back({(c.cost + rest) / whole, c.loss, c.kept});
+    return choices;
+}
+
+nlohmann::ordered_json to_json(const std::vector<pricing::choice>& front) {
+    nlohmann::ordered_json points = nlohmann::json::array();
+    for (const pricing::choice& c : front) {
+        nlohmann::ordered_json point;
+        point["share"] = c.share;
+        point["loss"] = c.loss;
+        for (std::size_t i = 0; i < c.kept.size(); ++i)
+            point[i % 2 == 0 ? "heads" : "filters"].push_back(c.kept[i]);
+        points.push_back(std::move(point));
+    }
+    return points;
+}
+
+} // namespace encoder

@@ -1,0 +1,210 @@
+#include "checkpoint.hpp"
+
+#include "encoder/files/file.hpp"
+#include "encoder/files/settings.hpp"
+#include "encoder/report/report.hpp"
+#include "results.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace encoder {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Models whose weights a checkpoint holds, by name.
+std::vector<std::pair<std::string, model*>> checkpointed(model& current, moments& state) {
+    return {
+        {"weights", &current}, {"first moments", &state.first}, {"second moments", &state.second}};
+}
+
+constexpr const char *state_file = "state.json", *weights_file = "weights.safetensors";
+
+/// FNV-1a, of one number after another.
+struct fingerprint {
+    std::uint64_t value = 14695981039346656037u;
+
+    template <class Number>
+    void add(Number number) {
+        std::uint64_t bits = 0;
+        static_assert(sizeof number <= sizeof bits);
+        std::memcpy(&bits, &number, sizeof number);
+        value = (value ^ bits) * 1099511628211u;
+    }
+};
+
+} // namespace
+
+const output::kind training_checkpoint = {
+    "a checkpoint with nothing added", true, [](const fs::path& folder) {
+        std::error_code error;
+        fs::directory_iterator at(folder, error);
+        for (; !error && at != decltype(at)(); at.increment(error)) {
+            const fs::path name = at->path().filename();
+            if ((name != state_file && name != weights_file) ||
+                !fs::is_regular_file(at->symlink_status(error)))
+                return false;
+        }
+        return !error;
+    }};
+
+std::uint64_t trainer::fingerprint_of(const model& m) {
+    fingerprint found;
+    model of = m;
+    for (const weight& w : weights(of))
+        for (Eigen::Index i = 0; i < w.size(); ++i) found.add(w.data[i]);
+    return found.value;
+}
+
+/// What must be the same for a run to go on.
+nlohmann::json trainer::arguments() const {
+    nlohmann::json stages;
+    for (const stage& s : how_.stages) stages.push_back({name_of(s.kind), s.epochs, s.rate});
+    fingerprint text;
+    for (const sequence& s : data_.texts)
+        for (const std::int32_t id : s) text.add(id);
+    for (const double target : data_.targets) text.add(target);
+    return {{"stages", stages},
+            {"target", how_.target.value_or(-1)},
+            {"lambda", how_.lambda},
+            {"temperature", how_.temperature},
+            {"threshold_rate", how_.threshold_rate},
+            {"exits", how_.exits},
+            {"carried", net_.tokens().carried},
+            {"scores", name_of(net_.tokens().scores)},
+            {"rule", name_of(net_.tokens().by)},
+            {"batch", how_.batch},
+            {"seed", how_.seed},
+            {"imitates", data_.teacher.size() > 0},
+            {"texts", data_.texts.size()},
+            {"text", text.value},
+            {"model", model_}};
+}
+
+void trainer::save(const fs::path& folder) try {
+    nlohmann::json state = {{"arguments", arguments()},
+                            {"stage", at_},
+                            {"epoch", epoch_},
+                            {"lambda", lambda_},
+                            {"gap", gap_ ? nlohmann::json(*gap_) : nlohmann::json()},
+                            {"left", learner_->found().left},
+                            {"numbers", net_.tokens().numbers},
+                            {"exits", !net_.model().exits.empty()}};
+    std::vector<tensor> tensors;
+    model current = net_.model();
+    learner_->update([&](moments& of) {
+        state["steps"] = of.steps;
+        state["first"] = of.first_of_thresholds;
+        state["second"] = of.second_of_thresholds;
+        for (const auto& [prefix, m] : checkpointed(current, of))
+            for (const weight& w : weights(*m))
+                tensors.push_back(make_tensor(prefix + "/" + w.name, {w.rows, w.columns}, w.data,
+                                              data_type::f32));
+    });
+    fs::create_directories(folder.parent_path());
+    output out(folder, training_checkpoint);
+    write_file(out.path() / state_file, {state.dump(1) + '\n'});
+    write_safetensors(out.path() / weights_file, tensors);
+    put_in_place({&out});
+} catch (const fs::filesystem_error& error) {
+    detail::fail(folder, "cannot be written: ", error.code().message());
+}
+
+void trainer::resume(const fs::path& folder) {
+    using detail::settings;
+    using Eigen::Index;
+    const settings state(folder / state_file);
+    const nlohmann::json mine = arguments();
+    const settings its = state.object("arguments");
+    for (const auto& [key, value] : mine.items())
+        if (const nlohmann::json other = its.all().value(key, nlohmann::json()); other != value)
+            detail::fail(folder, "is of a run whose ", key, " is ", other, ", not ", value,
+                         "; remove it to begin anew");
+
+    const auto whole = [&](const char* key, Index most) {
+        return state.needed(key, state.count(key, 0, most));
+    };
+    const auto at =
+        static_cast<std::size_t>(whole("stage", static_cast<Index>(how_.stages.size())));
+    const double epochs = at < how_.stages.size() ? how_.stages[at].epochs : 1;
+    const auto epoch = static_cast<int>(whole("epoch", static_cast<Index>(std::ceil(epochs)) - 1));
+    const double lambda = state.needed("lambda", state.number("lambda", 0, settings::largest));
+    const auto gap = state.number("gap", -settings::largest, settings::largest);
+    const std::size_t layers = net_.model().layers.size();
+    std::vector<double> left = state.numbers_or_none("left", layers);
+    token_pruning p = net_.tokens();
+    p.numbers = state.numbers_or_none("numbers", layers);
+    model current = net_.model();
+    if (state.flag("exits", false) && current.exits.empty()) add_exits(current);
+    moments of = {zeros_like(current), zeros_like(current),
+                  state.numbers_or_none("first", layers, -settings::largest),
+                  state.numbers_or_none("second", layers), whole("steps", Index{1} << 53)};
+    const safetensors_file tensors(folder / weights_file);
+    std::size_t expected = 0;
+    for (const auto& [prefix, m] : checkpointed(current, of))
+        for (const weight& w : weights(*m)) {
+            ++expected;
+            const std::string name = prefix + "/" + w.name;
+            const std::vector<float> values = tensors.read(name, {w.rows, w.columns});
+            if (m == &of.second &&
+                std::any_of(values.begin(), values.end(), [](float x) { return x < 0; }))
+                detail::fail(tensors.path(), "tensor '", name, "' holds a negative number");
+            std::copy(values.begin(), values.end(), w.data);
+        }
+    if (tensors.entries().size() != expected)
+        detail::fail(tensors.path(), "holds ", tensors.entries().size(), " tensors, the run has ",
+                     expected);
+
+    at_ = at;
+    epoch_ = epoch;
+    lambda_ = lambda;
+    gap_ = gap;
+    learner_.reset();
+    net_.update([&](model& m) { m = std::move(current); });
+    net_.set_token_pruning(p);
+    learner_ = net_.make_learner();
+    learner_->found().left = std::move(left);
+    learner_->update([&](moments& m) { m = std::move(of); });
+}
+
+fs::path checkpoints::folder_of(const fs::path& out) {
+    return resolved(out) += ".checkpoint";
+}
+
+const output::kind checkpoints::kind = {
+    "a folder of checkpoints", true, [](const fs::path& path) { return fs::is_directory(path); }};
+
+checkpoints::~checkpoints() {
+    std::error_code others;
+    fs::remove(folder_ / "baselines", others);
+    fs::remove(folder_, others);
+}
+
+void checkpoints::run(trainer& t, const fs::path& at, const std::string& name) const {
+    const fs::path checkpoint = folder_ / at;
+    if (fs::exists(checkpoint)) {
+        t.resume(checkpoint);
+        say(fmt::format("{}: goes on from {}", name, checkpoint.string()));
+    }
+    while (!t.done()) {
+        t.epoch();
+        t.save(checkpoint);
+        say(fmt::format("{}: {}", name, t.report()));
+    }
+}
+
+void checkpoints::remove() const {
+    std::vector<fs::path> all = {folder_ / "finetune", folder_ / "learned"};
+    for (const std::string& name : baseline_names) all.push_back(folder_ / "baselines" / name);
+    for (const fs::path& of_run : all) {
+        if (!fs::exists(of_run) || !training_checkpoint.is(of_run)) continue;
+        const output gone(of_run, training_checkpoint); // so that no half of one is left
+        fs::rename(of_run, gone.path());
+    }
+}
+
+} // namespace encoder
