@@ -18,19 +18,18 @@ int main() {
     for (float& x : gradient) x = normal(random);
     for (int t = 0; t < tokens; ++t) activation[static_cast<std::size_t>(t * filters + 3)] = 0;
 
-    // [example
-    // activation: what a mask of ones would multiply; gradient: dL/d of it. Both [tokens x
-    // filters].
+    // [example]
+    // What a mask of ones would multiply, and dL/d of it. Both [tokens x filters].
     std::vector<float> g(samples * filters);
     pare::mask_gradients(pare::simd, pare::view(activation.data(), tokens, filters),
                          pare::view(gradient.data(), tokens, filters), offsets, /*unit=*/1,
                          pare::view(g.data(), samples, filters));
 
-    pare::fisher<> fisher(
-        filters); // add as many batches as there are; merge what other threads have
+    // Add as many batches as there are; merge what other threads have.
+    pare::fisher<> fisher(filters);
     fisher.add(pare::simd, pare::view(g.data(), samples, filters));
     std::vector<double> importance = fisher.diagonal();
-    // example]
+    // [example]
 
     for (double x : importance) std::printf("%.3f ", x);
     std::printf("\n");

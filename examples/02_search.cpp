@@ -16,7 +16,7 @@ int main() {
         filter_importance[1].push_back(f % 4);
     }
 
-    // [example
+    // [example]
     const auto n = pare::moments_of_lengths(lengths);
     const double head = pare::head_macs(n, hidden, head_size),
                  filter = pare::filter_macs(n, hidden);
@@ -33,7 +33,7 @@ int main() {
     const pare::width_choice best = pare::width_search(sublayers).best(0.5 * dense);
     if (!best.feasible) return 1; // an answer, not an exception
     const auto heads = curves[0].mask(best.kept[0]), filters = curves[1].mask(best.kept[1]);
-    // example]
+    // [example]
 
     for (const int stays : heads) std::printf("%d ", stays);
     std::printf("\n%d of %d filters", static_cast<int>(best.kept[1]),

@@ -21,11 +21,11 @@ int main() {
     }
     std::vector<std::uint8_t> mask = {0, 0, 1, 1}; // the two smallest are pruned
 
-    // [example
+    // [example]
     pare::fisher<> fisher(filters, pare::fisher_kind::block);
     fisher.add(pare::simd, pare::view(g.data(), samples, filters));
     pare::rearrange_result r = pare::rearrange(pare::simd, fisher.block_sums(), mask);
-    // example]
+    // [example]
 
     std::printf("loss %.1f -> %.1f, mask %d %d %d %d\n", r.loss_before, r.loss_after, mask[0],
                 mask[1], mask[2], mask[3]);

@@ -24,7 +24,7 @@ int main() {
     };
     const matrix target = (active(x, w1, b1) * w2.transpose()).rowwise() + b2.transpose();
 
-    // [example
+    // [example]
     const auto kept = pare::kept_positions(mask);
     matrix small_w1(kept.size(), hidden), small_w2(hidden, kept.size());
     Eigen::VectorXf small_b1(kept.size()), small_b2 = b2;
@@ -37,7 +37,7 @@ int main() {
     statistics.add(pare::simd, active(x, small_w1, small_b1), target);
     pare::tune_result r = pare::reconstruct(pare::simd, statistics, small_w2, small_b2);
     if (!r) std::printf("left as it is: %s\n", r.failure.c_str());
-    // example]
+    // [example]
 
     std::printf("mean squared error %.3f -> %.3f of variance %.3f\n", r.error_before, r.error_after,
                 r.variance);

@@ -24,7 +24,7 @@ int main() {
     };
     pare::workspace scratch; // kept between calls
 
-    // [example
+    // [example]
     std::vector<float> scores(tokens); // 1 = as much attention as the mean token gets
     pare::attention(pare::simd, part(0), part(1), part(2), offsets,
                     pare::view<float, 3>(context.data(), tokens, heads, size), scores, {}, scratch);
@@ -35,7 +35,7 @@ int main() {
     pare::gather_rows(pare::simd, kept, pare::view(hidden.data(), tokens, width),
                       pare::view(context.data(), tokens, width), ids); // in place
     // The attention output, the FFN and all later layers work on kept.size() rows.
-    // example]
+    // [example]
 
     std::printf("%zu of %d tokens stay: %d and %d\n", kept.size(), tokens, offsets[1],
                 offsets[2] - offsets[1]);

@@ -26,7 +26,7 @@ int main() {
             for (std::size_t f = 0; f < filters; ++f)
                 y[t * hidden + o] += weight[o * filters + f] * x[t * filters + f];
 
-    // [example
+    // [example]
     pare::least_squares inputs(filters, hidden); // also what pare::reconstruct needs
     inputs.add(pare::simd, pare::view(x.data(), tokens, filters),
                pare::view(y.data(), tokens, hidden));
@@ -35,7 +35,7 @@ int main() {
     pare::loss_curve curve =
         pare::eliminate(pare::simd, inputs.covariance(), metric.lower(),
                         pare::view(weight.data(), hidden, filters), /*unit=*/1, /*ridge=*/1e-6);
-    // example]
+    // [example]
 
     for (std::size_t k = 0; k < curve.order.size(); ++k)
         std::printf("filter %2d goes, loss %10.4f\n", static_cast<int>(curve.order[k]),

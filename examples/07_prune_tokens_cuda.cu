@@ -30,7 +30,7 @@ int main() {
     cudaStream_t stream;
     cudaStreamCreate(&stream);
 
-    // [example
+    // [example]
     const auto gpu = pare::on(thrust::cuda::par_nosync.on(stream));
     const pare::view<float, 4> attention(raw(probabilities), sequences, heads, n, n);
     const pare::view packed(raw(offsets), sequences + 1);
@@ -40,7 +40,7 @@ int main() {
                                        packed, pare::view(raw(index), tokens), packed);
     pare::gather_rows(gpu, pare::view(raw(index), kept), pare::view(raw(hidden), tokens, width));
     // On `stream`, the FFN and all later layers work on the first `kept` rows of `hidden`.
-    // example]
+    // [example]
 
     cudaStreamSynchronize(stream);
     thrust::host_vector<float> rows = hidden;

@@ -56,7 +56,7 @@ int main() {
     cudaStreamCreate(&stream);
     pare::workspace scratch; // kept between calls
 
-    // [example
+    // [example]
     flash_attention<<<n, heads, 0, stream>>>(raw(queries), raw(keys), raw(rows), heads, n, size);
 
     const auto gpu = pare::on(thrust::cuda::par_nosync.on(stream));
@@ -70,7 +70,7 @@ int main() {
     options.queries = pare::counted_queries::last(32); // SnapKV's window, at 32 / n of the cost
     pare::attention_scores(gpu, q, k, lse, offsets, scores, options, scratch);
     pare::keep_top_k(gpu, scores, budget, pare::view(raw(index), n)); // of the cache, these stay
-    // example]
+    // [example]
 
     cudaStreamSynchronize(stream);
     const thrust::host_vector<int> kept = index;

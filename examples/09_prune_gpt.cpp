@@ -34,7 +34,7 @@ struct prunable_gpt : decoder::prunable<gpt::model> {
 };
 
 pare::prune_report prune(prunable_gpt& dense, prunable_gpt& pruned, double share) {
-    // [example
+    // [example]
     pruned = dense; // gets smaller; the dense one runs beside it
     pare::prune_options options;
     options.share = share; // of the multiply-adds that describe() counts
@@ -46,7 +46,7 @@ pare::prune_report prune(prunable_gpt& dense, prunable_gpt& pruned, double share
                     s, report.plan.losses[s], 100 * fit.error_before / fit.variance,
                     100 * fit.error_after / fit.variance);
     }
-    // example]
+    // [example]
     return report;
 }
 
