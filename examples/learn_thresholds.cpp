@@ -51,22 +51,26 @@ bool parse(int argc, char** argv, arguments& a) {
     app.add_option("--model", a.model, "folder with config.json, model.safetensors and vocab.txt")
         ->check(path_text())
         ->required();
-    app.add_option("--task", a.task, "classify, similarity or distill")
+    app.add_option("--task", a.task,
+                   "what to keep: distill (the embeddings as they are), classify or similarity")
         ->transform(
             CLI::Transformer(std::map<std::string, task_kind>{{"classify", task_kind::classify},
                                                               {"similarity", task_kind::similarity},
                                                               {"distill", task_kind::distill}}))
         ->default_str("distill");
     app.add_option("--train", a.train,
-                   "distill: text, a document a line; classify: label, text[, text]; similarity: "
-                   "score, text, text, by tabs")
+                   "distill: text, a document a line; classify: a label and one or two texts, by "
+                   "tabs; similarity: a score and two texts, by tabs")
         ->check(path_text())
         ->required();
-    app.add_option("--dev", a.dev, "to measure the curve on; as --train, or pairs to distill")
+    app.add_option("--dev", a.dev,
+                   "what to measure the curve on, as --train; to distill, a score and two texts")
         ->check(path_text());
-    app.add_option("--evaluate", a.evaluate, "to measure the result on; as --dev")
+    app.add_option("--evaluate", a.evaluate, "what to measure the result on, as --dev")
         ->check(path_text());
-    app.add_option("--stage", a.stages, "calibrate, finetune, soft, hard, by commas")
+    app.add_option("--stage", a.stages,
+                   "stages, by commas: calibrate (thresholds from a sample, without training), "
+                   "finetune, soft, hard")
         ->delimiter(',')
         ->transform(
             CLI::Transformer(std::map<std::string, stage_kind>{{"calibrate", stage_kind::calibrate},
@@ -75,13 +79,13 @@ bool parse(int argc, char** argv, arguments& a) {
                                                                {"hard", stage_kind::hard}}))
         ->default_str("soft,hard to distill, else finetune,soft,hard");
     app.add_option("--epochs", a.epochs,
-                   "of each stage but calibrate, by commas; 0.5 is half a one")
+                   "epochs of each stage but calibrate, by commas; 0.5 is half of one")
         ->check(real_number())
         ->delimiter(',')
         ->default_str("2 to finetune, 0.5 for soft, 1.5 for hard");
     app.add_option("--rate", a.rates,
-                   "learning rate of each stage but calibrate, by commas, or of all; 0 for soft: "
-                   "thresholds alone are learned")
+                   "learning rate of each stage but calibrate, by commas, or one of all; with 0, "
+                   "soft learns thresholds alone")
         ->check(real_number())
         ->delimiter(',')
         ->default_str("0 for soft, 1e-4 to finetune and with --labels, else 2e-4 to classify, 1e-3 "
@@ -92,19 +96,23 @@ bool parse(int argc, char** argv, arguments& a) {
                    "share of the dense multiply-adds to reach; finds lambda by itself")
         ->check(real_number())
         ->default_str("0.5 without --lambda");
-    app.add_option("--lambda", a.how.lambda, "fixed price of all tokens in the loss")
+    app.add_option("--lambda", a.how.lambda,
+                   "if above 0, a fixed price of all tokens in the loss, instead of --target-macs")
         ->check(real_number());
-    app.add_option("--temperature", a.how.temperature, "of the soft masks in the end")
+    app.add_option("--temperature", a.how.temperature, "temperature of the soft masks in the end")
         ->check(real_number());
-    app.add_option("--alpha", a.alpha, "multiplies all thresholds of the written model")
+    app.add_option("--alpha", a.alpha,
+                   "factor of all thresholds of the written model; 0 makes it dense")
         ->check(real_number());
     app.add_option("--dropped", a.dropped,
-                   "what a dropped token counts for in mean pooling: guessed, carried or gone")
+                   "what a dropped token counts for in mean pooling: guessed (what it would have "
+                   "become), carried (what it was) or gone")
         ->transform(CLI::Transformer(std::map<std::string, leaving>{
             {"guessed", leaving::guessed}, {"carried", leaving::carried}, {"gone", leaving::gone}}))
         ->default_str("guessed");
     app.add_option("--scores", a.scores,
-                   "relative (mean 1 at any length) or per_query (mean 1 / length)")
+                   "scale of scores and thresholds: relative (mean 1 at any length) or per_query "
+                   "(mean 1 / length)")
         ->transform(CLI::Transformer(
             std::map<std::string, pare::score_scale>{{"relative", pare::score_scale::relative},
                                                      {"per_query", pare::score_scale::per_query}}))
@@ -112,26 +120,27 @@ bool parse(int argc, char** argv, arguments& a) {
     app.add_option("--threshold-rate", a.how.threshold_rate, "learning rate of thresholds")
         ->check(real_number());
     app.add_option("--batch", a.how.batch, "examples of a step")->check(natural_number());
-    app.add_option("--seed", a.how.seed, "of the order of examples")->check(natural_number());
+    app.add_option("--seed", a.how.seed, "seed of the order of examples")->check(natural_number());
     app.add_option("--baselines", a.baselines,
-                   "other rules to train with for as long, by commas: calibrated or hand-set "
+                   "other rules to train for as long, by commas: calibrated or hand-set "
                    "thresholds, top-k, a fixed schedule")
         ->delimiter(',')
         ->check(CLI::IsMember(baseline_names))
         ->default_str("none");
-    app.add_option("--threads", a.threads, "0: as many as there are processors")
+    app.add_option("--threads", a.threads, "threads to run on; 0: as many as there are processors")
         ->check(whole_number());
-    app.add_option("--device", a.device, "where the encoder runs and learns: cpu, or cuda")
+    app.add_option("--device", a.device,
+                   "where the encoder runs and learns: cpu, or cuda in a build with PARE_CUDA=ON")
         ->transform(CLI::Transformer(std::map<std::string, device_kind>{
             {"cpu", device_kind::cpu}, {"cuda", device_kind::cuda}}))
         ->default_str("cpu");
     app.add_option("--precision", a.precision,
-                   "of weights and activations there: fp32, or with --device cuda fp16 or bf16; "
-                   "gradients of weights, and what steps add up, are in fp32")
+                   "precision of weights and activations: fp32, or with --device cuda fp16 or "
+                   "bf16; gradients of weights, and what steps add up, are in fp32")
         ->transform(CLI::Transformer(std::map<std::string, encoder::precision>{
             {"fp32", precision::fp32}, {"fp16", precision::fp16}, {"bf16", precision::bf16}}))
         ->default_str("fp32");
-    app.add_option("--out", a.out, "folder to write")
+    app.add_option("--out", a.out, "folder to write the model to")
         ->check(path_text())
         ->default_str("MODEL-tokens, in this folder");
     app.add_option("--json", a.json, "file to write the report to")->check(path_text());

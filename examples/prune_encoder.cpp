@@ -45,8 +45,8 @@ bool parse(int argc, char** argv, arguments& a) {
         ->check(path_text())
         ->required();
     app.add_option("--calibrate", a.calibrate,
-                   "text, a document a line; with --fisher labels: score, text, text, by tabs; for "
-                   "a classifier: text[, text], with --fisher labels behind a label")
+                   "text, a document a line; for a classifier one or two texts a line, by tabs; "
+                   "with --fisher labels, a label first, or a score and two texts")
         ->check(path_text())
         ->required();
     app.add_option("--macs", a.macs, "share of the multiply-adds to keep")
@@ -55,70 +55,73 @@ bool parse(int argc, char** argv, arguments& a) {
     app.add_option("--budget", a.budget,
                    "instead of --macs: macs=SHARE, params=SHARE (of heads and filters) or "
                    "latency=SHARE (of the time of a forward pass, measured here)");
-    app.add_option("--latency-batch", a.batch, "sequences x tokens that latency is of");
+    app.add_option("--latency-batch", a.batch, "batches that are timed: sequences x tokens");
     app.add_option("--latency-times", a.latency.times,
                    "file to keep times in, by machine and shape, so that they are measured once")
         ->check(path_text());
     app.add_flag("--latency-fit", a.latency.fitted,
                  "price widths by a constant and a price a unit, fitted to the times");
     app.add_option("--evaluate", a.evaluate,
-                   "to measure quality on: score, text, text, by tabs; for a classifier: label, "
-                   "text[, text]")
+                   "what to measure quality on, by tabs: a score and two texts, or for a "
+                   "classifier a label and one or two texts")
         ->check(path_text());
     app.add_option("--tune", a.tuning,
-                   "refit what reads the kept units: scale (one factor a unit) or reconstruct (all "
-                   "weights)")
+                   "what to refit behind the kept units: reconstruct (all weights and the bias), "
+                   "scale (one factor a unit) or none")
         ->transform(CLI::Transformer(
             std::map<std::string, encoder::tuning>{{"scale", tuning::scale},
                                                    {"reconstruct", tuning::reconstruct},
                                                    {"none", tuning::none}}))
         ->default_str("reconstruct");
     app.add_option("--criterion", a.surgeon,
-                   "what to remove: surgeon (what least squares can make up for) or fisher (what "
-                   "changes the output least as it is)")
+                   "what to remove: surgeon (what a refit can best make up for) or fisher (the "
+                   "published criterion: what changes the output least as it is)")
         ->transform(
             CLI::Transformer(std::map<std::string, bool>{{"surgeon", true}, {"fisher", false}}))
         ->default_str("surgeon");
     app.add_option("--fisher", a.fisher,
-                   "gradients of: free (random functions of the outputs, no labels), labels, none "
-                   "(forward passes only)")
+                   "where gradients come from: free (random functions of the outputs), labels, or "
+                   "none (forward passes only)")
         ->transform(
             CLI::Transformer(std::map<std::string, fisher_source>{{"free", fisher_source::free},
                                                                   {"labels", fisher_source::labels},
                                                                   {"none", fisher_source::none}}))
         ->default_str("free");
-    app.add_flag("--rearrange", a.rearrange,
-                 "exchange units within layers against the block Fisher matrix; with --criterion "
-                 "fisher");
-    app.add_option("--ridge", a.ridge, "of the tuning, relative to the inputs' mean variance")
+    app.add_flag(
+        "--rearrange", a.rearrange,
+        "exchange units within layers against the block Fisher matrix; with --criterion fisher");
+    app.add_option("--ridge", a.ridge,
+                   "ridge of the refit, relative to the mean variance of its inputs")
         ->check(real_number())
         ->default_str("0.1 for reconstruct, 0.01 for scale");
-    app.add_option("--samples", a.samples, "most documents (or pairs) of --calibrate that are used")
+    app.add_option("--samples", a.samples, "most documents or pairs of --calibrate to use")
         ->check(natural_number());
-    app.add_option("--seed", a.seed, "of the choice of samples and of the random projections")
+    app.add_option("--seed", a.seed, "seed of the choice of samples and of the random functions")
         ->check(natural_number());
-    app.add_option("--threads", a.threads, "0: as many as there are processors")
+    app.add_option("--threads", a.threads, "threads to run on; 0: as many as there are processors")
         ->check(whole_number());
-    app.add_option("--device", a.device, "where the encoder runs: cpu, or cuda")
+    app.add_option("--device", a.device,
+                   "where the encoder runs: cpu, or cuda in a build with PARE_CUDA=ON")
         ->transform(CLI::Transformer(std::map<std::string, device_kind>{
             {"cpu", device_kind::cpu}, {"cuda", device_kind::cuda}}))
         ->default_str("cpu");
     app.add_option("--precision", a.precision,
-                   "of weights and activations there: fp32, or with --device cuda fp16 or bf16")
+                   "precision of weights and activations: fp32, or with --device cuda fp16 or "
+                   "bf16; sums are in fp32")
         ->transform(CLI::Transformer(std::map<std::string, encoder::precision>{
             {"fp32", precision::fp32}, {"fp16", precision::fp16}, {"bf16", precision::bf16}}))
         ->default_str("fp32");
-    app.add_option("--out", a.out, "folder to write")
+    app.add_option("--out", a.out, "folder to write the model to")
         ->check(path_text())
         ->default_str("MODEL-pruned, in this folder");
     app.add_option("--json", a.json, "file to write the report to")->check(path_text());
-    app.add_option("--front", a.front,
-                   "file to write the widths of all budgets to, with the loss that the criterion "
-                   "expects")
+    app.add_option(
+           "--front", a.front,
+           "file to write the widths of all budgets to, with the loss that the criterion expects")
         ->check(path_text());
     app.add_option("--html", a.html,
-                   "file to draw on what is kept and what budgets cost; prunes to some more, to "
-                   "measure them")
+                   "file to draw on what is kept and what budgets cost; prunes to some more "
+                   "budgets, to measure them")
         ->check(path_text());
     try {
         app.parse(argc, argv);
