@@ -87,8 +87,8 @@ class cost_table {
     std::vector<double> cost_;
 };
 
-/// The formula by which Kwon et al. (arXiv:2204.09656) describe what sublayers take on a GPU:
-/// nothing without units, a constant up to a number of them, and as much for each from there.
+/// What sublayers take on a GPU, by the formula of arXiv:2204.09656: nothing without units, a
+/// constant up to a number of them, and as much for each from there.
 struct hinge_cost {
     double constant = 0, each = 0;
     index_t knee = 0; ///< units that cost no more than one

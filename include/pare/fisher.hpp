@@ -127,6 +127,7 @@ void centre_mask_gradients(const Sums& sums, const Mean& mean, index_t unit, G&&
         }
 }
 
+/// How much of the Fisher matrix is accumulated.
 enum class fisher_kind {
     diagonal, ///< I_jj only: O(units) memory, one pass over the gradients
     block ///< all of I for the units given: O(units^2) memory; one object a layer and kind of unit

@@ -33,6 +33,7 @@ void subtract_pruned_rows(view<const T, 2> g, const std::vector<char>& kept,
 
 } // namespace detail
 
+/// What rearrange guards against, and when it stops.
 struct rearrange_options {
     /// Added to the block's diagonal, relative to it. A block from fewer samples than units has
     /// rank deficiency: exchanges then fit the sample, and a ridge holds against it.
@@ -41,6 +42,7 @@ struct rearrange_options {
     index_t max_sweeps = 100;
 };
 
+/// What the exchanges gained.
 struct rearrange_result {
     double loss_before = 0, loss_after = 0; ///< 1/2 (1 - m)' I (1 - m), in the scale of `block`
     index_t exchanges = 0, sweeps = 0;

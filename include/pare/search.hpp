@@ -48,6 +48,7 @@ inline prunable tied(const std::vector<prunable>& sublayers) {
     return all;
 }
 
+/// How many units each sublayer keeps.
 struct width_choice {
     bool feasible = false;     ///< false: nothing satisfies budget and constraints
     double cost = 0, loss = 0; ///< sums over sublayers; if infeasible, the least cost there is

@@ -22,6 +22,7 @@
 namespace pare {
 inline namespace PARE_ISA {
 
+/// What tuning a layer gained, or why it did not.
 struct tune_result {
     /// Why the layer was left as it was; empty if it was tuned.
     std::string failure;

@@ -1,3 +1,4 @@
+// The version; CMake and packages read it here.
 #pragma once
 
 #define PARE_VERSION_MAJOR 0

@@ -49,6 +49,7 @@ struct counted_queries {
     }
 };
 
+/// How attention becomes the scores of tokens.
 struct importance_options {
     score_scale scale = score_scale::relative;
     double length = 0; ///< of score_scale::fixed

@@ -1,4 +1,14 @@
 // Executors: who runs the tasks of a call.
+//
+// An executor has two members:
+//
+// - index_t concurrency() const: at most so many tasks run at a time
+// - void run(index_t tasks, const F& f) const: f(task, slot) for each task, 0 <= slot <
+//   concurrency(); two tasks that run at the same time have different slots
+//
+// Tasks do not throw. They write to disjoint memory and are the same for any number of threads, and
+// so are the results. A host with its own thread pool passes its own executor:
+// pare::simd.with(my_pool).
 #pragma once
 
 #include "config.hpp"
@@ -16,16 +26,6 @@
 
 namespace pare {
 inline namespace PARE_ISA {
-
-// An executor has two members:
-//
-// - index_t concurrency() const: at most so many tasks run at a time
-// - void run(index_t tasks, const F& f) const: f(task, slot) for each task, 0 <= slot <
-//   concurrency(); two tasks that run at the same time have different slots
-//
-// Tasks do not throw. They write to disjoint memory and are the same for any number of threads, and
-// so are the results. A host with its own thread pool passes its own executor:
-// pare::simd.with(my_pool).
 
 /// The calling thread.
 struct serial {

@@ -55,6 +55,7 @@ void for_packed(const T* p, index_t heads, const Offset* offsets, index_t sequen
 
 } // namespace detail
 
+/// Plain loops, in tasks of an executor.
 template <class Executor = serial>
 class sequential {
   public:
@@ -62,6 +63,8 @@ class sequential {
     constexpr explicit sequential(Executor e) : executor_(e) {}
 
     const Executor& executor() const { return executor_; }
+
+    // Primitives.
 
     /// Whether views and pointers are of memory that the host reads and writes.
     static constexpr bool on_host = true;

@@ -29,6 +29,8 @@ class vectorised : public sequential<Executor> {
         return vectorised<Other>(e);
     }
 
+    // Primitives.
+
     template <class Op, class Offset, class Out, class T, class... Ts>
     void segment_sums(Op op, const Offset* offsets, index_t unit, view<Out, 2> out,
                       view<const T, 2> x, view<const Ts, 2>... others) const {

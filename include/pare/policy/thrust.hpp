@@ -1,6 +1,6 @@
 // The Thrust policy: pare::on(exec) runs components by a Thrust execution policy: thrust::cpp::par,
-// thrust::omp::par or, in files that nvcc compiles with --extended-lambda and
-// --expt-relaxed-constexpr, thrust::cuda::par and par_nosync, with or without a stream and an
+// thrust::omp::par or, in files that nvcc compiles with `--extended-lambda` and
+// `--expt-relaxed-constexpr`, thrust::cuda::par and par_nosync, with or without a stream and an
 // allocator.
 //
 // On CUDA, views and pointers are of device memory. Calls are queued on the policy's stream and do
@@ -68,6 +68,8 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
     static constexpr bool on_cuda = detail::is_cuda<Exec>;
 
     const Exec& exec() const { return this->executor().exec; }
+
+    // Primitives.
 
     /// Throws value_error for memory that the device cannot read.
     void check_memory([[maybe_unused]] const void* p) const {
