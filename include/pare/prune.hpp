@@ -24,6 +24,7 @@ enum class prune_criterion {
     fisher ///< the paper's: the masks' Fisher information, rearranged. Needs backward() and offsets()
 };
 
+/// What pare::prune is asked for.
 struct prune_options {
     double share = 0.5; ///< of what all units cost, at most
     prune_criterion criterion = prune_criterion::surgeon;
@@ -31,6 +32,7 @@ struct prune_options {
     prune_callback callback = {};
 };
 
+/// What pare::prune has done.
 struct prune_report {
     bool finished = false; ///< or ended by the callback: then the pruned model is of no use
     prune_plan plan;

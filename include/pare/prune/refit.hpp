@@ -24,6 +24,7 @@ struct refit_report {
     double ridge = 0, seconds = 0;
 };
 
+/// How refit fits.
 struct refit_options {
     /// Shares of the mean variance; of several, each sublayer takes the one that loses least on every
     /// fifth batch when it is fitted on the others, if there are so many.

@@ -163,6 +163,7 @@ std::optional<std::vector<sublayer_statistics>> collect(const Policy& policy, Mo
     return all;
 }
 
+/// How collect_fisher counts.
 struct fisher_options {
     fisher_kind kind = fisher_kind::diagonal;
     /// A unit that goes leaves its mean behind, as it does where a bias is fitted anew
