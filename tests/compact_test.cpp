@@ -35,6 +35,7 @@ struct batch {
                 numbers.push_back(e ? not_a_number<T>()
                                     : static_cast<T>(random.integer(0, different)));
         pinned.first = std::max<index_t>(0, random.integer(-1, 2));
+        pinned.last = std::max<index_t>(0, random.integer(-2, 2));
         if (random.integer(0, 1)) {
             for (index_t i = 0; i < tokens(); ++i)
                 flags.push_back(static_cast<std::uint8_t>(random.integer(0, 9) == 0 ? 7 : 0));
@@ -47,16 +48,18 @@ struct batch {
     index_t sequences() const { return static_cast<index_t>(offsets.size()) - 1; }
     index_t tokens() const { return offsets.back(); }
     pare::view<const T, 1> scores() const { return {numbers.data(), {tokens()}, {stride}}; }
-    bool is_pinned(index_t i, index_t first) const {
-        return i - first < pinned.first || (!flags.empty() && flags[size(i)] != 0);
+    bool is_pinned(index_t i, index_t first, index_t end) const {
+        return i - first < pinned.first || i >= end - pinned.last ||
+               (!flags.empty() && flags[size(i)] != 0);
     }
     /// A sequence's positions: pinned ones first, then by descending score.
     std::vector<index_t> ranked(index_t s) const {
-        const index_t first = offsets[size(s)];
-        std::vector<index_t> order(size(offsets[size(s) + 1] - first));
+        const index_t first = offsets[size(s)], end = offsets[size(s) + 1];
+        std::vector<index_t> order(size(end - first));
         std::iota(order.begin(), order.end(), first);
         std::stable_sort(order.begin(), order.end(), [&](index_t i, index_t j) {
-            if (is_pinned(i, first) != is_pinned(j, first)) return is_pinned(i, first);
+            if (is_pinned(i, first, end) != is_pinned(j, first, end))
+                return is_pinned(i, first, end);
             return scores()(i) > scores()(j);
         });
         return order;
@@ -70,12 +73,11 @@ kept_tokens above(const batch<T>& b, double threshold) {
     kept_tokens kept;
     for (index_t s = 0; s < b.sequences(); ++s) {
         kept.emplace_back();
-        const index_t first = b.offsets[size(s)];
-        for (index_t i = first; i < b.offsets[size(s) + 1]; ++i)
-            if (b.is_pinned(i, first) || static_cast<double>(b.scores()(i)) >= threshold)
+        const index_t first = b.offsets[size(s)], end = b.offsets[size(s) + 1];
+        for (index_t i = first; i < end; ++i)
+            if (b.is_pinned(i, first, end) || static_cast<double>(b.scores()(i)) >= threshold)
                 kept.back().push_back(i);
-        if (kept.back().empty() && first < b.offsets[size(s) + 1])
-            kept.back().push_back(b.ranked(s)[0]);
+        if (kept.back().empty() && first < end) kept.back().push_back(b.ranked(s)[0]);
     }
     return kept;
 }
@@ -164,7 +166,7 @@ TEMPLATE_LIST_TEST_CASE("tokens above a threshold, the pinned, and at least one"
     for (int round = 0; round < 200; ++round) {
         const batch<T> b(random, random.integer(0, 6), round < 100 ? 4 : 90, 1 + round % 2 * 2);
         const double threshold = random.uniform(-1, 31);
-        CAPTURE(round, threshold, b.offsets, b.pinned.first, b.flags);
+        CAPTURE(round, threshold, b.offsets, b.pinned.first, b.pinned.last, b.flags);
         const auto select = [&](auto index, auto offsets) {
             return pare::keep_above(policy, b.scores(), threshold, b.offsets, index, offsets,
                                     b.pinned);
@@ -188,7 +190,7 @@ TEMPLATE_LIST_TEST_CASE("the k tokens with the highest scores", "", runs) {
     CAPTURE(random);
     for (int round = 0; round < 200; ++round) {
         const batch<T> b(random, random.integer(0, 6), round < 100 ? 4 : 90, 1 + round % 2 * 2);
-        CAPTURE(round, b.offsets, b.pinned.first, b.flags);
+        CAPTURE(round, b.offsets, b.pinned.first, b.pinned.last, b.flags);
         const int k = static_cast<int>(random.integer(1, round < 100 ? 5 : 100));
         check_kept<std::int32_t, std::int64_t>(
             top(b, [&](index_t) { return k; }), b.tokens(), [&](auto index, auto offsets) {
@@ -227,10 +229,18 @@ TEMPLATE_LIST_TEST_CASE("selection of one sequence", "", runs) {
     CHECK(kept(pare::keep_top_k(policy, scores, 3, index)) == std::vector<int>{0, 2, 4});
     CHECK(kept(pare::keep_top_k(policy, scores, 9, index)) == std::vector<int>{0, 1, 2, 3, 4});
     CHECK(kept(pare::keep_top_k(policy, scores, 1, index, pare::pins{2})) == std::vector<int>{0});
+    CHECK(kept(pare::keep_above(policy, scores, 2, index, pare::pins{0, 1})) ==
+          std::vector<int>{4});
+    CHECK(kept(pare::keep_above(policy, scores, 2, index, pare::pins{1, 2})) ==
+          std::vector<int>{0, 3, 4});
+    CHECK(kept(pare::keep_above(policy, scores, 2, index, pare::pins{3, 4})) ==
+          std::vector<int>{0, 1, 2, 3, 4});
+    CHECK(kept(pare::keep_top_k(policy, scores, 2, index, pare::pins{0, 2})) ==
+          std::vector<int>{3, 4});
     const std::vector<std::uint8_t> flags = {0, 1, 0, 0, 0};
-    CHECK(
-        kept(pare::keep_top_k(policy, scores, 2, index, pare::pins{0, pare::as_input<1>(flags)})) ==
-        std::vector<int>{1, 2});
+    CHECK(kept(pare::keep_top_k(policy, scores, 2, index,
+                                pare::pins{0, 0, pare::as_input<1>(flags)})) ==
+          std::vector<int>{1, 2});
     CHECK(pare::keep_above(policy, std::vector<T>{}, 0.5, index) == 0);
     CHECK(pare::keep_top_k(policy, std::vector<T>{}, 1, index) == 0);
     const T infinity = infinite<T>();
@@ -251,6 +261,9 @@ TEMPLATE_LIST_TEST_CASE("more than all of them is all of them", "", runs) {
     const pare::pins most{std::numeric_limits<index_t>::max()};
     CHECK(pare::keep_above(policy, scores, 100, offsets, index, kept, most) == 4);
     CHECK(pare::keep_top_k(policy, scores, 1, offsets, index, kept, most) == 2);
+    const pare::pins most_behind{0, std::numeric_limits<index_t>::max()};
+    CHECK(pare::keep_above(policy, scores, 100, offsets, index, kept, most_behind) == 4);
+    CHECK(pare::keep_top_k(policy, scores, 1, offsets, index, kept, most_behind) == 2);
 }
 
 TEMPLATE_LIST_TEST_CASE("what a sequence keeps does not depend on its batch", "", runs) {
@@ -270,7 +283,7 @@ TEMPLATE_LIST_TEST_CASE("what a sequence keeps does not depend on its batch", ""
             for (index_t s = 0; s < 5; ++s) {
                 const index_t first = b.offsets[size(s)], n = b.offsets[size(s) + 1] - first;
                 const pare::view<const T, 1> scores(b.numbers.data() + first, n);
-                pare::pins pinned{b.pinned.first};
+                pare::pins pinned{b.pinned.first, b.pinned.last};
                 if (!b.flags.empty()) pinned.flags = pare::view(b.flags.data() + first, n);
                 const index_t kept =
                     by_count ? pare::keep_top_k(policy, scores, 7, alone, pinned)
@@ -338,11 +351,14 @@ TEST_CASE("selection checks its arguments") {
           "pare::keep_above: 2 offsets, 3 new ones of stride 1");
     CHECK(call(offsets, few, new_offsets, {}) ==
           "pare::keep_above: room for 3 positions, 4 are kept");
-    CHECK(call(offsets, index, new_offsets, {-1, {}}) ==
-          "pare::keep_above: pinned are the first -1 tokens and by 0 flags, there are 5 tokens");
+    CHECK(
+        call(offsets, index, new_offsets, {-1}) ==
+        "pare::keep_above: pinned are the first -1 tokens, the last 0 and by 0 flags, there are 5 "
+        "tokens");
     const std::vector<std::uint8_t> flags(4);
-    CHECK(call(offsets, index, new_offsets, {1, pare::as_input<1>(flags)}) ==
-          "pare::keep_above: pinned are the first 1 tokens and by 4 flags, there are 5 tokens");
+    CHECK(call(offsets, index, new_offsets, {1, 0, pare::as_input<1>(flags)}) ==
+          "pare::keep_above: pinned are the first 1 tokens, the last 0 and by 4 flags, there are 5 "
+          "tokens");
     const pare::view<int, 1> spread(index.data(), {3}, {2});
     CHECK(shape([&] { pare::keep_above(pare::seq, scores, 2, spread); }) ==
           "pare::keep_above: positions have stride 2");

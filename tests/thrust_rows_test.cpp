@@ -397,6 +397,7 @@ struct selection_case {
         for (float& x : scores)
             if (random.integer(0, 50) == 0) x = random.integer(0, 1) ? 0.0f : -0.0f;
         pinned.first = random.integer(0, 2) ? random.integer(0, 3) : 0;
+        pinned.last = random.integer(0, 2) ? 0 : random.integer(0, 3);
         if (random.integer(0, 1)) {
             for (std::size_t i = 0; i < scores.size(); ++i)
                 flags.push_back(random.integer(0, 99) == 0);
@@ -417,7 +418,7 @@ TEST_CASE("selections across tiles, near and far, are those of plain loops") {
         const double thresholds[] = {0, highest, highest + 1.0, highest * 0.99};
         const double threshold = thresholds[random.integer(0, 3)];
         const index_t k = random.integer(1, 5) * random.integer(1, 400);
-        CAPTURE(round, threshold, k, c.pinned.first, c.flags.size());
+        CAPTURE(round, threshold, k, c.pinned.first, c.pinned.last, c.flags.size());
         const std::size_t tokens = c.scores.size();
         std::vector<std::int32_t> expected(tokens, -1), index(expected);
         std::vector<std::int64_t> expected_offsets(c.offsets.size(), -1), offsets(expected_offsets);

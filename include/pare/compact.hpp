@@ -25,9 +25,11 @@
 namespace pare {
 inline namespace PARE_ISA {
 
-/// Tokens that are kept whatever their score: pare::pins{1} for [CLS].
+/// Tokens that are kept whatever their score: pare::pins{1} for [CLS], pare::pins{1, 1} for [SEP]
+/// too, pare::pins{4, 32} for the sinks and the window of a decoder.
 struct pins {
     index_t first = 0;                      ///< so many at the start of each sequence
+    index_t last = 0;                       ///< and so many at its end
     view<const std::uint8_t, 1> flags = {}; ///< [tokens], those that are not 0; or empty
 };
 
@@ -50,20 +52,21 @@ struct at_least_or_flagged {
     }
 };
 
-/// The order in which tokens are kept; `start` is where their sequence begins.
+/// The order in which tokens of a sequence are kept.
 template <class T>
 struct kept_before {
     view<const T, 1> scores;
     pins pinned;
-    constexpr bool operator()(index_t i, index_t j, index_t start) const {
-        const bool pinned_i = is_pinned(i, start), pinned_j = is_pinned(j, start);
+    constexpr bool operator()(index_t i, index_t j, const index_range& segment) const {
+        const bool pinned_i = is_pinned(i, segment), pinned_j = is_pinned(j, segment);
         if (pinned_i != pinned_j) return pinned_i;
         const auto x = static_cast<compute_t<T>>(scores(i)),
                    y = static_cast<compute_t<T>>(scores(j));
         return x != y ? x > y : i < j;
     }
-    constexpr bool is_pinned(index_t i, index_t start) const {
-        return i - start < pinned.first || (pinned.flags.extent(0) > 0 && pinned.flags(i) != 0);
+    constexpr bool is_pinned(index_t i, const index_range& segment) const {
+        return kept_ends{pinned.first, pinned.last}.has(i, segment) ||
+               (pinned.flags.extent(0) > 0 && pinned.flags(i) != 0);
     }
 };
 
@@ -164,9 +167,9 @@ void check_selection(const char* name, const Policy& policy, const Scores& score
     check_counts_to<typename Index::value_type>(name, tokens);
     check_counts_to<typename KeptOffsets::value_type>(name, tokens);
     const index_t flags = pinned.flags.extent(0);
-    if (pinned.first < 0 || (flags != 0 && flags != tokens))
-        fail<shape_error>(name, "pinned are the first ", pinned.first, " tokens and by ", flags,
-                          " flags, there are ", tokens, " tokens");
+    if (pinned.first < 0 || pinned.last < 0 || (flags != 0 && flags != tokens))
+        fail<shape_error>(name, "pinned are the first ", pinned.first, " tokens, the last ",
+                          pinned.last, " and by ", flags, " flags, there are ", tokens, " tokens");
     if constexpr (Policy::on_host) check_scores(name, policy, scores, offsets);
 }
 /// Says what is wrong with offsets or scores that a policy has found something wrong with.
@@ -193,7 +196,7 @@ void check_room_for_all(const char* name, const Index& index, index_t tokens) {
 /// The same for a policy, which may refuse the flags' memory.
 template <class Policy>
 pins on_policy(const Policy& policy, const pins& pinned) {
-    return {pinned.first, as_view<1>(policy, pinned.flags)};
+    return {pinned.first, pinned.last, as_view<1>(policy, pinned.flags)};
 }
 
 inline void check_threshold(const char* name, double threshold) {
@@ -260,7 +263,8 @@ index_t keep_above(const Policy& policy, const Scores& scores, double threshold,
     const auto c =
         detail::selection_of("keep_above", policy, scores, offsets, index, new_offsets, pinned);
     const auto* const from = c.offsets.data_handle();
-    const index_t always = c.pinned.first, room = c.index.extent(0);
+    const detail::kept_ends always{c.pinned.first, c.pinned.last};
+    const index_t room = c.index.extent(0);
     return detail::with_rule(c.scores, threshold, c.pinned, [&](const auto& keep) {
         if constexpr (Policy::on_host) {
             if (room < c.scores.extent(0))
@@ -291,7 +295,8 @@ index_t keep_above(const Policy& policy, const Scores& scores, double threshold,
         const pins pin = detail::on_policy(policy, pinned);
         detail::check_selection("keep_above", policy, s, offsets, pin, p, offsets);
         const index_t kept = detail::with_rule(s, threshold, pin, [&](const auto& keep) {
-            return policy.select_checked(keep, pin.first, s, p.data_handle(), p.extent(0));
+            return policy.select_checked(keep, {pin.first, pin.last}, s, p.data_handle(),
+                                         p.extent(0));
         });
         if (kept >= 0) {
             detail::check_room("keep_above", p, kept);
@@ -386,8 +391,9 @@ void keep_above_async(const Policy& policy, const Scores& scores, double thresho
         const auto c = detail::selection_of("keep_above_async", policy, scores, offsets, index,
                                             new_offsets, pinned);
         detail::with_rule(c.scores, threshold, c.pinned, [&](const auto& keep) {
-            policy.select_async(keep, c.pinned.first, c.scores, c.offsets.data_handle(),
-                                c.sequences(), c.index.data_handle(), c.new_offsets.data_handle());
+            policy.select_async(keep, {c.pinned.first, c.pinned.last}, c.scores,
+                                c.offsets.data_handle(), c.sequences(), c.index.data_handle(),
+                                c.new_offsets.data_handle());
         });
     }
 }

@@ -55,6 +55,7 @@ void choose_tokens(bytes& in) {
     const auto scores = in.numbers<T>(in.about(tokens));
     const auto flags = in.numbers<std::uint8_t>(in.flag() ? 0 : in.about(tokens));
     const pins pinned{in.flag() ? in.up_to(2) : in.number<index_t>(),
+                      in.flag() ? in.up_to(2) : in.number<index_t>(),
                       view(flags.data(), static_cast<index_t>(flags.size()))};
     if (in.flag()) {
         const double threshold = in.number<double>();

@@ -427,17 +427,18 @@ class sequential {
 
     /// How many positions select() keeps. Every part of a call counts all of them.
     template <class Keep, class Offset>
-    index_t count_selected(const Keep& keep, index_t always, const Offset* offsets,
+    index_t count_selected(const Keep& keep, const detail::kept_ends& always, const Offset* offsets,
                            index_t segments) const {
         return detail::count_selected(keep, always, offsets, segments);
     }
 
-    /// The positions i for which keep(i) holds and the first `always` ones of each segment,
+    /// The positions i for which keep(i) holds and those at the ends of each segment,
     /// ascending; where that is none of a segment, its first one with the highest score. `index`
     /// has room for all of them, kept_offsets [segments + 1] may be `offsets`. Returns how many.
     template <class Keep, class T, class Offset, class Index, class KeptOffset>
-    index_t select(const Keep& keep, index_t always, view<const T, 1> scores, const Offset* offsets,
-                   index_t segments, Index* index, KeptOffset* kept_offsets) const {
+    index_t select(const Keep& keep, const detail::kept_ends& always, view<const T, 1> scores,
+                   const Offset* offsets, index_t segments, Index* index,
+                   KeptOffset* kept_offsets) const {
         index_t kept = -1;
         executor_.run(1, [&](index_t, index_t) {
             kept = detail::select(keep, always, scores, offsets, segments, index, kept_offsets);
@@ -446,8 +447,8 @@ class sequential {
         return kept < 0 ? count_selected(keep, always, offsets, segments) : kept;
     }
 
-    /// The min(counts(s), size) first positions of each segment s by the order before(i, j, start
-    /// of the segment), strict and total, in ascending order. kept_offsets [segments + 1] may be
+    /// The min(counts(s), size) first positions of each segment s by the order before(i, j,
+    /// the segment), strict and total, in ascending order. kept_offsets [segments + 1] may be
     /// `offsets`.
     template <class Before, class Counts, class Offset, class Index, class KeptOffset>
     void select_first(const Before& before, const Counts& counts, const Offset* offsets,

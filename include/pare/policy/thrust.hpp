@@ -429,8 +429,9 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
     }
 
     template <class Keep, class T, class Offset, class Index, class KeptOffset>
-    index_t select(const Keep& keep, index_t always, view<const T, 1> scores, const Offset* offsets,
-                   index_t segments, Index* index, KeptOffset* kept_offsets) const {
+    index_t select(const Keep& keep, const detail::kept_ends& always, view<const T, 1> scores,
+                   const Offset* offsets, index_t segments, Index* index,
+                   KeptOffset* kept_offsets) const {
         return detail::select_by_tiles(*this, keep, always, scores, offsets, segments, index,
                                        scores.extent(0), kept_offsets, false, true);
     }
@@ -454,23 +455,23 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
     /// select() of up to `room` positions; where more are kept, how many, and nothing is written. -1
     /// for NaN and offsets out of order.
     template <class Keep, class T, class Offset, class Index, class KeptOffset>
-    index_t select_checked(const Keep& keep, index_t always, view<const T, 1> scores,
-                           const Offset* offsets, index_t segments, Index* index, index_t room,
-                           KeptOffset* kept_offsets) const {
+    index_t select_checked(const Keep& keep, const detail::kept_ends& always,
+                           view<const T, 1> scores, const Offset* offsets, index_t segments,
+                           Index* index, index_t room, KeptOffset* kept_offsets) const {
         return detail::select_by_tiles(*this, keep, always, scores, offsets, segments, index, room,
                                        kept_offsets, true, true);
     }
     /// The same of one segment, without offsets.
     template <class Keep, class T, class Index>
-    index_t select_checked(const Keep& keep, index_t always, view<const T, 1> scores, Index* index,
-                           index_t room) const {
+    index_t select_checked(const Keep& keep, const detail::kept_ends& always,
+                           view<const T, 1> scores, Index* index, index_t room) const {
         return detail::select_by_tiles(*this, keep, always, scores,
                                        detail::offsets_of_one{scores.extent(0)}, 1, index, room,
                                        static_cast<index_t*>(nullptr), true, true);
     }
     /// select() without waiting for how many are kept.
     template <class Keep, class T, class Offset, class Index, class KeptOffset>
-    void select_async(const Keep& keep, index_t always, view<const T, 1> scores,
+    void select_async(const Keep& keep, const detail::kept_ends& always, view<const T, 1> scores,
                       const Offset* offsets, index_t segments, Index* index,
                       KeptOffset* kept_offsets) const {
         detail::select_by_tiles(*this, keep, always, scores, offsets, segments, index,

@@ -1,6 +1,7 @@
 // Positions kept in every segment, and moving their rows: plain loops, as fast as memory.
 #pragma once
 
+#include "../../core/attention.hpp"
 #include "../../core/view.hpp"
 
 #include <algorithm>
@@ -10,31 +11,46 @@ namespace pare {
 inline namespace PARE_ISA {
 namespace detail {
 
+/// How many tokens at the ends of each segment are kept whatever else holds.
+struct kept_ends {
+    index_t first, last;
+
+    constexpr bool has(index_t i, const index_range& segment) const {
+        return i - segment.begin < first || segment.end - i <= last;
+    }
+    /// What is left between them.
+    constexpr index_range between(const index_range& segment) const {
+        const index_t begin = segment.begin + std::min(segment.size(), first);
+        return {begin, std::max(begin, segment.end - std::min(segment.size(), last))};
+    }
+};
+
 /// See sequential::count_selected.
 template <class Keep, class Offset>
-index_t count_selected(const Keep& keep, index_t always, const Offset* offsets, index_t segments) {
+index_t count_selected(const Keep& keep, const kept_ends& always, const Offset* offsets,
+                       index_t segments) {
     index_t count = 0;
     for (index_t s = 0; s < segments; ++s) {
-        const index_t first = offsets[s], last = offsets[s + 1];
-        index_t kept = std::min(last - first, always);
-        for (index_t i = first + kept; i < last; ++i) kept += keep(i);
-        count += std::max<index_t>(kept, last > first);
+        const index_range all{offsets[s], offsets[s + 1]}, free = always.between(all);
+        index_t kept = all.size() - free.size();
+        for (index_t i = free.begin; i < free.end; ++i) kept += keep(i);
+        count += std::max<index_t>(kept, all.size() > 0);
     }
     return count;
 }
 
 /// See sequential::select.
 template <class Keep, class T, class Offset, class Index, class KeptOffset>
-index_t select(const Keep& keep, index_t always, view<const T, 1> scores, const Offset* offsets,
-               index_t segments, Index* index, KeptOffset* kept_offsets) {
+index_t select(const Keep& keep, const kept_ends& always, view<const T, 1> scores,
+               const Offset* offsets, index_t segments, Index* index, KeptOffset* kept_offsets) {
     index_t kept = 0, first = 0;
     const index_t tokens = offsets[segments];
     for (index_t s = 0; s < segments; ++s) {
         const index_t last = offsets[s + 1], start = kept;
         kept_offsets[s] = static_cast<KeptOffset>(start);
-        const index_t free = first + std::min(last - first, always);
-        index_t i = first, end = last;
-        for (; i < free; ++i) index[kept++] = static_cast<Index>(i);
+        const index_range free = always.between({first, last});
+        index_t i = first, end = free.end;
+        for (; i < free.begin; ++i) index[kept++] = static_cast<Index>(i);
         // No branch depends on a score: every position is written, and the next one overwrites it
         // unless it is kept. The last that is kept of all ends that: nothing is written behind it.
         while (last == tokens && end > i && !keep(end - 1)) --end;
@@ -42,6 +58,7 @@ index_t select(const Keep& keep, index_t always, view<const T, 1> scores, const 
             index[kept] = static_cast<Index>(i);
             kept += keep(i);
         }
+        for (i = free.end; i < last; ++i) index[kept++] = static_cast<Index>(i);
         if (kept == start && first < last) {
             index_t best = first;
             for (i = first + 1; i < last; ++i)
@@ -59,11 +76,12 @@ template <class Before, class Counts, class Offset, class Index, class KeptOffse
 void select_first(const Before& before, const Counts& counts, const Offset* offsets,
                   index_t segments, Index* index, KeptOffset* kept_offsets) {
     index_t kept = 0, first = 0;
-    const auto order = [&](Index i, Index j) {
-        return before(static_cast<index_t>(i), static_cast<index_t>(j), first);
-    };
     for (index_t s = 0; s < segments; ++s) {
-        const index_t last = offsets[s + 1], count = std::min(last - first, counts(s));
+        const index_range segment{first, offsets[s + 1]};
+        const index_t last = segment.end, count = std::min(segment.size(), counts(s));
+        const auto order = [&](Index i, Index j) {
+            return before(static_cast<index_t>(i), static_cast<index_t>(j), segment);
+        };
         kept_offsets[s] = static_cast<KeptOffset>(kept);
         if (count > 0) {
             // A heap of the best so far, the worst of them on top; then all that are not behind it.
@@ -71,7 +89,7 @@ void select_first(const Before& before, const Counts& counts, const Offset* offs
             for (index_t i = 0; i < count; ++i) heap[i] = static_cast<Index>(first + i);
             std::make_heap(heap, heap + count, order);
             for (index_t i = first + count; i < last; ++i)
-                if (before(i, static_cast<index_t>(heap[0]), first)) {
+                if (before(i, static_cast<index_t>(heap[0]), segment)) {
                     std::pop_heap(heap, heap + count, order);
                     heap[count - 1] = static_cast<Index>(i);
                     std::push_heap(heap, heap + count, order);
@@ -80,7 +98,7 @@ void select_first(const Before& before, const Counts& counts, const Offset* offs
             index_t found = 0;
             for (index_t i = first; found < count; ++i) {
                 heap[found] = static_cast<Index>(i);
-                found += !before(worst, i, first);
+                found += !before(worst, i, segment);
             }
             kept += count;
         }

@@ -5,6 +5,7 @@
 #include "../../core/fast_math.hpp"
 #include "../../core/ops.hpp"
 #include "../../core/view.hpp"
+#include "select.hpp"
 #include "thrust_blocks.hpp"
 
 #include <algorithm>
@@ -124,7 +125,7 @@ struct token_tile {
 template <class Keep, class T>
 struct selection {
     Keep keep;
-    index_t always;
+    kept_ends always;
     view<const T, 1> scores;
     index_t segments;
 
@@ -184,15 +185,16 @@ struct selection {
                 if (i >= r.end) continue;
                 m.scores[at] = some[u];
                 wrong |= is_nan(some[u]);
-                m.kept[at] = keep(i) || (always > 0 && is_first(r, offsets, i));
+                m.kept[at] =
+                    keep(i) || ((always.first > 0 || always.last > 0) && is_end(r, offsets, i));
             }
             wrong_of[thread] = wrong;
         });
         return tile::count(threads, m, wrong_of) > 0;
     }
-    /// Whether token i is one of the first `always` of its segment.
+    /// Whether token i is one of those at its segment's ends.
     template <class Offsets>
-    PARE_HD bool is_first(const range& r, const Offsets& offsets, index_t i) const {
+    PARE_HD bool is_end(const range& r, const Offsets& offsets, index_t i) const {
         index_t s = r.first > 0 ? r.first - 1 : 0, end = r.last;
         while (s + 1 < end) {
             const index_t middle = (s + end) / 2;
@@ -201,7 +203,8 @@ struct selection {
             else
                 end = middle;
         }
-        return i - static_cast<index_t>(offsets[s]) < always;
+        const index_t last = s < segments ? static_cast<index_t>(offsets[s + 1]) : tokens();
+        return always.has(i, {static_cast<index_t>(offsets[s]), last});
     }
     /// f(the place of the best token) for each segment within the tile that keeps none for itself.
     template <class Offsets, class F>
@@ -368,7 +371,7 @@ struct offsets_of_one {
 /// where that is more; `checks`: or -1, for NaN and offsets that are out of order. Does not wait and
 /// returns 0 unless it `waits`.
 template <class Policy, class Keep, class T, class Offsets, class Index, class KeptOffset>
-index_t select_by_tiles(const Policy& policy, const Keep& keep, index_t always,
+index_t select_by_tiles(const Policy& policy, const Keep& keep, const kept_ends& always,
                         view<const T, 1> scores, const Offsets& offsets, index_t segments,
                         Index* index, index_t room, KeptOffset* kept_offsets, bool checks,
                         bool waits) {

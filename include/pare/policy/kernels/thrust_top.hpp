@@ -31,7 +31,7 @@ PARE_HD inline auto order_of(const C& score) {
                                                : static_cast<Bits>(~bits);
 }
 
-/// sequential::select_first, a block a segment. `before` has scores and is_pinned(i, start).
+/// sequential::select_first, a block a segment. `before` has scores and is_pinned(i, segment).
 template <class Before, class Counts, class Offset, class Index, class KeptOffset>
 struct select_first_block {
     static constexpr int threads = 128;
@@ -75,7 +75,7 @@ struct select_first_block {
             all.step([&](int thread) {
                 for (index_t i = thread; i < t.count; i += threads) {
                     m.order[i] = order_of(static_cast<C>(before.scores(t.begin + i)));
-                    m.pinned[i] = before.is_pinned(t.begin + i, t.begin);
+                    m.pinned[i] = before.is_pinned(t.begin + i, t.segment());
                 }
             });
         const index_t pinned = count(all, m, t, [](Bits, bool is) { return is; });
@@ -105,6 +105,7 @@ struct select_first_block {
     struct tokens {
         index_t begin, count;
         bool cached;
+        constexpr index_range segment() const { return {begin, begin + count}; }
     };
 
     PARE_HD index_t length(index_t s) const {
@@ -126,7 +127,7 @@ struct select_first_block {
     PARE_HD auto of_token(const shared& m, const tokens& t, index_t i, const F& f) const {
         if (t.cached) return f(m.order[i], m.pinned[i] != 0);
         return f(order_of(static_cast<C>(before.scores(t.begin + i))),
-                 before.is_pinned(t.begin + i, t.begin));
+                 before.is_pinned(t.begin + i, t.segment()));
     }
     template <class F>
     PARE_HD index_t count(const block_threads& all, shared& m, const tokens& t, const F& f) const {
@@ -179,7 +180,8 @@ struct before_in_segments {
     const index_t* segment; // of each position
     constexpr bool operator()(index_t i, index_t j) const {
         if (segment[i] != segment[j]) return segment[i] < segment[j];
-        return before(i, j, static_cast<index_t>(offsets[segment[i]]));
+        const Offset* const from = offsets + segment[i];
+        return before(i, j, {static_cast<index_t>(from[0]), static_cast<index_t>(from[1])});
     }
 };
 
