@@ -30,10 +30,12 @@ int main() {
     pare::least_squares inputs(filters, hidden); // also what pare::reconstruct needs
     inputs.add(pare::simd, pare::view(x.data(), tokens, filters),
                pare::view(y.data(), tokens, hidden));
-    pare::gram<double> metric(hidden); // or an empty one, if there are no gradients
+    pare::gram<double> metric(hidden);
     metric.add(pare::simd, pare::view(dy.data(), tokens, hidden));
+    std::vector<double> mean = metric.mean();
     pare::loss_curve curve =
-        pare::eliminate(pare::simd, inputs.covariance(), metric.lower(),
+        pare::eliminate(pare::simd, inputs.covariance(),
+                        pare::view(mean.data(), hidden, hidden), // {} without gradients
                         pare::view(weight.data(), hidden, filters), /*unit=*/1, /*ridge=*/1e-6);
     // [example]
 

@@ -44,25 +44,35 @@ void check_gram(const Policy& policy, const matrix<T>& x) {
     pare::gram<Acc> gram(x.width);
     gram.add(policy, x.view());
     CHECK(gram.rows() == x.height);
-    check_product(gram.lower(), x, x, true);
-    const auto full = gram.full();
+    check_product(gram.lower_sums(), x, x, true);
+    const auto full = gram.sums();
     index_t asymmetric = 0;
     for (index_t i = 0; i < x.width; ++i)
         for (index_t j = 0; j < i; ++j) asymmetric += full(i, j) != full(j, i);
     CHECK(asymmetric == 0);
+    const std::vector<Acc> mean = gram.mean();
+    REQUIRE(mean.size() == static_cast<std::size_t>(full.size()));
+    index_t wrong = 0;
+    for (index_t i = 0; i < full.size(); ++i) {
+        const real expected = static_cast<real>(full.data_handle()[i]) /
+                              static_cast<real>(std::max<index_t>(1, x.height));
+        wrong += !(distance(mean[static_cast<std::size_t>(i)], expected) <=
+                   rounding<Acc> * std::abs(expected));
+    }
+    CHECK(wrong == 0);
 }
 
 template <class Acc, class Policy, class T>
 void check_cross(const Policy& policy, const matrix<T>& x, const matrix<T>& y) {
     pare::gram<Acc> gram(x.width, y.width);
     gram.add(policy, x.view(), y.view());
-    check_product(gram.lower(), x, y, false);
-    CHECK(gram.full().data_handle() == gram.lower().data_handle());
+    check_product(gram.lower_sums(), x, y, false);
+    CHECK(gram.sums().data_handle() == gram.lower_sums().data_handle());
 }
 
 template <class Acc>
 std::vector<Acc> numbers(pare::gram<Acc>& gram) {
-    const auto g = gram.full();
+    const auto g = gram.sums();
     return {g.data_handle(), g.data_handle() + g.size()};
 }
 
@@ -112,15 +122,15 @@ TEMPLATE_LIST_TEST_CASE("Gram matrices and cross products of any size", "", runs
             part.add(policy, x.slice(first, last));
             part_cross.add(policy, x.slice(first, last), y.slice(first, last));
             const pare::gram<> copy = part; // accumulators are values
-            merged.full();
+            merged.sums();
             merged.merge(copy);
             merged_cross.merge(part_cross);
         }
         CHECK(merged.rows() == 400);
-        check_product(symmetric.full(), x, x, false);
-        check_product(merged.full(), x, x, false);
-        check_product(cross.full(), x, y, false);
-        check_product(merged_cross.full(), x, y, false);
+        check_product(symmetric.sums(), x, x, false);
+        check_product(merged.sums(), x, x, false);
+        check_product(cross.sums(), x, y, false);
+        check_product(merged_cross.sums(), x, y, false);
     }
 }
 

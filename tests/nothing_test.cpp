@@ -130,7 +130,7 @@ TEMPLATE_LIST_TEST_CASE("statistics and layers without inputs or outputs", "", p
         CHECK(gone.units() == inputs);
         const pare::gram<> metric(outputs);
         if (outputs > 0)
-            CHECK(pare::eliminate(pare::simd, s.covariance(), metric.lower(), weight, 1).units() ==
+            CHECK(pare::eliminate(pare::simd, s.covariance(), metric.lower_sums(), weight, 1).units() ==
                   inputs);
         std::vector<float> bias(static_cast<std::size_t>(outputs));
         CHECK(pare::reconstruct(policy, s, weight, bias));

@@ -39,7 +39,7 @@ int main() {
         statistics.add(policy, from, to);
         pare::gram<> metric(outputs);
         metric.add(policy, to);
-        pare::eliminate(policy, statistics.covariance(), metric.lower(), weight, 5, 0.1);
+        pare::eliminate(policy, statistics.covariance(), metric.lower_sums(), weight, 5, 0.1);
         pare::reconstruct(policy, statistics, weight, b);
     };
     calibrate(); // and OpenMP has what it needs for itself

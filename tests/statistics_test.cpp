@@ -192,7 +192,7 @@ TEMPLATE_LIST_TEST_CASE("a hundred thousand rows of a half type", "", policies) 
         pare::gram<> gram(64);
         for (index_t t = 0; t < rows; t += 10000)
             gram.add(TestType::policy(), d.x.slice(t, t + 10000));
-        const auto sums = gram.full();
+        const auto sums = gram.sums();
         real_matrix centred(64, 64);
         for (index_t i = 0; i < 64; ++i)
             for (index_t j = 0; j < 64; ++j)
@@ -218,7 +218,7 @@ TEMPLATE_LIST_TEST_CASE("Gram matrices of rows with large means", "", all_runs) 
             pare::gram<> gram(50), cross(50, 21);
             gram.add(TestType::policy(), d.x.view());
             cross.add(TestType::policy(), d.x.view(), d.y.view());
-            const auto xx = gram.full(), xy = cross.full();
+            const auto xx = gram.sums(), xy = cross.sums();
             real_matrix found = expected.covariance;
             const auto n = static_cast<real>(rows);
             for (index_t i = 0; i < 50; ++i)

@@ -169,7 +169,7 @@ std::map<std::string, matrix> gradients_of(engine& net, const batch& b) {
         const std::vector<float>& squares = of.squares.at(0);
         found[name(s) + "squares"] =
             Eigen::Map<const matrix>(squares.data(), 1, static_cast<Index>(squares.size()));
-        found[name(s) + "metric"] = floats(of.metric.full());
+        found[name(s) + "metric"] = floats(of.metric.sums());
         found[name(s) + "covariance"] = of.inputs.covariance().cast<float>();
     }
     for (const bool centred : {false, true}) {

@@ -233,6 +233,28 @@ TEST_CASE("weights of tokens are finite, not negative and one each") {
     CHECK(s.mean_x().isZero());
 }
 
+TEMPLATE_LIST_TEST_CASE("statistics of inputs alone are those beside targets", "", runs) {
+    using T = typename TestType::type;
+    const auto policy = TestType::policy();
+    random_source random;
+    CAPTURE(random);
+    const matrix<T> x(70, 9, random), y(70, 4, random);
+    const auto weights = random.vector<T>(70, 0, 3);
+    pare::least_squares both(9, 4), alone(9), empty(9);
+    both.add(policy, x.view(), y.view());
+    both.add(policy, x.view(), y.view(), weights);
+    alone.add(policy, x.view());
+    empty.add(policy, x.view(), {}, weights);
+    alone.merge(empty);
+    CHECK(alone.outputs() == 0);
+    CHECK(alone.tokens() == 140);
+    CHECK((alone.covariance() - both.covariance()).cwiseAbs().maxCoeff() < tolerance<T>);
+    CHECK((alone.mean_x() - both.mean_x()).cwiseAbs().maxCoeff() < tolerance<T>);
+    CHECK((alone.moment_xx() - both.moment_xx()).cwiseAbs().maxCoeff() < tolerance<T>);
+    CHECK(sentence_of<pare::shape_error>([&] { both.add(policy, x.view()); }) ==
+          "pare::least_squares: x is 70 x 9 and y 70 x 0, expected 9 inputs and 4 outputs");
+}
+
 TEMPLATE_LIST_TEST_CASE("reconstruct is ridge regression towards the present weight", "", runs) {
     using T = typename TestType::type;
     const auto policy = TestType::policy();

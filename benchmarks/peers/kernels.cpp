@@ -90,7 +90,7 @@ void pare_fisher_diagonal(const float* gradients, index_t samples, index_t units
 void pare_gram(const float* x, index_t rows, index_t columns, float* out) {
     pare::gram<float> gram(columns);
     gram.add(policy(), view(x, rows, columns));
-    const auto full = gram.full();
+    const auto full = gram.sums();
     std::copy_n(full.data_handle(), columns * columns, out);
 }
 

@@ -191,7 +191,7 @@ class fisher {
     view<const Acc, 2> block_sums() {
         if (kind_ != fisher_kind::block)
             detail::fail<shape_error>("fisher", "a diagonal has no block");
-        return block_.full();
+        return block_.sums();
     }
 
   private:

@@ -116,11 +116,11 @@ class gram {
     /// Rows added so far.
     index_t rows() const { return rows_; }
 
-    /// The sums [columns_x x columns_y], not divided by rows(). Of a symmetric matrix only the
+    /// The sums G [columns_x x columns_y], not divided by rows(). Of a symmetric matrix only the
     /// lower triangle is valid.
-    view<const Acc, 2> lower() const { return {sums_.data(), columns_x_, columns_y_}; }
+    view<const Acc, 2> lower_sums() const { return {sums_.data(), columns_x_, columns_y_}; }
     /// The sums with both triangles valid; mirrors the lower one, O(columns^2).
-    view<const Acc, 2> full() {
+    view<const Acc, 2> sums() {
         // By way of a tile, so that lines of rows a power of two apart, which share their place in a
         // cache, are read and written once and whole.
         constexpr index_t block = 32;
@@ -136,7 +136,15 @@ class gram {
                     for (index_t i = i0 == j0 ? j + 1 : 0; i < rows; ++i)
                         sums_[static_cast<std::size_t>((j0 + j) * n + i0 + i)] = tile[j][i];
             }
-        return lower();
+        return lower_sums();
+    }
+    /// G / rows(), both triangles valid, as [columns_x * columns_y] numbers in rows: what
+    /// pare::eliminate takes for its metric. Zeros before the first row.
+    std::vector<Acc> mean() {
+        sums();
+        std::vector<Acc> mean(sums_);
+        for (Acc& x : mean) x /= static_cast<Acc>(std::max<index_t>(1, rows_));
+        return mean;
     }
 
   private:

@@ -96,6 +96,9 @@ class shifted_rows {
 } // namespace detail
 
 /// The sums that least squares from x [tokens x inputs] to y [tokens x outputs] needs; mergeable.
+/// What they are asked for are means over tokens, each by its weight, and never sums. What reads
+/// inputs alone, as pare::eliminate does, needs no targets: least_squares(inputs) has no outputs,
+/// and add(policy, x) no y.
 ///
 /// They are sums over rows less a shift, which is near the mean of the first rows: what they lose
 /// to rounding is in proportion to how much inputs and outputs vary, however large their means. Rows
@@ -110,7 +113,7 @@ class least_squares {
 
   public:
     /// Throws shape_error for a negative number.
-    least_squares(index_t inputs, index_t outputs) {
+    explicit least_squares(index_t inputs, index_t outputs = 0) {
         if (inputs < 0 || outputs < 0)
             detail::fail<shape_error>("least_squares", inputs, " inputs and ", outputs, " outputs");
         xx_.resize(static_cast<std::size_t>(detail::product(inputs, inputs)));
@@ -120,22 +123,23 @@ class least_squares {
         y_squares_.resize(y_.sums.size());
     }
 
-    /// Adds tokens, from the policy's memory; the sums are in the host's. Throws shape_error, and
-    /// value_error if a number is not finite; then nothing is added.
-    template <class Policy, class X, class Y>
-    void add(const Policy& policy, const X& x, const Y& y) {
+    /// Adds tokens, from the policy's memory; the sums are in the host's. y is {} or absent where
+    /// there are no outputs. Throws shape_error, and value_error if a number is not finite; then
+    /// nothing is added.
+    template <class Policy, class X, class Y = detail::none>
+    void add(const Policy& policy, const X& x, const Y& y = {}) {
         const auto vx = as_input<2>(policy, x);
-        const auto vy = as_input<2>(policy, y);
+        const auto vy = targets(policy, vx, y);
         check_shapes(vx, vy);
         using C = compute_t<typename decltype(vx)::value_type>;
         add_rows(policy, vx, vy, view<const C, 1>(), static_cast<double>(vx.extent(0)));
     }
 
     /// The same for tokens of which each counts as much as its weight, weights [tokens] >= 0.
-    template <class Policy, class X, class Y, class Weights>
+    template <class Policy, class X, class Y = detail::none, class Weights>
     void add(const Policy& policy, const X& x, const Y& y, const Weights& weights) {
         const auto vx = as_input<2>(policy, x);
-        const auto vy = as_input<2>(policy, y);
+        const auto vy = targets(policy, vx, y);
         const auto w = as_input<1>(policy, weights);
         using C = compute_t<typename decltype(vx)::value_type>;
         using W = typename decltype(w)::value_type;
@@ -175,7 +179,7 @@ class least_squares {
     index_t outputs() const { return static_cast<index_t>(y_.sums.size()); }
     index_t tokens() const { return tokens_; }
 
-    // Means over tokens by their weights.
+    // Means over tokens by their weights. With no tokens, zeros.
     Eigen::VectorXd mean_x() const { return vector(x_.shift) + x_.mean(total()); }
     Eigen::VectorXd mean_y() const { return vector(y_.shift) + y_.mean(total()); }
     /// E (x - E x) (x - E x)' [inputs x inputs]. Inputs that vary no more than 16 roundings of
@@ -209,7 +213,8 @@ class least_squares {
     double variance_y() const {
         return std::max(vector(y_squares_).sum() / total() - y_.mean(total()).squaredNorm(), 0.0);
     }
-    /// E x x' [inputs x inputs], E x y' [inputs x outputs] and E |y|^2: not centred.
+    /// E x x' [inputs x inputs], E x y' [inputs x outputs] and E |y|^2: not centred, for layers
+    /// without a bias.
     detail::row_major moment_xx() const { return covariance() + mean_x() * mean_x().transpose(); }
     detail::row_major moment_xy() const {
         return covariance_xy() + mean_x() * mean_y().transpose();
@@ -226,6 +231,14 @@ class least_squares {
         Eigen::VectorXd mean(double total) const { return vector(sums) / total; }
     };
 
+    template <class Policy, class T, class Y>
+    static auto targets([[maybe_unused]] const Policy& policy, const view<const T, 2>& x,
+                        [[maybe_unused]] const Y& y) {
+        if constexpr (std::is_same_v<Y, detail::none>)
+            return view<const T, 2>(nullptr, x.extent(0), 0);
+        else
+            return as_input<2>(policy, y);
+    }
     template <class X, class Y>
     void check_shapes(const X& x, const Y& y) const {
         static_assert(std::is_same_v<typename X::value_type, typename Y::value_type>,

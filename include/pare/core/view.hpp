@@ -93,6 +93,9 @@ namespace detail {
 template <class...>
 inline constexpr bool always_false = false;
 
+/// What `{}` is for an array that may be absent.
+struct none {};
+
 template <template <class> class Has, class X, class = void>
 struct has : std::false_type {};
 template <template <class> class Has, class X>

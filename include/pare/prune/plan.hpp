@@ -83,7 +83,7 @@ elimination_curves(const Policy& policy, Model& model,
         }
         const auto& y = described[static_cast<std::size_t>(s)];
         const sublayer_statistics& seen = statistics[static_cast<std::size_t>(s)];
-        const view<const double, 2> sums = seen.metric.lower();
+        const view<const double, 2> sums = seen.metric.lower_sums();
         square metric;
         if (seen.metric.rows() > 0)
             metric = Eigen::Map<const square>(sums.data_handle(), sums.extent(0), sums.extent(1)) /
