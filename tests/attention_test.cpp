@@ -165,6 +165,43 @@ TEMPLATE_LIST_TEST_CASE("attention and its scores are the definition's", "", run
         }
 }
 
+TEMPLATE_LIST_TEST_CASE("relative scores are 1 on average, by what uniform attention gives", "",
+                        runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    for (const pare::attention_mask mask :
+         {pare::attention_mask{}, {true, 0}, {true, 9}, {false, 9}})
+        for (const index_t heads : {2, 6}) {
+            CAPTURE(mask.causal, mask.window, heads);
+            pare::attention_options<T> o;
+            o.mask = mask;
+            const problem<T> p(heads, 2, 20, 5, {1, 30, 70}, random, 3);
+            const auto scores = run_attention(TestType::policy(), p, o).scores;
+            for (std::size_t s = 0; s + 1 < p.offsets.size(); ++s) {
+                const index_t at = p.offsets[s], n = p.offsets[s + 1] - at;
+                std::vector<real> uniform(static_cast<std::size_t>(n));
+                for (index_t i = 0; i < n; ++i) {
+                    std::vector<std::size_t> seen;
+                    for (index_t j = 0; j < n; ++j)
+                        if (!(mask.causal && j > i) &&
+                            (mask.window == 0 || std::abs(i - j) < mask.window))
+                            seen.push_back(static_cast<std::size_t>(j));
+                    for (const std::size_t j : seen)
+                        uniform[j] += 1 / static_cast<real>(seen.size());
+                }
+                real mean = 0, plain = 0;
+                for (std::size_t j = 0; j < uniform.size(); ++j) {
+                    const auto score = static_cast<real>(scores[static_cast<std::size_t>(at) + j]);
+                    mean += uniform[j] * score / static_cast<real>(n);
+                    plain += score / static_cast<real>(n);
+                }
+                CHECK(distance(mean, 1) < tolerance<T>);
+                if (!mask.causal && mask.window == 0) CHECK(distance(plain, 1) < tolerance<T>);
+            }
+        }
+}
+
 TEMPLATE_LIST_TEST_CASE("logits of any magnitude", "", runs) {
     using T = typename TestType::type;
     random_source random;
