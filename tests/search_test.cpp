@@ -343,7 +343,7 @@ TEST_CASE("the cost of a head and of a filter is what their loops multiply") {
     }
     const auto moments = pare::moments_of_lengths(lengths);
     CHECK_THAT(moments.mean, WithinRel(14.0 / 3, 1e-15));
-    CHECK_THAT(moments.mean_square, WithinRel(98.0 / 3, 1e-15));
+    CHECK_THAT(moments.pairs, WithinRel(98.0 / 3, 1e-15));
     CHECK_THAT(pare::head_macs(moments, hidden, head_size), WithinRel(head / 3, 1e-14));
     CHECK_THAT(pare::filter_macs(moments, hidden), WithinRel(filter / 3, 1e-14));
     CHECK_THAT(pare::filter_macs(moments, hidden, 3), WithinRel(gated / 3, 1e-14));
@@ -359,7 +359,49 @@ TEST_CASE("the cost of a head and of a filter is what their loops multiply") {
     CHECK(sentence_of<pare::value_error>([] {
               pare::moments_of_lengths(std::vector<int>{3, 0});
           }) == "pare::moments_of_lengths: length 1 is 0");
-    CHECK(pare::moments_of_lengths(std::vector<unsigned>{7}).mean_square == 49);
+    CHECK(pare::moments_of_lengths(std::vector<unsigned>{7}).pairs == 49);
+}
+
+TEST_CASE("the cost of grouped heads under a mask is what their loops multiply") {
+    const index_t hidden = 5, head_size = 3;
+    const std::vector<int> lengths{1, 2, 7, 20};
+    for (const pare::attention_mask mask : {pare::attention_mask{},
+                                            {true, 0},
+                                            {true, 4},
+                                            {false, 4},
+                                            {true, 1},
+                                            {false, 1},
+                                            {false, 100},
+                                            {true, std::numeric_limits<index_t>::max()}})
+        for (const index_t group : {1, 2, 7}) {
+            double macs = 0;
+            for (int n : lengths)
+                for (index_t h = 0; h < group; ++h)
+                    for (int q = 0; q < n; ++q) {
+                        for (index_t c = 0; c < head_size; ++c)
+                            for (index_t d = 0; d < hidden; ++d)
+                                macs += h == 0 ? 4 : 2; // query, output; once key, value
+                        for (int k = 0; k < n; ++k) {
+                            if ((mask.causal && k > q) ||
+                                (mask.window > 0 && std::abs(q - k) >= mask.window))
+                                continue;
+                            for (index_t c = 0; c < head_size; ++c) macs += 2; // score; context
+                        }
+                    }
+            CAPTURE(mask.causal, mask.window, group);
+            CHECK_THAT(
+                pare::head_macs(pare::moments_of_lengths(lengths, mask), hidden, head_size, group),
+                WithinRel(macs / 4, 1e-14));
+            // Rows of the projections of queries and outputs, of keys and values; and biases.
+            const index_t rows = head_size * (2 * group + 2);
+            CHECK(pare::head_parameters(hidden, head_size, false, group) ==
+                  static_cast<double>(rows * hidden));
+            CHECK(pare::head_parameters(hidden, head_size, true, group) ==
+                  static_cast<double>(rows * hidden + head_size * (group + 2)));
+        }
+    CHECK(sentence_of<pare::value_error>([&] {
+              pare::moments_of_lengths(lengths, {true, -1});
+          }) == "pare::moments_of_lengths: the window is -1");
 }
 
 TEST_CASE("fitted costs are the formula's where they follow it, and as near as any otherwise") {

@@ -1,7 +1,8 @@
-// What units cost: multiply-adds and parameters of heads and filters, a table per sublayer, and a
-// formula fitted to costs that were measured.
+// What units cost: multiply-adds and parameters of heads and filters, under any mask, of grouped
+// queries and gated FFNs, too; a table per sublayer, and a formula fitted to costs that were measured.
 #pragma once
 
+#include "core/attention.hpp"
 #include "core/error.hpp"
 #include "core/view.hpp"
 
@@ -12,17 +13,20 @@
 namespace pare {
 inline namespace PARE_ISA {
 
-/// Mean and mean square of the lengths of the sequences that a model will see. Costs need no more
-/// than that: products with weights grow with n, attention with n^2. One average length would
-/// underrate attention, since mean(n^2) >= mean(n)^2.
+/// What costs need of the sequences that a model will see, means over them: the length n, since
+/// products with weights grow with it, and the pairs of a query and a key that it sees, n^2 without
+/// a mask. One average length would underrate attention, since mean(n^2) >= mean(n)^2.
 struct length_moments {
-    double mean = 0, mean_square = 0;
+    double mean = 0, pairs = 0;
 };
 
-/// Moments of `lengths`, integers > 0. Throws value_error if there are none or one is not positive.
+/// Moments of `lengths`, integers > 0, under a mask. Throws value_error if there are none, one is
+/// not positive or the window is negative.
 template <class Lengths>
-length_moments moments_of_lengths(const Lengths& lengths) {
+length_moments moments_of_lengths(const Lengths& lengths, const attention_mask& mask = {}) {
     const auto n = as_input<1>(lengths);
+    if (mask.window < 0)
+        detail::fail<value_error>("moments_of_lengths", "the window is ", mask.window);
     if (n.extent(0) == 0) detail::fail<value_error>("moments_of_lengths", "no lengths");
     length_moments m;
     for (index_t i = 0; i < n.extent(0); ++i) {
@@ -30,17 +34,25 @@ length_moments moments_of_lengths(const Lengths& lengths) {
         if (!detail::is_finite(length) || length <= 0)
             detail::fail<value_error>("moments_of_lengths", "length ", i, " is ", n(i));
         m.mean += length / static_cast<double>(n.extent(0));
-        m.mean_square += length * length / static_cast<double>(n.extent(0));
+        // A query sees its own key and, on one side, so many more.
+        const double reach =
+            mask.window > 0 ? std::min(length, static_cast<double>(mask.window)) : length;
+        const double one_side = reach * length - reach * (reach - 1) / 2;
+        m.pairs +=
+            (mask.causal ? one_side : 2 * one_side - length) / static_cast<double>(n.extent(0));
     }
     return m;
 }
 
 /// Multiply-adds that one attention head costs per sequence: 4 n d d_h for its part of the query,
-/// key, value and output projections, 2 n^2 d_h for QK' and PV. A head of a causal model does half
-/// of the latter.
-inline double head_macs(const length_moments& n, index_t hidden, index_t head_size) {
+/// key, value and output projections, 2 d_h for each pair of a query and a key, for QK' and PV.
+/// With `group` query heads to one of keys and values (grouped queries), all of those, which leave
+/// together: a unit of `group` * head_size inputs of the output projection.
+inline double head_macs(const length_moments& n, index_t hidden, index_t head_size,
+                        index_t group = 1) {
     const double d = static_cast<double>(hidden), dh = static_cast<double>(head_size);
-    return 4 * n.mean * d * dh + 2 * n.mean_square * dh;
+    const double g = static_cast<double>(group);
+    return (2 * g + 2) * n.mean * d * dh + 2 * g * n.pairs * dh;
 }
 
 /// Multiply-adds that one FFN filter costs per sequence; `matrices` is 2, or 3 for a gated FFN,
@@ -49,9 +61,12 @@ inline double filter_macs(const length_moments& n, index_t hidden, index_t matri
     return static_cast<double>(matrices) * n.mean * static_cast<double>(hidden);
 }
 
-/// Weights of one head (four projections) and its query, key and value biases.
-inline double head_parameters(index_t hidden, index_t head_size, bool biases = true) {
-    return static_cast<double>(head_size) * (4 * static_cast<double>(hidden) + (biases ? 3 : 0));
+/// Weights of one head (four projections) and its query, key and value biases; with grouped
+/// queries, of a head of keys and values and its `group` query heads.
+inline double head_parameters(index_t hidden, index_t head_size, bool biases = true,
+                              index_t group = 1) {
+    const double d = static_cast<double>(hidden), g = static_cast<double>(group);
+    return static_cast<double>(head_size) * ((2 * g + 2) * d + (biases ? g + 2 : 0));
 }
 
 /// Weights of one filter and its biases before the activation.

@@ -110,7 +110,7 @@ void fit(bytes& in) {
     });
     fuzz::refused([&] {
         const length_moments m = moments_of_lengths(kept);
-        EXPECT(m.mean > 0 && m.mean_square >= m.mean);
+        EXPECT(m.mean > 0 && m.pairs >= m.mean);
     });
 }
 
