@@ -375,7 +375,6 @@ TEMPLATE_LIST_TEST_CASE("a window of any size in scores", "", runs) {
 
 TEMPLATE_LIST_TEST_CASE("scores of no tokens, no heads and no size", "", runs) {
     using T = typename TestType::type;
-    pare::workspace scratch;
     const std::vector<int> offsets = {0, 2, 5}, none = {0, 0};
     for (const auto& [tokens, heads, size] :
          {std::array<index_t, 3>{0, 2, 4}, {5, 0, 4}, {5, 2, 0}, {0, 0, 0}}) {
@@ -388,13 +387,13 @@ TEMPLATE_LIST_TEST_CASE("scores of no tokens, no heads and no size", "", runs) {
         std::vector<T> scores(static_cast<std::size_t>(tokens), poison<T>());
         pare::attention_scores(TestType::policy(), x, x,
                                pare::view<const T, 2>(rows.data(), tokens, heads),
-                               tokens ? offsets : none, scores, {}, scratch);
+                               tokens ? offsets : none, scores);
         for (const T score : scores)
             REQUIRE(distance(score, heads ? 1 : 0) < static_cast<real>(8 * rounding<T>));
         const pare::view<const T, 4> four(nullptr, {2, heads, 0, size}, {100, 20, 5, 1});
         pare::attention_scores(TestType::policy(), four, four,
-                               pare::view<const T, 3>(nullptr, {2, heads, 0}, {7, 3, 1}),
-                               std::vector<int>{}, pare::view<T, 2>(nullptr, 2, 0), {}, scratch);
+                               pare::view<const T, 3>(nullptr, {2, heads, 0}, {7, 3, 1}), {},
+                               pare::view<T, 2>(nullptr, 2, 0));
     }
 }
 

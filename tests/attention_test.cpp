@@ -401,6 +401,36 @@ TEMPLATE_LIST_TEST_CASE("attention without scores, and with large logits", "", r
     CHECK(same_bits(out, with.out));
 }
 
+TEMPLATE_LIST_TEST_CASE("options and scratch may be left out", "", runs) {
+    using T = typename TestType::type;
+    const auto policy = TestType::policy();
+    random_source random;
+    CAPTURE(random);
+    const problem<T> p(2, 1, 4, 3, {5, 9}, random);
+    const auto expected = run_attention(policy, p);
+    std::vector<T> out(expected.out.size()), scores(expected.scores.size());
+    const pare::view<T, 3> to(out.data(), p.tokens(), p.heads, p.value_size);
+    const auto again = [&](const auto& call) {
+        std::fill(out.begin(), out.end(), poison<T>());
+        std::fill(scores.begin(), scores.end(), poison<T>());
+        call();
+        CHECK(same_bits(out, expected.out));
+    };
+    pare::attention_options<T> options;
+    const std::vector<typename pare::attention_options<T>::compute_type> none(
+        static_cast<std::size_t>(p.tokens()));
+    options.key_bias = none; // a container is a view, too
+    again([&] { pare::attention(policy, p.q(), p.k(), p.v(), p.offsets, to); });
+    again([&] { pare::attention(policy, p.q(), p.k(), p.v(), p.offsets, to, options); });
+    again([&] { pare::attention(policy, p.q(), p.k(), p.v(), p.offsets, to, {}); });
+    again([&] { pare::attention(policy, p.q(), p.k(), p.v(), p.offsets, to, scores); });
+    CHECK(same_bits(scores, expected.scores));
+    again([&] { pare::attention(policy, p.q(), p.k(), p.v(), p.offsets, to, scores, options); });
+    CHECK(same_bits(scores, expected.scores));
+    again([&] { pare::attention(policy, p.q(), p.k(), p.v(), p.offsets, to, scores, {}); });
+    CHECK(same_bits(scores, expected.scores));
+}
+
 TEST_CASE("what attention cannot use, it says in numbers") {
     random_source random;
     problem<float> p(4, 2, 8, 6, {3, 4}, random);

@@ -349,14 +349,32 @@ TEST_CASE("what importance cannot use, it says in numbers") {
     CHECK_THAT(sentence([&] { pare::importance(pare::simd, batch, std::vector<int>{}, out, o); }),
                ContainsSubstring("the window is -2"));
     CHECK_THAT(sentence([&] {
-                   pare::importance_packed(pare::simd, p, 3, std::vector<int>{0, 4, 7},
-                                           std::vector<float>(7));
+                   std::vector<float> seven(7);
+                   pare::importance_packed(pare::simd, p, 3, std::vector<int>{0, 4, 7}, seven);
                }),
                ContainsSubstring("96 probabilities, 3 heads and 7 tokens in 2 sequences have 75"));
     p[16 * 3 + 5] = not_a_number<float>(); // sequence 1, key 1
     CHECK_THAT(sentence([&] { pare::importance(pare::simd, batch, std::vector<int>{}, out); }),
                ContainsSubstring("the attention to key 1 of sequence 1 sums up to "));
     CHECK(scores == std::vector<float>(8, 7.f)); // nothing was written
+}
+
+TEMPLATE_LIST_TEST_CASE("no lengths are {}, and no padding", "", runs) {
+    using T = typename TestType::type;
+    const auto policy = TestType::policy();
+    random_source random;
+    CAPTURE(random);
+    const auto p = random.vector<T>(2 * 3 * 5 * 5, 0, 1);
+    const pare::view<const T, 4> batch(p.data(), 2, 3, 5, 5);
+    std::vector<T> expected(10), scores(10), gradient(p.size()), expected_gradient(p.size());
+    const std::vector<int> lengths = {5, 5};
+    pare::importance(policy, batch, lengths, pare::view(expected.data(), 2, 5));
+    pare::importance(policy, batch, {}, pare::view(scores.data(), 2, 5));
+    CHECK(same_bits(scores, expected));
+    const pare::view<const T, 2> g(scores.data(), 2, 5);
+    pare::importance_backward(policy, g, lengths, pare::view(expected_gradient.data(), 2, 3, 5, 5));
+    pare::importance_backward(policy, g, {}, pare::view(gradient.data(), 2, 3, 5, 5));
+    CHECK(same_bits(gradient, expected_gradient));
 }
 
 TEST_CASE("scores add up across layers and steps") {

@@ -130,8 +130,8 @@ TEMPLATE_LIST_TEST_CASE("statistics and layers without inputs or outputs", "", p
         CHECK(gone.units() == inputs);
         const pare::gram<> metric(outputs);
         if (outputs > 0)
-            CHECK(pare::eliminate(pare::simd, s.covariance(), metric.lower_sums(), weight, 1).units() ==
-                  inputs);
+            CHECK(pare::eliminate(pare::simd, s.covariance(), metric.lower_sums(), weight, 1)
+                      .units() == inputs);
         std::vector<float> bias(static_cast<std::size_t>(outputs));
         CHECK(pare::reconstruct(policy, s, weight, bias));
         std::vector<float> scales(static_cast<std::size_t>(inputs));

@@ -75,6 +75,22 @@ void check_executor(const Executor& executor) {
 
 } // namespace
 
+TEST_CASE("a container is a view where a structure asks for one") {
+    std::vector<float> x = {1, 2, 3};
+    const std::vector<float> constant = x;
+    const pare::view<const float, 1> of_constant = constant, of_variable = x;
+    const pare::view<float, 1> written = x;
+    written(1) = 7;
+    CHECK(of_variable.data_handle() == x.data());
+    CHECK(of_variable(1) == 7);
+    CHECK(of_constant.extent(0) == 3);
+    using constant_view = pare::view<const float, 1>;
+    CHECK_FALSE(std::is_convertible_v<const std::vector<float>&, pare::view<float, 1>>);
+    CHECK_FALSE(std::is_convertible_v<std::vector<float>, constant_view>); // would be gone
+    CHECK_FALSE(std::is_convertible_v<std::vector<double>&, constant_view>);
+    CHECK_FALSE(std::is_convertible_v<std::vector<float>&, pare::view<const float, 2>>);
+}
+
 TEST_CASE("views of pointers") {
     std::array<double, 64> memory{};
     double* const p = memory.data();

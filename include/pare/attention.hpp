@@ -3,9 +3,11 @@
 
 #include "core/checks.hpp"
 #include "importance.hpp"
+#include "policy/seq.hpp"
 
 #include <cmath>
 #include <string>
+#include <type_traits>
 
 namespace pare {
 inline namespace PARE_ISA {
@@ -32,6 +34,29 @@ struct attention_options {
 };
 
 namespace detail {
+
+/// The type of the numbers that X holds; float where it is nothing that has any.
+template <class X, class = void>
+struct element {
+    using type = float;
+};
+template <class X>
+struct element<X, std::enable_if_t<has<mdspan_like, const X>::value>> {
+    using type =
+        std::remove_cv_t<std::remove_pointer_t<decltype(std::declval<const X&>().data_handle())>>;
+};
+template <class X>
+struct element<X, std::enable_if_t<has<range_like, const X>::value>> {
+    using type =
+        std::remove_cv_t<std::remove_pointer_t<decltype(std::data(std::declval<const X&>()))>>;
+};
+template <class X>
+using element_of = typename element<X>::type;
+
+/// Tells scores from options, where they are left out.
+template <class Q, class X>
+using unless_options_of =
+    std::enable_if_t<!std::is_same_v<std::decay_t<X>, attention_options<element_of<Q>>>, int>;
 
 template <class X>
 std::string shape_of(const X& x) {
@@ -122,23 +147,33 @@ struct not_finite {
 /// threads. Complexity: length^2 * heads * (size + value size) multiply-adds a sequence; workspace,
 /// for the longest sequence, length * (size + value size + 12) numbers a thread and 4 * heads *
 /// tokens. Scores cost one multiply-add an attention probability.
-template <class Policy, class Q, class K, class V, class Offsets, class Out, class Scores>
+template <class Policy, class Q, class K, class V, class Offsets, class Out, class Scores,
+          detail::unless_options_of<Q, Scores> = 0>
 void attention(const Policy& policy, const Q& q, const K& k, const V& v, const Offsets& offsets,
                Out&& out, Scores&& scores,
-               const attention_options<typename decltype(as_input<3>(q))::value_type>& options,
-               workspace& scratch) {
+               const attention_options<detail::element_of<Q>>& options = {},
+               workspace& scratch = detail::of_this_call({})) {
     detail::check_whole(policy);
+    const auto queries = as_input<3>(policy, q);
+    const auto keys = as_input<3>(policy, k);
+    const auto values = as_input<3>(policy, v);
     const auto o = as_input<1>(policy, offsets);
-    using T = typename decltype(as_input<3>(q))::value_type;
+    const auto y = as_output<3>(policy, std::forward<Out>(out));
+    const auto result = as_output<1>(policy, std::forward<Scores>(scores));
+    using T = typename decltype(queries)::value_type;
+    static_assert(
+        detail::all_same<T, typename decltype(keys)::value_type,
+                         typename decltype(values)::value_type, typename decltype(y)::value_type>,
+        "pare::attention: queries, keys, values and out have one element type");
+    detail::check_real<T, typename decltype(result)::value_type>();
     using Offset = typename decltype(o)::value_type;
     detail::attention_call<T, Offset> call;
-    call.q = as_input<3>(policy, q);
-    call.k = as_input<3>(policy, k);
-    call.v = as_input<3>(policy, v);
+    call.q = queries;
+    call.k = keys;
+    call.v = values;
     call.offsets = o.data_handle();
     call.sequences = o.extent(0) - 1;
-    call.out = as_view<3>(policy, out);
-    const auto result = as_view<1>(policy, scores);
+    call.out = y;
     detail::check_attention(policy, call, o, result.extent(0));
     static_cast<detail::attention_terms<compute_t<T>>&>(call) = detail::checked_terms(
         "attention", policy, options, call.q.extent(0), call.heads(), call.q.extent(2));
@@ -163,11 +198,10 @@ void attention(const Policy& policy, const Q& q, const K& k, const V& v, const O
 /// Without scores.
 template <class Policy, class Q, class K, class V, class Offsets, class Out>
 void attention(const Policy& policy, const Q& q, const K& k, const V& v, const Offsets& offsets,
-               Out&& out,
-               const attention_options<typename decltype(as_input<3>(q))::value_type>& options,
-               workspace& scratch) {
-    using T = typename decltype(as_input<3>(q))::value_type;
-    attention(policy, q, k, v, offsets, out, view<T, 1>(), options, scratch);
+               Out&& out, const attention_options<detail::element_of<Q>>& options = {},
+               workspace& scratch = detail::of_this_call({})) {
+    attention(policy, q, k, v, offsets, std::forward<Out>(out), view<detail::element_of<Q>, 1>(),
+              options, scratch);
 }
 
 } // namespace PARE_ISA

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "attention.hpp"
+#include "policy/seq.hpp"
 
 #include <type_traits>
 
@@ -11,9 +12,16 @@ inline namespace PARE_ISA {
 
 namespace detail {
 
+template <class X, class = void>
+inline constexpr int rank_of = 0;
 template <class X>
-using element_of =
-    std::remove_cv_t<std::remove_pointer_t<decltype(std::declval<const X&>().data_handle())>>;
+inline constexpr int rank_of<X, std::enable_if_t<has<mdspan_like, const X>::value>> = X::rank();
+
+/// Padded batches have queries of rank 4; what is no view at all is told so by the other call.
+template <class Q>
+using when_padded = std::enable_if_t<rank_of<Q> == 4, int>;
+template <class Q>
+using when_packed = std::enable_if_t<rank_of<Q> != 4, int>;
 
 /// `call` has all but what the options say and where the sums go. scale(scaling) makes scores of
 /// sums; `scores` [sequences x tokens], as queries are, is for a policy that makes them itself.
@@ -79,18 +87,22 @@ void attention_scores(const Policy& policy, scores_call<T, L, Index>& call, inde
 /// heads * size multiply-adds and as many exponentials as logits; workspace of 8 bytes a token and,
 /// with `simd`, 1,200 * (size + 50) bytes a thread; on a GPU, 8 * heads bytes a token.
 template <class Policy, class Q, class K, class L, class Offsets, class Scores,
-          detail::with_rank<Q, 3> = 0>
+          detail::when_packed<Q> = 0>
 void attention_scores(const Policy& policy, const Q& q, const K& k, const L& lse,
                       const Offsets& offsets, Scores&& scores,
-                      const attention_options<detail::element_of<Q>>& options, workspace& scratch) {
+                      const attention_options<detail::element_of<Q>>& options = {},
+                      workspace& scratch = detail::of_this_call({})) {
     constexpr const char* name = "attention_scores";
     detail::check_whole(policy);
     const auto queries = as_input<3>(policy, q);
     const auto keys = as_input<3>(policy, k);
     const auto rows = as_input<2>(policy, lse);
     const auto o = as_input<1>(policy, offsets);
-    const auto result = as_view<1>(policy, scores);
+    const auto result = as_output<1>(policy, std::forward<Scores>(scores));
     using T = typename decltype(queries)::value_type;
+    static_assert(std::is_same_v<T, typename decltype(keys)::value_type>,
+                  "pare::attention_scores: queries and keys have one element type");
+    detail::check_real<T, typename decltype(result)::value_type>();
     const index_t tokens = queries.extent(0), heads = queries.extent(1);
     if (keys.extent(0) != tokens || keys.extent(2) != queries.extent(2) ||
         rows.extent(0) != tokens || rows.extent(1) != heads || result.extent(0) != tokens)
@@ -119,22 +131,26 @@ void attention_scores(const Policy& policy, const Q& q, const K& k, const L& lse
 ///
 /// q, k     [batch x heads x n x size], [batch x groups x n x size], any strides
 /// lse      [batch x heads x n]
-/// lengths  [batch], or empty: no padding; what lies beyond them is not read
+/// lengths  [batch], or {}: no padding; what lies beyond them is not read
 /// scores   [batch x n], overwritten; 0 beyond the lengths
 /// options  key_bias and query_weights are [batch * n]
-template <class Policy, class Q, class K, class L, class Lengths, class Scores,
-          detail::with_rank<Q, 4> = 0>
+template <class Policy, class Q, class K, class L, class Lengths = view<const index_t, 1>,
+          class Scores, detail::when_padded<Q> = 0>
 void attention_scores(const Policy& policy, const Q& q, const K& k, const L& lse,
                       const Lengths& lengths, Scores&& scores,
-                      const attention_options<detail::element_of<Q>>& options, workspace& scratch) {
+                      const attention_options<detail::element_of<Q>>& options = {},
+                      workspace& scratch = detail::of_this_call({})) {
     constexpr const char* name = "attention_scores";
     detail::check_whole(policy);
     const auto queries = as_input<4>(policy, q);
     const auto keys = as_input<4>(policy, k);
     const auto rows = as_input<3>(policy, lse);
     const auto l = as_input<1>(policy, lengths);
-    const auto result = as_view<2>(policy, scores);
+    const auto result = as_output<2>(policy, std::forward<Scores>(scores));
     using T = typename decltype(queries)::value_type;
+    static_assert(std::is_same_v<T, typename decltype(keys)::value_type>,
+                  "pare::attention_scores: queries and keys have one element type");
+    detail::check_real<T, typename decltype(result)::value_type>();
     const index_t sequences = queries.extent(0), heads = queries.extent(1), n = queries.extent(2);
     if (keys.extent(0) != sequences || keys.extent(2) != n || keys.extent(3) != queries.extent(3) ||
         rows.extent(0) != sequences || rows.extent(1) != heads || rows.extent(2) != n ||

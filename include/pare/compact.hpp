@@ -96,6 +96,8 @@ auto counts_of([[maybe_unused]] const char* name, [[maybe_unused]] const Policy&
         return same_count{to_index(k)};
     } else {
         const auto each = as_input<1>(policy, k);
+        static_assert(std::is_integral_v<typename decltype(each)::value_type>,
+                      "pare: numbers of tokens to keep are integers");
         if (each.extent(0) != sequences)
             fail<shape_error>(name, each.extent(0), " numbers k for ", sequences, " sequences");
         return count_each<typename decltype(each)::value_type>{each};
@@ -216,12 +218,12 @@ struct selection_call {
 };
 template <class Policy, class Scores, class Offsets, class Index, class NewOffsets>
 auto selection_of(const char* name, const Policy& policy, const Scores& scores,
-                  const Offsets& offsets, Index& index, NewOffsets& new_offsets,
+                  const Offsets& offsets, Index&& index, NewOffsets&& new_offsets,
                   const pins& pinned) {
     const auto s = as_input<1>(policy, scores);
     const auto o = as_input<1>(policy, offsets);
-    const auto p = as_view<1>(policy, index);
-    const auto kept_o = as_view<1>(policy, new_offsets);
+    const auto p = as_output<1>(policy, std::forward<Index>(index));
+    const auto kept_o = as_output<1>(policy, std::forward<NewOffsets>(new_offsets));
     const pins pin = on_policy(policy, pinned);
     check_selection(name, policy, s, o, pin, p, kept_o);
     return selection_call<std::decay_t<decltype(s)>, std::decay_t<decltype(o)>,
@@ -261,7 +263,8 @@ index_t keep_above(const Policy& policy, const Scores& scores, double threshold,
                    const pins& pinned = {}) {
     detail::check_threshold("keep_above", threshold);
     const auto c =
-        detail::selection_of("keep_above", policy, scores, offsets, index, new_offsets, pinned);
+        detail::selection_of("keep_above", policy, scores, offsets, std::forward<Index>(index),
+                             std::forward<NewOffsets>(new_offsets), pinned);
     const auto* const from = c.offsets.data_handle();
     const detail::kept_ends always{c.pinned.first, c.pinned.last};
     const index_t room = c.index.extent(0);
@@ -289,7 +292,7 @@ index_t keep_above(const Policy& policy, const Scores& scores, double threshold,
                    const pins& pinned = {}) {
     const auto s = as_input<1>(policy, scores);
     if constexpr (!Policy::on_host) {
-        const auto p = as_view<1>(policy, index);
+        const auto p = as_output<1>(policy, std::forward<Index>(index));
         const view<const index_t, 1> offsets(nullptr, index_t{2}); // of which none is read
         detail::check_threshold("keep_above", threshold);
         const pins pin = detail::on_policy(policy, pinned);
@@ -304,7 +307,8 @@ index_t keep_above(const Policy& policy, const Scores& scores, double threshold,
         }
     }
     return detail::with_offsets_of_one(policy, s.extent(0), [&](auto&& offsets) {
-        return keep_above(policy, s, threshold, offsets, index, offsets, pinned);
+        return keep_above(policy, s, threshold, offsets, std::forward<Index>(index), offsets,
+                          pinned);
     });
 }
 
@@ -322,7 +326,8 @@ index_t keep_top_k(const Policy& policy, const Scores& scores, const Count& k,
                    const Offsets& offsets, Index&& index, NewOffsets&& new_offsets,
                    const pins& pinned = {}) {
     const auto c =
-        detail::selection_of("keep_top_k", policy, scores, offsets, index, new_offsets, pinned);
+        detail::selection_of("keep_top_k", policy, scores, offsets, std::forward<Index>(index),
+                             std::forward<NewOffsets>(new_offsets), pinned);
     const auto& [s, o, p, kept_o, pin] = c;
     const index_t sequences = c.sequences();
     const auto count = detail::counts_of("keep_top_k", policy, k, sequences);
@@ -361,7 +366,7 @@ index_t keep_top_k(const Policy& policy, const Scores& scores, index_t k, Index&
                    const pins& pinned = {}) {
     const auto s = as_input<1>(policy, scores);
     return detail::with_offsets_of_one(policy, s.extent(0), [&](auto&& offsets) {
-        return keep_top_k(policy, s, k, offsets, index, offsets, pinned);
+        return keep_top_k(policy, s, k, offsets, std::forward<Index>(index), offsets, pinned);
     });
 }
 
@@ -382,14 +387,15 @@ void keep_above_async(const Policy& policy, const Scores& scores, double thresho
                       const Offsets& offsets, Index&& index, NewOffsets&& new_offsets,
                       const pins& pinned = {}) {
     const auto s = as_input<1>(policy, scores);
-    const auto p = as_view<1>(policy, index);
+    const auto p = as_output<1>(policy, std::forward<Index>(index));
     detail::check_room_for_all("keep_above_async", p, s.extent(0));
     if constexpr (Policy::on_host) {
-        keep_above(policy, s, threshold, offsets, p, new_offsets, pinned);
+        keep_above(policy, s, threshold, offsets, p, std::forward<NewOffsets>(new_offsets), pinned);
     } else {
         detail::check_threshold("keep_above_async", threshold);
-        const auto c = detail::selection_of("keep_above_async", policy, scores, offsets, index,
-                                            new_offsets, pinned);
+        const auto c = detail::selection_of("keep_above_async", policy, scores, offsets,
+                                            std::forward<Index>(index),
+                                            std::forward<NewOffsets>(new_offsets), pinned);
         detail::with_rule(c.scores, threshold, c.pinned, [&](const auto& keep) {
             policy.select_async(keep, {c.pinned.first, c.pinned.last}, c.scores,
                                 c.offsets.data_handle(), c.sequences(), c.index.data_handle(),
@@ -406,13 +412,14 @@ void keep_top_k_async(const Policy& policy, const Scores& scores, const Count& k
                       const Offsets& offsets, Index&& index, NewOffsets&& new_offsets,
                       const pins& pinned = {}) {
     const auto s = as_input<1>(policy, scores);
-    const auto p = as_view<1>(policy, index);
+    const auto p = as_output<1>(policy, std::forward<Index>(index));
     detail::check_room_for_all("keep_top_k_async", p, s.extent(0));
     if constexpr (Policy::on_host) {
-        keep_top_k(policy, s, k, offsets, p, new_offsets, pinned);
+        keep_top_k(policy, s, k, offsets, p, std::forward<NewOffsets>(new_offsets), pinned);
     } else {
-        const auto c = detail::selection_of("keep_top_k_async", policy, scores, offsets, index,
-                                            new_offsets, pinned);
+        const auto c = detail::selection_of("keep_top_k_async", policy, scores, offsets,
+                                            std::forward<Index>(index),
+                                            std::forward<NewOffsets>(new_offsets), pinned);
         using T = typename decltype(s)::value_type;
         policy.select_first_async(detail::kept_before<T>{c.scores, c.pinned},
                                   detail::counts_of("keep_top_k_async", policy, k, c.sequences()),
@@ -436,7 +443,7 @@ template <class Index, class Offsets, class Ranges>
 index_t dropped_ranges(const Index& index, const Offsets& offsets, Ranges&& ranges) {
     const auto p = as_input<1>(index);
     const auto o = as_input<1>(offsets);
-    const auto r = as_view<2>(ranges);
+    const auto r = as_output<2>(std::forward<Ranges>(ranges));
     using range_type = typename decltype(r)::value_type;
     const index_t sequences = o.extent(0) - 1;
     const index_t tokens = sequences < 0 ? 0 : static_cast<index_t>(o(sequences));

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "loss_curve.hpp"
+#include "policy/seq.hpp"
 #include "ridge.hpp"
 
 #include <Eigen/Cholesky>
@@ -255,10 +256,10 @@ inline row_major square_root(const row_major& c) {
 /// (arXiv:2312.17244, section 3) without its updates of the weights.
 template <class Policy, class G, class C = view<const double, 2>, class W>
 loss_curve eliminate(const Policy& policy, const G& covariance, const C& metric, const W& weight,
-                     index_t unit, double ridge = 1e-2) {
+                     index_t unit = 1, double ridge = 1e-2) {
+    detail::check_whole(policy);
     static_assert(Policy::on_host, "pare::eliminate: it works on statistics in the host's memory; "
                                    "take a policy of the host, such as pare::seq");
-    detail::check_whole(policy);
     const auto g = as_input<2>(covariance);
     const auto c = as_input<2>(metric);
     const auto w = as_input<2>(weight);

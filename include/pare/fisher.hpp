@@ -12,6 +12,7 @@
 
 #include "core/checks.hpp"
 #include "gram.hpp"
+#include "policy/seq.hpp"
 
 #include <type_traits>
 
@@ -71,10 +72,11 @@ void mask_gradients(const Policy& policy, const A& activation, const G& gradient
     const auto a = as_input<2>(policy, activation);
     const auto da = as_input<2>(policy, gradient);
     const auto o = as_input<1>(policy, offsets);
-    const auto result = as_view<2>(policy, out);
+    const auto result = as_output<2>(policy, std::forward<Out>(out));
     static_assert(
         std::is_same_v<typename decltype(a)::value_type, typename decltype(da)::value_type>,
         "pare::mask_gradients: activation and gradient have one element type");
+    detail::check_real<typename decltype(a)::value_type, typename decltype(result)::value_type>();
     if (a.extent(0) != da.extent(0) || a.extent(1) != da.extent(1))
         detail::fail<shape_error>("mask_gradients", "activation is ", a.extent(0), " x ",
                                   a.extent(1), ", gradient ", da.extent(0), " x ", da.extent(1));
@@ -89,7 +91,8 @@ template <class Policy, class X, class Offsets, class Out>
 void sample_sums(const Policy& policy, const X& x, const Offsets& offsets, Out&& out) {
     const auto rows = as_input<2>(policy, x);
     const auto o = as_input<1>(policy, offsets);
-    const auto result = as_view<2>(policy, out);
+    const auto result = as_output<2>(policy, std::forward<Out>(out));
+    detail::check_real<typename decltype(result)::value_type>();
     detail::check_samples("sample_sums", policy, rows, o, 1, result);
     policy.segment_sums(ops::identity{}, o.data_handle(), 1, result, rows);
 }
@@ -111,8 +114,9 @@ template <class Sums, class Mean, class G>
 void centre_mask_gradients(const Sums& sums, const Mean& mean, index_t unit, G&& gradients) {
     const auto d = as_input<2>(sums);
     const auto m = as_input<1>(mean);
-    const auto g = as_view<2>(gradients);
+    const auto g = as_output<2>(std::forward<G>(gradients));
     using T = typename decltype(g)::value_type;
+    detail::check_real<T>();
     if (d.extent(0) != g.extent(0) || m.extent(0) != d.extent(1) ||
         !detail::is_product(d.extent(1), g.extent(1), unit))
         detail::fail<shape_error>("centre_mask_gradients", "sums are ", d.extent(0), " x ",

@@ -4,6 +4,7 @@
 #include "core/checks.hpp"
 #include "core/error.hpp"
 #include "core/view.hpp"
+#include "policy/seq.hpp"
 
 #include <algorithm>
 #include <tuple>
@@ -53,10 +54,11 @@ inline constexpr bool is_row_move<row_move<T>> = true;
 /// An argument of gather_rows: what from_to made, or an array whose first `kept` rows are the
 /// target.
 template <class X>
-auto gather_of(X& x, [[maybe_unused]] index_t kept) {
-    if constexpr (is_row_move<std::remove_const_t<X>>) {
+auto gather_of(X&& x, [[maybe_unused]] index_t kept) {
+    if constexpr (is_row_move<std::remove_cv_t<std::remove_reference_t<X>>>) {
         return x;
     } else {
+        check_stays<X>();
         const auto rows = as_rows(x);
         using T = typename decltype(rows)::element_type;
         static_assert(!std::is_const_v<T>,
@@ -90,6 +92,7 @@ row_move<T> on_policy(const Policy& policy, const row_move<T>& move) {
 /// the memory where `from` starts, both with contiguous rows, those of `to` no farther apart.
 template <class From, class To>
 auto from_to(const From& from, To&& to) {
+    detail::check_stays<To>();
     const auto in = detail::as_rows(from);
     const auto out = detail::as_rows(to);
     using T = typename decltype(out)::element_type;
@@ -122,7 +125,8 @@ void gather_rows(const Policy& policy, const Index& index, Arrays&&... arrays) {
             (detail::check_rows("gather_rows", array++, move.to, move.from, kept), ...);
             (policy.gather_rows(move.from, p.data_handle(), move.to), ...);
         },
-        std::tuple(detail::on_policy(policy, detail::gather_of(arrays, kept))...));
+        std::tuple(
+            detail::on_policy(policy, detail::gather_of(std::forward<Arrays>(arrays), kept))...));
 }
 
 /// The way back: row i becomes row index[i], for outputs that need every position:
@@ -210,7 +214,8 @@ void gather_rows_async(const Policy& policy, const Index& index, const Offsets& 
                  ...);
             }
         },
-        std::tuple(detail::on_policy(policy, detail::gather_of(arrays, room))...));
+        std::tuple(
+            detail::on_policy(policy, detail::gather_of(std::forward<Arrays>(arrays), room))...));
 }
 
 /// The way back, as restore: moves from_to(from [room x columns], to [rows x columns]), of which the

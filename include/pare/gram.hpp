@@ -6,6 +6,7 @@
 #include "core/ops.hpp"
 #include "core/view.hpp"
 #include "core/workspace.hpp"
+#include "policy/seq.hpp"
 
 #include <algorithm>
 #include <limits>

@@ -7,6 +7,7 @@
 #include "core/executor.hpp"
 #include "core/view.hpp"
 #include "core/workspace.hpp"
+#include "policy/seq.hpp"
 
 #include <algorithm>
 #include <cstdint>
@@ -27,6 +28,7 @@ inline void check_options(const char* name, const importance_options& o) {
 template <class Policy, class T, class Length>
 padded_batch<Length> check_batch(const char* name, const Policy&, view<T, 4> p,
                                  view<const Length, 1> lengths) {
+    static_assert(std::is_integral_v<Length>, "pare: lengths are integers");
     const index_t batch = p.extent(0), queries = p.extent(2), keys = p.extent(3);
     if (lengths.extent(0) == 0 && batch > 0) return {nullptr, queries, keys};
     if (lengths.extent(0) != batch)
@@ -49,16 +51,16 @@ inline void check_sum(double sum, index_t key, index_t sequence) {
                           " sums up to ", sum);
 }
 
+/// Tells lengths and scores from scores and options.
 template <class X>
-inline constexpr int rank_of = std::decay_t<X>::rank();
-template <class X, int Rank>
-using with_rank = std::enable_if_t<rank_of<X> == Rank, int>;
+using unless_options = std::enable_if_t<!std::is_same_v<std::decay_t<X>, importance_options>, int>;
 
 template <class Policy, class T, class Length, class S>
 void padded_importance(const Policy& policy, view<const T, 4> p, view<const Length, 1> lengths,
                        view<S, 2> scores, const importance_options& options,
                        [[maybe_unused]] workspace& scratch) {
     check_whole(policy);
+    check_real<T, S>();
     const padded_batch<Length> batch = check_batch("importance", policy, p, lengths);
     const index_t sequences = p.extent(0), keys = p.extent(3);
     if (scores.extent(0) != sequences || scores.extent(1) != keys)
@@ -87,12 +89,13 @@ void padded_importance(const Policy& policy, view<const T, 4> p, view<const Leng
 ///
 /// Throws shape_error, and value_error if a sum is not finite; then nothing is written. Complexity:
 /// reads the probabilities once; scratch of 8 bytes a key. Source: arXiv:2107.00910, section 3.1.
-template <class Policy, class P, class S, detail::with_rank<P, 3> = 0>
+template <class Policy, class P, class S>
 void importance(const Policy& policy, const P& probabilities, S&& scores,
-                const importance_options& options, workspace& scratch) {
+                const importance_options& options = {},
+                workspace& scratch = detail::of_this_call({})) {
     detail::check_options("importance", options);
     const auto p = as_input<3>(policy, probabilities);
-    const auto s = as_view<1>(policy, scores);
+    const auto s = as_output<1>(policy, std::forward<S>(scores));
     using T = typename decltype(p)::value_type;
     using U = typename decltype(s)::element_type;
     const view<const T, 4> one(p.data_handle(), {1, p.extent(0), p.extent(1), p.extent(2)},
@@ -101,33 +104,23 @@ void importance(const Policy& policy, const P& probabilities, S&& scores,
                               view<U, 2>(s.data_handle(), {1, s.extent(0)}, {0, s.stride(0)}),
                               options, scratch);
 }
-template <class Policy, class P, class S, detail::with_rank<P, 3> = 0>
-void importance(const Policy& policy, const P& probabilities, S&& scores,
-                const importance_options& options = {}) {
-    workspace scratch;
-    importance(policy, probabilities, scores, options, scratch);
-}
 
 /// Scores of the keys of a padded batch.
 ///
 /// probabilities  [batch x heads x queries x keys], any strides: [h,b,q,k] or a layer of
 ///                [l,b,h,q,k] are views; what lies beyond a sequence's length is not read
-/// lengths        [batch], or empty: no padding. They bound queries and keys where there is room
+/// lengths        [batch], or {}: no padding. They bound queries and keys where there is room
 ///                for as many of both, else the keys alone
 /// scores         [batch x keys], overwritten; 0 beyond the length
-template <class Policy, class P, class L, class S, detail::with_rank<P, 4> = 0>
+template <class Policy, class P, class L = view<const index_t, 1>, class S,
+          detail::unless_options<S> = 0>
 void importance(const Policy& policy, const P& probabilities, const L& lengths, S&& scores,
-                const importance_options& options, workspace& scratch) {
+                const importance_options& options = {},
+                workspace& scratch = detail::of_this_call({})) {
     detail::check_options("importance", options);
     detail::padded_importance(policy, as_input<4>(policy, probabilities),
-                              as_input<1>(policy, lengths), as_view<2>(policy, scores), options,
-                              scratch);
-}
-template <class Policy, class P, class L, class S, detail::with_rank<P, 4> = 0>
-void importance(const Policy& policy, const P& probabilities, const L& lengths, S&& scores,
-                const importance_options& options = {}) {
-    workspace scratch;
-    importance(policy, probabilities, lengths, scores, options, scratch);
+                              as_input<1>(policy, lengths),
+                              as_output<2>(policy, std::forward<S>(scores)), options, scratch);
 }
 
 /// Scores of the tokens of a packed batch.
@@ -137,12 +130,13 @@ void importance(const Policy& policy, const P& probabilities, const L& lengths, 
 /// scores         [tokens], overwritten
 template <class Policy, class P, class O, class S>
 void importance_packed(const Policy& policy, const P& probabilities, index_t heads,
-                       const O& offsets, S&& scores, const importance_options& options,
-                       [[maybe_unused]] workspace& scratch) {
+                       const O& offsets, S&& scores, const importance_options& options = {},
+                       [[maybe_unused]] workspace& scratch = detail::of_this_call({})) {
     detail::check_options("importance", options);
     const auto p = as_input<1>(policy, probabilities);
     const auto o = as_input<1>(policy, offsets);
-    const auto out = as_view<1>(policy, scores);
+    const auto out = as_output<1>(policy, std::forward<S>(scores));
+    detail::check_real<typename decltype(p)::value_type, typename decltype(out)::value_type>();
     detail::check_whole(policy);
     const index_t tokens = out.extent(0), sequences = o.extent(0) - 1;
     // However long the sequences are, each token has a row in each head.
@@ -178,25 +172,20 @@ void importance_packed(const Policy& policy, const P& probabilities, index_t hea
         policy.score_tokens(p.data_handle(), heads, o.data_handle(), sequences, options, out);
     }
 }
-template <class Policy, class P, class O, class S>
-void importance_packed(const Policy& policy, const P& probabilities, index_t heads,
-                       const O& offsets, S&& scores, const importance_options& options = {}) {
-    workspace scratch;
-    importance_packed(policy, probabilities, heads, offsets, scores, options, scratch);
-}
 
 /// The adjoint: adds what the gradient of the scores means for the probabilities to their gradient.
 ///
 /// score_gradient  [batch x keys]
 /// gradient        of the probabilities, [batch x heads x queries x keys], added to; what is padded
 ///                 or hidden stays
-template <class Policy, class G, class L, class P, detail::with_rank<P, 4> = 0>
+template <class Policy, class G, class L = view<const index_t, 1>, class P>
 void importance_backward(const Policy& policy, const G& score_gradient, const L& lengths,
                          P&& gradient, const importance_options& options = {}) {
     detail::check_options("importance_backward", options);
     const auto g = as_input<2>(policy, score_gradient);
-    const auto p = as_view<4>(policy, gradient);
+    const auto p = as_output<4>(policy, std::forward<P>(gradient));
     using T = typename decltype(p)::value_type;
+    detail::check_real<T, typename decltype(g)::value_type>();
     const auto batch =
         detail::check_batch("importance_backward", policy, p, as_input<1>(policy, lengths));
     const index_t sequences = p.extent(0), keys = p.extent(3);
@@ -240,6 +229,8 @@ class score_accumulator {
     template <class I>
     void keep(const I& index) {
         const auto kept = as_input<1>(index);
+        static_assert(std::is_integral_v<typename decltype(kept)::value_type>,
+                      "pare: positions are integers");
         index_t before = -1;
         for (index_t i = 0; i < kept.extent(0); ++i) {
             const auto at = static_cast<index_t>(kept(i));

@@ -3,6 +3,7 @@
 
 #include "core/checks.hpp"
 #include "gram.hpp"
+#include "policy/seq.hpp"
 #include "ridge.hpp"
 
 #include <Eigen/Core>

@@ -3,6 +3,7 @@
 
 #include "core/error.hpp"
 #include "core/view.hpp"
+#include "policy/seq.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -64,9 +65,11 @@ struct rearrange_result {
 template <class Policy, class Block, class Mask>
 rearrange_result rearrange(const Policy& policy, const Block& block, Mask&& mask,
                            const rearrange_options& options = {}) {
+    detail::check_policy(policy);
     const auto g = as_input<2>(block);
-    const auto m = as_view<1>(mask);
+    const auto m = as_output<1>(std::forward<Mask>(mask));
     using T = typename decltype(g)::value_type;
+    detail::check_real<T>();
     const index_t n = g.extent(0);
     if (g.extent(1) != n || m.extent(0) != n)
         detail::fail<shape_error>("rearrange", "block is ", n, " x ", g.extent(1), ", mask has ",

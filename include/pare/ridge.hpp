@@ -5,6 +5,7 @@
 #include "core/executor.hpp"
 #include "core/view.hpp"
 #include "core/workspace.hpp"
+#include "policy/seq.hpp"
 
 #include <Eigen/Cholesky>
 #include <Eigen/Core>
@@ -18,6 +19,14 @@ namespace detail {
 using row_major = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using row_major_map = Eigen::Map<row_major, 0, Eigen::OuterStride<>>;
 
+/// What a solve overwrites.
+template <class X>
+view<double, 2> doubles(X&& x) {
+    const auto v = as_output<2>(std::forward<X>(x));
+    static_assert(std::is_same_v<typename decltype(v)::value_type, double>,
+                  "pare: matrices of a solve are of double");
+    return v;
+}
 inline row_major_map map_rows(view<double, 2> v) {
     return row_major_map(v.data_handle(), v.extent(0), v.extent(1),
                          Eigen::OuterStride<>(v.stride(0)));
@@ -29,8 +38,11 @@ inline row_major_map map_rows(view<double, 2> v) {
 /// both: U stands in the upper one. Returns false if G is not positive definite (NaN included); G
 /// is then lost. Complexity: n^3 / 3, of which the policy's gram does all but the share of the
 /// diagonal blocks and panels.
-template <class Policy>
-bool factor_cholesky(const Policy& policy, view<double, 2> g, workspace& scratch) {
+template <class Policy, class G>
+bool factor_cholesky(const Policy& policy, G&& gram,
+                     workspace& scratch = detail::of_this_call({})) {
+    detail::check_whole(policy);
+    const view<double, 2> g = detail::doubles(std::forward<G>(gram));
     constexpr index_t block = 96;
     const index_t n = g.extent(0);
     auto a = detail::map_rows(g);
@@ -64,12 +76,13 @@ bool factor_cholesky(const Policy& policy, view<double, 2> g, workspace& scratch
 }
 
 /// Overwrites b [n x m] with (U'U)^-1 b, for U from factor_cholesky. Complexity: 2 n^2 m.
-template <class Policy>
-void solve_cholesky(const Policy& policy, view<double, 2> g, view<double, 2> b) {
+template <class Policy, class G, class B>
+void solve_cholesky(const Policy& policy, G&& factored, B&& b) {
+    detail::check_policy(policy);
     constexpr index_t columns = 64; // right-hand sides do not depend on each other
-    const index_t m = b.extent(1);
-    auto u = detail::map_rows(g);
-    auto right = detail::map_rows(b);
+    detail::row_major_map u = detail::map_rows(detail::doubles(std::forward<G>(factored)));
+    detail::row_major_map right = detail::map_rows(detail::doubles(std::forward<B>(b)));
+    const index_t m = right.cols();
     detail::run_allocating(policy.executor(), (m + columns - 1) / columns,
                            [&](index_t task, index_t) {
                                const index_t j = task * columns, width = std::min(columns, m - j);
@@ -86,8 +99,8 @@ void solve_cholesky(const Policy& policy, view<double, 2> g, view<double, 2> b) 
 template <class Policy, class G, class B>
 bool ridge_solve(const Policy& policy, G&& gram, double ridge, B&& b) {
     detail::check_whole(policy);
-    const auto g = as_view<2>(gram);
-    const auto right = as_view<2>(b);
+    const auto g = detail::doubles(std::forward<G>(gram));
+    const auto right = detail::doubles(std::forward<B>(b));
     if (g.extent(0) != g.extent(1) || right.extent(0) != g.extent(0))
         detail::fail<shape_error>("ridge_solve", "G is ", g.extent(0), " x ", g.extent(1), ", b ",
                                   right.extent(0), " x ", right.extent(1));

@@ -4,6 +4,7 @@
 #include "core/checks.hpp"
 #include "core/error.hpp"
 #include "core/view.hpp"
+#include "policy/seq.hpp"
 
 #include <algorithm>
 #include <cstdint>
@@ -51,7 +52,7 @@ template <class Policy, class W, class Positions, class Out>
 void keep_rows(const Policy& policy, const W& weight, const Positions& positions, Out&& out) {
     const auto w = as_input<2>(policy, weight);
     const auto p = as_input<1>(policy, positions);
-    const auto o = as_view<2>(policy, out);
+    const auto o = as_output<2>(policy, std::forward<Out>(out));
     static_assert(
         std::is_same_v<typename decltype(w)::value_type, typename decltype(o)::value_type>,
         "pare::keep_rows: weight and out have one element type");
@@ -69,7 +70,7 @@ template <class Policy, class W, class Positions, class Out>
 void keep_columns(const Policy& policy, const W& weight, const Positions& positions, Out&& out) {
     const auto w = as_input<2>(policy, weight);
     const auto p = as_input<1>(policy, positions);
-    const auto o = as_view<2>(policy, out);
+    const auto o = as_output<2>(policy, std::forward<Out>(out));
     static_assert(
         std::is_same_v<typename decltype(w)::value_type, typename decltype(o)::value_type>,
         "pare::keep_columns: weight and out have one element type");
@@ -84,7 +85,7 @@ void keep_columns(const Policy& policy, const W& weight, const Positions& positi
 template <class Policy, class Bias, class Positions, class Out>
 void keep_entries(const Policy& policy, const Bias& bias, const Positions& positions, Out&& out) {
     const auto b = as_input<1>(policy, bias);
-    const auto o = as_view<1>(policy, out);
+    const auto o = as_output<1>(policy, std::forward<Out>(out));
     using T = typename decltype(o)::value_type;
     keep_rows(policy,
               view<const typename decltype(b)::value_type, 2>(b.data_handle(), {b.extent(0), 1},
@@ -98,8 +99,9 @@ void keep_entries(const Policy& policy, const Bias& bias, const Positions& posit
 template <class Scales, class W>
 void fold_scales(const Scales& scales, index_t unit, W&& weight) {
     const auto s = as_input<1>(scales);
-    const auto w = as_view<2>(weight);
+    const auto w = as_output<2>(std::forward<W>(weight));
     using T = typename decltype(w)::value_type;
+    detail::check_real<T>();
     if (!detail::is_product(w.extent(1), s.extent(0), unit))
         detail::fail<shape_error>("fold_scales", s.extent(0), " units of ", unit,
                                   ", the weight is ", w.extent(0), " x ", w.extent(1));

@@ -16,6 +16,7 @@
 #include "core/error.hpp"
 #include "core/ops.hpp"
 #include "core/view.hpp"
+#include "policy/seq.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -99,11 +100,6 @@ T slope_of(const char* name, double temperature) {
     return slope;
 }
 
-template <class... Ts>
-inline constexpr bool all_same = true;
-template <class T, class... Ts>
-inline constexpr bool all_same<T, Ts...> = (std::is_same_v<T, Ts> && ...);
-
 template <class A, class B>
 void check_same_rows(const char* name, const char* what, const A& x, const B& y) {
     if (x.extent(0) != y.extent(0) || x.extent(1) != y.extent(1))
@@ -130,7 +126,7 @@ template <class Policy, class Scores, class Mask>
 void soft_mask(const Policy& policy, const Scores& scores, double threshold, double temperature,
                Mask&& mask) {
     const auto s = as_input<1>(policy, scores);
-    const auto m = as_view<1>(policy, mask);
+    const auto m = as_output<1>(policy, std::forward<Mask>(mask));
     using T = typename decltype(m)::value_type;
     static_assert(std::is_same_v<typename decltype(s)::value_type, T>,
                   "pare::soft_mask: scores and mask have one element type");
@@ -165,11 +161,12 @@ double soft_mask_backward(const Policy& policy, const Mask& mask, const Gradient
                           double temperature, ScoreGradient&& score_gradient) {
     const auto m = as_input<1>(policy, mask);
     const auto g = as_input<1>(policy, mask_gradient);
-    const auto ds = as_view<1>(policy, score_gradient);
+    const auto ds = as_output<1>(policy, std::forward<ScoreGradient>(score_gradient));
     using T = typename decltype(ds)::value_type;
     static_assert(
         detail::all_same<T, typename decltype(m)::value_type, typename decltype(g)::value_type>,
         "pare::soft_mask_backward: mask and gradients have one element type");
+    detail::check_real<T>();
     if (m.extent(0) != g.extent(0) || m.extent(0) != ds.extent(0))
         detail::fail<shape_error>("soft_mask_backward", "a mask of ", m.extent(0),
                                   ", gradients of ", g.extent(0), " and ", ds.extent(0));
@@ -183,11 +180,12 @@ template <class Policy, class Mask, class X, class Y>
 void scale_rows(const Policy& policy, const Mask& mask, const X& x, Y&& y) {
     const auto m = as_input<1>(policy, mask);
     const auto in = as_input<2>(policy, x);
-    const auto out = as_view<2>(policy, y);
+    const auto out = as_output<2>(policy, std::forward<Y>(y));
     static_assert(
         detail::all_same<typename decltype(out)::value_type, typename decltype(m)::value_type,
                          typename decltype(in)::value_type>,
         "pare::scale_rows: mask and rows have one element type");
+    detail::check_real<typename decltype(out)::value_type>();
     detail::check_same_rows("scale_rows", "y", in, out);
     if (m.extent(0) != in.extent(0))
         detail::fail<shape_error>("scale_rows", "a mask of ", m.extent(0), " for ", in.extent(0),
@@ -211,13 +209,14 @@ void scale_rows_backward(const Policy& policy, const Mask& mask, const X& x, con
     const auto m = as_input<1>(policy, mask);
     const auto in = as_input<2>(policy, x);
     const auto gradient = as_input<2>(policy, dy);
-    const auto out = as_view<2>(policy, dx);
-    const auto dm = as_view<1>(policy, mask_gradient);
+    const auto out = as_output<2>(policy, std::forward<DX>(dx));
+    const auto dm = as_output<1>(policy, std::forward<Gradient>(mask_gradient));
     static_assert(
         detail::all_same<typename decltype(out)::value_type, typename decltype(m)::value_type,
                          typename decltype(in)::value_type, typename decltype(gradient)::value_type,
                          typename decltype(dm)::value_type>,
         "pare::scale_rows_backward: mask, rows and gradients have one element type");
+    detail::check_real<typename decltype(out)::value_type>();
     detail::check_same_rows("scale_rows_backward", "dy", in, gradient);
     detail::check_same_rows("scale_rows_backward", "dx", in, out);
     if (m.extent(0) != in.extent(0) || dm.extent(0) != in.extent(0))
@@ -248,10 +247,11 @@ double mask_penalty(const Policy& policy, const Mask& mask, const Offsets& offse
                     Gradient&& mask_gradient) {
     const auto m = as_input<1>(policy, mask);
     const auto o = as_input<1>(policy, offsets);
-    const auto g = as_view<1>(policy, mask_gradient);
+    const auto g = as_output<1>(policy, std::forward<Gradient>(mask_gradient));
     using T = typename decltype(g)::value_type;
     static_assert(std::is_same_v<typename decltype(m)::value_type, T>,
                   "pare::mask_penalty: mask and gradient have one element type");
+    detail::check_real<T>();
     if (m.extent(0) != g.extent(0))
         detail::fail<shape_error>("mask_penalty", "a mask of ", m.extent(0), ", its gradient of ",
                                   g.extent(0));

@@ -12,6 +12,7 @@
 
 #include "core/checks.hpp"
 #include "least_squares.hpp"
+#include "policy/seq.hpp"
 #include "ridge.hpp"
 
 #include <Eigen/Core>
@@ -194,8 +195,10 @@ void copy_vector(const From& from, To to) {
 template <class Policy, class W, class B = view<double, 1>>
 tune_result reconstruct(const Policy& policy, const least_squares& statistics, W&& weight, B&& bias,
                         double ridge = 1e-1) {
-    const auto w = as_view<2>(weight);
-    const auto b = as_view<1>(bias);
+    detail::check_policy(policy);
+    const auto w = as_output<2>(std::forward<W>(weight));
+    const auto b = as_output<1>(std::forward<B>(bias));
+    detail::check_real<typename decltype(w)::value_type, typename decltype(b)::value_type>();
     detail::tuned_layer layer("reconstruct", statistics, w, b, ridge);
     tune_result result = layer.reconstruct(policy, statistics, ridge);
     if (result) {
@@ -218,9 +221,11 @@ tune_result reconstruct(const Policy& policy, const least_squares& statistics, W
 template <class Policy, class W, class B = view<const double, 1>, class S>
 tune_result scale(const Policy& policy, const least_squares& statistics, index_t unit, W&& weight,
                   const B& bias, S&& scales, double ridge = 1e-2) {
-    const auto w = as_view<2>(weight);
+    detail::check_policy(policy);
+    const auto w = as_output<2>(std::forward<W>(weight));
     const auto b = as_input<1>(bias);
-    const auto s = as_view<1>(scales);
+    const auto s = as_output<1>(std::forward<S>(scales));
+    detail::check_real<typename decltype(w)::value_type, typename decltype(s)::value_type>();
     detail::tuned_layer layer("scale", statistics, w, b, ridge);
     if (!detail::is_product(statistics.inputs(), s.extent(0), unit))
         detail::fail<shape_error>("scale", s.extent(0), " units of ", unit,

@@ -13,6 +13,7 @@
 
 #include "config.hpp"
 #include "error.hpp"
+#include "policy.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -130,7 +131,8 @@ void run_allocating(const Executor& executor, index_t tasks, const F& f) {
 
 /// What goes on from all tasks' results to others cannot run in parts.
 template <class Policy>
-constexpr void check_whole(const Policy&) {
+constexpr void check_whole(const Policy& policy) {
+    check_policy(policy);
     static_assert(!is_partial<std::decay_t<decltype(std::declval<Policy>().executor())>>,
                   "pare: this call cannot run as a part: give it an executor of all threads");
 }

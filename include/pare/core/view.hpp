@@ -2,6 +2,7 @@
 #pragma once
 
 #include "config.hpp"
+#include "policy.hpp"
 
 #include <array>
 #include <iterator>
@@ -11,6 +12,41 @@
 
 namespace pare {
 inline namespace PARE_ISA {
+
+namespace detail {
+
+template <class...>
+inline constexpr bool always_false = false;
+
+/// What `{}` is for an array that may be absent.
+struct none {};
+
+template <template <class> class Has, class X, class = void>
+struct has : std::false_type {};
+template <template <class> class Has, class X>
+struct has<Has, X, std::void_t<Has<X>>> : std::true_type {};
+
+template <class X>
+using mdspan_like = decltype(std::declval<X&>().data_handle(), std::declval<X&>().extent(0),
+                             std::declval<X&>().stride(0));
+template <class X>
+using eigen_like = decltype(std::declval<X&>().data(), std::declval<X&>().rows(),
+                            std::declval<X&>().rowStride(), std::declval<X&>().colStride());
+template <class X>
+using range_like = decltype(*std::data(std::declval<X&>()), std::size(std::declval<X&>()));
+
+template <class X, class T, class = void>
+inline constexpr bool is_range_of = false;
+template <class X, class T>
+inline constexpr bool is_range_of<X, T, std::void_t<range_like<X>>> =
+    std::is_convertible_v<decltype(std::data(std::declval<X&>())), T*>&& std::is_same_v<
+        std::remove_cv_t<std::remove_pointer_t<decltype(std::data(std::declval<X&>()))>>,
+        std::remove_cv_t<T>>;
+
+template <int Rank, class X>
+auto as_view_impl(X& x);
+
+} // namespace detail
 
 /// Pointer, extents and strides (in elements) of an array of rank Rank; like std::mdspan with
 /// layout_stride. Constness is the element's: view<const float, 2> reads, view<float, 2> writes.
@@ -49,6 +85,10 @@ class view {
             strides_[static_cast<std::size_t>(i)] = other.stride(i);
         }
     }
+
+    /// Of a container that outlives the view, where a structure asks for a vector's.
+    template <class X, std::enable_if_t<Rank == 1 && detail::is_range_of<X, T>, int> = 0>
+    constexpr view(X& x) : view(detail::as_view_impl<Rank>(x)) {}
 
     constexpr T* data_handle() const { return data_; }
     constexpr index_t extent(int i) const { return extents_[static_cast<std::size_t>(i)]; }
@@ -90,26 +130,6 @@ view(T*, const index_t (&)[Rank], const index_t (&)[Rank]) -> view<T, static_cas
 
 namespace detail {
 
-template <class...>
-inline constexpr bool always_false = false;
-
-/// What `{}` is for an array that may be absent.
-struct none {};
-
-template <template <class> class Has, class X, class = void>
-struct has : std::false_type {};
-template <template <class> class Has, class X>
-struct has<Has, X, std::void_t<Has<X>>> : std::true_type {};
-
-template <class X>
-using mdspan_like = decltype(std::declval<X&>().data_handle(), std::declval<X&>().extent(0),
-                             std::declval<X&>().stride(0));
-template <class X>
-using eigen_like = decltype(std::declval<X&>().data(), std::declval<X&>().rows(),
-                            std::declval<X&>().rowStride(), std::declval<X&>().colStride());
-template <class X>
-using range_like = decltype(*std::data(std::declval<X&>()), std::size(std::declval<X&>()));
-
 template <int Rank, class X>
 auto as_view_impl(X& x) {
     if constexpr (has<mdspan_like, X>::value) {
@@ -133,6 +153,8 @@ auto as_view_impl(X& x) {
         }
     } else if constexpr (has<range_like, X>::value && Rank == 1) {
         using element = std::remove_pointer_t<decltype(std::data(x))>;
+        static_assert(!std::is_array_v<element>, "pare: this call expects a vector, and the array "
+                                                 "is a matrix; pass a pare::view of its elements");
         return view<element, 1>(std::data(x), static_cast<index_t>(std::size(x)));
     } else {
         static_assert(always_false<X>,
@@ -162,6 +184,19 @@ auto as_input(const X& x) {
 namespace detail {
 
 template <class X>
+using resizable_eigen = decltype(std::declval<X&>().conservativeResize(1, 1));
+template <class X>
+using elements_of = decltype(std::data(std::declval<X&>()));
+/// Whether X holds its elements: they are const where it is.
+template <class X, class = void>
+inline constexpr bool owns_elements = has<resizable_eigen, X>::value;
+template <class X>
+inline constexpr bool
+    owns_elements<X, std::enable_if_t<has<elements_of, X>::value && !has<mdspan_like, X>::value &&
+                                      !has<eigen_like, X>::value>> =
+        !std::is_same_v<elements_of<X>, elements_of<const X>>;
+
+template <class X>
 struct owns_host_memory : std::is_array<X> {};
 template <class T, std::size_t N>
 struct owns_host_memory<std::array<T, N>> : std::true_type {};
@@ -175,10 +210,48 @@ struct owns_host_memory<std::vector<T>> : std::true_type {};
 template <class X>
 inline constexpr bool is_host_container = detail::owns_host_memory<X>::value;
 
+namespace detail {
+
+/// What a call writes to, passed as X, is not lost when it returns.
+template <class X>
+constexpr void check_stays() {
+    static_assert(std::is_lvalue_reference_v<X> || !owns_elements<std::remove_reference_t<X>>,
+                  "pare: the call writes to this argument, and it is a temporary that would take "
+                  "the result away; pass a variable, or a view of one");
+}
+template <class X, class V>
+constexpr void check_output(const V&) {
+    static_assert(!std::is_const_v<typename V::element_type>,
+                  "pare: the call writes to this argument, and its elements are const");
+    check_stays<X>();
+}
+template <class... Ts>
+inline constexpr bool all_same = true;
+template <class T, class... Ts>
+inline constexpr bool all_same<T, Ts...> = (std::is_same_v<T, Ts> && ...);
+
+/// Types of numbers that are not counted, but measured.
+template <class... Ts>
+constexpr void check_real() {
+    static_assert(!(std::is_integral_v<Ts> || ...),
+                  "pare: these numbers are of float, double or a half type, not integers");
+}
+
+} // namespace detail
+
+/// As as_view, for what a call overwrites or adds to: pass std::forward<X>(x).
+template <int Rank, class X>
+auto as_output(X&& x) {
+    const auto v = as_view<Rank>(x);
+    detail::check_output<X>(v);
+    return v;
+}
+
 /// As above, for a call that hands the view to a policy. Throws value_error for a pointer to
 /// memory that the policy's device cannot read.
 template <int Rank, class Policy, class X>
 auto as_view([[maybe_unused]] const Policy& policy, X&& x) {
+    detail::check_policy(policy);
     static_assert(Policy::on_host ||
                       !is_host_container<std::remove_cv_t<std::remove_reference_t<X>>>,
                   "pare: this policy works on a GPU's memory, and this container is in the host's; "
@@ -192,6 +265,12 @@ template <int Rank, class Policy, class X>
 auto as_input(const Policy& policy, const X& x) {
     const auto v = as_view<Rank>(policy, x);
     return view<const typename decltype(v)::value_type, Rank>(v);
+}
+template <int Rank, class Policy, class X>
+auto as_output(const Policy& policy, X&& x) {
+    const auto v = as_view<Rank>(policy, x);
+    detail::check_output<X>(v);
+    return v;
 }
 
 } // namespace PARE_ISA

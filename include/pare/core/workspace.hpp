@@ -51,6 +51,11 @@ class workspace {
 
 namespace detail {
 
+/// The workspace of a call that is given none: as a default argument it lives until the call returns.
+inline workspace& of_this_call(workspace&& scratch) {
+    return scratch;
+}
+
 /// For vectors whose functions are this unit's: those of std::vector<double>, say, have one name in
 /// all units, whatever their instruction sets.
 template <class T>
