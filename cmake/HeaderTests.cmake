@@ -1,8 +1,8 @@
 # Every public header compiles alone and twice, and brings in no library that it is not meant to.
 file(GLOB PARE_SIMD_HEADERS CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}/include/pare/policy/kernels/*.hpp")
 list(APPEND PARE_SIMD_HEADERS pare/policy/simd.hpp)
-set(PARE_EIGEN_HEADERS pare/eliminate.hpp pare/least_squares.hpp pare/prune.hpp
-  pare/prune/plan.hpp pare/prune/refit.hpp pare/prune/statistics.hpp pare/prune/statistics_file.hpp pare/ridge.hpp pare/tune.hpp)
+set(PARE_EIGEN_HEADERS pare/eliminate.hpp pare/least_squares.hpp pare/leaving.hpp pare/prune.hpp pare/prune/plan.hpp
+  pare/prune/refit.hpp pare/prune/statistics.hpp pare/prune/statistics_file.hpp pare/ridge.hpp pare/tune.hpp)
 
 file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}/include/pare/*.hpp")
 list(REMOVE_ITEM headers pare/policy/kernels/cuda_affine.hpp pare/policy/kernels/cuda_matrix.hpp) # for nvcc
@@ -37,3 +37,20 @@ foreach(header IN LISTS headers)
 ")
   target_sources(pare_header_tests PRIVATE "${CMAKE_CURRENT_BINARY_DIR}/headers/${file}.cpp")
 endforeach()
+
+# A real call by each policy, with the header of the component and that of the policy alone.
+file(GLOB calls CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/headers/*.cpp")
+function(pare_header_calls name policy)
+  add_library(pare_header_calls_${name} OBJECT ${calls})
+  target_link_libraries(pare_header_calls_${name} PRIVATE pare::eigen pare_warnings ${ARGN})
+  target_compile_definitions(pare_header_calls_${name} PRIVATE "POLICY=${policy}")
+  if(NOT name STREQUAL "seq")
+    target_compile_definitions(pare_header_calls_${name} PRIVATE "POLICY_HEADER=<pare/policy/${name}.hpp>")
+  endif()
+  target_compile_options(pare_header_calls_${name} PRIVATE -O0)
+endfunction()
+pare_header_calls(seq pare::seq)
+pare_header_calls(simd pare::simd pare::simd)
+if(TARGET pare::thrust)
+  pare_header_calls(thrust "pare::on(thrust::cpp::par)" pare::thrust)
+endif()
