@@ -4,7 +4,8 @@
 #
 #   sh cmake/setup.sh           compiler, build tools, libraries, pip (which fetches the demo's model)
 #   sh cmake/setup.sh --ci      also what the stricter presets use: the newest clang that the system has, its OpenMP
-#                               and sanitizers, clang-format; and Doxygen, which makes and checks the reference
+#                               and sanitizers, clang-format; Doxygen, which makes and checks the reference; and
+#                               MPI, for the example that calibrates with it
 #   sh cmake/setup.sh --peers   also what benchmarks are timed beside: LAPACK, and in a folder of the user's cache
 #                               PyTorch, ONNX Runtime, NumPy, SciPy and, for pictures, Matplotlib from the Python
 #                               package index (6 GB)
@@ -21,7 +22,7 @@ newest_clang=
 case "${1-}" in
 "") ;;
 --ci)
-    needed="$needed clang-format doxygen"
+    needed="$needed clang-format doxygen libmpich-dev mpich"
     newest_clang=yes
     ;;
 --peers)

@@ -1,53 +1,37 @@
 // A decoder of one's own, pruned: a small GPT-2 is trained on the texts that are named and then
-// loses half, and 70 %, of what its heads and filters compute.
+// loses half of what its heads and filters compute, and 70 %, by three criteria.
 //
 //     09_prune_gpt STEPS TEXT...
 #include "decoder/program.hpp"
-#include "decoder/prunable.hpp"
-#include "gpt/gpt.hpp"
+#include "gpt/prunable.hpp"
 
 #include <pare/policy/simd.hpp>
 
 namespace {
 
-// What pare::prune asks of a model, with decoder/prunable.hpp.
-struct prunable_gpt : decoder::prunable<gpt::model> {
-    pare::sublayer<float> describe(pare::index_t s) {
-        gpt::linear& w = reader(s);
-        const auto n = static_cast<double>(m.config.length);
-        const pare::length_moments lengths{n, n * n / 2}; // causal
-        const pare::index_t unit = s % 2 ? 1 : m.config.head_size();
-        const double each = s % 2 ? pare::filter_macs(lengths, m.config.hidden)
-                                  : pare::head_macs(lengths, m.config.hidden, unit);
-        return {pare::as_view<2>(w.weight), pare::as_view<1>(w.bias), unit,
-                pare::cost_table::linear(w.weight.cols() / unit, each)};
-    }
-    void keep(pare::index_t s, const std::vector<std::uint8_t>& mask) {
-        gpt::linear& maker = s % 2 ? layer(s).up : layer(s).qkv;
-        const pare::index_t unit = s % 2 ? 1 : m.config.head_size();
-        const auto rows = pare::kept_positions(mask, unit, s % 2 ? 1 : 3);
-        const auto columns = pare::kept_positions(mask, unit);
-        maker.weight = gpt::matrix(maker.weight(rows, Eigen::all));
-        maker.bias = gpt::vector(maker.bias(rows));
-        reader(s).weight = gpt::matrix(reader(s).weight(Eigen::all, columns));
-    }
-};
-
-pare::prune_report prune(prunable_gpt& dense, prunable_gpt& pruned, double share) {
+double prune(gpt::prunable& dense, gpt::prunable& pruned, double share) {
     // [example]
     pruned = dense; // gets smaller; the dense one runs beside it
     pare::prune_options options;
     options.share = share; // of the multiply-adds that describe() counts
     pare::prune_report report = pare::prune(pare::simd, dense, pruned, options);
-    for (std::size_t s = 0; s < report.refits.size(); ++s) {
-        const pare::tune_result& fit = report.refits[s].fit;
-        std::printf("sublayer %zu: loses %.2g, %.1f %% of its output's variance before refitting, "
-                    "%.1f %% after\n",
-                    s, report.plan.losses[s], 100 * fit.error_before / fit.variance,
-                    100 * fit.error_after / fit.variance);
-    }
+    std::fputs(pare::to_string(report).c_str(), stdout);
     // [example]
-    return report;
+    return report.plan.cost / report.plan.dense_cost;
+}
+
+/// Squared weights of what reads each unit: who has no text may believe in them.
+std::vector<pare::loss_curve> magnitudes(gpt::prunable& m) {
+    std::vector<pare::loss_curve> curves;
+    for (pare::index_t s = 0; s < m.sublayers(); ++s) {
+        const pare::sublayer<float> y = m.describe(s);
+        std::vector<double> squares(static_cast<std::size_t>(y.units()));
+        for (pare::index_t c = 0; c < y.weight.extent(1); ++c)
+            squares[static_cast<std::size_t>(c / y.unit)] +=
+                static_cast<double>(m.reader(s).weight.col(c).squaredNorm());
+        curves.push_back(pare::sorted_losses(squares));
+    }
+    return curves;
 }
 
 } // namespace
@@ -58,17 +42,27 @@ int main(int argc, char** argv) try {
     decoder::train(trained, text.learned, std::atoi(argv[1]), 1);
     const double before = decoder::report("dense", trained, text);
 
-    prunable_gpt dense{{trained, text.calibration, {}}};
-    double after = before;
-    for (const double share : {0.5, 0.3}) {
-        prunable_gpt pruned;
-        const pare::prune_report found = prune(dense, pruned, share);
-        char what[40];
-        std::snprintf(what, sizeof what, "%.2f of the MACs",
-                      found.plan.cost / found.plan.dense_cost);
-        const double loss = decoder::report(what, pruned.m, text);
-        if (share == 0.5) after = loss;
-    }
+    gpt::prunable dense{{trained, text.calibration, {}}}, pruned;
+    const double share = prune(dense, pruned, 0.5);
+    const double after =
+        decoder::report(std::to_string(share) + " of the multiply-adds", pruned.m, text);
+
+    // By stages: what a pass found serves for all budgets, and other curves can take its place.
+    const auto statistics = pare::collect(pare::simd, dense);
+    const auto fishers = pare::collect_fisher(pare::simd, dense);
+    std::vector<pare::loss_curve> fisher;
+    for (const auto& of_masks : *fishers)
+        fisher.push_back(pare::sorted_losses(of_masks.diagonal()));
+    const std::pair<const char*, std::vector<pare::loss_curve>> criteria[] = {
+        {"surgeon", *pare::elimination_curves(pare::simd, dense, *statistics)},
+        {"Fisher information", fisher},
+        {"magnitude", magnitudes(dense)}};
+    for (const double budget : {0.5, 0.3})
+        for (const auto& [name, curves] : criteria) {
+            pruned = dense;
+            pare::refit(pare::simd, dense, pruned, pare::plan(dense, curves, budget), *statistics);
+            decoder::report(std::to_string(budget) + " by " + name, pruned.m, text);
+        }
     return after < before + 0.1 ? 0 : 1;
 } catch (const std::exception& e) {
     std::fprintf(stderr, "%s\n", e.what());

@@ -15,24 +15,23 @@ namespace {
 struct prunable_llama : decoder::prunable<llama::model> {
     bool equal = false; // widths of all layers
 
-    // [example
+    // [example]
     // A unit of attention is a head of keys and values with the query heads that share it.
     pare::index_t inputs_of_unit(pare::index_t s) const {
         return s % 2 ? 1 : m.config.group() * m.config.head_size();
     }
     pare::sublayer<float> describe(pare::index_t s) {
-        const auto d = static_cast<double>(m.config.hidden),
-                   n = static_cast<double>(m.config.length);
-        const pare::index_t unit = inputs_of_unit(s), size = m.config.head_size();
-        const auto queries = static_cast<double>(unit), keys = static_cast<double>(size);
-        // Multiply-adds: queries and projection, keys and values, the causal half of QK' and PV.
-        const double head = 2 * n * d * (queries + keys) + n * n * queries;
-        const double filter = pare::filter_macs({n, n * n}, m.config.hidden, /*matrices=*/3);
+        const pare::index_t unit = inputs_of_unit(s), hidden = m.config.hidden;
+        const auto lengths =
+            pare::moments_of_lengths(std::vector{m.config.length}, decoder::causal);
+        const double head =
+            pare::head_macs(lengths, hidden, m.config.head_size(), m.config.group());
+        const double filter = pare::filter_macs(lengths, hidden, /*matrices=*/3);
         const auto costs = pare::cost_table::linear(reader(s).cols() / unit, s % 2 ? filter : head);
         // No bias; all attention of one width, and all FFNs, if they are to be equal.
         return {pare::as_view<2>(reader(s)), {}, unit, costs, 1, 1, equal ? s % 2 : -1};
     }
-    // example]
+    // [example]
     void keep(pare::index_t s, const std::vector<std::uint8_t>& mask) {
         const auto remove_rows = [&](llama::matrix& x, pare::index_t unit) {
             x = llama::matrix(x(pare::kept_positions(mask, unit), Eigen::all));
@@ -66,8 +65,8 @@ int main(int argc, char** argv) try {
         for (const double share : {0.5, 0.3}) {
             dense.equal = equal;
             prunable_llama pruned = dense;
-            const pare::prune_plan plan = pare::plan(dense, curves, share);
-            pare::refit(pare::simd, dense, pruned, plan, *statistics, {1e-1, 1e-2, 1e-3});
+            const pare::prune_plan plan = pare::plan(dense, *curves, share);
+            pare::refit(pare::simd, dense, pruned, plan, *statistics);
             char what[40];
             std::snprintf(what, sizeof what, "%.2f of the MACs%s", plan.cost / plan.dense_cost,
                           equal ? ", equal widths" : "");

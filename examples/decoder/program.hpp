@@ -47,11 +47,11 @@ inline texts read_texts(int argc, char** argv, index sequence) {
 
 /// Prints the loss on the text's last tenth, which it returns, and the speed.
 template <class Model>
-double report(const char* what, const Model& m, const texts& text) {
+double report(const std::string& what, const Model& m, const texts& text) {
     const auto begin = std::chrono::steady_clock::now();
     const double found = loss(m, text.ids, text.next);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-    std::printf("%-32s loss %.4f, %.0f tokens/s\n", what, found,
+    std::printf("%-32s loss %.4f, %.0f tokens/s\n", what.c_str(), found,
                 static_cast<double>(text.ids.size()) / seconds.count());
     return found;
 }

@@ -8,6 +8,9 @@
 
 namespace decoder {
 
+/// What a token of a decoder sees.
+inline constexpr pare::attention_mask causal{true, 0};
+
 template <class Model>
 struct prunable {
     Model m;
@@ -28,6 +31,13 @@ struct prunable {
     void add(pare::index_t s, pare::view<const float, 2>, matrix& x) {
         using decoder::add;
         add(reader(s), values, x);
+    }
+    /// Of the sequences, for Fisher information.
+    std::vector<pare::index_t> offsets(pare::index_t b) const {
+        const auto end = static_cast<pare::index_t>(text[static_cast<std::size_t>(b)].size());
+        std::vector<pare::index_t> all;
+        for (pare::index_t t = 0; t <= end; t += m.config.length) all.push_back(t);
+        return all;
     }
     template <class Visit>
     void backward(pare::index_t b, const Visit& visit) {
