@@ -54,13 +54,13 @@ int main(int argc, char** argv) try {
     llama::model trained = llama::make_model({}, 1);
     const decoder::texts text = decoder::read_texts(argc, argv, trained.config.length);
     decoder::train(trained, text.learned, std::atoi(argv[1]), 1);
-    const double before = decoder::report("dense", trained, text);
+    const decoder::losses before = decoder::report("dense", trained, text);
 
     // Of all budgets, the statistics and what they say of units are the same.
     prunable_llama dense{{trained, text.calibration, {}}};
     const auto statistics = pare::collect(pare::simd, dense);
     const auto curves = pare::elimination_curves(pare::simd, dense, *statistics);
-    double after = before;
+    double after = 0;
     for (const bool equal : {false, true})
         for (const double share : {0.5, 0.3}) {
             dense.equal = equal;
@@ -70,14 +70,14 @@ int main(int argc, char** argv) try {
             char what[40];
             std::snprintf(what, sizeof what, "%.2f of the MACs%s", plan.cost / plan.dense_cost,
                           equal ? ", equal widths" : "");
-            const double loss = decoder::report(what, pruned.m, text);
+            const double loss = decoder::mean(decoder::report(what, pruned.m, text, &before));
             if (share == 0.5) after = std::max(after, loss);
             std::printf("    heads of keys and values, filters:");
             for (const llama::layer& l : pruned.m.layers)
                 std::printf("  %td %td", l.key.rows() / trained.config.head_size(), l.up.rows());
             std::printf("\n");
         }
-    return after < before + 0.1 ? 0 : 1;
+    return after < decoder::mean(before) + 0.1 ? 0 : 1;
 } catch (const std::exception& e) {
     std::fprintf(stderr, "%s\n", e.what());
     return 2;

@@ -4,13 +4,17 @@
 
 #include "decoder.hpp"
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <numeric>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 namespace decoder {
 
@@ -45,14 +49,34 @@ inline texts read_texts(int argc, char** argv, index sequence) {
     return found;
 }
 
-/// Prints the loss on the text's last tenth, which it returns, and the speed.
+/// Of a model, by sequence of the text's last tenth.
+using losses = std::vector<double>;
+
+inline double mean(const losses& of) {
+    return std::accumulate(of.begin(), of.end(), 0.0) / static_cast<double>(of.size());
+}
+
+/// Prints the mean of the losses, which it returns, with what they are above the dense model's and
+/// two standard errors of that, unless that is null; and the speed.
 template <class Model>
-double report(const std::string& what, const Model& m, const texts& text) {
+losses report(const std::string& what, const Model& m, const texts& text,
+              const losses* dense = nullptr) {
     const auto begin = std::chrono::steady_clock::now();
-    const double found = loss(m, text.ids, text.next);
+    losses found, above;
+    const auto length = static_cast<std::size_t>(m.config.length);
+    for (std::size_t at = 0; at < text.ids.size(); at += length)
+        found.push_back(loss(m, part(text.ids, at, length), part(text.next, at, length)));
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-    std::printf("%-32s loss %.4f, %.0f tokens/s\n", what.c_str(), found,
-                static_cast<double>(text.ids.size()) / seconds.count());
+    std::printf("%-30s loss %.4f", what.c_str(), mean(found));
+    if (dense) {
+        for (std::size_t i = 0; i < found.size(); ++i) above.push_back(found[i] - (*dense)[i]);
+        double squares = 0;
+        for (const double x : above) squares += (x - mean(above)) * (x - mean(above));
+        const auto count = static_cast<double>(above.size());
+        std::printf(", %.4f +- %.4f above dense", mean(above),
+                    2 * std::sqrt(squares / (count * std::max(1.0, count - 1))));
+    }
+    std::printf("; %.0f tokens/s\n", static_cast<double>(text.ids.size()) / seconds.count());
     return found;
 }
 

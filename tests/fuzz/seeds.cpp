@@ -5,7 +5,11 @@
 
 #include "encoder/files/output.hpp"
 
+#include <pare/policy/seq.hpp>
+#include <pare/prune/statistics_file.hpp>
+
 #include <iostream>
+#include <sstream>
 
 namespace fs = std::filesystem;
 using nlohmann::json;
@@ -128,6 +132,24 @@ void add_numbers(seeds& to, const std::vector<std::string>& targets) {
             to.add(target, weights.substr(at, 32 << n % 4));
 }
 
+/// Without checksums.
+void add_statistics(seeds& to) {
+    std::vector<pare::sublayer_statistics> some;
+    for (const pare::index_t columns : {3, 0, 2}) {
+        pare::sublayer_statistics& s = some.emplace_back(columns, 2);
+        const std::vector<float> numbers = {1, 2, 3, -1, 0, 4, 5, 9, 2};
+        const pare::view<const float, 2> x(numbers.data(), 3, columns), y(numbers.data(), 3, 2),
+            none(numbers.data(), 3, 0);
+        s.inputs.add(pare::seq, x, none);
+        s.metric.add(pare::seq, y);
+        s.sums.add(pare::seq, none, y);
+        s.squares = {{1, 2}, {}, {3}};
+        std::ostringstream file;
+        pare::save(file, some);
+        to.add("statistics", file.str().substr(0, file.str().size() - 8));
+    }
+}
+
 } // namespace
 
 int main(int, char** argv) try {
@@ -138,6 +160,8 @@ int main(int, char** argv) try {
     add_models(to, here);
     add_command_lines(to);
     add_numbers(to, {"attention", "importance", "rows", "search", "selection"});
+
+    add_statistics(to);
 
     const fuzz::small_run run;
     to.add("checkpoint", run.state());

@@ -1,6 +1,8 @@
 // The same for the headers that need Eigen.
 #include <pare/eliminate.hpp>
 #include <pare/policy/simd.hpp>
+#include <pare/prune.hpp>
+#include <pare/prune/statistics_file.hpp>
 #include <pare/tune.hpp>
 
 #include <vector>
