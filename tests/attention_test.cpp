@@ -431,6 +431,85 @@ TEMPLATE_LIST_TEST_CASE("options and scratch may be left out", "", runs) {
     CHECK(same_bits(scores, expected.scores));
 }
 
+namespace {
+
+template <class T, class Policy>
+void check_parts_of_attention(random_source& random, const Policy& policy_of, double tolerated) {
+    const problem<T> p(6, 2, 16, 9, {300, 0, 33, 1}, random);
+    const index_t rows = 4 * p.heads;
+    for (const auto& o : all_options<T>()) {
+        CAPTURE(o.mask.causal, o.mask.window);
+        const auto whole = run_attention(policy_of(pare::serial{}), p, o);
+        for (const index_t nth : {1, 3, 40}) {
+            CAPTURE(nth);
+            std::vector<T> out(whole.out.size(), poison<T>()),
+                alone = out, shares(static_cast<std::size_t>(rows * p.tokens()), poison<T>()),
+                scores(whole.scores.size(), poison<T>());
+            const pare::view<T, 3> to(out.data(), p.tokens(), p.heads, p.value_size);
+            const pare::view<T, 2> received(shares.data(), rows, p.tokens());
+            for (index_t ith = nth; ith-- > 0;) {
+                const auto policy = policy_of(pare::part{ith, nth});
+                pare::attention_shares(policy, p.q(), p.k(), p.v(), p.offsets, to, received, o);
+                pare::attention(policy, p.q(), p.k(), p.v(), p.offsets,
+                                pare::view<T, 3>(alone.data(), p.tokens(), p.heads, p.value_size),
+                                o);
+            }
+            for (index_t ith = nth; ith-- > 0;)
+                pare::scores_of_shares(policy_of(pare::part{ith, nth}), received, p.offsets, scores,
+                                       o);
+            REQUIRE(same_bits(out, whole.out));
+            REQUIRE(same_bits(alone, whole.out));
+            for (std::size_t i = 0; i < scores.size(); ++i)
+                REQUIRE(distance(scores[i], whole.scores[i]) <= tolerated * (1 + whole.scores[i]));
+        }
+    }
+}
+
+} // namespace
+
+TEMPLATE_TEST_CASE("parts of attention make up the whole", "", float, double) {
+    random_source random;
+    CAPTURE(random);
+    check_parts_of_attention<TestType>(
+        random, [](const auto& e) { return pare::sequential<std::decay_t<decltype(e)>>(e); },
+        16 * rounding<TestType>);
+    check_parts_of_attention<TestType>(
+        random, [](const auto& e) { return pare::simd.with(e); }, 0);
+}
+
+TEMPLATE_LIST_TEST_CASE("shares by any policy of the host are those of attention", "", host_runs) {
+    using T = typename TestType::type;
+    const auto policy = TestType::policy();
+    random_source random;
+    CAPTURE(random);
+    const problem<T> p(4, 2, 8, 8, {70, 20}, random);
+    pare::attention_options<T> o;
+    o.mask.causal = true;
+    answer<T> a{std::vector<T>(static_cast<std::size_t>(p.tokens() * 32)),
+                std::vector<T>(static_cast<std::size_t>(p.tokens()))};
+    std::vector<T> shares(static_cast<std::size_t>(16 * p.tokens()), poison<T>());
+    const pare::view<T, 2> received(shares.data(), 16, p.tokens());
+    pare::attention_shares(policy, p.q(), p.k(), p.v(), p.offsets,
+                           pare::view<T, 3>(a.out.data(), p.tokens(), 4, 8), received, o);
+    pare::scores_of_shares(policy, received, p.offsets, a.scores, o);
+    check(a, oracle(p, o));
+
+    CHECK(sentence_of<pare::shape_error>([&] {
+              pare::attention_shares(policy, p.q(), p.k(), p.v(), p.offsets,
+                                     pare::view<T, 3>(a.out.data(), p.tokens(), 4, 8),
+                                     pare::view<T, 2>(shares.data(), 15, p.tokens()), o);
+          }) == "pare::attention_shares: shares are 15x90 of stride 1, 4 heads and 90 tokens have "
+                "16x90 of stride 1");
+    CHECK(sentence_of<pare::shape_error>([&] {
+              pare::scores_of_shares(policy, pare::view<T, 2>(shares.data(), 15, p.tokens()),
+                                     p.offsets, a.scores, o);
+          }) == "pare::scores_of_shares: shares are 15x90, 90 scores");
+    received(3, 71) = not_a_number<T>();
+    CHECK(sentence_of<pare::value_error>([&] {
+              pare::scores_of_shares(policy, received, p.offsets, a.scores, o);
+          }).find("pare::scores_of_shares: the attention to key 1 of sequence 1 sums up to") == 0);
+}
+
 TEST_CASE("what attention cannot use, it says in numbers") {
     random_source random;
     problem<float> p(4, 2, 8, 6, {3, 4}, random);

@@ -359,6 +359,67 @@ TEST_CASE("what importance cannot use, it says in numbers") {
     CHECK(scores == std::vector<float>(8, 7.f)); // nothing was written
 }
 
+namespace {
+
+template <class T, class Policy>
+void check_parts_of_importance(random_source& random, const Policy& policy_of) {
+    const index_t heads = 2, room = 150;
+    const std::vector<int> lengths = {150, 0, 77}, offsets = {0, 150, 150, 227};
+    std::vector<T> batch = random.vector<T>(3 * heads * room * room, 0, 1);
+    const std::vector<T> packed = random.vector<T>(heads * (150 * 150 + 77 * 77), 0, 1);
+    for (const importance_options& o : all_options()) {
+        CAPTURE(o.mask.causal, o.mask.window, o.queries.begin, o.queries.end);
+        const auto run = [&](index_t nth) {
+            std::vector<T> padded(3 * room, poison<T>()), of_packed(227, poison<T>()),
+                of_one(room, poison<T>());
+            for (index_t ith = nth; ith-- > 0;) {
+                const auto policy = policy_of(pare::part{ith, nth});
+                pare::importance(policy, pare::view<const T, 4>(batch.data(), 3, heads, room, room),
+                                 lengths, pare::view(padded.data(), 3, room), o);
+                pare::importance_packed(policy, packed, heads, offsets, of_packed, o);
+                pare::importance(policy, pare::view<const T, 3>(packed.data(), heads, room, room),
+                                 of_one, o);
+            }
+            padded.insert(padded.end(), of_packed.begin(), of_packed.end());
+            padded.insert(padded.end(), of_one.begin(), of_one.end());
+            return padded;
+        };
+        const auto expected = run(1);
+        for (const index_t nth : {2, 3, 8, 100}) {
+            CAPTURE(nth);
+            REQUIRE(same_bits(run(nth), expected));
+        }
+        std::vector<T> whole(227);
+        pare::importance_packed(policy_of(pare::serial{}), packed, heads, offsets, whole, o);
+        REQUIRE(std::equal(whole.begin(), whole.end(), expected.begin() + 3 * room));
+    }
+    // A part that has a sum that is not finite writes nothing.
+    batch[0] = not_a_number<T>();
+    index_t thrown = 0;
+    std::vector<T> padded(3 * room, poison<T>());
+    for (index_t ith = 0; ith < 8; ++ith) try {
+            pare::importance(policy_of(pare::part{ith, 8}),
+                             pare::view<const T, 4>(batch.data(), 3, heads, room, room), lengths,
+                             pare::view(padded.data(), 3, room));
+        } catch (const pare::value_error& e) {
+            CHECK(std::string(e.what()).find("key 0 of sequence 0") != std::string::npos);
+            ++thrown;
+        }
+    CHECK(thrown == 1);
+    CHECK(is_nan(padded[0]));
+    CHECK_FALSE(is_nan(padded[2 * room]));
+}
+
+} // namespace
+
+TEMPLATE_TEST_CASE("parts of importance make up the whole", "", float, double) {
+    random_source random;
+    CAPTURE(random);
+    check_parts_of_importance<TestType>(
+        random, [](const auto& e) { return pare::sequential<std::decay_t<decltype(e)>>(e); });
+    check_parts_of_importance<TestType>(random, [](const auto& e) { return pare::simd.with(e); });
+}
+
 TEMPLATE_LIST_TEST_CASE("no lengths are {}, and no padding", "", runs) {
     using T = typename TestType::type;
     const auto policy = TestType::policy();

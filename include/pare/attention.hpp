@@ -71,9 +71,8 @@ inline void check_groups(const char* name, index_t heads, index_t groups) {
 }
 
 template <class Policy, class T, class Offset, class Offsets>
-void check_attention(const Policy& policy, const attention_call<T, Offset>& c,
-                     const Offsets& offsets, index_t scores) {
-    constexpr const char* name = "attention";
+void check_attention(const char* name, const Policy& policy, const attention_call<T, Offset>& c,
+                     const Offsets& offsets) {
     const index_t tokens = c.q.extent(0), heads = c.q.extent(1), groups = c.k.extent(1);
     if (c.k.extent(0) != tokens || c.v.extent(0) != tokens || c.k.extent(2) != c.q.extent(2) ||
         c.v.extent(1) != groups || c.out.extent(0) != tokens || c.out.extent(1) != heads ||
@@ -81,8 +80,6 @@ void check_attention(const Policy& policy, const attention_call<T, Offset>& c,
         fail<shape_error>(name, "q is ", shape_of(c.q), ", k ", shape_of(c.k), ", v ",
                           shape_of(c.v), ", out ", shape_of(c.out));
     check_groups(name, heads, groups);
-    if (scores != 0 && scores != tokens)
-        fail<shape_error>(name, scores, " scores, ", tokens, " tokens");
     check_offsets(name, policy, offsets, tokens);
 }
 
@@ -127,6 +124,35 @@ struct not_finite {
     bool operator()(index_t i) const { return !is_finite(x[i]); }
 };
 
+/// A call without scores, checked.
+template <class Policy, class Q, class K, class V, class Offsets, class Out>
+auto call_of_attention(const char* name, const Policy& policy, const Q& q, const K& k, const V& v,
+                       const Offsets& offsets, Out&& out,
+                       const attention_options<element_of<Q>>& options) {
+    const auto queries = as_input<3>(policy, q);
+    const auto keys = as_input<3>(policy, k);
+    const auto values = as_input<3>(policy, v);
+    const auto o = as_input<1>(policy, offsets);
+    const auto y = as_output<3>(policy, std::forward<Out>(out));
+    using T = typename decltype(queries)::value_type;
+    static_assert(all_same<T, typename decltype(keys)::value_type,
+                           typename decltype(values)::value_type, typename decltype(y)::value_type>,
+                  "pare::attention: queries, keys, values and out have one element type");
+    check_real<T>();
+    attention_call<T, typename decltype(o)::value_type> call;
+    call.q = queries;
+    call.k = keys;
+    call.v = values;
+    call.offsets = o.data_handle();
+    call.sequences = o.extent(0) - 1;
+    call.out = y;
+    check_attention(name, policy, call, o);
+    static_cast<attention_terms<compute_t<T>>&>(call) =
+        checked_terms(name, policy, options, queries.extent(0), call.heads(), queries.extent(2));
+    checked_scaling(name, options);
+    return call;
+}
+
 } // namespace detail
 
 /// out = softmax(scale q k' + bias) v for each head within each sequence, and the scores that
@@ -144,9 +170,10 @@ struct not_finite {
 /// Throws, before anything is written, shape_error, and value_error for a scale that is not finite;
 /// and value_error if scores are not finite (then `out` is written, and no more finite; a GPU's
 /// policy does not look). Results of a sequence do not depend on the others, nor on the number of
-/// threads. Complexity: length^2 * heads * (size + value size) multiply-adds a sequence; workspace,
-/// for the longest sequence, length * (size + value size + 12) numbers a thread and 4 * heads *
-/// tokens. Scores cost one multiply-add an attention probability.
+/// threads; a call with scores cannot run in parts, attention_shares can. Complexity: length^2 *
+/// heads * (size + value size) multiply-adds a sequence; workspace, for the longest sequence, length
+/// * (size + value size + 12) numbers a thread and 4 * heads * tokens. Scores cost one multiply-add
+/// an attention probability.
 template <class Policy, class Q, class K, class V, class Offsets, class Out, class Scores,
           detail::unless_options_of<Q, Scores> = 0>
 void attention(const Policy& policy, const Q& q, const K& k, const V& v, const Offsets& offsets,
@@ -154,29 +181,13 @@ void attention(const Policy& policy, const Q& q, const K& k, const V& v, const O
                const attention_options<detail::element_of<Q>>& options = {},
                workspace& scratch = detail::of_this_call({})) {
     detail::check_whole(policy);
-    const auto queries = as_input<3>(policy, q);
-    const auto keys = as_input<3>(policy, k);
-    const auto values = as_input<3>(policy, v);
-    const auto o = as_input<1>(policy, offsets);
-    const auto y = as_output<3>(policy, std::forward<Out>(out));
+    auto call = detail::call_of_attention("attention", policy, q, k, v, offsets,
+                                          std::forward<Out>(out), options);
     const auto result = as_output<1>(policy, std::forward<Scores>(scores));
-    using T = typename decltype(queries)::value_type;
-    static_assert(
-        detail::all_same<T, typename decltype(keys)::value_type,
-                         typename decltype(values)::value_type, typename decltype(y)::value_type>,
-        "pare::attention: queries, keys, values and out have one element type");
-    detail::check_real<T, typename decltype(result)::value_type>();
-    using Offset = typename decltype(o)::value_type;
-    detail::attention_call<T, Offset> call;
-    call.q = queries;
-    call.k = keys;
-    call.v = values;
-    call.offsets = o.data_handle();
-    call.sequences = o.extent(0) - 1;
-    call.out = y;
-    detail::check_attention(policy, call, o, result.extent(0));
-    static_cast<detail::attention_terms<compute_t<T>>&>(call) = detail::checked_terms(
-        "attention", policy, options, call.q.extent(0), call.heads(), call.q.extent(2));
+    detail::check_real<typename decltype(result)::value_type>();
+    if (result.extent(0) != 0 && result.extent(0) != call.q.extent(0))
+        detail::fail<shape_error>("attention", result.extent(0), " scores, ", call.q.extent(0),
+                                  " tokens");
     const importance_options scaled = detail::checked_scaling("attention", options);
 
     const index_t scored = result.extent(0);
@@ -195,13 +206,101 @@ void attention(const Policy& policy, const Q& q, const K& k, const V& v, const O
     policy.scale_tokens(view<const double, 1>(call.received), call.offsets, call.sequences,
                         call.heads(), scaled, result);
 }
-/// Without scores.
+/// Without scores, also in parts of a call.
 template <class Policy, class Q, class K, class V, class Offsets, class Out>
 void attention(const Policy& policy, const Q& q, const K& k, const V& v, const Offsets& offsets,
                Out&& out, const attention_options<detail::element_of<Q>>& options = {},
                workspace& scratch = detail::of_this_call({})) {
-    attention(policy, q, k, v, offsets, std::forward<Out>(out), view<detail::element_of<Q>, 1>(),
-              options, scratch);
+    policy.attention(detail::call_of_attention("attention", policy, q, k, v, offsets,
+                                               std::forward<Out>(out), options),
+                     scratch);
+}
+
+/// attention with scores, for parts of a call (pare::part): what keys receive goes into the memory of
+/// the caller, each head's to its own rows, whichever part has it. When all parts have returned,
+/// scores_of_shares makes the scores of it, which are the same for any number of parts.
+///
+///     pare::attention_shares(policy, q, k, v, offsets, out, shares, options);
+///     barrier(); // of the host: in ggml, two operations
+///     pare::scores_of_shares(policy, shares, offsets, scores, options);
+///
+/// shares  [4 * heads x tokens], of the type that sums over T are made in, rows contiguous,
+///         overwritten
+///
+/// The rest as for attention, but that sums are looked at by scores_of_shares. For policies of the
+/// host.
+template <class Policy, class Q, class K, class V, class Offsets, class Out, class Shares>
+void attention_shares(const Policy& policy, const Q& q, const K& k, const V& v,
+                      const Offsets& offsets, Out&& out, Shares&& shares,
+                      const attention_options<detail::element_of<Q>>& options = {},
+                      workspace& scratch = detail::of_this_call({})) {
+    constexpr const char* name = "attention_shares";
+    detail::check_policy(policy);
+    static_assert(Policy::on_host,
+                  "pare::attention_shares: it is for parts of a call, which run on "
+                  "the host; on a GPU, pare::attention gives scores");
+    auto call =
+        detail::call_of_attention(name, policy, q, k, v, offsets, std::forward<Out>(out), options);
+    const auto to = as_output<2>(policy, std::forward<Shares>(shares));
+    using C = compute_t<typename decltype(call.q)::value_type>;
+    static_assert(std::is_same_v<typename decltype(to)::value_type, C>,
+                  "pare::attention_shares: shares are of the type that sums are made in, float of "
+                  "float and of half types");
+    const index_t rows = detail::shares_of_head * call.heads();
+    if (to.extent(0) != rows || to.extent(1) != call.q.extent(0) ||
+        (to.extent(1) > 1 && to.stride(1) != 1))
+        detail::fail<shape_error>(name, "shares are ", detail::shape_of(to), " of stride ",
+                                  to.stride(1), ", ", call.heads(), " heads and ", call.q.extent(0),
+                                  " tokens have ", rows, "x", call.q.extent(0), " of stride 1");
+    call.shares = to;
+    policy.attention(call, scratch);
+}
+
+/// The scores of what attention_shares has left; parts of a call make those of some tokens.
+///
+/// shares   [4 * heads x tokens]
+/// offsets  [sequences + 1], as there
+/// scores   [tokens], overwritten
+/// options  as there: how scores are scaled, the mask, the queries that count
+///
+/// Throws shape_error, and value_error if a sum is not finite; then nothing is written, by parts of a
+/// call by none that has such a sum. Complexity: heads * tokens; scratch of 8 bytes a token.
+template <class Policy, class Shares, class Offsets, class Scores, class T = float>
+void scores_of_shares(const Policy& policy, const Shares& shares, const Offsets& offsets,
+                      Scores&& scores, const attention_options<T>& options = {},
+                      workspace& scratch = detail::of_this_call({})) {
+    constexpr const char* name = "scores_of_shares";
+    detail::check_policy(policy);
+    static_assert(Policy::on_host,
+                  "pare::scores_of_shares: it is for parts of a call, which run on "
+                  "the host; on a GPU, pare::attention gives scores");
+    const auto x = as_input<2>(policy, shares);
+    const auto o = as_input<1>(policy, offsets);
+    const auto result = as_output<1>(policy, std::forward<Scores>(scores));
+    detail::check_real<typename decltype(x)::value_type, typename decltype(result)::value_type>();
+    const index_t tokens = x.extent(1), heads = x.extent(0) / detail::shares_of_head;
+    if (result.extent(0) != tokens || x.extent(0) % detail::shares_of_head != 0)
+        detail::fail<shape_error>(name, "shares are ", detail::shape_of(x), ", ", result.extent(0),
+                                  " scores");
+    detail::check_offsets(name, policy, o, tokens);
+    const importance_options scaling = detail::checked_scaling(name, options);
+    const auto* const from = o.data_handle();
+    const index_t sequences = o.extent(0) - 1;
+    const auto memory = policy.template temporary<double>(scratch, tokens);
+    const view<double, 1> sums(memory.data(), tokens);
+    for (index_t s = 0; s < sequences; ++s) {
+        const auto at = static_cast<index_t>(from[s]);
+        policy.for_key_blocks(1, static_cast<index_t>(from[s + 1]) - at,
+                              [&](index_t, const detail::index_range& some) {
+                                  for (index_t t = at + some.begin; t < at + some.end; ++t) {
+                                      double sum = 0;
+                                      for (index_t row = 0; row < x.extent(0); ++row)
+                                          sum += static_cast<double>(x(row, t));
+                                      sums(t) = sum;
+                                  }
+                              });
+    }
+    detail::score_packed(name, policy, sums, from, sequences, heads, scaling, result);
 }
 
 } // namespace PARE_ISA

@@ -45,10 +45,52 @@ padded_batch<Length> check_batch(const char* name, const Policy&, view<T, 4> p,
     return {lengths.data_handle(), queries, keys};
 }
 
-inline void check_sum(double sum, index_t key, index_t sequence) {
+inline void check_sum(const char* name, double sum, index_t key, index_t sequence) {
     if (!is_finite(sum))
-        fail<value_error>("importance", "the attention to key ", key, " of sequence ", sequence,
+        fail<value_error>(name, "the attention to key ", key, " of sequence ", sequence,
                           " sums up to ", sum);
+}
+
+/// The scores of the keys that are this part's, from sums of the same shape. `first` is the number of
+/// the first sequence.
+template <class Policy, class Batch, class S>
+void score_part(const char* name, const Policy& policy, view<double, 2> sums, const Batch& batch,
+                index_t heads, const importance_options& options, view<S, 2> scores,
+                index_t first = 0) {
+    const index_t sequences = sums.extent(0), room = sums.extent(1);
+    policy.for_key_blocks(sequences, room, [&](index_t b, const index_range& some) {
+        for (index_t k = some.begin; k < std::min(some.end, batch.keys(b)); ++k)
+            check_sum(name, sums(b, k), k, first + b);
+    });
+    policy.for_key_blocks(sequences, room, [&](index_t b, const index_range& some) {
+        const index_t keys = batch.keys(b), end = std::clamp(keys, some.begin, some.end);
+        scale_sequence(options, heads, batch.queries(b), keys, {some.begin, end}, &sums(b, 0),
+                       sums.stride(1), scores.address(b, 0), scores.stride(1));
+        for (index_t k = end; k < some.end; ++k) scores(b, k) = S(0);
+    });
+}
+
+/// Scores of packed tokens from sums over `heads` heads.
+template <class Policy, class Offset, class S>
+void score_packed(const char* name, const Policy& policy, view<double, 1> sums,
+                  const Offset* offsets, index_t sequences, index_t heads,
+                  const importance_options& options, view<S, 1> scores) {
+    const auto begin = [=](index_t s) { return static_cast<index_t>(offsets[s]); };
+    if constexpr (is_partial<std::decay_t<decltype(policy.executor())>>) {
+        for (index_t s = 0; s < sequences; ++s) {
+            const index_t n = begin(s + 1) - begin(s);
+            if (n == 0) continue;
+            score_part(name, policy, view<double, 2>(&sums(begin(s)), 1, n),
+                       padded_batch<index_t>{nullptr, n, n}, heads, options,
+                       view<S, 2>(scores.address(begin(s)), {1, n}, {0, scores.stride(0)}), s);
+        }
+    } else {
+        for (index_t s = 0; s < sequences; ++s)
+            for (index_t t = begin(s); t < begin(s + 1); ++t)
+                check_sum(name, sums(t), t - begin(s), s);
+        policy.scale_tokens(view<const double, 1>(sums), offsets, sequences, heads, options,
+                            scores);
+    }
 }
 
 /// Tells lengths and scores from scores and options.
@@ -59,7 +101,6 @@ template <class Policy, class T, class Length, class S>
 void padded_importance(const Policy& policy, view<const T, 4> p, view<const Length, 1> lengths,
                        view<S, 2> scores, const importance_options& options,
                        [[maybe_unused]] workspace& scratch) {
-    check_whole(policy);
     check_real<T, S>();
     const padded_batch<Length> batch = check_batch("importance", policy, p, lengths);
     const index_t sequences = p.extent(0), keys = p.extent(3);
@@ -71,8 +112,10 @@ void padded_importance(const Policy& policy, view<const T, 4> p, view<const Leng
         const auto memory = policy.template temporary<double>(scratch, sequences * keys);
         const view<double, 2> sums(memory.data(), sequences, keys);
         policy.key_sums(p, batch, options.mask, options.queries, sums);
+        if constexpr (is_partial<std::decay_t<decltype(policy.executor())>>)
+            return score_part("importance", policy, sums, batch, p.extent(1), options, scores);
         for (index_t b = 0; b < sequences; ++b)
-            for (index_t k = 0; k < batch.keys(b); ++k) check_sum(sums(b, k), k, b);
+            for (index_t k = 0; k < batch.keys(b); ++k) check_sum("importance", sums(b, k), k, b);
         policy.scale_keys(view<const double, 2>(sums), batch, p.extent(1), options, scores);
     } else {
         policy.score_keys(p, batch, options, scores);
@@ -87,8 +130,9 @@ void padded_importance(const Policy& policy, view<const T, 4> p, view<const Leng
 ///                see, what the mask hides is not read
 /// scores         [keys], overwritten
 ///
-/// Throws shape_error, and value_error if a sum is not finite; then nothing is written. Complexity:
-/// reads the probabilities once; scratch of 8 bytes a key. Source: arXiv:2107.00910, section 3.1.
+/// Throws shape_error, and value_error if a sum is not finite; then nothing is written, by parts of a
+/// call by none that has such a sum. Parts are some keys of all heads and queries. Complexity: reads
+/// the probabilities once; scratch of 8 bytes a key. Source: arXiv:2107.00910, section 3.1.
 template <class Policy, class P, class S>
 void importance(const Policy& policy, const P& probabilities, S&& scores,
                 const importance_options& options = {},
@@ -137,7 +181,6 @@ void importance_packed(const Policy& policy, const P& probabilities, index_t hea
     const auto o = as_input<1>(policy, offsets);
     const auto out = as_output<1>(policy, std::forward<S>(scores));
     detail::check_real<typename decltype(p)::value_type, typename decltype(out)::value_type>();
-    detail::check_whole(policy);
     const index_t tokens = out.extent(0), sequences = o.extent(0) - 1;
     // However long the sequences are, each token has a row in each head.
     if (heads < 0 || (tokens > 0 && heads > 0 && p.extent(0) / heads < tokens))
@@ -163,11 +206,8 @@ void importance_packed(const Policy& policy, const P& probabilities, index_t hea
         const view<double, 1> sums(memory.data(), tokens);
         policy.key_sums_packed(p.data_handle(), heads, o.data_handle(), sequences, options.mask,
                                options.queries, sums);
-        for (index_t s = 0; s < sequences; ++s)
-            for (auto t = static_cast<index_t>(o(s)); t < static_cast<index_t>(o(s + 1)); ++t)
-                detail::check_sum(sums(t), t - static_cast<index_t>(o(s)), s);
-        policy.scale_tokens(view<const double, 1>(sums), o.data_handle(), sequences, heads, options,
-                            out);
+        detail::score_packed("importance", policy, sums, o.data_handle(), sequences, heads, options,
+                             out);
     } else {
         policy.score_tokens(p.data_handle(), heads, o.data_handle(), sequences, options, out);
     }

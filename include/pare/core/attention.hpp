@@ -2,6 +2,7 @@
 #pragma once
 
 #include "config.hpp"
+#include "executor.hpp"
 #include "fast_math.hpp"
 #include "ops.hpp"
 #include "view.hpp"
@@ -243,6 +244,27 @@ struct padded_batch {
     }
 };
 
+/// How the sums of a padded batch's keys are shared out among tasks.
+struct key_blocks {
+    static constexpr index_t most = 512; // keys whose sums stay in L1
+    index_t sequences, room, width;
+
+    template <class Executor>
+    key_blocks(const Executor& executor, index_t batch, index_t room_keys)
+        : sequences(batch), room(room_keys),
+          width(piece_of_rows(room, std::max<index_t>(1, batch), most, executor)) {}
+    constexpr index_t of_sequence() const { return (room + width - 1) / width; }
+    constexpr index_t tasks() const { return sequences * of_sequence(); }
+    constexpr index_t sequence(index_t task) const { return task / of_sequence(); }
+    constexpr index_range keys(index_t task) const {
+        const index_t begin = task % of_sequence() * width;
+        return {begin, std::min(room, begin + width)};
+    }
+};
+
+/// Into how many rows a head's queries are cut whose shares of what keys receive are apart.
+constexpr index_t shares_of_head = 4;
+
 /// What attention adds to logits of type C, what it hides, and which queries count how much.
 template <class C>
 struct attention_terms {
@@ -279,6 +301,8 @@ struct attention_call : attention_terms<compute_t<T>> {
     index_t sequences;
     view<T, 3> out;           // [tokens x heads x value size]
     view<double, 1> received; // [tokens], or empty: sums over heads and counted queries
+    /// [shares_of_head * heads x tokens], rows contiguous, or empty: the same, to be added up.
+    view<compute_t<T>, 2> shares;
 
     constexpr index_t begin(index_t s) const { return static_cast<index_t>(offsets[s]); }
     constexpr index_t length(index_t s) const { return begin(s + 1) - begin(s); }

@@ -83,7 +83,8 @@ using default_executor = serial;
 
 /// The share `ith` of `nth` of a call's tasks, for hosts where every thread makes the same call
 /// (ggml): the call is complete when all parts have returned. Each part needs workspaces of its
-/// own. Accumulators are not shared between parts: keep one a part and merge them.
+/// own. Accumulators are not shared between parts: keep one a part and merge them. What a call
+/// cannot check as a whole, a part checks of its own share before it writes that.
 struct part {
     index_t ith = 0, nth = 1;
 
@@ -112,6 +113,26 @@ inline constexpr bool is_partial = false;
 template <class Executor>
 inline constexpr bool is_partial<Executor, std::void_t<decltype(Executor::partial)>> =
     Executor::partial;
+
+/// Among how many the tasks of a call are shared out: threads, or parts.
+template <class Executor>
+index_t shares_of(const Executor& executor) {
+    if constexpr (std::is_same_v<Executor, part>)
+        return std::clamp<index_t>(executor.nth, 1, 4096); // any more have nothing to do
+    else
+        return executor.concurrency();
+}
+
+/// How many of some columns, up to `most`, a task has where there are so many tasks for each piece of
+/// them: as many as can be, since the hardware reads long runs of memory ahead, but few enough for
+/// all threads to have some tasks.
+template <class Executor>
+index_t piece_of_rows(index_t columns, index_t tasks, index_t most, const Executor& executor) {
+    constexpr index_t line = 64;
+    const index_t threads = shares_of(executor);
+    const index_t pieces = threads == 1 ? 1 : (4 * threads + tasks - 1) / tasks;
+    return std::clamp<index_t>((columns / pieces + line - 1) / line * line, line, most);
+}
 
 /// Runs tasks whose results the caller goes on with: a part of a call runs all of them.
 template <class Executor, class F>

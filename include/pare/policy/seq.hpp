@@ -22,21 +22,23 @@ inline namespace PARE_ISA {
 
 namespace detail {
 
-/// y[k] = x[k] times the factor of key k, for the keys of one sequence.
+/// y[k] = x[k] times the factor of key k, for some keys of one sequence.
 template <class X, class Y>
 void scale_sequence(const importance_options& options, index_t heads, index_t queries, index_t keys,
-                    const X* x, index_t x_stride, Y* y, index_t y_stride) {
+                    const index_range& some, const X* x, index_t x_stride, Y* y, index_t y_stride) {
     const auto scale = [=](index_t k, double factor) {
         y[k * y_stride] = static_cast<Y>(static_cast<double>(x[k * x_stride]) * factor);
     };
     if (same_factor_for_all(options)) {
         const double factor = factor_for_all(options, heads, queries, keys);
-        for (index_t k = 0; k < keys; ++k) scale(k, factor);
+        for (index_t k = some.begin; k < some.end; ++k) scale(k, factor);
         return;
     }
     uniform_attention_of_keys uniform(options, queries, keys);
-    for (index_t k = 0; k < keys; ++k)
-        scale(k, inverse_or_zero(uniform.next() * static_cast<double>(heads)));
+    for (index_t k = 0; k < some.end; ++k) {
+        const double sum = uniform.next();
+        if (k >= some.begin) scale(k, inverse_or_zero(sum * static_cast<double>(heads)));
+    }
 }
 
 /// f(probabilities, batch, sums) for each of packed sequences, as a batch of one.
@@ -170,10 +172,10 @@ class sequential {
     void key_sums(view<const T, 4> p, const Batch& batch, const attention_mask& mask,
                   const counted_queries& counted, view<double, 2> sums) const {
         using C = compute_t<T>;
-        executor_.run(p.extent(0), [=](index_t b, index_t) {
+        for_key_blocks(p.extent(0), p.extent(3), [=](index_t b, const detail::index_range& some) {
             const index_t queries = batch.queries(b), keys = batch.keys(b);
             const detail::index_range q = detail::counted(counted, queries);
-            for (index_t k = 0; k < keys; ++k) {
+            for (index_t k = some.begin; k < std::min(some.end, keys); ++k) {
                 double total = 0;
                 for (index_t h = 0; h < p.extent(1); ++h)
                     for (index_t q0 = q.begin; q0 < q.end; q0 += row_block) {
@@ -202,6 +204,15 @@ class sequential {
                            });
     }
 
+    /// f(b, keys) for the keys of each sequence b that a task of key_sums sums up: in a part of a call,
+    /// for those that are that part's.
+    template <class F>
+    void for_key_blocks(index_t sequences, index_t room, const F& f) const {
+        const detail::key_blocks blocks(executor_, sequences, room);
+        executor_.run(blocks.tasks(),
+                      [&](index_t task, index_t) { f(blocks.sequence(task), blocks.keys(task)); });
+    }
+
     /// The adjoint: p[b, h, q, k] += row[b, k] for the same elements.
     template <class T, class Batch>
     void add_to_keys(view<const T, 2> row, const Batch& batch, const attention_mask& mask,
@@ -225,8 +236,8 @@ class sequential {
         if (y.size() == 0) return;
         detail::run_all(executor_, x.extent(0), [=](index_t b, index_t) {
             const index_t keys = batch.keys(b);
-            detail::scale_sequence(options, heads, batch.queries(b), keys, &x(b, 0), x.stride(1),
-                                   &y(b, 0), y.stride(1));
+            detail::scale_sequence(options, heads, batch.queries(b), keys, {0, keys}, &x(b, 0),
+                                   x.stride(1), &y(b, 0), y.stride(1));
             for (index_t k = keys; k < y.extent(1); ++k) y(b, k) = Y(0);
         });
     }
@@ -239,7 +250,7 @@ class sequential {
         detail::run_all(executor_, sequences, [=](index_t s, index_t) {
             const index_t begin = static_cast<index_t>(offsets[s]);
             const index_t n = static_cast<index_t>(offsets[s + 1]) - begin;
-            detail::scale_sequence(options, heads, n, n, &x(begin), x.stride(0), &y(begin),
+            detail::scale_sequence(options, heads, n, n, {0, n}, &x(begin), x.stride(0), &y(begin),
                                    y.stride(0));
         });
     }
@@ -249,13 +260,17 @@ class sequential {
     void attention(const detail::attention_call<T, Offset>& c, workspace& scratch) const {
         using C = compute_t<T>;
         const index_t longest = c.longest();
+        const bool shared = c.shares.extent(0) > 0, scored = shared || c.received.extent(0) > 0;
         C* const memory = scratch.template get<C>(executor_.concurrency() * longest);
-        executor_.run(c.sequences, [&, memory](index_t s, index_t slot) {
+        double* const of_head =
+            scratch.inner().template get<double>(shared ? executor_.concurrency() * longest : 0);
+        executor_.run(c.sequences, [&, memory, of_head](index_t s, index_t slot) {
             C* const p = memory + slot * longest; // probabilities of one query
             const index_t at = c.begin(s), n = c.length(s);
             const detail::index_range counted = detail::counted(c.counted, n);
-            for (index_t j = 0; j < n && c.received.extent(0) > 0; ++j) c.received(at + j) = 0;
-            for (index_t h = 0; h < c.heads(); ++h)
+            double* const sums = shared ? of_head + slot * longest : c.received.address(at);
+            if (scored) std::fill_n(sums, n, 0.0);
+            for (index_t h = 0; h < c.heads(); ++h) {
                 for (index_t i = 0; i < n; ++i) {
                     const detail::index_range seen = detail::visible_keys(c.mask, i, n, n);
                     const index_t g = c.group(h);
@@ -277,12 +292,18 @@ class sequential {
                             detail::add_in_order(out, p[j] * static_cast<C>(c.v(at + j, g, e)));
                         c.out(at + i, h, e) = static_cast<T>(out / sum);
                     }
-                    if (c.received.extent(0) == 0 || i < counted.begin || i >= counted.end)
-                        continue;
+                    if (!scored || i < counted.begin || i >= counted.end) continue;
                     const C weight = static_cast<C>(c.weight(at + i)) / sum;
                     for (index_t j = seen.begin; j < seen.end; ++j)
-                        c.received(at + j) += static_cast<double>(p[j] * weight);
+                        sums[j] += static_cast<double>(p[j] * weight);
                 }
+                if (!shared) continue;
+                constexpr index_t rows = detail::shares_of_head;
+                for (index_t j = 0; j < n; ++j)
+                    for (index_t r = 0; r < rows; ++r)
+                        c.shares(h * rows + r, at + j) = r == 0 ? static_cast<C>(sums[j]) : C(0);
+                std::fill_n(sums, n, 0.0);
+            }
         });
     }
 

@@ -323,6 +323,8 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
     template <class T, class Offset>
     void attention(const detail::attention_call<T, Offset>& call, workspace& scratch) const {
         using C = compute_t<T>;
+        if constexpr (on_host) // a GPU's kernels have no parts
+            if (call.shares.extent(0) > 0) return base::attention(call, scratch);
         const index_t tokens = call.q.extent(0), rows = tokens * call.heads();
         const bool scored = call.received.extent(0) > 0;
         const auto memory = temporary<C>(scored ? 2 * rows : 0);

@@ -188,7 +188,8 @@ void add_weighted_rows(index_t rows, index_t room, const T* weights, const T* e,
 /// depend on threads or batch.
 template <class T>
 struct attention_plan {
-    static constexpr index_t longest_strip = 48, strip_bytes = 192 * 1024, most_parts = 4;
+    static constexpr index_t longest_strip = 48, strip_bytes = 192 * 1024,
+                             most_parts = shares_of_head;
     static_assert(longest_strip % attention_block<T>::rows == 0);
     index_t strip, parts;
 
@@ -211,7 +212,7 @@ void attention_strips(const Executor& executor, const attention_call<T, Offset>&
     using plan = attention_plan<T>;
     const index_t size = c.q.extent(2), value_size = c.v.extent(2), tokens = c.q.extent(0);
     const index_t heads = c.heads(), longest = c.longest();
-    const bool scored = c.received.extent(0) > 0;
+    const bool shared = c.shares.extent(0) > 0, scored = shared || c.received.extent(0) > 0;
     // A thread's packed keys and values, scaled queries, results, sums over queries, and logits.
     const index_t out_stride = round_up(value_size, block::width);
     const index_t padded = round_up(longest, block::width);
@@ -225,19 +226,28 @@ void attention_strips(const Executor& executor, const attention_call<T, Offset>&
     // What the keys receive from each part of each head.
     const index_t parts = plan::most_parts * heads;
     // Heads that are many are tasks of their own, which pack keys and values once for all parts.
-    const bool whole = c.sequences * heads >= 8 * executor.concurrency();
-    T* const memory =
-        scratch.template get<T>(executor.concurrency() * per_slot + (scored ? parts * tokens : 0));
-    T* const received = memory + executor.concurrency() * per_slot;
+    const bool whole = c.sequences * heads >= 8 * shares_of(executor);
+    T* const memory = scratch.template get<T>(executor.concurrency() * per_slot +
+                                              (scored && !shared ? parts * tokens : 0));
+    T* const received =
+        shared ? c.shares.data_handle() : memory + executor.concurrency() * per_slot;
+    const index_t received_stride = shared ? c.shares.stride(0) : tokens;
+    const auto row_of = [=](index_t h, index_t part) {
+        return received + (h * plan::most_parts + part) * received_stride;
+    };
 
     const index_t tasks = c.sequences * (whole ? heads : parts);
-    executor.run(tasks, [&, memory, received](index_t task, index_t slot) {
+    executor.run(tasks, [&, memory](index_t task, index_t slot) {
         const index_t of_head = whole ? 1 : plan::most_parts; // tasks
         const index_t s = task / (heads * of_head), h = task / of_head % heads;
         const index_t at = c.begin(s), n = c.length(s);
         const plan cut(n);
         const index_range mine =
             whole ? index_range{0, cut.parts} : index_range{task % of_head, task % of_head + 1};
+        // Who adds up the shares does not know into how many a head is cut.
+        const index_t last = whole ? plan::most_parts : mine.end;
+        for (index_t part = std::max(cut.parts, mine.begin); shared && part < last; ++part)
+            std::fill_n(row_of(h, part) + at, n, T(0));
         if (n == 0 || mine.begin >= cut.parts) return;
         const index_range counts = counted(c.counted, n);
         // Rows of logits that are not a multiple of a page apart do not fight for cache lines.
@@ -308,19 +318,17 @@ void attention_strips(const Executor& executor, const attention_call<T, Offset>&
                                       sums + k0);
                 }
             }
-            if (scored)
-                std::copy(sums, sums + n, received + (h * plan::most_parts + part) * tokens + at);
+            if (scored) std::copy(sums, sums + n, row_of(h, part) + at);
         }
     });
-    if (!scored) return;
+    if (!scored || shared) return;
     for (index_t s = 0; s < c.sequences; ++s)
         for (index_t i = c.begin(s); i < c.begin(s + 1); ++i) {
             const plan cut(c.length(s));
             double sum = 0;
             for (index_t h = 0; h < heads; ++h)
                 for (index_t part = 0; part < cut.parts; ++part)
-                    sum +=
-                        static_cast<double>(received[(h * plan::most_parts + part) * tokens + i]);
+                    sum += static_cast<double>(row_of(h, part)[i]);
             c.received(i) = sum;
         }
 }

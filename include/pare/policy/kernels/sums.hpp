@@ -80,30 +80,17 @@ void add_short_rows(index_t rows, index_t columns, T* sums, strided_rows<T> x) {
     }
 }
 
-/// How many of the columns, up to `most`, a task sums up where there are so many tasks for each piece
-/// of them: as many as can be, since the hardware reads long runs of memory ahead, but few enough for
-/// all threads to have some tasks.
-template <class Executor>
-index_t piece_of_rows(index_t columns, index_t tasks, index_t most, const Executor& executor) {
-    const index_t threads = executor.concurrency();
-    const index_t pieces = threads == 1 ? 1 : (4 * threads + tasks - 1) / tasks;
-    return std::clamp<index_t>(round_up(columns / pieces, 64), 64, most);
-}
-
 /// sums[b, k] = sum over heads h and counted queries q that see k of p[b, h, q, k]; keys
 /// contiguous. A task is a block of keys of one sequence.
 template <class Executor, class T, class Batch>
 void key_sums(const Executor& executor, view<const T, 4> p, const Batch& batch,
               const attention_mask& mask, const counted_queries& which, view<double, 2> sums) {
-    constexpr index_t most = 512, rows_in_t = 256; // sums in L1; rows that are added up in T
-    const index_t sequences = p.extent(0), room = p.extent(3);
-    if (sequences == 0) return;
-    const index_t block = piece_of_rows(room, sequences, most, executor);
-    const index_t blocks = (room + block - 1) / block;
-    executor.run(sequences * blocks, [=](index_t task, index_t) {
-        const index_t b = task / blocks, k0 = task % blocks * block;
+    constexpr index_t most = key_blocks::most, rows_in_t = 256; // rows that are added up in T
+    const key_blocks blocks(executor, p.extent(0), p.extent(3));
+    executor.run(blocks.tasks(), [=](index_t task, index_t) {
+        const index_t b = blocks.sequence(task), k0 = blocks.keys(task).begin;
         const index_t queries = batch.queries(b), keys = batch.keys(b);
-        const index_t n = std::min(block, keys - k0);
+        const index_t n = std::min(blocks.keys(task).end, keys) - k0;
         if (n <= 0) return;
         T partial[most];
         double total[most];
