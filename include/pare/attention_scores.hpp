@@ -84,9 +84,9 @@ void attention_scores(const Policy& policy, scores_call<T, L, Index>& call, inde
 /// too small are; a GPU's policy looks at no number, and NaN comes out as scores of NaN. Rows of
 /// other logits than these give wrong scores. Results of a sequence depend neither on the others
 /// nor on the number of threads. A call cannot run in parts: where every thread makes the same call,
-/// let each have sequences of its own. Complexity: counted queries * length *
-/// heads * size multiply-adds and as many exponentials as logits; workspace of 8 bytes a token and,
-/// with `simd`, 1,200 * (size + 50) bytes a thread; on a GPU, 8 * heads bytes a token.
+/// let each have sequences of its own. Complexity: counted queries * length * heads * size
+/// multiply-adds and as many exponentials as logits; workspace of 8 bytes a token and, with `simd`,
+/// 1,200 * (size + 50) bytes a thread; on a GPU, 8 * heads bytes a token.
 template <class Policy, class Q, class K, class L, class Offsets, class Scores,
           detail::when_packed<Q> = 0>
 void attention_scores(const Policy& policy, const Q& q, const K& k, const L& lse,
