@@ -29,7 +29,7 @@ set(DOXYGEN_VERBATIM_HEADERS NO)
 set(DOXYGEN_SHOW_INCLUDE_FILES NO)
 
 set(include "${PROJECT_SOURCE_DIR}/include/pare")
-file(GLOB headers CONFIGURE_DEPENDS "${include}/*.hpp" "${include}/policy/*.hpp")
+file(GLOB headers CONFIGURE_DEPENDS "${include}/*.hpp" "${include}/prune/*.hpp" "${include}/policy/*.hpp")
 foreach(name attention config error executor ops view workspace) # what is public of core/
   list(APPEND headers "${include}/core/${name}.hpp")
 endforeach()

@@ -31,13 +31,13 @@ inline namespace PARE_ISA {
 
 /// What each sequence's leaving tokens are, added up, side by side, and how many they are:
 ///
-///     sums[s, :] = sum over the tokens t of sequence s of leaving[t] * (x[t, :], more[t, :], ..., 1)
+///     sums[s, :] = sum over the tokens t of sequence s of leaving[t] * (x[t, :] of each x, 1)
 ///
 /// leaving  [tokens], 1 for tokens that leave and 0 for those that stay; or the share of each that
 ///          leaves, with soft masks
 /// offsets  [sequences + 1], from 0 to tokens, as before dropping
 /// sums     [sequences x columns of all x + 1], overwritten
-/// x, more  [tokens x columns], one or more
+/// x        [tokens x columns], one or more of them
 ///
 /// Sums are made in double. In the host's memory. Throws shape_error. Complexity: reads the rows of
 /// tokens that leave once.

@@ -1,0 +1,13 @@
+# cmake -D README=file -D HEADERS=a;b -P this file: the README names each of these headers, as `pare/name.hpp`.
+cmake_minimum_required(VERSION 3.25)
+file(READ "${README}" readme)
+foreach(header IN LISTS HEADERS)
+  string(FIND "${readme}" "`${header}`" at)
+  if(at EQUAL -1)
+    list(APPEND missing "${header}")
+  endif()
+endforeach()
+if(missing)
+  list(JOIN missing ", " missing)
+  message(FATAL_ERROR "the README's table of components lacks ${missing}")
+endif()
