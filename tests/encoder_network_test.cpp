@@ -137,22 +137,25 @@ mask_gradients found_gradients(network& n, const batch& b, const matrix& directi
     mask_gradients g;
     g.heads.resize(m.layers.size());
     g.filters.resize(m.layers.size());
-    n.backward(
+    n.backward_units(
         b,
         [&](const matrix& embeddings, matrix& gradient) {
             REQUIRE(embeddings.rows() == b.sequences());
             gradient = directions;
         },
-        [&](const network::sublayer_gradients& at) {
-            const matrix &x = at.inputs, &dy = at.at_inputs;
+        [&](const engine::unit_gradients& at) {
+            const auto all = [](const rows& r) {
+                return Eigen::Map<const matrix>(static_cast<const float*>(r.data), r.count,
+                                                r.columns);
+            };
+            const auto x = all(at.inputs), dy = all(at.at_inputs), dx = all(at.at_outputs);
             REQUIRE(x.rows() == b.tokens());
             REQUIRE(dy.rows() == b.tokens());
             REQUIRE(x.cols() == dy.cols());
             const bool is_head = at.kind == unit_kind::head;
-            const layer& of = n.model().layers[at.layer];
-            const dense& reads = is_head ? of.attention_output : of.output;
-            REQUIRE(at.at_outputs.rows() == b.tokens());
-            CHECK((at.at_outputs * reads.weight - dy).norm() <= 1e-5f * (dy.norm() + 1));
+            const dense& reads = reader(n.model().layers[at.layer], at.kind);
+            REQUIRE(dx.rows() == b.tokens());
+            CHECK((dx * reads.weight - dy).norm() <= 1e-5f * (dy.norm() + 1));
             const Index unit = is_head ? m.config.head_size : 1;
             reference_matrix& sums = (is_head ? g.heads : g.filters)[at.layer];
             sums = reference_matrix::Zero(b.sequences(), x.cols() / unit);
@@ -294,22 +297,25 @@ TEST_CASE("half steps compose to forward") {
     const model m = make_model({});
     network n(m);
     const batch b = make_batch(ragged);
-    matrix x, context, active, sum, again;
+    matrix x, values, sum;
     n.embed(b, x);
-    for (std::size_t l = 0; l < m.layers.size(); ++l) {
-        n.attention(l, x, b, context);
-        n.attention_residual(l, context, x, sum);
-        n.attention_output(l, context, x);
-        n.attention_norm(l, sum, again);
-        CHECK(again == x);
-        n.activation(l, x, active);
-        n.output_residual(l, active, x, sum);
-        n.output(l, active, x);
-        n.output_norm(l, sum, again);
-        CHECK(again == x);
-    }
-    matrix embeddings;
-    n.pool(x, b, embeddings);
+    for (std::size_t l = 0; l < m.layers.size(); ++l)
+        for (const unit_kind kind : {unit_kind::head, unit_kind::filter}) {
+            kind == unit_kind::head ? n.attention(l, x, b, values) : n.activation(l, x, values);
+            n.add_units(l, kind, values, x, sum);
+            n.add_units(l, kind, values, x, x); // in place
+            CHECK(x == sum);
+            n.normalize(l, kind, sum, values);
+            n.normalize(l, kind, x, x);
+            CHECK(x == values);
+        }
+    matrix embeddings(b.sequences(), x.cols());
+    for (std::size_t s = 0; s + 1 < b.offsets.size(); ++s)
+        embeddings.row(static_cast<Index>(s)) =
+            x.middleRows(b.offsets[s], b.offsets[s + 1] - b.offsets[s])
+                .colwise()
+                .mean()
+                .normalized();
     CHECK(distance(embeddings, forward(n, b).cast<double>()) < 1e-6);
 }
 
@@ -545,8 +551,8 @@ TEST_CASE("replaced layers take part in forward and backward") {
     network n(m);
     found_gradients(n, b, directions); // packs what must be packed again
     const model other = make_model({}, 9);
-    n.replace_attention_output(1, m.layers[1].attention_output = other.layers[1].attention_output);
-    n.replace_output(2, m.layers[2].output = other.layers[2].output);
+    n.replace(1, unit_kind::head, m.layers[1].attention_output = other.layers[1].attention_output);
+    n.replace(2, unit_kind::filter, m.layers[2].output = other.layers[2].output);
     CHECK(n.model().layers[2].output.weight == m.layers[2].output.weight);
     CHECK(distance(forward(n, b), reference_forward(m, b)) < 2e-6);
     const mask_gradients g = found_gradients(n, b, directions),
@@ -562,11 +568,11 @@ TEST_CASE("an empty batch is fine") {
     CHECK(forward(n, none).rows() == 0);
     n.embed(none, x);
     n.attention(0, x, none, context);
-    n.attention_output(0, context, x);
+    n.add_units(0, unit_kind::head, context, x, x);
     CHECK(x.rows() == 0);
     std::size_t visits = 0;
-    n.backward(
-        none, [](const matrix&, matrix&) {}, [&](const network::sublayer_gradients&) { ++visits; });
+    n.backward_units(
+        none, [](const matrix&, matrix&) {}, [&](const engine::unit_gradients&) { ++visits; });
     CHECK(visits == 6);
 }
 
@@ -613,9 +619,9 @@ TEST_CASE("what cannot be used is refused with numbers") {
     x = matrix::Zero(3, 24);
     matrix out;
     CHECK_THROWS_MATCHES(n.attention(3, x, b, out), std::invalid_argument, with("layer 3 of 3"));
-    CHECK_THROWS_MATCHES(n.attention_output(1, matrix::Zero(3, 24), x), std::invalid_argument,
-                         with("context is 3 x 24, expected 3 x 8"));
-    CHECK_THROWS_MATCHES(n.replace_output(0, m.layers[1].output), std::invalid_argument,
+    CHECK_THROWS_MATCHES(n.add_units(1, unit_kind::head, matrix::Zero(3, 24), x, x),
+                         std::invalid_argument, with("context is 3 x 24, expected 3 x 8"));
+    CHECK_THROWS_MATCHES(n.replace(0, unit_kind::filter, m.layers[1].output), std::invalid_argument,
                          with("output weight is 24 x 33, expected 24 x 20"));
     CHECK_THROWS_MATCHES(n.set_masks({{vector::Ones(3)}, {}}), std::invalid_argument,
                          with("head masks for 1 layers of 3"));

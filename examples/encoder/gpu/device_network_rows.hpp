@@ -120,8 +120,7 @@ void device_network<Policy, T>::replace(std::size_t l, unit_kind kind, dense wit
     check_shape(is_head ? "attention output" : "output", with, hidden(), to.inputs);
     if (learned_) fetch_weights();
     device::upload(policy_, with, to);
-    layer& y = model_.layers[l];
-    (is_head ? y.attention_output : y.output) = std::move(with);
+    encoder::reader(model_.layers[l], kind) = std::move(with);
 }
 
 } // namespace encoder

@@ -37,6 +37,10 @@ class norm_gradient {
     matrix sums_;
 };
 
+rows rows_of(const matrix& x) {
+    return {nullptr, x.data(), x.rows(), x.cols()};
+}
+
 } // namespace
 
 matrix outputs_backward(const model& m, const matrix& pooled, const matrix& outputs,
@@ -72,13 +76,6 @@ void network::state::pack_transposed() {
     });
 }
 
-/// What a gradient on its way down carries besides the rows'.
-struct network::state::descent {
-    std::vector<std::int64_t> offsets; // of the rows
-    std::vector<float> carry;          // the gradient at what is left of soft tokens
-    matrix gone; // at each sequence's sum of what left, or empty: [sequences x hidden]
-};
-
 /// Gradient at the rows of the last layer's output, into `to`, from that at the pooled rows.
 network::state::descent network::state::pool_backward(const remaining& left, const matrix& pooled,
                                                       const matrix& gradient, const matrix& rows,
@@ -113,129 +110,6 @@ network::state::descent network::state::pool_backward(const remaining& left, con
     return down;
 }
 
-matrix network::state::leave_backward(std::size_t l, const record& r, const float* input,
-                                      const std::vector<float>& leaving, const matrix& gone,
-                                      encoder::model& found) const {
-    const Index d = hidden(), inputs = d + context_columns(l);
-    matrix gradient = matrix::Zero(gone.rows(), inputs + 1);
-    if (model.exits.empty()) {
-        gradient.leftCols(d) = gone;
-        return gradient;
-    }
-    for_row_blocks(gone.rows(), [&](Index first, Index rows, Index) {
-        transposed[l].exit.assign(row(gone, first), rows, row(gradient, first));
-    });
-    const matrix sums = leaving_sums(l, r.offsets, input, r.context.data(), leaving);
-    dense stacked{matrix::Zero(d, inputs + 1), vector::Zero(d)}; // its own bias is not there
-    add_weight_gradient(gone.rows(), gone.data(), d, sums.data(), stacked.weight, stacked.bias);
-    found.exits[l].weight += stacked.weight.leftCols(inputs);
-    found.exits[l].bias += stacked.weight.col(inputs);
-    return gradient;
-}
-
-/// From the gradient at the kept rows, in `rows` and `context_gradient`, to that at all rows that
-/// came into the layer.
-void network::state::undrop(std::size_t l, const record& r, const float* input, descent& down,
-                            float* rows, matrix& context_gradient, encoder::model& found) const {
-    const Index tokens = r.offsets.back(), kept = static_cast<Index>(r.kept.size());
-    const Index d = hidden(), columns = context_gradient.cols();
-    matrix all = matrix::Zero(tokens, d), context_all = matrix::Zero(tokens, columns);
-    if (down.gone.size() > 0) {
-        const matrix gradient =
-            leave_backward(l, r, input, leaving_tokens(tokens, r.kept), down.gone, found);
-        for (std::size_t s = 0; s + 1 < r.offsets.size(); ++s) {
-            const Index n = r.offsets[s + 1] - r.offsets[s];
-            const auto g = gradient.row(static_cast<Index>(s));
-            all.middleRows(r.offsets[s], n).rowwise() = g.head(d);
-            context_all.middleRows(r.offsets[s], n).rowwise() = g.segment(d, columns);
-        }
-    }
-    pare::restore(pare::simd, r.kept, pare::from_to(pare::view<const float, 2>(rows, kept, d), all),
-                  pare::from_to(context_gradient, context_all));
-    std::copy_n(all.data(), all.size(), rows);
-    context_gradient = std::move(context_all);
-    down.offsets = r.offsets;
-}
-
-/// From the gradient at scaled scores to that at relative ones, and its part in the carry's.
-void network::state::scale_scores_backward(const record& r, std::vector<float>& gradient,
-                                           std::vector<float>& carry) const {
-    if (pruning.scores == pare::score_scale::relative) return;
-    for (std::size_t s = 0; s + 1 < r.offsets.size(); ++s) {
-        const auto first = static_cast<std::size_t>(r.offsets[s]),
-                   end = static_cast<std::size_t>(r.offsets[s + 1]);
-        float left = 0, change = 0; // score = relative / left
-        for (std::size_t t = first; t < end; ++t) {
-            left += r.carry[t];
-            change += gradient[t] * r.scores[t];
-        }
-        for (std::size_t t = first; t < end; ++t) {
-            gradient[t] /= left;
-            carry[t] -= change / left;
-        }
-    }
-}
-
-/// From the gradient at what is left of soft tokens behind layer l to that at what came in and at
-/// the scores, the threshold's on the way. What left of them went through the layer's exit: its
-/// part goes to `rows` and `context_gradient`.
-fading_gradients network::state::fade_backward(std::size_t l, const record& r, double temperature,
-                                               const float* input, float* rows,
-                                               matrix& context_gradient, descent& down,
-                                               gradients& found) const {
-    const Index d = hidden(), columns = context_columns(l);
-    const std::size_t tokens = r.mask.size();
-    vector at_leaving = vector::Zero(static_cast<Index>(tokens));
-    if (down.gone.size() > 0) {
-        const matrix gradient = leave_backward(l, r, input, r.leaving, down.gone, found.weights);
-        pare::openmp{}.run(gradient.rows(), [&](Index s, Index) {
-            const auto at = static_cast<std::size_t>(s);
-            const Index first = r.offsets[at], n = r.offsets[at + 1] - first;
-            const auto of_row = gradient.row(s).head(d);
-            const auto of_context = gradient.row(s).segment(d, columns);
-            const Eigen::Map<const vector> share(r.leaving.data() + first, n);
-            at_leaving.segment(first, n) =
-                Eigen::Map<const matrix>(input + first * d, n, d) * of_row.transpose() +
-                r.context.middleRows(first, n) * of_context.transpose();
-            at_leaving.segment(first, n).array() += gradient(s, d + columns);
-            Eigen::Map<matrix>(rows + first * d, n, d).noalias() += share * of_row;
-            context_gradient.middleRows(first, n).noalias() += share * of_context;
-        });
-    }
-    fading_gradients g;
-    g.scores.resize(tokens);
-    for (std::size_t t = 0; t < tokens; ++t) { // left = came * mask, and what leaves is the rest
-        const float leaving = at_leaving(static_cast<Index>(t)), left = down.carry[t] - leaving;
-        g.scores[t] = columns > 0 ? left * r.carry[t] : 0.f;
-        down.carry[t] = left * r.mask[t] + leaving;
-    }
-    for (std::size_t s = 0; s + 1 < r.offsets.size(); ++s) // the first token stays
-        g.scores[static_cast<std::size_t>(r.offsets[s])] = 0;
-    found.thresholds[l] += pruning.alpha * pare::soft_mask_backward(pare::simd, r.mask, g.scores,
-                                                                    temperature, g.scores);
-    scale_scores_backward(r, g.scores, down.carry);
-    return g;
-}
-
-/// What `weight` times the share of tokens left behind layer l grows by with the thresholds up to
-/// there: by that of layer i, -carry (1 - mask i) / temperature.
-void network::state::add_left_by_threshold(std::size_t l, const std::vector<float>& carry,
-                                           double weight, double temperature,
-                                           std::vector<double>& sums) const {
-    for (std::size_t i = 0; i <= l; ++i) {
-        const record& r = records[i];
-        for (std::size_t s = 0; s + 1 < r.offsets.size(); ++s) {
-            double sum = 0;
-            for (auto t = static_cast<std::size_t>(r.offsets[s]) + 1;
-                 t < static_cast<std::size_t>(r.offsets[s + 1]); ++t)
-                sum += static_cast<double>(carry[t] * (1 - r.mask[t]));
-            sums[i] -= weight * sum / temperature /
-                       static_cast<double>(r.offsets[s + 1] - r.offsets[s]) /
-                       static_cast<double>(r.offsets.size() - 1);
-        }
-    }
-}
-
 /// The gradients of all embedding tables and their normalisation, from that at embed().
 void network::state::embed_backward(const batch& b, float* gradient, encoder::model& found) const {
     const Index d = hidden(), words = model.config.vocabulary;
@@ -257,7 +131,7 @@ void network::state::embed_backward(const batch& b, float* gradient, encoder::mo
         }
 }
 
-void network::state::backward(const batch& b, const loss_gradient& loss, const visitor* visit,
+void network::state::backward(const batch& b, const loss_gradient& loss, const unit_visitor* visit,
                               const learning* how, gradients* found) {
     check(b, model.config);
     const Index d = hidden();
@@ -321,7 +195,9 @@ void network::state::backward(const batch& b, const loss_gradient& loss, const v
             activate(model.config.activation, rows * n, before + first * n, row(active, first));
             if (learn) norm(y.attention_norm, rows, attention_sum + first * d, row(middle, first));
         });
-        if (visit) (*visit)({l, unit_kind::filter, active, active_gradient, {residual, tokens, d}});
+        const rows at_outputs{nullptr, residual, tokens, d};
+        if (visit)
+            (*visit)({l, unit_kind::filter, rows_of(active), rows_of(active_gradient), at_outputs});
         if (learn) {
             of_output.add_to(to->output_norm);
             add_weight_gradient(tokens, residual, d, active.data(), to->output.weight,
@@ -338,7 +214,8 @@ void network::state::backward(const batch& b, const loss_gradient& loss, const v
             transposed[l].attention_output.assign(g, rows, row(context_gradient, first));
         });
         if (visit)
-            (*visit)({l, unit_kind::head, r.context, context_gradient, {residual, tokens, d}});
+            (*visit)(
+                {l, unit_kind::head, rows_of(r.context), rows_of(context_gradient), at_outputs});
         if (l == 0 && !learn) return; // nothing below is masked
         if (learn) {
             of_attention.add_to(to->attention_norm);
@@ -392,7 +269,7 @@ void network::state::backward(const batch& b, const loss_gradient& loss, const v
     if (learn) embed_backward(b, residual, found->weights);
 }
 
-void network::backward(const batch& b, const loss_gradient& loss, const visitor& visit) {
+void network::backward_units(const batch& b, const loss_gradient& loss, const unit_visitor& visit) {
     state_->backward(b, loss, &visit, nullptr, nullptr);
 }
 

@@ -16,16 +16,9 @@
 namespace encoder {
 namespace {
 
-void pack_dense(const dense& d, linear& to) {
-    to.replace(d.weight, d.bias);
-}
 void scale_columns(const vector& by, Index rows, float* y) {
     if (by.size() > 0)
         Eigen::Map<matrix>(y, rows, by.size()).array().rowwise() *= by.transpose().array();
-}
-
-Index columns_of(const dense& d) {
-    return d.weight.cols();
 }
 
 } // namespace
@@ -57,6 +50,7 @@ void network::state::pack() {
         const auto l = static_cast<std::size_t>(at);
         const layer& y = model.layers[l];
         packed_layer& p = packed[l];
+        const auto pack_dense = [](const dense& d, linear& to) { to.replace(d.weight, d.bias); };
         pack_dense(stack_projections(y), p.qkv);
         pack_dense(y.attention_output, p.attention_output);
         pack_dense(y.intermediate, p.intermediate);
@@ -95,121 +89,6 @@ void network::state::add_embeddings(const batch& b, Index first, Index rows, flo
 void network::state::embed(const batch& b, Index first, Index rows, float* y) const {
     add_embeddings(b, first, rows, y);
     norm(model.embedding_norm, rows, y, y);
-}
-
-std::int64_t choose_tokens(const token_pruning& p, std::size_t l, pare::view<const float, 1> scores,
-                           const std::vector<std::int64_t>& offsets,
-                           std::vector<std::int64_t>& kept,
-                           std::vector<std::int64_t>& kept_offsets) {
-    const pare::pins first{1};
-    if (p.by == token_pruning::rule::threshold)
-        return pare::keep_above(pare::simd, scores, p.alpha * p.numbers[l], offsets, kept,
-                                kept_offsets, first);
-    std::vector<std::int64_t> k;
-    for (std::size_t s = 0; s + 1 < offsets.size(); ++s)
-        k.push_back(tokens_to_keep(p.by, p.numbers[l], offsets[s + 1] - offsets[s]));
-    return pare::keep_top_k(pare::simd, scores, k, offsets, kept, kept_offsets, first);
-}
-
-void network::state::scale_scores(const std::vector<std::int64_t>& offsets,
-                                  const std::vector<float>& carry,
-                                  pare::view<float, 1> scores) const {
-    if (pruning.scores == pare::score_scale::relative) return;
-    for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {
-        const float left = carry.empty() ? static_cast<float>(offsets[s + 1] - offsets[s])
-                                         : std::accumulate(carry.begin() + offsets[s],
-                                                           carry.begin() + offsets[s + 1], 0.f);
-        for (std::int64_t t = offsets[s]; t < offsets[s + 1]; ++t) scores(t) /= left;
-    }
-}
-
-float* network::state::attend_dropping(std::size_t l, const float* projected, float* residual,
-                                       float* heads_out, record* r, remaining& left) {
-    const Index tokens = left.offsets.back(), d = hidden(), columns = context_columns(l);
-    std::vector<float> values(static_cast<std::size_t>(tokens));
-    const pare::view<float, 1> scores(values.data(), tokens);
-    attend(l, projected, left.offsets, heads_out, scores);
-    scale_scores(left.offsets, {}, scores);
-    std::vector<std::int64_t> kept(values.size()), offsets(left.offsets.size());
-    const Index stay = choose_tokens(pruning, l, scores, left.offsets, kept, offsets);
-    if (stay == tokens) return heads_out;
-
-    kept.resize(static_cast<std::size_t>(stay));
-    if (carries())
-        leave(l, left.offsets, residual, heads_out, leaving_tokens(tokens, kept), left.gone);
-    left.offsets = std::move(offsets);
-    pare::gather_rows(pare::simd, kept, pare::view<float, 2>(residual, tokens, d));
-    const pare::view<float, 2> all(heads_out, tokens, columns);
-    if (!r) {
-        pare::gather_rows(pare::simd, kept, all);
-        return heads_out;
-    }
-    float* const some = context.get<float>(stay * columns);
-    pare::gather_rows(pare::simd, kept,
-                      pare::from_to(all, pare::view<float, 2>(some, stay, columns)));
-    r->kept = std::move(kept);
-    return some;
-}
-
-void network::state::attend_fading(std::size_t l, const float* projected, double temperature,
-                                   record& r, remaining& left) {
-    const std::size_t tokens = r.carry.size();
-    r.key_bias.resize(tokens);
-    r.scores.resize(tokens);
-    std::transform(r.carry.begin(), r.carry.end(), r.key_bias.begin(),
-                   [](float c) { return std::log(std::max(c, least_carry)); });
-    const pare::view<float, 1> scores(r.scores.data(), left.offsets.back());
-    attend(l, projected, left.offsets, r.context.data(), scores,
-           {r.key_bias.data(), r.carry.data()});
-    scale_scores(left.offsets, r.carry, scores);
-    r.mask.assign(tokens, 1.f);
-    r.leaving.assign(tokens, 0.f);
-    if (heads(l) > 0) { // else nothing says who matters
-        pare::soft_mask(pare::simd, r.scores, pruning.alpha * pruning.numbers[l], temperature,
-                        r.mask);
-        for (std::size_t s = 0; s + 1 < left.offsets.size(); ++s)
-            r.mask[static_cast<std::size_t>(left.offsets[s])] = 1; // the first token stays
-    }
-    for (std::size_t t = 0; t < tokens; ++t) {
-        left.carry[t] = r.carry[t] * r.mask[t];
-        r.leaving[t] = r.carry[t] - left.carry[t];
-    }
-    if (carries())
-        leave(l, left.offsets, r.input.get<float>(left.offsets.back() * hidden()), r.context.data(),
-              r.leaving, left.gone);
-}
-
-matrix network::state::leaving_sums(std::size_t l, const std::vector<std::int64_t>& offsets,
-                                    const float* x, const float* heads_out,
-                                    const std::vector<float>& leaving) const {
-    const auto sequences = static_cast<Index>(offsets.size()) - 1;
-    const Index d = hidden(), columns = context_columns(l);
-    matrix sums = matrix::Zero(sequences, d + columns + 1);
-    pare::openmp{}.run(sequences, [&](Index s, Index) {
-        const auto at = static_cast<std::size_t>(s);
-        for (Index t = offsets[at]; t < offsets[at + 1]; ++t) {
-            const float share = leaving[static_cast<std::size_t>(t)];
-            if (share == 0) continue;
-            using row = Eigen::Map<const Eigen::RowVectorXf>;
-            sums.row(s).head(d) += share * row(x + t * d, d);
-            sums.row(s).segment(d, columns) += share * row(heads_out + t * columns, columns);
-            sums(s, d + columns) += share;
-        }
-    });
-    return sums;
-}
-
-void network::state::leave(std::size_t l, const std::vector<std::int64_t>& offsets, const float* x,
-                           const float* heads_out, const std::vector<float>& leaving,
-                           matrix& gone) const {
-    const matrix sums = leaving_sums(l, offsets, x, heads_out, leaving);
-    if (model.exits.empty()) {
-        gone += sums.leftCols(hidden());
-        return;
-    }
-    for_row_blocks(gone.rows(), [&](Index first, Index rows, Index) {
-        packed[l].exit.add(row(sums, first), rows, row(gone, first));
-    });
 }
 
 float* network::state::run_layers(const batch& b, const pass& how, remaining& left,
@@ -300,10 +179,6 @@ float* network::state::run_layers(const batch& b, const pass& how, remaining& le
     return residual;
 }
 
-matrix network::state::pooled(const float* rows, const std::vector<std::int64_t>& offsets) const {
-    return pooled(rows, remaining{offsets, offsets, {}, {}});
-}
-
 matrix network::state::pooled(const float* rows, const remaining& left) const {
     const auto sequences = static_cast<Index>(left.offsets.size()) - 1;
     matrix result(sequences, hidden());
@@ -346,26 +221,6 @@ matrix outputs_of(const model& m, const matrix& pooled) {
             logits(s, k) = static_cast<float>(sum);
         }
     return logits;
-}
-
-void network::state::norm_rows(const layer_norm& n, const matrix& from, matrix& to) const {
-    check_shape("sum", from, from.rows(), hidden());
-    to.resize(from.rows(), hidden());
-    for_row_blocks(from.rows(), [&](Index first, Index rows, Index) {
-        norm(n, rows, row(from, first), row(to, first));
-    });
-}
-
-void network::state::add(const linear& to, const matrix& in, const matrix& x,
-                         const layer_norm* after, matrix& y) const {
-    check_shape("x", x, x.rows(), hidden());
-    y.resize(x.rows(), hidden());
-    for_row_blocks(x.rows(), [&](Index first, Index rows, Index) {
-        float* const to_rows = row(y, first);
-        if (&x != &y) std::copy_n(row(x, first), rows * hidden(), to_rows);
-        to.add(row(in, first), rows, to_rows);
-        if (after) norm(*after, rows, to_rows, to_rows);
-    });
 }
 
 matrix unit_length(const matrix& rows) {
@@ -425,40 +280,28 @@ void network::activation(std::size_t l, const matrix& x, matrix& active) {
     });
 }
 
-void network::attention_residual(std::size_t l, const matrix& context, const matrix& x,
-                                 matrix& sum) {
-    check_shape("context", context, x.rows(), columns_of(state_->at(l).attention_output));
-    state_->add(state_->packed[l].attention_output, context, x, nullptr, sum);
+void network::add_units(std::size_t l, unit_kind kind, const matrix& values, const matrix& x,
+                        matrix& sum) {
+    const state& s = *state_;
+    check_shape(kind == unit_kind::head ? "context" : "active", values, x.rows(),
+                reader(s.at(l), kind).weight.cols());
+    check_shape("x", x, x.rows(), s.hidden());
+    sum.resize(x.rows(), s.hidden());
+    for_row_blocks(x.rows(), [&](Index first, Index rows, Index) {
+        if (&x != &sum) std::copy_n(row(x, first), rows * s.hidden(), row(sum, first));
+        s.packed[l].reader(kind).add(row(values, first), rows, row(sum, first));
+    });
 }
 
-void network::output_residual(std::size_t l, const matrix& active, const matrix& x, matrix& sum) {
-    check_shape("active", active, x.rows(), columns_of(state_->at(l).output));
-    state_->add(state_->packed[l].output, active, x, nullptr, sum);
-}
-
-void network::attention_output(std::size_t l, const matrix& context, matrix& x) {
-    check_shape("context", context, x.rows(), columns_of(state_->at(l).attention_output));
-    state_->add(state_->packed[l].attention_output, context, x,
-                &state_->model.layers[l].attention_norm, x);
-}
-
-void network::output(std::size_t l, const matrix& active, matrix& x) {
-    check_shape("active", active, x.rows(), columns_of(state_->at(l).output));
-    state_->add(state_->packed[l].output, active, x, &state_->model.layers[l].output_norm, x);
-}
-
-void network::attention_norm(std::size_t l, const matrix& sum, matrix& x) {
-    state_->norm_rows(state_->at(l).attention_norm, sum, x);
-}
-
-void network::output_norm(std::size_t l, const matrix& sum, matrix& x) {
-    state_->norm_rows(state_->at(l).output_norm, sum, x);
-}
-
-void network::pool(const matrix& x, const batch& b, matrix& embeddings) {
-    check(b, model().config);
-    check_shape("x", x, b.tokens(), state_->hidden());
-    embeddings = unit_length(state_->pooled(x.data(), b.offsets));
+void network::normalize(std::size_t l, unit_kind kind, const matrix& sum, matrix& x) {
+    const state& s = *state_;
+    const layer& y = s.at(l);
+    const layer_norm& by = kind == unit_kind::head ? y.attention_norm : y.output_norm;
+    check_shape("sum", sum, sum.rows(), s.hidden());
+    x.resize(sum.rows(), s.hidden());
+    for_row_blocks(sum.rows(), [&](Index first, Index rows, Index) {
+        s.norm(by, rows, row(sum, first), row(x, first));
+    });
 }
 
 void network::set_token_pruning(token_pruning p) {
@@ -484,19 +327,13 @@ void network::update(const std::function<void(encoder::model&)>& change) {
     s.pack_transposed();
 }
 
-void network::replace_attention_output(std::size_t l, dense with) {
-    check_shape("attention output", with, state_->hidden(),
-                columns_of(state_->at(l).attention_output));
-    pack_dense(with, state_->packed[l].attention_output);
-    state_->model.layers[l].attention_output = std::move(with);
-    state_->transposed.clear();
-}
-
-void network::replace_output(std::size_t l, dense with) {
-    check_shape("output", with, state_->hidden(), columns_of(state_->at(l).output));
-    pack_dense(with, state_->packed[l].output);
-    state_->model.layers[l].output = std::move(with);
-    state_->transposed.clear();
+void network::replace(std::size_t l, unit_kind kind, dense with) {
+    state& s = *state_;
+    check_shape(kind == unit_kind::head ? "attention output" : "output", with, s.hidden(),
+                reader(s.at(l), kind).weight.cols());
+    s.packed[l].reader(kind).replace(with.weight, with.bias);
+    reader(s.model.layers[l], kind) = std::move(with);
+    s.transposed.clear();
 }
 
 void network::set_masks(masks m) {

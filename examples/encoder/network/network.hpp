@@ -44,11 +44,13 @@ matrix outputs_backward(const model& m, const matrix& pooled, const matrix& outp
 /// A model with its weights packed for fast matrix products. Threads: OpenMP's default number.
 /// Not safe for concurrent calls on one object (it holds scratch memory).
 ///
-/// A layer is four steps, on x [tokens x hidden], the residual stream:
+/// A layer is six steps, on x [tokens x hidden], the residual stream:
 /// - attention(l, x, batch, context): context = heads' outputs [tokens x heads * head_size]
-/// - attention_output(l, context, x): x = norm(x + context W' + b)
+/// - add_units(l, head, context, x, x): x += context W' + b
+/// - normalize(l, head, x, x)
 /// - activation(l, x, active): active = gelu(x W1' + b1) [tokens x filters]
-/// - output(l, active, x): x = norm(x + active W2' + b2)
+/// - add_units(l, filter, active, x, x): x += active W2' + b2
+/// - normalize(l, filter, x, x)
 ///
 /// `context` and `active` are where masks act: a mask multiplies their columns.
 class network : public engine {
@@ -71,22 +73,12 @@ class network : public engine {
     /// empty.
     void attention(std::size_t l, const matrix& x, const batch& b, matrix& context,
                    pare::view<float, 1> scores = {});
-    void attention_output(std::size_t l, const matrix& context, matrix& x);
     void activation(std::size_t l, const matrix& x, matrix& active);
-    void output(std::size_t l, const matrix& active, matrix& x);
-    /// The residual stream before the normalisation: x + context W' + b, and x + active W2' + b2.
-    void attention_residual(std::size_t l, const matrix& context, const matrix& x, matrix& sum);
-    void output_residual(std::size_t l, const matrix& active, const matrix& x, matrix& sum);
-    /// x = norm(sum), the second half of attention_output and of output.
-    void attention_norm(std::size_t l, const matrix& sum, matrix& x);
-    void output_norm(std::size_t l, const matrix& sum, matrix& x);
-    /// Mean (or first token) of each sequence, scaled to length 1: [sequences x hidden].
-    void pool(const matrix& x, const batch& b, matrix& embeddings);
-
-    /// Replaces W and b of a layer's second matrix (attention output, or FFN output) and packs
-    /// them.
-    void replace_attention_output(std::size_t l, dense with);
-    void replace_output(std::size_t l, dense with);
+    /// `sum` may be x.
+    void add_units(std::size_t l, unit_kind kind, const matrix& values, const matrix& x,
+                   matrix& sum);
+    /// `x` may be the sum.
+    void normalize(std::size_t l, unit_kind kind, const matrix& sum, matrix& x);
 
     void set_masks(masks m) override;
     void set_token_pruning(token_pruning p) override;
@@ -95,23 +87,6 @@ class network : public engine {
     void forward(const batch& b, matrix& outputs, std::vector<token_use>* use = nullptr) override;
 
     void update(const std::function<void(encoder::model&)>& change) override;
-
-    /// What a backward pass shows of a matrix y = W x + b that reads units, y being added to the
-    /// residual stream: x [tokens x columns], which a mask of ones multiplies, and the loss's
-    /// gradients at it and at y [tokens x hidden]. All are the network's.
-    struct sublayer_gradients {
-        std::size_t layer;
-        unit_kind kind;
-        const matrix &inputs, &at_inputs;
-        Eigen::Map<const matrix> at_outputs;
-    };
-    /// Called for each layer, last first, filters before heads.
-    using visitor = std::function<void(const sublayer_gradients&)>;
-
-    /// One forward and one backward pass of all tokens. Sequences do not interact, so the
-    /// per-sequence gradients of a mask are sums over the sequence's rows:
-    /// pare::mask_gradients(inputs, at_inputs, offsets, unit).
-    void backward(const batch& b, const loss_gradient& loss, const visitor& visit);
 
     /// One forward and one backward pass for the gradients of all weights and of the thresholds of
     /// token pruning. Without masks.

@@ -21,11 +21,6 @@ void write(rows& x, const F& f) {
     x.columns = to.cols();
 }
 
-template <class Matrix>
-rows rows_of(const Matrix& x) {
-    return {nullptr, x.data(), x.rows(), x.cols()};
-}
-
 } // namespace
 
 void network::embed(const batch& b, rows& x) {
@@ -41,29 +36,11 @@ void network::units(std::size_t l, unit_kind kind, const rows& x, const batch& b
 
 void network::add_units(std::size_t l, unit_kind kind, const rows& values, const rows& x,
                         rows& sum) {
-    write(sum, [&](matrix& to) {
-        kind == unit_kind::head ? attention_residual(l, matrix_of(values), matrix_of(x), to)
-                                : output_residual(l, matrix_of(values), matrix_of(x), to);
-    });
+    write(sum, [&](matrix& to) { add_units(l, kind, matrix_of(values), matrix_of(x), to); });
 }
 
 void network::normalize(std::size_t l, unit_kind kind, const rows& sum, rows& x) {
-    write(x, [&](matrix& to) {
-        kind == unit_kind::head ? attention_norm(l, matrix_of(sum), to)
-                                : output_norm(l, matrix_of(sum), to);
-    });
-}
-
-void network::replace(std::size_t l, unit_kind kind, dense with) {
-    kind == unit_kind::head ? replace_attention_output(l, std::move(with))
-                            : replace_output(l, std::move(with));
-}
-
-void network::backward_units(const batch& b, const loss_gradient& loss, const unit_visitor& visit) {
-    backward(b, loss, [&](const sublayer_gradients& found) {
-        visit({found.layer, found.kind, rows_of(found.inputs), rows_of(found.at_inputs),
-               rows_of(found.at_outputs)});
-    });
+    write(x, [&](matrix& to) { normalize(l, kind, matrix_of(sum), to); });
 }
 
 std::unique_ptr<pruner> network::make_pruner() {

@@ -23,6 +23,11 @@ matrix stack_exit(const dense& exit);
 struct packed_layer {
     linear qkv, attention_output, intermediate, output;
     linear exit; // of sums over tokens and, for its bias, of how many: [hidden x sums]
+
+    const linear& reader(unit_kind kind) const {
+        return kind == unit_kind::head ? attention_output : output;
+    }
+    linear& reader(unit_kind kind) { return kind == unit_kind::head ? attention_output : output; }
 };
 
 /// What a backward pass wants of a layer's forward pass. The rest is cheap to compute again.
@@ -120,11 +125,6 @@ struct network::state {
     void norm(const layer_norm& n, Index rows, const float* from, float* to) const {
         encoder::normalize(n, model.config.layer_norm_epsilon, rows, from, to);
     }
-    void norm_rows(const layer_norm& n, const matrix& from, matrix& to) const;
-
-    /// y = x + in W' + b, then normalised if `after` is given; y may be x.
-    void add(const linear& to, const matrix& in, const matrix& x, const layer_norm* after,
-             matrix& y) const;
 
     /// Embeddings of tokens first ... first + rows - 1, and before they are normalised.
     void add_embeddings(const batch& b, Index first, Index rows, float* y) const;
@@ -173,13 +173,18 @@ struct network::state {
                const float* heads_out, const std::vector<float>& leaving, matrix& gone) const;
 
     /// Each sequence's mean or first row, before it is scaled to length 1.
-    matrix pooled(const float* rows, const std::vector<std::int64_t>& offsets) const;
     matrix pooled(const float* rows, const remaining& left) const;
 
     /// Packs the weights; the transposed ones, through which gradients go.
     void pack();
     void pack_transposed();
-    struct descent;
+
+    /// What a gradient on its way down carries besides the rows'.
+    struct descent {
+        std::vector<std::int64_t> offsets; // of the rows
+        std::vector<float> carry;          // the gradient at what is left of soft tokens
+        matrix gone; // at each sequence's sum of what left, or empty: [sequences x hidden]
+    };
     descent pool_backward(const remaining& left, const matrix& pooled, const matrix& gradient,
                           const matrix& rows, float* to) const;
     /// The adjoint of leave(): the gradient at leaving_sums().
@@ -196,8 +201,8 @@ struct network::state {
     void add_left_by_threshold(std::size_t l, const std::vector<float>& carry, double weight,
                                double temperature, std::vector<double>& sums) const;
     void embed_backward(const batch& b, float* gradient, encoder::model& found) const;
-    /// backward() and learn() of the network.
-    void backward(const batch& b, const loss_gradient& loss, const visitor* visit,
+    /// backward_units() and learn() of the network.
+    void backward(const batch& b, const loss_gradient& loss, const unit_visitor* visit,
                   const learning* how, gradients* found);
 };
 

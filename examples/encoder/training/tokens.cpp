@@ -36,6 +36,16 @@ std::vector<std::int64_t> drop(const token_pruning& p, std::size_t l, stream& s)
     return kept;
 }
 
+/// The rest of layer l, behind its attention.
+void finish(network& net, std::size_t l, const matrix& context, matrix& x) {
+    matrix active;
+    net.add_units(l, unit_kind::head, context, x, x);
+    net.normalize(l, unit_kind::head, x, x);
+    net.activation(l, x, active);
+    net.add_units(l, unit_kind::filter, active, x, x);
+    net.normalize(l, unit_kind::filter, x, x);
+}
+
 /// The largest threshold that drops at most `share` of the scores. Takes them in any order.
 double quantile(std::vector<float>& scores, double share) {
     if (scores.empty()) return 0;
@@ -122,16 +132,13 @@ token_pruning schedule(network& net, const std::vector<sequence>& text, token_pr
         // A layer without heads has no scores and drops nothing.
         const bool heads = m.layers[l].heads(m.config.head_size) > 0;
         found.numbers.push_back(heads ? quantile(scores, dropped(l)) : 0);
-        matrix active;
         for (stream& s : streams) {
             const std::int64_t came = s.tokens.tokens();
             drop(found, l, s);
             use[l].kept += s.tokens.tokens();
             if (!m.exits.empty() && s.tokens.tokens() < came)
                 use[l].guessed += s.tokens.sequences();
-            net.attention_output(l, s.context, s.x);
-            net.activation(l, s.x, active);
-            net.output(l, active, s.x);
+            finish(net, l, s.context, s.x);
         }
     }
     return found;
@@ -156,14 +163,12 @@ void fit_exits(network& net, const std::vector<sequence>& text) {
     progress bar("exits", static_cast<std::int64_t>(batches.size()));
     for (const batch& b : batches) {
         std::vector<matrix> seen;
-        matrix x, context, active;
+        matrix x, context;
         net.embed(b, x);
         for (std::size_t l = 0; l < m.layers.size(); ++l) {
             net.attention(l, x, b, context);
             seen.emplace_back(x.rows(), x.cols() + context.cols()) << x, context;
-            net.attention_output(l, context, x);
-            net.activation(l, x, active);
-            net.output(l, active, x);
+            finish(net, l, context, x);
         }
         for (std::size_t l = 0; l < m.layers.size(); ++l) statistics[l].add(pare::simd, seen[l], x);
         bar.advance();
@@ -215,7 +220,6 @@ std::vector<std::size_t> layers_of_leaving(network& net, const sequence& text) {
     stream s;
     s.tokens.append(text);
     net.embed(s.tokens, s.x);
-    matrix active;
     for (std::size_t l = 0; l < m.layers.size(); ++l) {
         s.scores.resize(present.size());
         net.attention(l, s.x, s.tokens, s.context,
@@ -228,9 +232,7 @@ std::vector<std::size_t> layers_of_leaving(network& net, const sequence& text) {
             for (const std::size_t t : stay) layers[t] = m.layers.size();
             present = std::move(stay);
         }
-        net.attention_output(l, s.context, s.x);
-        net.activation(l, s.x, active);
-        net.output(l, active, s.x);
+        finish(net, l, s.context, s.x);
     }
     return layers;
 }
