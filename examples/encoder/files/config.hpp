@@ -1,0 +1,33 @@
+// What the JSON files of a model's folder say of it.
+#pragma once
+
+#include "model.hpp"
+#include "settings.hpp"
+
+#include <string>
+#include <vector>
+
+namespace encoder::detail {
+
+/// Throws file_error for what cannot be read as a BERT.
+config read_config(const std::filesystem::path& folder, const settings& given);
+
+struct widths {
+    std::vector<Eigen::Index> heads, filters; // of each layer
+    Eigen::Index classes = 0;                 // 0: there is no classifier
+};
+
+/// What config.json says under "pare": what a BERT has not.
+struct additions {
+    widths kept;
+    token_pruning tokens;
+    bool exits = false;
+    std::vector<operating_point> curve;
+};
+
+additions read_additions(const settings& given, std::size_t layers, const config& c);
+
+/// config.json of a model of these widths.
+nlohmann::json describe(const model& m, const widths& w);
+
+} // namespace encoder::detail
