@@ -38,122 +38,78 @@ struct arguments {
     pare::score_scale scores = pare::score_scale::relative;
     double alpha = 1;
     std::vector<std::string> baselines;
-    int threads = 0;
-    device_kind device = device_kind::cpu;
-    encoder::precision precision = encoder::precision::fp32;
+    place where;
 };
 
 /// Returns whether there is anything to do (not for --help).
 bool parse(int argc, char** argv, arguments& a) {
-    CLI::App app("Learns thresholds by which a BERT-type encoder drops tokens while it runs, and "
-                 "weights that suit them.");
-    app.option_defaults()->always_capture_default();
-    app.add_option("--model", a.model, "folder with config.json, model.safetensors and vocab.txt")
-        ->check(path_text())
+    options o("Learns thresholds by which a BERT-type encoder drops tokens while it runs, and "
+              "weights that suit them.");
+    o.path("--model", a.model, "folder with config.json, model.safetensors and vocab.txt")
         ->required();
-    app.add_option("--task", a.task,
-                   "what to keep: distill (the embeddings as they are), classify or similarity")
-        ->transform(
-            CLI::Transformer(std::map<std::string, task_kind>{{"classify", task_kind::classify},
-                                                              {"similarity", task_kind::similarity},
-                                                              {"distill", task_kind::distill}}))
-        ->default_str("distill");
-    app.add_option("--train", a.train,
-                   "distill: text, a document a line; classify: a label and one or two texts, by "
-                   "tabs; similarity: a score and two texts, by tabs")
-        ->check(path_text())
+    o.word("--task", a.task,
+           "what to keep: distill (the embeddings as they are), classify or similarity",
+           {{"classify", task_kind::classify},
+            {"similarity", task_kind::similarity},
+            {"distill", task_kind::distill}});
+    o.path("--train", a.train,
+           "distill: text, a document a line; classify: a label and one or two texts, by tabs; "
+           "similarity: a score and two texts, by tabs")
         ->required();
-    app.add_option("--dev", a.dev,
-                   "what to measure the curve on, as --train; to distill, a score and two texts")
-        ->check(path_text());
-    app.add_option("--evaluate", a.evaluate, "what to measure the result on, as --dev")
-        ->check(path_text());
-    app.add_option("--stage", a.stages,
-                   "stages, by commas: calibrate (thresholds from a sample, without training), "
-                   "finetune, soft, hard")
-        ->delimiter(',')
-        ->transform(
-            CLI::Transformer(std::map<std::string, stage_kind>{{"calibrate", stage_kind::calibrate},
-                                                               {"finetune", stage_kind::finetune},
-                                                               {"soft", stage_kind::soft},
-                                                               {"hard", stage_kind::hard}}))
+    o.path("--dev", a.dev,
+           "what to measure the curve on, as --train; to distill, a score and two texts");
+    o.path("--evaluate", a.evaluate, "what to measure the result on, as --dev");
+    o.list("--stage", a.stages,
+           "stages, by commas: calibrate (thresholds from a sample, without training), finetune, "
+           "soft, hard",
+           {{"calibrate", stage_kind::calibrate},
+            {"finetune", stage_kind::finetune},
+            {"soft", stage_kind::soft},
+            {"hard", stage_kind::hard}})
         ->default_str("soft,hard to distill, else finetune,soft,hard");
-    app.add_option("--epochs", a.epochs,
-                   "epochs of each stage but calibrate, by commas; 0.5 is half of one")
-        ->check(real_number())
+    o.number("--epochs", a.epochs,
+             "epochs of each stage but calibrate, by commas; 0.5 is half of one")
         ->delimiter(',')
         ->default_str("2 to finetune, 0.5 for soft, 1.5 for hard");
-    app.add_option("--rate", a.rates,
-                   "learning rate of each stage but calibrate, by commas, or one of all; with 0, "
-                   "soft learns thresholds alone")
-        ->check(real_number())
+    o.number("--rate", a.rates,
+             "learning rate of each stage but calibrate, by commas, or one of all; with 0, soft "
+             "learns thresholds alone")
         ->delimiter(',')
         ->default_str("0 for soft, 1e-4 to finetune and with --labels, else 2e-4 to classify, 1e-3 "
                       "for embeddings");
-    app.add_flag("--labels", a.labels,
-                 "soft and hard learn from labels too, not from what the dense model gives");
-    app.add_option("--target-macs", a.how.target,
-                   "share of the dense multiply-adds to reach; finds lambda by itself")
-        ->check(real_number())
+    o.flag("--labels", a.labels,
+           "soft and hard learn from labels too, not from what the dense model gives");
+    o.number("--target-macs", a.how.target,
+             "share of the dense multiply-adds to reach; finds lambda by itself")
         ->default_str("0.5 without --lambda");
-    app.add_option("--lambda", a.how.lambda,
-                   "if above 0, a fixed price of all tokens in the loss, instead of --target-macs")
-        ->check(real_number());
-    app.add_option("--temperature", a.how.temperature, "temperature of the soft masks in the end")
-        ->check(real_number());
-    app.add_option("--alpha", a.alpha,
-                   "factor of all thresholds of the written model; 0 makes it dense")
-        ->check(real_number());
-    app.add_option("--dropped", a.dropped,
-                   "what a dropped token counts for in mean pooling: guessed (what it would have "
-                   "become), carried (what it was) or gone")
-        ->transform(CLI::Transformer(std::map<std::string, leaving>{
-            {"guessed", leaving::guessed}, {"carried", leaving::carried}, {"gone", leaving::gone}}))
-        ->default_str("guessed");
-    app.add_option("--scores", a.scores,
-                   "scale of scores and thresholds: relative (mean 1 at any length) or per_query "
-                   "(mean 1 / length)")
-        ->transform(CLI::Transformer(
-            std::map<std::string, pare::score_scale>{{"relative", pare::score_scale::relative},
-                                                     {"per_query", pare::score_scale::per_query}}))
-        ->default_str("relative");
-    app.add_option("--threshold-rate", a.how.threshold_rate, "learning rate of thresholds")
-        ->check(real_number());
-    app.add_option("--batch", a.how.batch, "examples of a step")->check(natural_number());
-    app.add_option("--seed", a.how.seed, "seed of the order of examples")->check(natural_number());
-    app.add_option("--baselines", a.baselines,
-                   "other rules to train for as long, by commas: calibrated or hand-set "
-                   "thresholds, top-k, a fixed schedule")
+    o.number("--lambda", a.how.lambda,
+             "if above 0, a fixed price of all tokens in the loss, instead of --target-macs");
+    o.number("--temperature", a.how.temperature, "temperature of the soft masks in the end");
+    o.number("--alpha", a.alpha, "factor of all thresholds of the written model; 0 makes it dense");
+    o.word("--dropped", a.dropped,
+           "what a dropped token counts for in mean pooling: guessed (what it would have become), "
+           "carried (what it was) or gone",
+           {{"guessed", leaving::guessed}, {"carried", leaving::carried}, {"gone", leaving::gone}});
+    o.word(
+        "--scores", a.scores,
+        "scale of scores and thresholds: relative (mean 1 at any length) or per_query (mean 1 / "
+        "length)",
+        {{"relative", pare::score_scale::relative}, {"per_query", pare::score_scale::per_query}});
+    o.number("--threshold-rate", a.how.threshold_rate, "learning rate of thresholds");
+    o.number("--batch", a.how.batch, "examples of a step");
+    o.number("--seed", a.how.seed, "seed of the order of examples");
+    o.any("--baselines", a.baselines,
+          "other rules to train for as long, by commas: calibrated or hand-set thresholds, top-k, "
+          "a fixed schedule")
         ->delimiter(',')
         ->check(CLI::IsMember(baseline_names))
         ->default_str("none");
-    app.add_option("--threads", a.threads, "threads to run on; 0: as many as there are processors")
-        ->check(whole_number());
-    app.add_option("--device", a.device,
-                   "where the encoder runs and learns: cpu, or cuda in a build with PARE_CUDA=ON")
-        ->transform(CLI::Transformer(std::map<std::string, device_kind>{
-            {"cpu", device_kind::cpu}, {"cuda", device_kind::cuda}}))
-        ->default_str("cpu");
-    app.add_option("--precision", a.precision,
-                   "precision of weights and activations: fp32, or with --device cuda fp16 or "
-                   "bf16; gradients of weights, and what steps add up, are in fp32")
-        ->transform(CLI::Transformer(std::map<std::string, encoder::precision>{
-            {"fp32", precision::fp32}, {"fp16", precision::fp16}, {"bf16", precision::bf16}}))
-        ->default_str("fp32");
-    app.add_option("--out", a.out, "folder to write the model to")
-        ->check(path_text())
+    o.where(a.where, "runs and learns", "gradients of weights, and what steps add up,");
+    o.path("--out", a.out, "folder to write the model to")
         ->default_str("MODEL-tokens, in this folder");
-    app.add_option("--json", a.json, "file to write the report to")->check(path_text());
-    app.add_option("--html", a.html, "file to draw on which tokens leave, and what that costs")
-        ->check(path_text());
-    try {
-        app.parse(argc, argv);
-    } catch (const CLI::ParseError& e) {
-        if (e.get_exit_code() != 0) throw;
-        app.exit(e); // --help
-        return false;
-    }
-    return true;
+    o.path("--json", a.json, "file to write the report to");
+    o.path("--html", a.html, "file to draw on which tokens leave, and what that costs");
+    return o.parse(argc, argv);
 }
 
 void refuse(const char* option, double value, const char* expected) {
@@ -280,7 +236,7 @@ void run(arguments& a) {
         original.classifier.reset();
     }
 
-    const std::unique_ptr<engine> made = make_engine(original, a.device, a.precision);
+    const std::unique_ptr<engine> made = make_engine(original, a.where.device, a.where.precision);
     engine& dense = *made;
     if (!without.stages.empty()) {
         trainer first(dense, train, without);
@@ -358,7 +314,7 @@ int main(int argc, char** argv) {
         arguments a;
         if (!parse(argc, argv, a)) return;
         check(a);
-        set_threads(a.threads);
+        set_threads(a.where.threads);
         run(a);
     });
 }

@@ -31,106 +31,62 @@ struct arguments {
     std::optional<double> ridge; // of the kind of tuning
     std::size_t samples = 2048;
     std::uint64_t seed = 1;
-    int threads = 0;
-    device_kind device = device_kind::cpu;
-    encoder::precision precision = encoder::precision::fp32;
+    place where;
 };
 
 /// Returns whether there is anything to do (not for --help).
 bool parse(int argc, char** argv, arguments& a) {
-    CLI::App app("Prunes attention heads and FFN filters of a BERT-type encoder, with or without a "
-                 "classifier, to a share of its multiply-adds and writes the smaller model.");
-    app.option_defaults()->always_capture_default();
-    app.add_option("--model", a.model, "folder with config.json, model.safetensors and vocab.txt")
-        ->check(path_text())
+    options o("Prunes attention heads and FFN filters of a BERT-type encoder, with or without a "
+              "classifier, to a share of its multiply-adds and writes the smaller model.");
+    o.path("--model", a.model, "folder with config.json, model.safetensors and vocab.txt")
         ->required();
-    app.add_option("--calibrate", a.calibrate,
-                   "text, a document a line; for a classifier one or two texts a line, by tabs; "
-                   "with --fisher labels, a label first, or a score and two texts")
-        ->check(path_text())
+    o.path("--calibrate", a.calibrate,
+           "text, a document a line; for a classifier one or two texts a line, by tabs; with "
+           "--fisher labels, a label first, or a score and two texts")
         ->required();
-    app.add_option("--macs", a.macs, "share of the multiply-adds to keep")
-        ->check(real_number())
-        ->default_str("0.5");
-    app.add_option("--budget", a.budget,
-                   "instead of --macs: macs=SHARE, params=SHARE (of heads and filters) or "
-                   "latency=SHARE (of the time of a forward pass, measured here)");
-    app.add_option("--latency-batch", a.batch, "batches that are timed: sequences x tokens");
-    app.add_option("--latency-times", a.latency.times,
-                   "file to keep times in, by machine and shape, so that they are measured once")
-        ->check(path_text());
-    app.add_flag("--latency-fit", a.latency.fitted,
-                 "price widths by a constant and a price a unit, fitted to the times");
-    app.add_option("--evaluate", a.evaluate,
-                   "what to measure quality on, by tabs: a score and two texts, or for a "
-                   "classifier a label and one or two texts")
-        ->check(path_text());
-    app.add_option("--tune", a.tuning,
-                   "what to refit behind the kept units: reconstruct (all weights and the bias), "
-                   "scale (one factor a unit) or none")
-        ->transform(CLI::Transformer(
-            std::map<std::string, encoder::tuning>{{"scale", tuning::scale},
-                                                   {"reconstruct", tuning::reconstruct},
-                                                   {"none", tuning::none}}))
-        ->default_str("reconstruct");
-    app.add_option("--criterion", a.surgeon,
-                   "what to remove: surgeon (what a refit can best make up for) or fisher (the "
-                   "published criterion: what changes the output least as it is)")
-        ->transform(
-            CLI::Transformer(std::map<std::string, bool>{{"surgeon", true}, {"fisher", false}}))
-        ->default_str("surgeon");
-    app.add_option("--fisher", a.fisher,
-                   "where gradients come from: free (random functions of the outputs), labels, or "
-                   "none (forward passes only)")
-        ->transform(
-            CLI::Transformer(std::map<std::string, fisher_source>{{"free", fisher_source::free},
-                                                                  {"labels", fisher_source::labels},
-                                                                  {"none", fisher_source::none}}))
-        ->default_str("free");
-    app.add_flag(
-        "--rearrange", a.rearrange,
-        "exchange units within layers against the block Fisher matrix; with --criterion fisher");
-    app.add_option("--ridge", a.ridge,
-                   "ridge of the refit, relative to the mean variance of its inputs")
-        ->check(real_number())
+    o.number("--macs", a.macs, "share of the multiply-adds to keep")->default_str("0.5");
+    o.any("--budget", a.budget,
+          "instead of --macs: macs=SHARE, params=SHARE (of heads and filters) or latency=SHARE "
+          "(of the time of a forward pass, measured here)");
+    o.any("--latency-batch", a.batch, "batches that are timed: sequences x tokens");
+    o.path("--latency-times", a.latency.times,
+           "file to keep times in, by machine and shape, so that they are measured once");
+    o.flag("--latency-fit", a.latency.fitted,
+           "price widths by a constant and a price a unit, fitted to the times");
+    o.path("--evaluate", a.evaluate,
+           "what to measure quality on, by tabs: a score and two texts, or for a classifier a "
+           "label and one or two texts");
+    o.word(
+        "--tune", a.tuning,
+        "what to refit behind the kept units: reconstruct (all weights and the bias), scale "
+        "(one factor a unit) or none",
+        {{"scale", tuning::scale}, {"reconstruct", tuning::reconstruct}, {"none", tuning::none}});
+    o.word("--criterion", a.surgeon,
+           "what to remove: surgeon (what a refit can best make up for) or fisher (the published "
+           "criterion: what changes the output least as it is)",
+           {{"surgeon", true}, {"fisher", false}});
+    o.word("--fisher", a.fisher,
+           "where gradients come from: free (random functions of the outputs), labels, or none "
+           "(forward passes only)",
+           {{"free", fisher_source::free},
+            {"labels", fisher_source::labels},
+            {"none", fisher_source::none}});
+    o.flag("--rearrange", a.rearrange,
+           "exchange units within layers against the block Fisher matrix; with --criterion fisher");
+    o.number("--ridge", a.ridge, "ridge of the refit, relative to the mean variance of its inputs")
         ->default_str("0.1 for reconstruct, 0.01 for scale");
-    app.add_option("--samples", a.samples, "most documents or pairs of --calibrate to use")
-        ->check(natural_number());
-    app.add_option("--seed", a.seed, "seed of the choice of samples and of the random functions")
-        ->check(natural_number());
-    app.add_option("--threads", a.threads, "threads to run on; 0: as many as there are processors")
-        ->check(whole_number());
-    app.add_option("--device", a.device,
-                   "where the encoder runs: cpu, or cuda in a build with PARE_CUDA=ON")
-        ->transform(CLI::Transformer(std::map<std::string, device_kind>{
-            {"cpu", device_kind::cpu}, {"cuda", device_kind::cuda}}))
-        ->default_str("cpu");
-    app.add_option("--precision", a.precision,
-                   "precision of weights and activations: fp32, or with --device cuda fp16 or "
-                   "bf16; sums are in fp32")
-        ->transform(CLI::Transformer(std::map<std::string, encoder::precision>{
-            {"fp32", precision::fp32}, {"fp16", precision::fp16}, {"bf16", precision::bf16}}))
-        ->default_str("fp32");
-    app.add_option("--out", a.out, "folder to write the model to")
-        ->check(path_text())
+    o.number("--samples", a.samples, "most documents or pairs of --calibrate to use");
+    o.number("--seed", a.seed, "seed of the choice of samples and of the random functions");
+    o.where(a.where, "runs", "sums");
+    o.path("--out", a.out, "folder to write the model to")
         ->default_str("MODEL-pruned, in this folder");
-    app.add_option("--json", a.json, "file to write the report to")->check(path_text());
-    app.add_option(
-           "--front", a.front,
-           "file to write the widths of all budgets to, with the loss that the criterion expects")
-        ->check(path_text());
-    app.add_option("--html", a.html,
-                   "file to draw on what is kept and what budgets cost; prunes to some more "
-                   "budgets, to measure them")
-        ->check(path_text());
-    try {
-        app.parse(argc, argv);
-    } catch (const CLI::ParseError& e) {
-        if (e.get_exit_code() != 0) throw;
-        app.exit(e); // --help
-        return false;
-    }
-    return true;
+    o.path("--json", a.json, "file to write the report to");
+    o.path("--front", a.front,
+           "file to write the widths of all budgets to, with the loss that the criterion expects");
+    o.path("--html", a.html,
+           "file to draw on what is kept and what budgets cost; prunes to some more budgets, to "
+           "measure them");
+    return o.parse(argc, argv);
 }
 
 /// What --macs or --budget and --latency-batch say.
@@ -187,7 +143,7 @@ void check(arguments& a) {
 
 /// What speed is measured with: enough to keep the device busy.
 std::int64_t texts_a_batch(const arguments& a) {
-    return a.device == device_kind::cuda ? 256 : 32;
+    return a.where.device == device_kind::cuda ? 256 : 32;
 }
 
 /// One run: what it reads, what the stages find, and what is measured of it.
@@ -199,7 +155,7 @@ class pruning {
           data_(read_calibration(a.calibrate, a.fisher == fisher_source::labels, a.samples, a.seed,
                                  words_, original_)),
           costs_(unit_costs::multiply_adds(original_.config, data_.examples.texts)),
-          made_(make_engine(original_, a.device, a.precision)), dense_(*made_) {
+          made_(make_engine(original_, a.where.device, a.where.precision)), dense_(*made_) {
         // Tokens that the model drops are kept here: which ones leave depends on the heads there
         // are.
         dense_.set_token_pruning({});
@@ -288,7 +244,7 @@ class pruning {
             r_.difference = std::max(
                 r_.difference, difference(embed(pruned, data_.examples.texts, "verify, pruned"),
                                           embed(*masked, data_.examples.texts, "verify, masked")));
-        if (const double most = tolerance(original_.stored_as, a_.precision, by_dense_);
+        if (const double most = tolerance(original_.stored_as, a_.where.precision, by_dense_);
             !(r_.difference <= most))
             throw std::runtime_error(
                 fmt::format("the written model differs from the masked one by {:.2e} in an output, "
@@ -372,7 +328,7 @@ int main(int argc, char** argv) {
         arguments a;
         if (!parse(argc, argv, a)) return;
         check(a);
-        set_threads(a.threads);
+        set_threads(a.where.threads);
         pruning(a).run();
     });
 }

@@ -4,7 +4,6 @@
 #include "model.hpp"
 #include "settings.hpp"
 
-#include <string>
 #include <vector>
 
 namespace encoder::detail {

@@ -4,11 +4,8 @@
 
 #include <algorithm>
 #include <functional>
-#include <limits>
 #include <numeric>
-#include <optional>
 #include <set>
-#include <string_view>
 #include <utility>
 
 namespace encoder {

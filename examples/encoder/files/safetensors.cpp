@@ -9,7 +9,6 @@
 #include <fstream>
 #include <functional>
 #include <limits>
-#include <memory>
 #include <new>
 #include <string_view>
 #include <tuple>

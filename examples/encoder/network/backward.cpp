@@ -5,8 +5,6 @@
 #include <pare/policy/simd.hpp>
 #include <pare/soft_mask.hpp>
 
-#include <cmath>
-
 namespace encoder {
 namespace {
 

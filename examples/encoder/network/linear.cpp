@@ -3,7 +3,6 @@
 #include <pare/core/executor.hpp>
 
 #include <algorithm>
-#include <utility>
 #include <vector>
 
 #ifdef PARE_HAVE_DNNL

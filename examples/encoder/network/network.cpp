@@ -4,13 +4,6 @@
 #include "encoder/report/report.hpp"
 #include "network_state.hpp"
 
-#include <pare/compact.hpp>
-#include <pare/gather.hpp>
-#include <pare/policy/simd.hpp>
-#include <pare/soft_mask.hpp>
-
-#include <cmath>
-#include <numeric>
 #include <utility>
 
 namespace encoder {

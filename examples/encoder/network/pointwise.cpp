@@ -2,7 +2,6 @@
 
 #include "kernel.hpp"
 
-#include <algorithm>
 #include <cmath>
 
 namespace encoder {

@@ -1,5 +1,7 @@
 #include "task.hpp"
 
+#include "encoder/files/file.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <iterator>
@@ -122,8 +124,8 @@ dataset read_dataset(task_kind kind, const std::filesystem::path& file, const to
 void check_classes(const dataset& data, const std::filesystem::path& file, const model& m) {
     const Eigen::Index classes = m.classifier ? m.classifier->weight.rows() : 0;
     if (data.kind == task_kind::classify && data.classes() > classes)
-        throw file_error(file.string() + ": has the label " + std::to_string(data.classes() - 1) +
-                         ", the model " + std::to_string(classes) + " classes");
+        detail::fail(file, "has the label ", data.classes() - 1, ", the model ", classes,
+                     " classes");
 }
 
 dataset hold_out(dataset& from, std::size_t each) {

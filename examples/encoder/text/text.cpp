@@ -1,5 +1,7 @@
 #include "text.hpp"
 
+#include "encoder/files/file.hpp"
+
 #include <utf8proc.h>
 
 #include <algorithm>
@@ -11,15 +13,15 @@
 namespace encoder {
 namespace {
 
+using detail::fail;
+
 void check_utf8(const std::string& line, const std::filesystem::path& file, std::size_t number) {
     const auto* data = reinterpret_cast<const utf8proc_uint8_t*>(line.data());
     const auto size = static_cast<utf8proc_ssize_t>(line.size());
     for (utf8proc_ssize_t at = 0; at < size;) {
         utf8proc_int32_t code;
         const utf8proc_ssize_t step = utf8proc_iterate(data + at, size - at, &code);
-        if (step < 1)
-            throw file_error(file.string() + ": line " + std::to_string(number) +
-                             " is not UTF-8 at byte " + std::to_string(at + 1));
+        if (step < 1) fail(file, "line ", number, " is not UTF-8 at byte ", at + 1);
         at += step;
     }
 }
@@ -28,10 +30,9 @@ void check_utf8(const std::string& line, const std::filesystem::path& file, std:
 void for_lines(const std::filesystem::path& file,
                const std::function<void(const std::string&, std::size_t)>& use) {
     std::error_code error;
-    if (std::filesystem::is_directory(file, error))
-        throw file_error(file.string() + ": is a folder, not a text file");
+    if (std::filesystem::is_directory(file, error)) fail(file, "is a folder, not a text file");
     std::ifstream in(file, std::ios::binary);
-    if (!in) throw file_error(file.string() + ": cannot be read");
+    if (!in) fail(file, "cannot be read");
     std::string line;
     for (std::size_t number = 1; std::getline(in, line); ++number) {
         if (!line.empty() && line.back() == '\r') line.pop_back();
@@ -41,7 +42,7 @@ void for_lines(const std::filesystem::path& file,
         check_utf8(line, file, number);
         use(line, number);
     }
-    if (in.bad()) throw file_error(file.string() + ": reading failed");
+    if (in.bad()) fail(file, "reading failed");
 }
 
 std::vector<std::string> split_at_tabs(const std::string& line) {
@@ -60,25 +61,24 @@ std::vector<labelled_text> read_texts(const std::filesystem::path& file, bool la
     std::vector<labelled_text> texts;
     std::size_t expected = 0; // columns, as in the first line
     for_lines(file, [&](const std::string& line, std::size_t number) {
-        const std::string where = file.string() + ": line " + std::to_string(number);
         const std::vector<std::string> columns = split_at_tabs(line);
         const std::size_t n = columns.size();
         if (n != before + 1 && n != before + 2)
-            throw file_error(where + (labels ? " does not have two or three columns (label, text "
-                                               "or label, text, text) separated by tabs"
-                                             : " does not have one or two columns (text or text, "
-                                               "text) separated by tabs"));
+            fail(file, "line ", number, " does not have ",
+                 labels ? "two or three columns (label, text or label, text, text)"
+                        : "one or two columns (text or text, text)",
+                 " separated by tabs");
         if (texts.empty()) expected = n;
         if (n != expected)
-            throw file_error(where + " has " + std::to_string(n) +
-                             " columns, the lines before it have " + std::to_string(expected));
+            fail(file, "line ", number, " has ", n, " columns, the lines before it have ",
+                 expected);
         texts.push_back({0, columns[before], n == before + 2 ? columns[before + 1] : ""});
         if (int& label = texts.back().label;
             labels && (!read_number(columns[0], label) || label < 0 || label > highest))
-            throw file_error(where + " has the label '" + columns[0] +
-                             "', which is not a whole number from 0 to " + std::to_string(highest));
+            fail(file, "line ", number, " has the label '", columns[0],
+                 "', which is not a whole number from 0 to ", highest);
     });
-    if (texts.empty()) throw file_error(file.string() + ": holds no text");
+    if (texts.empty()) fail(file, "holds no text");
     return texts;
 }
 
@@ -87,24 +87,23 @@ std::vector<labelled_text> read_texts(const std::filesystem::path& file, bool la
 std::vector<std::string> read_documents(const std::filesystem::path& file) {
     std::vector<std::string> documents;
     for_lines(file, [&](const std::string& line, std::size_t) { documents.push_back(line); });
-    if (documents.empty()) throw file_error(file.string() + ": holds no document");
+    if (documents.empty()) fail(file, "holds no document");
     return documents;
 }
 
 std::vector<scored_pair> read_pairs(const std::filesystem::path& file) {
     std::vector<scored_pair> pairs;
     for_lines(file, [&](const std::string& line, std::size_t number) {
-        const std::string where = file.string() + ": line " + std::to_string(number);
         const std::vector<std::string> columns = split_at_tabs(line);
         if (columns.size() != 3)
-            throw file_error(where +
-                             " does not have three columns (score, text, text) separated by tabs");
+            fail(file, "line ", number,
+                 " does not have three columns (score, text, text) separated by tabs");
         pairs.push_back({0, columns[1], columns[2]});
         if (double& score = pairs.back().score;
             !read_number(columns[0], score) || !std::isfinite(score))
-            throw file_error(where + " has the score '" + columns[0] + "', which is not a number");
+            fail(file, "line ", number, " has the score '", columns[0], "', which is not a number");
     });
-    if (pairs.empty()) throw file_error(file.string() + ": holds no pair");
+    if (pairs.empty()) fail(file, "holds no pair");
     return pairs;
 }
 

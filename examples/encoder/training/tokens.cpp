@@ -57,28 +57,27 @@ double quantile(std::vector<float>& scores, double share) {
 
 } // namespace
 
+layer_costs costs_of(const layer& y, const config& c) {
+    const auto d = static_cast<double>(c.hidden),
+               columns = static_cast<double>(y.heads(c.head_size) * c.head_size),
+               filters = static_cast<double>(y.filters());
+    return {columns * 3 * d, columns * 2, (columns + 2 * filters) * d, d * (d + columns)};
+}
+
 double token_macs(const model& m, const std::vector<token_use>& use) {
-    const auto d = static_cast<double>(m.config.hidden),
-               h = static_cast<double>(m.config.head_size);
+    const auto times = [](double cost, std::int64_t n) { return cost * static_cast<double>(n); };
     double sum = 0;
     for (std::size_t l = 0; l < m.layers.size(); ++l) {
-        const auto heads = static_cast<double>(m.layers[l].heads(m.config.head_size));
-        const auto filters = static_cast<double>(m.layers[l].filters());
-        const auto attending = static_cast<double>(use[l].attending),
-                   pairs = static_cast<double>(use[l].pairs),
-                   kept = static_cast<double>(use[l].kept),
-                   guessed = static_cast<double>(use[l].guessed);
-        sum += heads * h * (3 * d * attending + 2 * pairs + d * kept) + 2 * d * filters * kept;
-        sum += d * (d + heads * h) * guessed;
+        const layer_costs c = costs_of(m.layers[l], m.config);
+        sum += times(c.projections, use[l].attending) + times(c.attention, use[l].pairs) +
+               times(c.rest, use[l].kept) + times(c.exit, use[l].guessed);
     }
     return sum;
 }
 
 double dense_token_macs(const model& m, const std::vector<sequence>& sequences) {
     token_use all;
-    for (const sequence& s : sequences) {
-        all.attend(static_cast<std::int64_t>(s.size()));
-    }
+    for (const sequence& s : sequences) all.attend(static_cast<std::int64_t>(s.size()));
     all.kept = all.attending;
     return token_macs(m, std::vector<token_use>(m.layers.size(), all));
 }

@@ -9,6 +9,15 @@
 
 namespace encoder {
 
+/// Multiply-adds of a layer, by what they grow with.
+struct layer_costs {
+    double projections, ///< a token that comes in
+        attention,      ///< a pair of those
+        rest,           ///< a token that stays
+        exit;           ///< a sequence whose tokens that left are guessed
+};
+layer_costs costs_of(const layer& y, const config& c);
+
 /// Multiply-adds of all layers for what they had to do.
 double token_macs(const model& m, const std::vector<token_use>& use);
 /// The same with every token.

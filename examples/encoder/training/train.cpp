@@ -113,13 +113,7 @@ trainer::trainer(engine& net, const dataset& data, recipe how)
         for (const sequence& text : sample_) tokens += text.size();
         mean_score_ = static_cast<double>(sample_.size()) / static_cast<double>(tokens);
     }
-    const config& c = net.model().config;
-    for (const layer& y : net.model().layers) {
-        const auto d = static_cast<double>(c.hidden),
-                   columns = static_cast<double>(y.heads(c.head_size) * c.head_size),
-                   filters = static_cast<double>(y.filters());
-        costs_.push_back({columns * 3 * d, columns * 2, (columns + 2 * filters) * d});
-    }
+    for (const layer& y : net.model().layers) costs_.push_back(costs_of(y, net.model().config));
 }
 
 trainer::soft_macs trainer::count_soft(const batch& b, const std::vector<double>& left) const {

@@ -99,13 +99,6 @@ class trainer {
     };
     soft_macs count_soft(const batch& b, const std::vector<double>& left) const;
 
-    /// Multiply-adds of a layer, by what they grow with.
-    struct layer_costs {
-        double projections, ///< a token that comes in
-            attention,      ///< a pair of those
-            rest;           ///< a token that stays
-    };
-
     engine& net_;
     const dataset& data_;
     recipe how_;
