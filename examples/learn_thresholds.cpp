@@ -59,13 +59,15 @@ bool parse(int argc, char** argv, arguments& a) {
     o.path("--dev", a.dev,
            "what to measure the curve on, as --train; to distill, a score and two texts");
     o.path("--evaluate", a.evaluate, "what to measure the result on, as --dev");
-    o.list("--stage", a.stages,
-           "stages, by commas: calibrate (thresholds from a sample, without training), finetune, "
-           "soft, hard",
-           {{"calibrate", stage_kind::calibrate},
-            {"finetune", stage_kind::finetune},
-            {"soft", stage_kind::soft},
-            {"hard", stage_kind::hard}})
+    o.add_option("--stage", a.stages,
+                 "stages, by commas: calibrate (thresholds from a sample, without training), "
+                 "finetune, soft, hard")
+        ->delimiter(',')
+        ->transform(
+            CLI::Transformer(std::map<std::string, stage_kind>{{"calibrate", stage_kind::calibrate},
+                                                               {"finetune", stage_kind::finetune},
+                                                               {"soft", stage_kind::soft},
+                                                               {"hard", stage_kind::hard}}))
         ->default_str("soft,hard to distill, else finetune,soft,hard");
     o.number("--epochs", a.epochs,
              "epochs of each stage but calibrate, by commas; 0.5 is half of one")
@@ -77,8 +79,8 @@ bool parse(int argc, char** argv, arguments& a) {
         ->delimiter(',')
         ->default_str("0 for soft, 1e-4 to finetune and with --labels, else 2e-4 to classify, 1e-3 "
                       "for embeddings");
-    o.flag("--labels", a.labels,
-           "soft and hard learn from labels too, not from what the dense model gives");
+    o.add_flag("--labels", a.labels,
+               "soft and hard learn from labels too, not from what the dense model gives");
     o.number("--target-macs", a.how.target,
              "share of the dense multiply-adds to reach; finds lambda by itself")
         ->default_str("0.5 without --lambda");
@@ -98,9 +100,10 @@ bool parse(int argc, char** argv, arguments& a) {
     o.number("--threshold-rate", a.how.threshold_rate, "learning rate of thresholds");
     o.number("--batch", a.how.batch, "examples of a step");
     o.number("--seed", a.how.seed, "seed of the order of examples");
-    o.any("--baselines", a.baselines,
-          "other rules to train for as long, by commas: calibrated or hand-set thresholds, top-k, "
-          "a fixed schedule")
+    o.add_option(
+         "--baselines", a.baselines,
+         "other rules to train for as long, by commas: calibrated or hand-set thresholds, top-k, "
+         "a fixed schedule")
         ->delimiter(',')
         ->check(CLI::IsMember(baseline_names))
         ->default_str("none");
@@ -109,7 +112,7 @@ bool parse(int argc, char** argv, arguments& a) {
         ->default_str("MODEL-tokens, in this folder");
     o.path("--json", a.json, "file to write the report to");
     o.path("--html", a.html, "file to draw on which tokens leave, and what that costs");
-    return o.parse(argc, argv);
+    return o.read(argc, argv);
 }
 
 void refuse(const char* option, double value, const char* expected) {

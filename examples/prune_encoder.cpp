@@ -45,14 +45,15 @@ bool parse(int argc, char** argv, arguments& a) {
            "--fisher labels, a label first, or a score and two texts")
         ->required();
     o.number("--macs", a.macs, "share of the multiply-adds to keep")->default_str("0.5");
-    o.any("--budget", a.budget,
-          "instead of --macs: macs=SHARE, params=SHARE (of heads and filters) or latency=SHARE "
-          "(of the time of a forward pass, measured here)");
-    o.any("--latency-batch", a.batch, "batches that are timed: sequences x tokens");
+    o.add_option(
+        "--budget", a.budget,
+        "instead of --macs: macs=SHARE, params=SHARE (of heads and filters) or latency=SHARE "
+        "(of the time of a forward pass, measured here)");
+    o.add_option("--latency-batch", a.batch, "batches that are timed: sequences x tokens");
     o.path("--latency-times", a.latency.times,
            "file to keep times in, by machine and shape, so that they are measured once");
-    o.flag("--latency-fit", a.latency.fitted,
-           "price widths by a constant and a price a unit, fitted to the times");
+    o.add_flag("--latency-fit", a.latency.fitted,
+               "price widths by a constant and a price a unit, fitted to the times");
     o.path("--evaluate", a.evaluate,
            "what to measure quality on, by tabs: a score and two texts, or for a classifier a "
            "label and one or two texts");
@@ -71,8 +72,9 @@ bool parse(int argc, char** argv, arguments& a) {
            {{"free", fisher_source::free},
             {"labels", fisher_source::labels},
             {"none", fisher_source::none}});
-    o.flag("--rearrange", a.rearrange,
-           "exchange units within layers against the block Fisher matrix; with --criterion fisher");
+    o.add_flag(
+        "--rearrange", a.rearrange,
+        "exchange units within layers against the block Fisher matrix; with --criterion fisher");
     o.number("--ridge", a.ridge, "ridge of the refit, relative to the mean variance of its inputs")
         ->default_str("0.1 for reconstruct, 0.01 for scale");
     o.number("--samples", a.samples, "most documents or pairs of --calibrate to use");
@@ -86,7 +88,7 @@ bool parse(int argc, char** argv, arguments& a) {
     o.path("--html", a.html,
            "file to draw on what is kept and what budgets cost; prunes to some more budgets, to "
            "measure them");
-    return o.parse(argc, argv);
+    return o.read(argc, argv);
 }
 
 /// What --macs or --budget and --latency-batch say.

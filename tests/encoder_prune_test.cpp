@@ -4,7 +4,7 @@
 #include "encoder_random.hpp"
 #include "support.hpp"
 
-#include <encoder/pruning/prune.hpp>
+#include <encoder/pruning/verify.hpp>
 #include <encoder/task/evaluate.hpp>
 #include <encoder/training/tokens.hpp>
 
@@ -38,19 +38,6 @@ model classifying(model m) {
     return m;
 }
 
-network::masks factors(const kept_units& kept) {
-    network::masks all;
-    for (const auto& m : kept.heads) {
-        all.heads.emplace_back(static_cast<index_t>(m.size()));
-        std::copy(m.begin(), m.end(), all.heads.back().begin());
-    }
-    for (const auto& m : kept.filters) {
-        all.filters.emplace_back(static_cast<index_t>(m.size()));
-        std::copy(m.begin(), m.end(), all.filters.back().begin());
-    }
-    return all;
-}
-
 } // namespace
 
 TEST_CASE("a pruned model says what the dense one says under masks") {
@@ -76,10 +63,10 @@ TEST_CASE("a pruned model says what the dense one says under masks") {
                 const model small = tune(net, kept, data.examples.texts, how, 1e-2, notes);
                 CHECK(notes.empty());
                 CHECK(costs.of(small) <= share * costs.of(m));
-                network pruned(small), masked(expand(m, small, kept));
-                masked.set_masks(factors(kept));
+                network pruned(small);
+                const auto masked = with_masks(net, m, small, kept);
                 const auto texts = random_texts(m, 10, 2, 20, random);
-                CHECK((embed(pruned, texts, "") - embed(masked, texts, "")).cwiseAbs().maxCoeff() <
+                CHECK((embed(pruned, texts, "") - embed(*masked, texts, "")).cwiseAbs().maxCoeff() <
                       1e-5);
             }
 }

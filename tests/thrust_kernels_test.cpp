@@ -170,13 +170,13 @@ TEST_CASE("elements are mapped, also behind the last 16 bytes, and columns scale
             const auto x_there = move(policy, x), y_there = move(policy, y),
                        by_there = move(policy, by);
             const float* const before = y_there->data();
-            encoder::device::map(policy, rows * columns, encoder::device::minus(), y_there->data(),
+            encoder::device::map(policy, rows * columns, encoder::device::plus(), y_there->data(),
                                  before, x_there->data());
             encoder::device::scale_columns(policy, rows, columns, by_there->data(),
                                            y_there->data());
             const auto found = back(policy, y_there->data(), rows * columns);
             for (index_t i = 0; i < rows * columns; ++i)
-                CHECK(found[at(i)] == (y[at(i)] - x[at(i)]) * by[at(i % columns)]);
+                CHECK(found[at(i)] == (y[at(i)] + x[at(i)]) * by[at(i % columns)]);
         });
     }
 }

@@ -105,9 +105,6 @@ void copy(const Policy& policy, index_t count, const T* x, T* y) {
 struct plus {
     PARE_HD float operator()(float x, float y) const { return x + y; }
 };
-struct minus {
-    PARE_HD float operator()(float x, float y) const { return x - y; }
-};
 struct times {
     float by;
     PARE_HD float operator()(float x) const { return by * x; }
