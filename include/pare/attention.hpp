@@ -124,11 +124,12 @@ struct not_finite {
     bool operator()(index_t i) const { return !is_finite(x[i]); }
 };
 
-/// A call without scores, checked.
-template <class Policy, class Q, class K, class V, class Offsets, class Out>
-auto call_of_attention(const char* name, const Policy& policy, const Q& q, const K& k, const V& v,
-                       const Offsets& offsets, Out&& out,
-                       const attention_options<element_of<Q>>& options) {
+/// f(call) with a call without scores, checked; while the views live of which it is made.
+template <class Policy, class Q, class K, class V, class Offsets, class Out, class F>
+void with_attention_call(const char* name, const Policy& policy, const Q& q, const K& k, const V& v,
+                         const Offsets& offsets, Out&& out,
+                         const attention_options<element_of<Q>>& options, const F& f) {
+    check_policy(policy);
     const auto queries = as_input<3>(policy, q);
     const auto keys = as_input<3>(policy, k);
     const auto values = as_input<3>(policy, v);
@@ -150,7 +151,7 @@ auto call_of_attention(const char* name, const Policy& policy, const Q& q, const
     static_cast<attention_terms<compute_t<T>>&>(call) =
         checked_terms(name, policy, options, queries.extent(0), call.heads(), queries.extent(2));
     checked_scaling(name, options);
-    return call;
+    f(call);
 }
 
 } // namespace detail
@@ -181,39 +182,41 @@ void attention(const Policy& policy, const Q& q, const K& k, const V& v, const O
                const attention_options<detail::element_of<Q>>& options = {},
                workspace& scratch = detail::of_this_call({})) {
     detail::check_whole(policy);
-    auto call = detail::call_of_attention("attention", policy, q, k, v, offsets,
-                                          std::forward<Out>(out), options);
     const auto result = as_output<1>(policy, std::forward<Scores>(scores));
     detail::check_real<typename decltype(result)::value_type>();
-    if (result.extent(0) != 0 && result.extent(0) != call.q.extent(0))
-        detail::fail<shape_error>("attention", result.extent(0), " scores, ", call.q.extent(0),
-                                  " tokens");
-    const importance_options scaled = detail::checked_scaling("attention", options);
+    const auto run = [&](auto& call) {
+        if (result.extent(0) != 0 && result.extent(0) != call.q.extent(0))
+            detail::fail<shape_error>("attention", result.extent(0), " scores, ", call.q.extent(0),
+                                      " tokens");
+        const importance_options scaled = detail::checked_scaling("attention", options);
 
-    const index_t scored = result.extent(0);
-    const auto sums = policy.template temporary<double>(scratch, scored);
-    call.received = view<double, 1>(sums.data(), scored);
-    policy.attention(call, scratch.inner());
-    if (scored == 0) return;
-    if constexpr (Policy::on_host) {
-        const detail::not_finite wrong{sums.data()};
-        if (const index_t i = policy.first(scored, wrong); i >= 0) {
-            const index_t s = detail::segment_of(call.offsets, call.sequences, i);
-            detail::fail<value_error>("attention", "the attention to key ", i - call.begin(s),
-                                      " of sequence ", s, " sums up to ", sums.data()[i]);
+        const index_t scored = result.extent(0);
+        const auto sums = policy.template temporary<double>(scratch, scored);
+        call.received = view<double, 1>(sums.data(), scored);
+        policy.attention(call, scratch.inner());
+        if (scored == 0) return;
+        if constexpr (Policy::on_host) {
+            const detail::not_finite wrong{sums.data()};
+            if (const index_t i = policy.first(scored, wrong); i >= 0) {
+                const index_t s = detail::segment_of(call.offsets, call.sequences, i);
+                detail::fail<value_error>("attention", "the attention to key ", i - call.begin(s),
+                                          " of sequence ", s, " sums up to ", sums.data()[i]);
+            }
         }
-    }
-    policy.scale_tokens(view<const double, 1>(call.received), call.offsets, call.sequences,
-                        call.heads(), scaled, result);
+        policy.scale_tokens(view<const double, 1>(call.received), call.offsets, call.sequences,
+                            call.heads(), scaled, result);
+    };
+    detail::with_attention_call("attention", policy, q, k, v, offsets, std::forward<Out>(out),
+                                options, run);
 }
 /// Without scores, also in parts of a call.
 template <class Policy, class Q, class K, class V, class Offsets, class Out>
 void attention(const Policy& policy, const Q& q, const K& k, const V& v, const Offsets& offsets,
                Out&& out, const attention_options<detail::element_of<Q>>& options = {},
                workspace& scratch = detail::of_this_call({})) {
-    policy.attention(detail::call_of_attention("attention", policy, q, k, v, offsets,
-                                               std::forward<Out>(out), options),
-                     scratch);
+    detail::with_attention_call("attention", policy, q, k, v, offsets, std::forward<Out>(out),
+                                options,
+                                [&](const auto& call) { policy.attention(call, scratch); });
 }
 
 /// attention with scores, for parts of a call (pare::part): what keys receive goes into the memory of
@@ -239,21 +242,25 @@ void attention_shares(const Policy& policy, const Q& q, const K& k, const V& v,
     static_assert(Policy::on_host,
                   "pare::attention_shares: it is for parts of a call, which run on "
                   "the host; on a GPU, pare::attention gives scores");
-    auto call =
-        detail::call_of_attention(name, policy, q, k, v, offsets, std::forward<Out>(out), options);
     const auto to = as_output<2>(policy, std::forward<Shares>(shares));
-    using C = compute_t<typename decltype(call.q)::value_type>;
-    static_assert(std::is_same_v<typename decltype(to)::value_type, C>,
-                  "pare::attention_shares: shares are of the type that sums are made in, float of "
-                  "float and of half types");
-    const index_t rows = detail::shares_of_head * call.heads();
-    if (to.extent(0) != rows || to.extent(1) != call.q.extent(0) ||
-        (to.extent(1) > 1 && to.stride(1) != 1))
-        detail::fail<shape_error>(name, "shares are ", detail::shape_of(to), " of stride ",
-                                  to.stride(1), ", ", call.heads(), " heads and ", call.q.extent(0),
-                                  " tokens have ", rows, "x", call.q.extent(0), " of stride 1");
-    call.shares = to;
-    policy.attention(call, scratch);
+    const auto run = [&](auto& call) {
+        using C = compute_t<typename decltype(call.q)::value_type>;
+        static_assert(
+            std::is_same_v<typename decltype(to)::value_type, C>,
+            "pare::attention_shares: shares are of the type that sums are made in, float of "
+            "float and of half types");
+        const index_t rows = detail::shares_of_head * call.heads();
+        if (to.extent(0) != rows || to.extent(1) != call.q.extent(0) ||
+            (to.extent(1) > 1 && to.stride(1) != 1))
+            detail::fail<shape_error>(name, "shares are ", detail::shape_of(to), " of stride ",
+                                      to.stride(1), ", ", call.heads(), " heads and ",
+                                      call.q.extent(0), " tokens have ", rows, "x",
+                                      call.q.extent(0), " of stride 1");
+        call.shares = to;
+        policy.attention(call, scratch);
+    };
+    detail::with_attention_call(name, policy, q, k, v, offsets, std::forward<Out>(out), options,
+                                run);
 }
 
 /// The scores of what attention_shares has left; parts of a call make those of some tokens.
