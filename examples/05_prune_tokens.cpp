@@ -22,12 +22,11 @@ int main() {
         return pare::view<const float, 3>(qkv.data() + which * width, {tokens, heads, size},
                                           {3 * width, size, 1});
     };
-    pare::workspace scratch; // kept between calls
 
     // [example]
     std::vector<float> scores(tokens); // 1 = as much attention as the mean token gets
     pare::attention(pare::simd, part(0), part(1), part(2), offsets,
-                    pare::view<float, 3>(context.data(), tokens, heads, size), scores, {}, scratch);
+                    pare::view<float, 3>(context.data(), tokens, heads, size), scores);
 
     std::vector<int> kept(tokens); // positions, ascending; `offsets` become those of what is left
     kept.resize(pare::keep_above(pare::simd, scores, /*threshold=*/0.95, offsets, kept, offsets,

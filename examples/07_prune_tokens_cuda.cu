@@ -35,7 +35,7 @@ int main() {
     const pare::view<float, 4> attention(raw(probabilities), sequences, heads, n, n);
     const pare::view packed(raw(offsets), sequences + 1);
 
-    pare::importance(gpu, attention, pare::view<int, 1>(), pare::view(raw(scores), sequences, n));
+    pare::importance(gpu, attention, {}, pare::view(raw(scores), sequences, n));
     const auto kept = pare::keep_above(gpu, pare::view(raw(scores), tokens), /*threshold=*/0.95,
                                        packed, pare::view(raw(index), tokens), packed);
     pare::gather_rows(gpu, pare::view(raw(index), kept), pare::view(raw(hidden), tokens, width));

@@ -124,43 +124,37 @@ class least_squares {
         y_squares_.resize(y_.sums.size());
     }
 
-    /// Adds tokens, from the policy's memory; the sums are in the host's. y is {} or absent where
-    /// there are no outputs. Throws shape_error, and value_error if a number is not finite; then
-    /// nothing is added.
-    template <class Policy, class X, class Y = detail::none>
-    void add(const Policy& policy, const X& x, const Y& y = {}) {
+    /// Adds tokens, from the policy's memory; the sums are in the host's. Each counts as much as its
+    /// weight, weights [tokens] >= 0; {}: all alike. y is {} where there are no outputs. Throws
+    /// shape_error, and value_error if a number is not finite; then nothing is added.
+    template <class Policy, class X, class Y = detail::none, class Weights = detail::none>
+    void add(const Policy& policy, const X& x, const Y& y = {}, const Weights& weights = {}) {
         const auto vx = as_input<2>(policy, x);
         const auto vy = targets(policy, vx, y);
-        check_shapes(vx, vy);
         using C = compute_t<typename decltype(vx)::value_type>;
-        add_rows(policy, vx, vy, view<const C, 1>(), static_cast<double>(vx.extent(0)));
-    }
-
-    /// The same for tokens of which each counts as much as its weight, weights [tokens] >= 0.
-    template <class Policy, class X, class Y = detail::none, class Weights>
-    void add(const Policy& policy, const X& x, const Y& y, const Weights& weights) {
-        const auto vx = as_input<2>(policy, x);
-        const auto vy = targets(policy, vx, y);
-        const auto w = as_input<1>(policy, weights);
-        using C = compute_t<typename decltype(vx)::value_type>;
-        using W = typename decltype(w)::value_type;
         check_shapes(vx, vy);
         const index_t rows = vx.extent(0);
-        if (w.extent(0) != rows)
-            detail::fail<shape_error>("least_squares", w.extent(0), " weights for ", rows,
-                                      " tokens");
-        if (const index_t t = policy.first(rows, detail::no_weight<W>{w}); t >= 0)
-            detail::fail<value_error>(
-                "least_squares", "the weight of token ", t, " is ",
-                static_cast<double>(static_cast<compute_t<W>>(policy.read(&w(t)))));
-        if (rows == 0) return;
-        workspace of_roots;
-        const auto memory = policy.template temporary<C>(of_roots, rows);
-        const view<C, 1> roots(memory.data(), rows);
-        policy.transform(ops::square_root{}, roots, w);
-        const view<const C, 2> column(memory.data(), rows, index_t{1});
-        add_rows(policy, vx, vy, view<const C, 1>(roots),
-                 detail::column_sums(policy, ops::square{}, column)[0]);
+        if constexpr (std::is_same_v<Weights, detail::none>) {
+            add_rows(policy, vx, vy, view<const C, 1>(), static_cast<double>(rows));
+        } else {
+            const auto w = as_input<1>(policy, weights);
+            using W = typename decltype(w)::value_type;
+            if (w.extent(0) != rows)
+                detail::fail<shape_error>("least_squares", w.extent(0), " weights for ", rows,
+                                          " tokens");
+            if (const index_t t = policy.first(rows, detail::no_weight<W>{w}); t >= 0)
+                detail::fail<value_error>(
+                    "least_squares", "the weight of token ", t, " is ",
+                    static_cast<double>(static_cast<compute_t<W>>(policy.read(&w(t)))));
+            if (rows == 0) return;
+            workspace of_roots;
+            const auto memory = policy.template temporary<C>(of_roots, rows);
+            const view<C, 1> roots(memory.data(), rows);
+            policy.transform(ops::square_root{}, roots, w);
+            const view<const C, 2> column(memory.data(), rows, index_t{1});
+            add_rows(policy, vx, vy, view<const C, 1>(roots),
+                     detail::column_sums(policy, ops::square{}, column)[0]);
+        }
     }
 
     /// Adds what another accumulator of the same shape has seen; exact up to rounding.
