@@ -108,16 +108,6 @@ It for_each_n(system, It first, Size n, F f) {
     const open_device now;
     return thrust::for_each_n(thrust::cpp::par, first, n, f);
 }
-template <class It, class F, class T, class Op>
-T transform_reduce(system, It first, It last, F f, T start, Op op) {
-    const open_device now;
-    return thrust::transform_reduce(thrust::cpp::par, first, last, f, start, op);
-}
-template <class It, class T, class Op>
-T reduce(system, It first, It last, T start, Op op) {
-    const open_device now;
-    return thrust::reduce(thrust::cpp::par, first, last, start, op);
-}
 template <class In, class Out, class T>
 Out exclusive_scan(system, In first, In last, Out out, T start) {
     const open_device now;

@@ -153,9 +153,12 @@ TEMPLATE_LIST_TEST_CASE("the primitive adds to its triangle and writes nothing e
                 for (index_t j = 0; j <= i; ++j) g(i, j) = start(i, j);
             pare::workspace scratch;
             const auto policy = TestType::policy();
-            using pare::as_input; // or the policy's own
-            const auto rows = as_input<2>(policy, x.view());
-            policy.gram(-0.5, rows, rows, g.view(), true, scratch);
+            {
+                using pare::as_input, pare::as_view; // or the policy's own
+                const auto rows = as_input<2>(policy, x.view());
+                const auto sums = as_view<2>(policy, g.view());
+                policy.gram(-0.5, rows, rows, pare::view<double, 2>(sums), true, scratch);
+            }
             index_t touched = 0;
             for (index_t i = 0; i < n; ++i)
                 for (index_t j = 0; j < n; ++j)

@@ -137,8 +137,8 @@ enum class fisher_kind {
     block ///< all of I for the units given: O(units^2) memory; one object a layer and kind of unit
 };
 
-/// Accumulates the Fisher information of `units` units. Sums are kept in Acc (double), in the host's
-/// memory; of a block as `gram` makes them, of a diagonal over parts of a few hundred samples in the
+/// Accumulates the Fisher information of `units` units. Sums are kept in Acc (double), where `gram`
+/// keeps them; of a block as it makes them, of a diagonal over parts of a few hundred samples in the
 /// gradients' own type.
 template <class Acc = double>
 class fisher {
@@ -148,7 +148,7 @@ class fisher {
     explicit fisher(index_t units, fisher_kind kind = fisher_kind::diagonal) : kind_(kind) {
         if (units < 0) detail::fail<shape_error>("fisher", units, " units");
         if (kind == fisher_kind::block) block_ = gram<Acc>(units);
-        diagonal_.resize(static_cast<std::size_t>(units));
+        diagonal_ = detail::kept_sums<double>(units);
     }
 
     /// Adds samples; gradients [samples x units], per-sample mask gradients, in the policy's memory.
@@ -159,14 +159,18 @@ class fisher {
         if (g.extent(1) != units())
             detail::fail<shape_error>("fisher", "gradients of ", g.extent(1), " units, expected ",
                                       units());
-        const std::vector<double> squares = detail::column_sums(policy, ops::square{}, g);
-        for (std::size_t j = 0; j < squares.size(); ++j)
-            if (!detail::good_squares<typename decltype(g)::value_type>(squares[j]))
-                detail::fail<value_error>("fisher", "the gradients of unit ", j, " in samples ",
-                                          samples_, " to ", samples_ + g.extent(0) - 1,
-                                          " have NaN, infinity or overflowing squares");
+        using T = typename decltype(g)::value_type;
+        workspace scratch;
+        const auto squares = policy.template temporary<double>(scratch, units());
+        detail::sum_columns(policy, ops::square{}, squares.data(), g);
+        const detail::bad_squares<T> bad{squares.data()};
+        if (const index_t j = policy.first(units(), bad); j >= 0)
+            detail::fail<value_error>("fisher", "the gradients of unit ", j, " in samples ",
+                                      samples_, " to ", samples_ + g.extent(0) - 1,
+                                      " have NaN, infinity or overflowing squares");
+        diagonal_.prepare(policy);
         if (kind_ == fisher_kind::block) block_.add_finite(policy, g, g);
-        for (std::size_t j = 0; j < squares.size(); ++j) diagonal_[j] += squares[j];
+        diagonal_.add(policy, squares.data());
         samples_ += g.extent(0);
     }
 
@@ -176,16 +180,16 @@ class fisher {
             detail::fail<shape_error>("fisher", "merge: ", other.units(), " units into ", units(),
                                       ", or a diagonal with a block");
         if (kind_ == fisher_kind::block) block_.merge(other.block_);
-        for (std::size_t j = 0; j < diagonal_.size(); ++j) diagonal_[j] += other.diagonal_[j];
+        diagonal_.add(other.diagonal_);
         samples_ += other.samples_;
     }
 
-    index_t units() const { return static_cast<index_t>(diagonal_.size()); }
+    index_t units() const { return diagonal_.size(); }
     index_t samples() const { return samples_; }
 
     /// I_jj of every unit: mean squared gradients. All 0 before the first sample.
     std::vector<double> diagonal() const {
-        std::vector<double> mean(diagonal_);
+        std::vector<double> mean(diagonal_.here());
         if (samples_ > 0)
             for (double& x : mean) x /= static_cast<double>(samples_);
         return mean;
@@ -201,7 +205,7 @@ class fisher {
   private:
     fisher_kind kind_ = fisher_kind::diagonal;
     index_t samples_ = 0;
-    std::vector<double> diagonal_;
+    detail::kept_sums<double> diagonal_;
     gram<Acc> block_;
 };
 

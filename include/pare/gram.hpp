@@ -3,6 +3,7 @@
 
 #include "core/checks.hpp"
 #include "core/error.hpp"
+#include "core/kept_sums.hpp"
 #include "core/ops.hpp"
 #include "core/view.hpp"
 #include "core/workspace.hpp"
@@ -20,36 +21,42 @@ namespace detail {
 
 struct saved;
 
-/// The sum of op(x[t, c], ...) over all rows t of each column c, in the host's memory.
+/// sums[c] = the sum of op(x[t, c], ...) over all rows t of each column c, in the policy's memory.
+template <class Policy, class Op, class T, class... Ts>
+void sum_columns(const Policy& policy, Op op, double* sums, view<const T, 2> x,
+                 view<const Ts, 2>... others) {
+    policy.segment_sums(op, offsets_of_one{x.extent(0)}, 1, view<double, 2>(sums, 1, x.extent(1)),
+                        x, others...);
+}
+/// The same in the host's memory.
 template <class Policy, class Op, class T, class... Ts>
 std::vector<double> column_sums(const Policy& policy, Op op, view<const T, 2> x,
                                 view<const Ts, 2>... others) {
     const index_t columns = x.extent(1);
     std::vector<double> sums(static_cast<std::size_t>(columns));
-    workspace scratch;
-    with_offsets_of_one(policy, x.extent(0), [&](view<index_t, 1> offsets) {
-        const auto add_up = [&](double* out) {
-            policy.segment_sums(op, offsets.data_handle(), 1, view<double, 2>(out, 1, columns), x,
-                                others...);
-        };
-        if constexpr (Policy::on_host) {
-            add_up(sums.data());
-        } else {
-            const auto memory = policy.template temporary<double>(scratch, columns);
-            add_up(memory.data());
-            policy.copy_to_host(memory.data(), columns, sums.data());
-        }
-    });
+    if constexpr (Policy::on_host) {
+        sum_columns(policy, op, sums.data(), x, others...);
+    } else {
+        workspace scratch;
+        const auto memory = policy.template temporary<double>(scratch, columns);
+        sum_columns(policy, op, memory.data(), x, others...);
+        policy.copy_to_host(memory.data(), columns, sums.data());
+    }
     return sums;
 }
 
 /// Whether a column whose squares have this sum has neither NaN nor infinity, and its Gram matrix,
 /// of rows less what policies take off them, no overflow.
 template <class T>
-bool good_squares(double sum) {
+PARE_HD bool good_squares(double sum) {
     constexpr double most = static_cast<double>(std::numeric_limits<compute_t<T>>::max()) / 256;
     return is_finite(sum) && sum <= most;
 }
+template <class T>
+struct bad_squares {
+    const double* sums;
+    PARE_HD bool operator()(index_t column) const { return !good_squares<T>(sums[column]); }
+};
 /// Throws value_error unless that holds for all columns of x; returns the sums.
 template <class Policy, class T>
 std::vector<double> check_squares(const char* function, const Policy& policy, view<const T, 2> x,
@@ -63,6 +70,19 @@ std::vector<double> check_squares(const char* function, const Policy& policy, vi
     return squares;
 }
 
+/// to [columns of x x columns of y] += x' y, of which only the lower triangle if `lower`.
+template <class Policy, class T, class Acc>
+void add_product(const Policy& policy, view<const T, 2> x, view<const T, 2> y, kept_sums<Acc>& to,
+                 bool lower, workspace& scratch) {
+    const index_t rows = x.extent(1), columns = y.extent(1);
+    if constexpr (Policy::on_host) {
+        policy.gram(1.0, x, y, view<Acc, 2>(to.here().data(), rows, columns), lower, scratch);
+    } else {
+        const auto there = to.there(policy);
+        policy.gram(1.0, x, y, view<double, 2>(there.data(), rows, columns), lower, scratch);
+    }
+}
+
 } // namespace detail
 
 /// Accumulates G += x' y over rows that come in any number of pieces; one Gram matrix (y = x,
@@ -73,11 +93,13 @@ std::vector<double> check_squares(const char* function, const Policy& policy, vi
 /// some 1e-6 of the variances, and to the rounding of its own numbers in Acc. That does not hold for
 /// calls of fewer than eight rows, which are multiplied as they are, but by pare::seq.
 ///
-/// The rows are in the policy's memory, the sums in the host's.
+/// The rows are in the policy's memory. So are the sums until they are asked for, on a GPU in double;
+/// lower_sums(), sums(), mean(), merge() and copies bring them to the host and give the GPU's memory back.
 ///
 /// Memory: columns_x * columns_y * sizeof(Acc), and scratch of a copy of the rows, up to 16 MB, and
-/// 0.3 MB a thread. On a GPU: there, 12 bytes * columns_x * columns_y, and 2,048 rows as float; on
-/// the host another 8 bytes * columns_x * columns_y.
+/// 0.3 MB a thread. On a GPU: there, from the first call on 8 bytes * columns_x * columns_y, of
+/// cudaMalloc's, and during a call 12 more, and 2,048 rows as float; on the host, while they are
+/// brought, another 8 bytes * columns_x * columns_y.
 template <class Acc = double>
 class gram {
     template <class>
@@ -110,7 +132,7 @@ class gram {
         check(other.columns_x_ == columns_x_ && other.columns_y_ == columns_y_ &&
                   other.symmetric_ == symmetric_,
               "merge: accumulators of different shapes");
-        for (std::size_t i = 0; i < sums_.size(); ++i) sums_[i] += other.sums_[i];
+        sums_.add(other.sums_);
         rows_ += other.rows_;
     }
 
@@ -119,7 +141,7 @@ class gram {
 
     /// The sums G [columns_x x columns_y], not divided by rows(). Of a symmetric matrix only the
     /// lower triangle is valid.
-    view<const Acc, 2> lower_sums() const { return {sums_.data(), columns_x_, columns_y_}; }
+    view<const Acc, 2> lower_sums() const { return {sums_.here().data(), columns_x_, columns_y_}; }
     /// The sums with both triangles valid; mirrors the lower one, O(columns^2).
     view<const Acc, 2> sums() {
         // By way of a tile, so that lines of rows a power of two apart, which share their place in a
@@ -127,15 +149,16 @@ class gram {
         constexpr index_t block = 32;
         Acc tile[block][block];
         const index_t n = symmetric_ ? columns_x_ : 0;
+        std::vector<Acc>& all = sums_.here();
         for (index_t i0 = 0; i0 < n; i0 += block)
             for (index_t j0 = 0; j0 <= i0; j0 += block) {
                 const index_t rows = std::min(block, n - i0), columns = std::min(block, n - j0);
                 for (index_t i = 0; i < rows; ++i)
                     for (index_t j = 0; j < columns; ++j)
-                        tile[j][i] = sums_[static_cast<std::size_t>((i0 + i) * n + j0 + j)];
+                        tile[j][i] = all[static_cast<std::size_t>((i0 + i) * n + j0 + j)];
                 for (index_t j = 0; j < columns; ++j)
                     for (index_t i = i0 == j0 ? j + 1 : 0; i < rows; ++i)
-                        sums_[static_cast<std::size_t>((j0 + j) * n + i0 + i)] = tile[j][i];
+                        all[static_cast<std::size_t>((j0 + j) * n + i0 + i)] = tile[j][i];
             }
         return lower_sums();
     }
@@ -143,7 +166,7 @@ class gram {
     /// pare::eliminate takes for its metric. Zeros before the first row.
     std::vector<Acc> mean() {
         sums();
-        std::vector<Acc> mean(sums_);
+        std::vector<Acc> mean(sums_.here());
         for (Acc& x : mean) x /= static_cast<Acc>(std::max<index_t>(1, rows_));
         return mean;
     }
@@ -152,7 +175,7 @@ class gram {
     gram(index_t columns_x, index_t columns_y, bool symmetric)
         : columns_x_(columns_x), columns_y_(columns_y), symmetric_(symmetric) {
         check(columns_x >= 0 && columns_y >= 0, "a negative number of columns");
-        sums_.resize(static_cast<std::size_t>(detail::product(columns_x, columns_y)));
+        sums_ = detail::kept_sums<Acc>(detail::product(columns_x, columns_y));
     }
 
     static void check(bool good, const char* what) {
@@ -173,14 +196,13 @@ class gram {
 
     template <class Policy, class T>
     void add_finite(const Policy& policy, view<const T, 2> x, view<const T, 2> y) {
-        policy.gram(1.0, x, y, view<Acc, 2>(sums_.data(), columns_x_, columns_y_), symmetric_,
-                    scratch_);
+        detail::add_product(policy, x, y, sums_, symmetric_, scratch_);
         rows_ += x.extent(0);
     }
 
     index_t columns_x_ = 0, columns_y_ = 0, rows_ = 0;
     bool symmetric_ = true;
-    std::vector<Acc> sums_;
+    detail::kept_sums<Acc> sums_;
     workspace scratch_;
 };
 

@@ -107,8 +107,9 @@ class shifted_rows {
 /// covariance is positive semidefinite up to some 1e-6 of its diagonal, of rows of double up to
 /// rounding in double.
 ///
-/// Memory: 8 bytes * inputs * (inputs + outputs), and scratch as `gram`. During a call, 2,048 of its
-/// rows in the type that they are summed in; on a GPU all of them, there.
+/// Memory: 8 bytes * inputs * (inputs + outputs), on the host and, until the sums are asked for, on a
+/// GPU that adds to them; scratch as `gram`. During a call, 2,048 of its rows in the type that they
+/// are summed in; on a GPU all of them, there.
 class least_squares {
     friend struct detail::saved; // prune/statistics_file.hpp
 
@@ -117,16 +118,17 @@ class least_squares {
     explicit least_squares(index_t inputs, index_t outputs = 0) {
         if (inputs < 0 || outputs < 0)
             detail::fail<shape_error>("least_squares", inputs, " inputs and ", outputs, " outputs");
-        xx_.resize(static_cast<std::size_t>(detail::product(inputs, inputs)));
-        xy_.resize(static_cast<std::size_t>(detail::product(inputs, outputs)));
+        xx_ = detail::kept_sums<double>(detail::product(inputs, inputs));
+        xy_ = detail::kept_sums<double>(detail::product(inputs, outputs));
         x_ = one_side(inputs);
         y_ = one_side(outputs);
         y_squares_.resize(y_.sums.size());
     }
 
-    /// Adds tokens, from the policy's memory; the sums are in the host's. Each counts as much as its
+    /// Adds tokens, from the policy's memory. Each counts as much as its
     /// weight, weights [tokens] >= 0; {}: all alike. y is {} where there are no outputs. Throws
-    /// shape_error, and value_error if a number is not finite; then nothing is added.
+    /// shape_error, and value_error if a number is not finite; then nothing is added. Where memory
+    /// ends, a part of them may be.
     template <class Policy, class X, class Y = detail::none, class Weights = detail::none>
     void add(const Policy& policy, const X& x, const Y& y = {}, const Weights& weights = {}) {
         const auto vx = as_input<2>(policy, x);
@@ -180,7 +182,7 @@ class least_squares {
     /// E (x - E x) (x - E x)' [inputs x inputs]. Inputs that vary no more than 16 roundings of
     /// their mean are constant, and have zeros, here and in covariance_xy.
     detail::row_major covariance() const {
-        detail::row_major c = matrix(xx_, inputs());
+        detail::row_major c = matrix(xx_.here(), inputs());
         const Eigen::VectorXd mean = x_.mean(total());
         c.noalias() -= mean * mean.transpose();
         const Eigen::VectorXd means = mean_x();
@@ -194,11 +196,12 @@ class least_squares {
     }
     /// E (x - E x) (y - E y)' [inputs x outputs].
     detail::row_major covariance_xy() const {
-        detail::row_major c = matrix(xy_, outputs());
+        detail::row_major c = matrix(xy_.here(), outputs());
+        const std::vector<double>& xx = xx_.here();
         const Eigen::VectorXd mean = x_.mean(total()), means = mean_x();
         c.noalias() -= mean * y_.mean(total()).transpose();
         for (index_t i = 0; i < c.rows(); ++i)
-            if (is_constant(xx_[static_cast<std::size_t>(i * (inputs() + 1))] / total() -
+            if (is_constant(xx[static_cast<std::size_t>(i * (inputs() + 1))] / total() -
                                 mean(i) * mean(i),
                             means(i)))
                 c.row(i).setZero();
@@ -249,7 +252,7 @@ class least_squares {
                   view<const C, 1> roots, double weight) {
         const index_t rows = x.extent(0);
         if (rows == 0) return;
-        // On a GPU, one product of all rows: its sums come to the host but once.
+        // On a GPU all rows: each look at a chunk's numbers waits.
         const index_t chunk = std::min(rows, Policy::on_host ? index_t{2048} : rows);
         workspace x_scratch, y_scratch; // not kept: there may be an accumulator for each layer
         detail::shifted_rows<Policy, T> of_x(policy, x, roots, chunk, x_scratch);
@@ -287,16 +290,14 @@ class least_squares {
         }
 
         move_shift(std::move(x_shift), std::move(y_shift));
-        const view<double, 2> xx(xx_.data(), inputs(), inputs()),
-            xy(xy_.data(), inputs(), outputs());
         for (index_t t = 0; t < rows; t += chunk) {
             if (chunk < rows) { // otherwise they are there
                 x_rows = of_x.get(t, std::min(chunk, rows - t));
                 y_rows = of_y.get(t, std::min(chunk, rows - t));
             }
             const view<const C, 2> some_x(x_rows), some_y(y_rows);
-            policy.gram(1.0, some_x, some_y, xy, false, scratch_);
-            policy.gram(1.0, some_x, some_x, xx, true, scratch_);
+            detail::add_product(policy, some_x, some_y, xy_, false, scratch_);
+            detail::add_product(policy, some_x, some_x, xx_, true, scratch_);
             add_to(x_.sums, of_x.sums(x_rows, t));
             add_to(y_.sums, of_y.sums(y_rows, t));
         }
@@ -350,12 +351,14 @@ class least_squares {
         const double weight = other.weight_;
         const index_t n = inputs(), m = outputs();
         const auto at = [](index_t i) { return static_cast<std::size_t>(i); };
+        std::vector<double>&xx = xx_.here(), &xy = xy_.here();
+        const std::vector<double>&more_xx = other.xx_.here(), &more_xy = other.xy_.here();
         for (index_t i = 0; i < n; ++i) {
             const double all = sx[at(i)] + weight * dx(i);
             for (index_t j = 0; j <= i; ++j)
-                xx_[at(i * n + j)] += other.xx_[at(i * n + j)] + (all * dx(j) + dx(i) * sx[at(j)]);
+                xx[at(i * n + j)] += more_xx[at(i * n + j)] + (all * dx(j) + dx(i) * sx[at(j)]);
             for (index_t j = 0; j < m; ++j)
-                xy_[at(i * m + j)] += other.xy_[at(i * m + j)] + (all * dy(j) + dx(i) * sy[at(j)]);
+                xy[at(i * m + j)] += more_xy[at(i * m + j)] + (all * dy(j) + dx(i) * sy[at(j)]);
         }
         for (index_t i = 0; i < n; ++i) x_.sums[at(i)] += sx[at(i)] + weight * dx(i);
         for (index_t j = 0; j < m; ++j) {
@@ -384,7 +387,7 @@ class least_squares {
         return Eigen::Map<const detail::row_major>(x.data(), inputs(), columns) / total();
     }
 
-    std::vector<double> xx_, xy_; // rows of inputs; of xx the lower triangle
+    detail::kept_sums<double> xx_, xy_; // rows of inputs; of xx the lower triangle
     one_side x_, y_;
     std::vector<double> y_squares_;
     index_t tokens_ = 0;

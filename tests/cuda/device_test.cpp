@@ -170,6 +170,35 @@ TEST_CASE("an allocator of the user, and one that runs out") {
     CHECK(failures > 2);
 }
 
+TEST_CASE("sums outlive the streams and allocators that added to them, and wait for one another") {
+    random_source random;
+    CAPTURE(random);
+    const index_t rows = 512, columns = 200, rounds = 12;
+    const std::vector<float> x = random.vector<float>(rows * columns);
+    thrust::device_vector<float> device(x.begin(), x.end());
+    const pare::view<const float, 2> all(on_device(device).data_handle(), rows, columns);
+    pare::fisher<> found(columns, pare::fisher_kind::block), expected = found;
+    for (index_t round = 0; round < rounds; ++round) {
+        const stream first, second;
+        counting_allocator memory;
+        found.add(pare::on(thrust::cuda::par_nosync(memory).on(first.handle)), all);
+        found.add(pare::on(thrust::cuda::par_nosync(memory).on(second.handle)), all);
+        CHECK(memory.held == 0);
+        for (int i = 0; i < 2; ++i) expected.add(pare::seq, pare::view(x.data(), rows, columns));
+    }
+    CHECK(found.samples() == expected.samples());
+    const auto a = expected.block_sums(), b = found.block_sums();
+    double off = 0;
+    for (index_t i = 0; i < columns; ++i)
+        for (index_t j = 0; j < columns; ++j)
+            off = std::max(off, std::abs(a(i, j) - b(i, j)) / static_cast<double>(a(i, i)));
+    CHECK(off < tolerance<float>);
+    for (index_t i = 0; i < columns; ++i) {
+        const auto at = static_cast<std::size_t>(i);
+        CHECK_THAT(found.diagonal()[at], WithinRel(expected.diagonal()[at], 1e-5));
+    }
+}
+
 TEST_CASE("a pointer to memory that the device does not read") {
     int device = 0, reads_all = 0;
     REQUIRE(cudaGetDevice(&device) == cudaSuccess);

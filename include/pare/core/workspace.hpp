@@ -69,12 +69,17 @@ struct allocator : std::allocator<T> {
     allocator(const allocator<U>&) noexcept {}
 };
 
+/// The offsets of one segment of all rows, which need no memory.
+struct offsets_of_one {
+    index_t rows;
+    constexpr index_t operator[](index_t i) const { return i == 0 ? 0 : rows; }
+};
 struct set_offsets_of_one {
     index_t* offsets;
     index_t rows;
-    constexpr void operator()(index_t i) const { offsets[i] = i == 0 ? 0 : rows; }
+    constexpr void operator()(index_t i) const { offsets[i] = offsets_of_one{rows}[i]; }
 };
-/// f(offsets) with those of one segment of all rows [2], in the policy's memory.
+/// f(offsets) with them [2] in the policy's memory.
 template <class Policy, class F>
 auto with_offsets_of_one(const Policy& policy, index_t rows, const F& f) {
     if constexpr (Policy::on_host) {

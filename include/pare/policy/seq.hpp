@@ -120,8 +120,8 @@ class sequential {
     /// out[s, u] = sum of op(x[t, c], ...) over the rows t of segment s, offsets[s] <= t <
     /// offsets[s + 1], and the `unit` columns c of unit u. Shapes: x [rows x units * unit], out
     /// [segments x units]. Partial sums of at most 256 rows in compute_t<T>, their total in double.
-    template <class Op, class Offset, class Out, class T, class... Ts>
-    void segment_sums(Op op, const Offset* offsets, index_t unit, view<Out, 2> out,
+    template <class Op, class Offsets, class Out, class T, class... Ts>
+    void segment_sums(Op op, const Offsets& offsets, index_t unit, view<Out, 2> out,
                       view<const T, 2> x, view<const Ts, 2>... others) const {
         using C = compute_t<T>;
         const index_t units = out.extent(1);

@@ -31,8 +31,8 @@ class vectorised : public sequential<Executor> {
 
     // Primitives.
 
-    template <class Op, class Offset, class Out, class T, class... Ts>
-    void segment_sums(Op op, const Offset* offsets, index_t unit, view<Out, 2> out,
+    template <class Op, class Offsets, class Out, class T, class... Ts>
+    void segment_sums(Op op, const Offsets& offsets, index_t unit, view<Out, 2> out,
                       view<const T, 2> x, view<const Ts, 2>... others) const {
         if constexpr (detail::has_batch<T> && (std::is_same_v<T, Ts> && ...)) {
             if (x.stride(1) == 1 && ((others.stride(1) == 1) && ...))
@@ -187,8 +187,8 @@ class vectorised : public sequential<Executor> {
     }
 
   private:
-    template <class Op, class Offset, class Out, class T, class... Rows>
-    void segment_sums_rows(Op op, const Offset* offsets, index_t unit, view<Out, 2> out,
+    template <class Op, class Offsets, class Out, class T, class... Rows>
+    void segment_sums_rows(Op op, const Offsets& offsets, index_t unit, view<Out, 2> out,
                            detail::strided_rows<T> x, Rows... others) const {
         const index_t units = out.extent(1), segments = out.extent(0);
         if (segments == 0 || units == 0) return;

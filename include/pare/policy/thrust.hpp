@@ -12,9 +12,11 @@
 // from the device's pool in the order of the stream, which with cudaMemPoolAttrReleaseThreshold keeps
 // it for the next call. Thrust's sort of long sequences takes memory that waits for the device.
 //
-// Statistics are in the host's memory, with this policy too: fisher, gram and least_squares add rows
-// of the device's memory to sums there, and wait for them; rearrange, reconstruct, scale and
-// ridge_solve work on what is there, the last three by cuSOLVER.
+// fisher, gram and least_squares add rows of the device's memory to sums that stay there until they
+// are asked for, in memory of cudaMalloc's: neither the stream nor the allocator need live as long.
+// They wait only to look whether the rows are finite, and streams that add to the same sums wait for
+// one another. What works on statistics does so in the host's memory: rearrange, reconstruct, scale
+// and ridge_solve, the last three by cuSOLVER.
 #pragma once
 
 #if defined(__CUDACC__)
@@ -31,6 +33,7 @@
 #include "kernels/thrust_folds.hpp"
 #include "kernels/thrust_gram.hpp"
 #include "kernels/thrust_importance.hpp"
+#include "kernels/thrust_kept.hpp"
 #include "kernels/thrust_matrix.hpp"
 #include "kernels/thrust_rows.hpp"
 #include "kernels/thrust_select.hpp"
@@ -41,9 +44,7 @@
 #include "seq.hpp"
 
 #include <thrust/for_each.h>
-#include <thrust/functional.h>
 #include <thrust/iterator/counting_iterator.h>
-#include <thrust/transform_reduce.h>
 
 #include <algorithm>
 #include <tuple>
@@ -96,6 +97,8 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
     detail::thrust_memory<T, Exec> temporary(index_t count) const {
         return {exec(), count};
     }
+    /// What keeps sums in the policy's memory between calls, for policies of this type.
+    using kept_memory = detail::thrust_kept<Exec>;
     /// Memory of the host for copies that nobody waits for until asked to.
     template <class T>
     detail::thrust_staging<T, Exec> staging(index_t count) const {
@@ -139,18 +142,12 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
     }
     template <class F>
     index_t first(index_t n, const F& f) const {
-        const thrust::counting_iterator<index_t> begin(0);
-        const index_t at = thrust::transform_reduce(
-            exec(), begin, begin + n, [=] PARE_HD(index_t i) { return f(i) ? i : n; }, n,
-            thrust::minimum<index_t>());
+        const index_t at = n > 0 ? detail::fold_by_blocks(*this, n, detail::first_where<F>{f}) : n;
         return at < n ? at : -1;
     }
     template <class F>
     index_t sum(index_t n, const F& f) const {
-        const thrust::counting_iterator<index_t> begin(0);
-        return thrust::transform_reduce(
-            exec(), begin, begin + n, [=] PARE_HD(index_t i) { return index_t{f(i)}; }, index_t{0},
-            thrust::plus<index_t>());
+        return n > 0 ? detail::fold_by_blocks(*this, n, detail::sum_of_integers<F>{f}) : 0;
     }
     template <class Offset, class F>
     double sum_segments(const Offset* offsets, index_t segments, index_t rows, const F& f) const {
@@ -164,20 +161,19 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
         return n > 0 ? detail::fold_by_blocks(*this, n, detail::sum_of_numbers<F>(f)) : 0.0;
     }
 
-    template <class Op, class Offset, class Out, class T, class... Ts>
-    void segment_sums(Op op, const Offset* offsets, index_t unit, view<Out, 2> out,
+    template <class Op, class Offsets, class Out, class T, class... Ts>
+    void segment_sums(Op op, const Offsets& offsets, index_t unit, view<Out, 2> out,
                       view<const T, 2> x, view<const Ts, 2>... others) const {
         detail::segment_sums_by_blocks(*this, op, offsets, unit, out, x, others...);
     }
 
-    /// x and y are in the policy's memory, g in the host's; waits for the sums.
     template <class T, class Acc>
     void gram(double alpha, view<const T, 2> x, view<const T, 2> y, view<Acc, 2> g, bool lower,
               workspace& scratch) const {
         if constexpr (on_host)
             base::gram(alpha, x, y, g, lower, scratch);
         else
-            detail::gram_about_centre(*this, alpha, x, y, g, lower, scratch);
+            detail::gram_about_centre(*this, alpha, x, y, g, lower);
     }
     /// out[i, r, c] = sum over k of a[i, r, k] * b[i, k, c], added to `out` if `add`: a batch of
     /// products, made in compute_t<T> and, on CUDA, by cuBLAS. a and b have stride 1 along their

@@ -192,8 +192,8 @@ struct saved {
             file.list(side->sums);
         }
         file.list(s.y_squares_);
-        file.triangle(s.xx_, static_cast<index_t>(s.x_.shift.size()));
-        file.list(s.xy_);
+        file.triangle(s.xx_.here(), static_cast<index_t>(s.x_.shift.size()));
+        file.list(s.xy_.here());
     }
     static bool fits(const pare::least_squares& s) {
         const std::size_t inputs = s.x_.shift.size(), outputs = s.y_.shift.size();
@@ -206,7 +206,7 @@ struct saved {
         file.count(s.columns_x_);
         if constexpr (!std::is_const_v<S>) s.columns_y_ = s.columns_x_;
         file.count(s.rows_);
-        file.triangle(s.sums_, s.columns_x_);
+        file.triangle(s.sums_.here(), s.columns_x_);
     }
     template <class Archive, class S>
     static void sublayer(Archive& file, S& s) {

@@ -56,6 +56,30 @@ typename Source::value fold_by_blocks(const Policy& policy, index_t places, cons
     return here[0];
 }
 
+/// The first place where f holds; there are fewer than this where there is none.
+template <class F>
+struct first_where {
+    using value = index_t;
+    F f;
+    PARE_HD index_t of(index_t at, index_t step, index_t places) const {
+        while (at < places && !f(at)) at += step;
+        return at;
+    }
+    PARE_HD static index_t join(index_t a, index_t b) { return a < b ? a : b; }
+};
+/// The sum of the integers f(i).
+template <class F>
+struct sum_of_integers {
+    using value = index_t;
+    F f;
+    PARE_HD index_t of(index_t at, index_t step, index_t places) const {
+        index_t total = 0;
+        for (; at < places; at += step) total += static_cast<index_t>(f(at));
+        return total;
+    }
+    PARE_HD static index_t join(index_t a, index_t b) { return a + b; }
+};
+
 struct added_up {
     using value = double;
     PARE_HD static double join(double a, double b) { return opaque(a + b); }

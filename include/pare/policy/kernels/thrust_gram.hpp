@@ -6,7 +6,6 @@
 #include "../../core/workspace.hpp"
 
 #include <algorithm>
-#include <vector>
 
 namespace pare {
 inline namespace PARE_ISA {
@@ -28,37 +27,12 @@ void find_centre(const Policy& policy, view<const T, 2> x, compute_t<T>* centre)
     });
 }
 
-/// The centre of each column and the sum of what is left of it, in the host's memory.
-struct moments_about_centre {
-    std::vector<double> centre, sum;
-};
-template <class Policy, class T>
-moments_about_centre sum_about_centre(const Policy& policy, view<const T, 2> x,
-                                      const compute_t<T>* centre) {
-    using C = compute_t<T>;
-    const index_t rows = x.extent(0), columns = x.extent(1);
-    const auto memory = policy.template temporary<double>(2 * columns);
-    double* const sums = memory.data();
-    with_offsets_of_one(policy, rows, [&](view<index_t, 1> offsets) {
-        policy.segment_sums(ops::difference{}, offsets.data_handle(), 1,
-                            view<double, 2>(sums, 1, columns), x,
-                            view<const C, 2>(centre, {rows, columns}, {0, 1}));
-    });
-    policy.for_each(columns,
-                    [=] PARE_HD(index_t c) { sums[columns + c] = static_cast<double>(centre[c]); });
-    const auto size = static_cast<std::size_t>(columns);
-    moments_about_centre found{std::vector<double>(size), std::vector<double>(size)};
-    policy.copy_to_host(sums, columns, found.sum.data());
-    policy.copy_to_host(sums + columns, columns, found.centre.data());
-    return found;
-}
-
-/// g += alpha x' y, x and y in the policy's memory, g in the host's. Temporary memory there: 12
-/// bytes for each element of g and 4 for each element of 2,048 rows of x and y, for rows of float or
-/// a half type; here 8 bytes for each element of g.
+/// g += alpha x' y, all in the policy's memory, without waiting. Temporary memory: 12 bytes for each
+/// element of g and 4 for each element of 2,048 rows of x and y, for rows of float or a half type.
+/// Where memory ends or a product fails, nothing is added.
 template <class Policy, class T, class Acc>
 void gram_about_centre(const Policy& policy, double alpha, view<const T, 2> x, view<const T, 2> y,
-                       view<Acc, 2> g, bool lower, workspace& scratch) {
+                       view<Acc, 2> g, bool lower) {
     using C = compute_t<T>;
     constexpr index_t most = 2048; // rows whose products are summed in C
     const index_t rows = x.extent(0), height = g.extent(0), columns = g.extent(1), n = g.size();
@@ -66,11 +40,14 @@ void gram_about_centre(const Policy& policy, double alpha, view<const T, 2> x, v
     const bool one = lower && x.data_handle() == y.data_handle();
     const index_t chunk = std::min(rows, most), width = one ? 0 : columns; // of y's own memory
     const auto centres = policy.template temporary<C>(height + width);
+    const auto column_memory = policy.template temporary<double>(height + width);
     const auto left_memory = policy.template temporary<C>(chunk * height);
     const auto right_memory = policy.template temporary<C>(chunk * width);
     const auto part_memory = policy.template temporary<C>(n);
     const auto sums_memory = policy.template temporary<double>(n);
     C *const centre_x = centres.data(), *const centre_y = one ? centre_x : centre_x + height;
+    double* const sum_x = column_memory.data();
+    double* const sum_y = one ? sum_x : sum_x + height;
     C *const left = left_memory.data(), *const right = one ? left : right_memory.data();
     C* const part = part_memory.data();
     double* const sums = sums_memory.data();
@@ -90,23 +67,25 @@ void gram_about_centre(const Policy& policy, double alpha, view<const T, 2> x, v
                         view<const C, 3>(right, 1, some, columns),
                         view<C, 3>(part, 1, height, columns));
         policy.for_each(n, [=] PARE_HD(index_t at) {
+            if (lower && at % columns > at / columns) return;
             sums[at] = (t == 0 ? 0 : sums[at]) + static_cast<double>(part[at]);
         });
     }
-    const auto of_x = sum_about_centre(policy, x, centre_x);
-    const auto of_y = one ? of_x : sum_about_centre(policy, y, centre_y);
-    double* const here = scratch.get<double>(n);
-    policy.copy_to_host(sums, n, here);
-    const auto count = static_cast<double>(rows);
-    for (index_t i = 0; i < height; ++i) {
-        const double centre = of_x.centre[static_cast<std::size_t>(i)];
-        const double sum = of_x.sum[static_cast<std::size_t>(i)] + count * centre; // of x itself
-        for (index_t j = 0; j < (lower ? i + 1 : columns); ++j) {
-            const auto at = static_cast<std::size_t>(j);
-            g(i, j) += static_cast<Acc>(
-                alpha * (here[i * columns + j] + sum * of_y.centre[at] + centre * of_y.sum[at]));
-        }
-    }
+    // What is left of each column when its centre is taken off.
+    const auto add_up = [&](view<const T, 2> from, const C* centre, double* to) {
+        policy.segment_sums(ops::difference{}, offsets_of_one{rows}, 1,
+                            view<double, 2>(to, 1, from.extent(1)), from,
+                            view<const C, 2>(centre, {rows, from.extent(1)}, {0, 1}));
+    };
+    add_up(x, centre_x, sum_x);
+    if (!one) add_up(y, centre_y, sum_y);
+    policy.for_each(n, [=] PARE_HD(index_t at) {
+        const index_t i = at / columns, j = at % columns;
+        if (lower && j > i) return;
+        const auto of_x = static_cast<double>(centre_x[i]), of_y = static_cast<double>(centre_y[j]);
+        const double all = sum_x[i] + static_cast<double>(rows) * of_x; // of x itself
+        g(i, j) += static_cast<Acc>(alpha * (sums[at] + all * of_y + of_x * sum_y[j]));
+    });
 }
 
 } // namespace detail

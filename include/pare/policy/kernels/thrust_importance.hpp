@@ -50,7 +50,7 @@ template <class T, class Offset>
 struct packed_strips {
     const T* p;
     index_t heads;
-    slots<Offset> strips;
+    slots<const Offset*> strips;
     index_t tokens;
 
     index_t blocks() const { return strips.count(tokens); }

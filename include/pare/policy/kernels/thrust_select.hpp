@@ -361,12 +361,6 @@ struct write_kept_block {
     }
 };
 
-/// The offsets of one segment of all tokens.
-struct offsets_of_one {
-    index_t tokens;
-    constexpr index_t operator[](index_t i) const { return i == 0 ? 0 : tokens; }
-};
-
 /// sequential::select, of up to `room` positions. Returns how many are kept, and writes nothing
 /// where that is more; `checks`: or -1, for NaN and offsets that are out of order. Does not wait and
 /// returns 0 unless it `waits`.

@@ -16,9 +16,9 @@ namespace detail {
 
 /// Pieces of `width` rows of segments, none with rows of two: piece i of segment s has the slot
 /// first(s) + i, and no other one has; some slots are empty.
-template <class Offset>
+template <class Offsets>
 struct slots {
-    const Offset* offsets;
+    Offsets offsets;
     index_t segments, width;
 
     constexpr index_t offset(index_t s) const { return static_cast<index_t>(offsets[s]); }
@@ -41,7 +41,7 @@ struct slots {
 /// sequential::segment_sums. A block has `lanes` packs of columns of a segment, and every groups-th
 /// of its rows is a thread's. It adds up chunk after chunk of rows; or one chunk, for another block
 /// to add up the chunks' sums: in the same order.
-template <class Op, class Offset, class Out, class T, class... Ts>
+template <class Op, class Offsets, class Out, class T, class... Ts>
 struct segment_sums_block {
     using C = compute_t<T>;
     static constexpr int size = common_size<T, Ts...>, threads = 128;
@@ -51,7 +51,7 @@ struct segment_sums_block {
     enum class task { all, one_chunk, add_chunks };
 
     Op op;
-    slots<Offset> chunks_of;
+    slots<Offsets> chunks_of;
     index_t unit;
     view<Out, 2> out; ///< of units, or of columns where `unit` is 1
     std::tuple<view<const T, 2>, view<const Ts, 2>...> in;
@@ -223,10 +223,10 @@ struct segment_sums_block {
 };
 
 /// sequential::segment_sums.
-template <class Policy, class Op, class Offset, class Out, class T, class... Ts>
-void segment_sums_by_blocks(const Policy& policy, Op op, const Offset* offsets, index_t unit,
+template <class Policy, class Op, class Offsets, class Out, class T, class... Ts>
+void segment_sums_by_blocks(const Policy& policy, Op op, const Offsets& offsets, index_t unit,
                             view<Out, 2> out, view<const T, 2> x, view<const Ts, 2>... others) {
-    using kernel_type = segment_sums_block<Op, Offset, Out, T, Ts...>;
+    using kernel_type = segment_sums_block<Op, Offsets, Out, T, Ts...>;
     using task = typename kernel_type::task;
     const index_t segments = out.extent(0), columns = out.extent(1) * unit;
     if (out.size() == 0) return;
