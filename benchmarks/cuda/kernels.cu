@@ -224,6 +224,27 @@ void fisher_diagonal(benchmark::State& state) {
              [&] { sums.add(race.policy(), view<const T, 2>(raw(gradients), samples, units)); });
 }
 
+// Of the inputs of a layer's matrix, as the statistics of least squares are. `vs_product`: the time of
+// the product of as many rows of float, by cuBLAS, over that of the sums.
+template <class T>
+void gram_matrix(benchmark::State& state) {
+    const index_t rows = 4096, columns = state.range(0);
+    auto x = random<T>(rows * columns);
+    auto floats = random<float>(rows * columns);
+    thrust::device_vector<float> found(static_cast<std::size_t>(columns * columns));
+    pare::gram<> sums(columns);
+    device_race race(state);
+    race.run(
+        0, [&] { sums.add(race.policy(), view<const T, 2>(raw(x), rows, columns)); }, "product",
+        [&] {
+            race.policy().multiply(
+                view<const float, 3>(raw(floats), {1, columns, rows}, {0, 1, columns}),
+                view<const float, 3>(raw(floats), 1, rows, columns),
+                view<float, 3>(raw(found), 1, columns, columns));
+        });
+    state.counters["flops"] = 2.0 * static_cast<double>(rows * columns * columns);
+}
+
 // 32 sequences of 128 tokens, 3,072 filters.
 template <class T>
 void mask_gradients(benchmark::State& state) {
@@ -342,6 +363,8 @@ void samples(benchmark::internal::Benchmark* b) {
 }
 BENCHMARK_TEMPLATE(fisher_diagonal, float)->Apply(samples);
 BENCHMARK_TEMPLATE(fisher_diagonal, __half)->Apply(samples);
+BENCHMARK_TEMPLATE(gram_matrix, float)->ArgName("columns")->Arg(3072)->Apply(in_milliseconds);
+BENCHMARK_TEMPLATE(gram_matrix, __half)->ArgName("columns")->Arg(3072)->Apply(in_milliseconds);
 BENCHMARK_TEMPLATE(mask_gradients, float)->Apply(in_milliseconds);
 BENCHMARK_TEMPLATE(mask_gradients, __half)->Apply(in_milliseconds);
 void shapes(benchmark::internal::Benchmark* b) {

@@ -412,13 +412,7 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
     template <class T>
     void centre_rows(view<const compute_t<T>, 1> scales, view<const T, 2> x,
                      view<const compute_t<T>, 1> shift, view<compute_t<T>, 2> y) const {
-        using C = compute_t<T>;
-        const index_t columns = x.extent(1);
-        for_each(x.size(), [=] PARE_HD(index_t at) {
-            const index_t i = at / columns, j = at % columns;
-            const C scale = scales.data_handle() ? scales(i) : C(1);
-            y(i, j) = scale * (static_cast<C>(x(i, j)) - shift(j));
-        });
+        detail::centre_rows_by_blocks(*this, scales, x, shift, y);
     }
     template <class T>
     void scale_rows_dot(view<const T, 1> scales, view<const T, 2> x, view<const T, 2> y,

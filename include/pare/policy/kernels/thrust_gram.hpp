@@ -1,15 +1,61 @@
-// Gram matrices of rows in a Thrust policy's memory.
+// Gram matrices of rows in a Thrust policy's memory, and rows less a number a column.
 #pragma once
 
 #include "../../core/ops.hpp"
 #include "../../core/view.hpp"
 #include "../../core/workspace.hpp"
+#include "thrust_rows.hpp"
 
 #include <algorithm>
 
 namespace pare {
 inline namespace PARE_ISA {
 namespace detail {
+
+/// sequential::centre_rows. A pack of a half type becomes two of float.
+template <class T>
+struct centre_rows_job {
+    using C = compute_t<T>;
+    static constexpr int size = pack<T>::size, size_out = pack<C>::size, parts = size / size_out;
+    static constexpr int at_once = 4 / parts;
+    struct value {
+        pack<T> x;
+        C scale;
+    };
+
+    view<const C, 1> scales; ///< or a null view
+    view<const T, 2> x;
+    view<const C, 1> shift;
+    view<C, 2> y;
+    index_t whole;
+
+    PARE_HD index_t last(index_t rows) const { return rows; }
+    template <bool Whole>
+    PARE_HD void load(index_t i, index_t at, value& to) const {
+        to.x = load_pack<Whole>(x.address(i, at * size), x.stride(1), x.extent(1) - at * size);
+        to.scale = scales.data_handle() ? scales(i) : C(1);
+    }
+    template <bool Whole>
+    PARE_HD void store(index_t i, index_t at, const value& of) const {
+        for (int p = 0; p < parts; ++p) {
+            const index_t c = at * size + p * size_out, count = x.extent(1) - c;
+            const pack<C> less = load_pack<Whole>(shift.address(c), shift.stride(0), count);
+            pack<C> centred;
+            for (int e = 0; e < size_out; ++e)
+                centred.of[e] = of.scale * (static_cast<C>(of.x.of[p * size_out + e]) - less.of[e]);
+            store_pack<Whole>(centred, y.address(i, c), y.stride(1), count);
+        }
+    }
+};
+
+template <class Policy, class T>
+void centre_rows_by_blocks(const Policy& policy, view<const compute_t<T>, 1> scales,
+                           view<const T, 2> x, view<const compute_t<T>, 1> shift,
+                           view<compute_t<T>, 2> y) {
+    const bool packed = rows_in_packs(x) && rows_in_packs(shift) && rows_in_packs(y);
+    map(policy, x.extent(0), packs_of<T>(x.extent(1)),
+        centre_rows_job<T>{scales, x, shift, y, packed ? x.extent(1) / pack<T>::size : 0});
+}
 
 /// A number near the mean of each column: that of a few rows from all over them. Products of what
 /// differs from it in compute_t<T> are rounded in proportion to how much columns vary. Where there
