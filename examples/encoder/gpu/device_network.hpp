@@ -55,8 +55,8 @@ class device_network : public engine {
         return model_;
     }
     std::string place() const override { return home_->name; }
-    // Statistics of a batch go to the host, so that large ones are better; records of 12 layers of 768
-    // columns and 3072 filters take 6 GB.
+    // Statistics wait to look whether a batch's numbers are finite, so that large ones are better;
+    // records of 12 layers of 768 columns and 3072 filters take 6 GB.
     std::int64_t forward_tokens() const override { return 32768; }
     std::int64_t backward_tokens() const override {
         return sizeof(T) < sizeof(float) ? 32768 : 16384;
