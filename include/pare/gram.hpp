@@ -94,7 +94,8 @@ void add_product(const Policy& policy, view<const T, 2> x, view<const T, 2> y, k
 /// calls of fewer than eight rows, which are multiplied as they are, but by pare::seq.
 ///
 /// The rows are in the policy's memory. So are the sums until they are asked for, on a GPU in double;
-/// lower_sums(), sums(), mean(), merge() and copies bring them to the host and give the GPU's memory back.
+/// lower_sums(), sums(), mean(), merge() and copies bring them to the host and give the GPU's memory
+/// back; what is added there later is not in views from before.
 ///
 /// Memory: columns_x * columns_y * sizeof(Acc), and scratch of a copy of the rows, up to 16 MB, and
 /// 0.3 MB a thread. On a GPU: there, from the first call on 8 bytes * columns_x * columns_y, of
