@@ -1,13 +1,15 @@
-# cmake -D README=file -D HEADERS=a;b -P this file: the README names each of these headers, as `pare/name.hpp`.
+# cmake -D README=file -D HEADERS=a;b -P this file: each of these headers has one row in a table of the README, which
+# begins with `pare/name.hpp`, perhaps among others.
 cmake_minimum_required(VERSION 3.25)
 file(READ "${README}" readme)
 foreach(header IN LISTS HEADERS)
-  string(FIND "${readme}" "`${header}`" at)
-  if(at EQUAL -1)
-    list(APPEND missing "${header}")
+  string(REGEX MATCHALL "\n\\| [^|]*`${header}`[^|]* \\|" rows "${readme}")
+  list(LENGTH rows count)
+  if(NOT count EQUAL 1)
+    list(APPEND wrong "${header} (${count})")
   endif()
 endforeach()
-if(missing)
-  list(JOIN missing ", " missing)
-  message(FATAL_ERROR "the README's table of components lacks ${missing}")
+if(wrong)
+  list(JOIN wrong ", " wrong)
+  message(FATAL_ERROR "each header has one row in the README's tables, but for ${wrong}")
 endif()
