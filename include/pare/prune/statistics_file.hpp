@@ -198,7 +198,7 @@ struct saved {
     static bool fits(const pare::least_squares& s) {
         const std::size_t inputs = s.x_.shift.size(), outputs = s.y_.shift.size();
         return s.x_.sums.size() == inputs && s.y_.sums.size() == outputs &&
-               s.y_squares_.size() == outputs && s.xy_.size() == inputs * outputs &&
+               s.y_squares_.size() == outputs && s.xy_.here().size() == inputs * outputs &&
                s.weight_ >= 0 && s.epsilon_ >= 0 && s.smallest_ >= 0;
     }
     template <class Archive, class S>
