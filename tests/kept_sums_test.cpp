@@ -38,8 +38,8 @@ struct accumulators {
     void read() {
         diagonal.diagonal();
         block.block_sums();
-        xx.lower();
-        xy.lower();
+        xx.lower_sums();
+        xy.lower_sums();
         fit.covariance();
         fit.covariance_xy();
     }
@@ -53,8 +53,8 @@ void check(accumulators& found, const matrix<T>& x, const matrix<T>& y, index_t 
     REQUIRE(found.xx.rows() == rows);
     if (with_fit) REQUIRE(found.fit.tokens() == rows);
     const auto diagonal = found.diagonal.diagonal(), of_block = found.block.diagonal();
-    const auto block = found.block.block_sums(), xx = found.xx.full();
-    const auto xy = found.xy.full();
+    const auto block = found.block.block_sums(), xx = found.xx.sums();
+    const auto xy = found.xy.sums();
     const auto moment = found.fit.moment_xx(), cross = found.fit.moment_xy();
     const auto n = static_cast<real>(rows);
     real off = 0;

@@ -125,10 +125,9 @@ class least_squares {
         y_squares_.resize(y_.sums.size());
     }
 
-    /// Adds tokens, from the policy's memory. Each counts as much as its
-    /// weight, weights [tokens] >= 0; {}: all alike. y is {} where there are no outputs. Throws
-    /// shape_error, and value_error if a number is not finite; then nothing is added. Where memory
-    /// ends, a part of them may be.
+    /// Adds tokens, from the policy's memory. Each counts as much as its weight, weights [tokens] >=
+    /// 0; {}: all alike. y is {} where there are no outputs. Throws shape_error, and value_error if a
+    /// number is not finite; then nothing is added. Where memory ends, a part of them may be.
     template <class Policy, class X, class Y = detail::none, class Weights = detail::none>
     void add(const Policy& policy, const X& x, const Y& y = {}, const Weights& weights = {}) {
         const auto vx = as_input<2>(policy, x);
