@@ -103,7 +103,7 @@ template <class T, class Exec>
 class thrust_memory {
   public:
     thrust_memory(const Exec& exec, index_t count) : exec_(exec), count_(count) {
-        if (count == 0) return;
+        if (count <= 0) return; // not negative, but g++ warns where it cannot see that
 #ifdef __CUDACC__
         if constexpr (takes_from_stream<Exec>) {
             constexpr auto most = std::numeric_limits<std::size_t>::max() / sizeof(T);
