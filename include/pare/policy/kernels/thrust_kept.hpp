@@ -7,6 +7,7 @@
 #include "cuda_matrix.hpp"
 #endif
 
+#include <algorithm>
 #include <thrust/for_each.h>
 #include <thrust/iterator/counting_iterator.h>
 
@@ -25,12 +26,14 @@ class thrust_kept final : public sums_there {
 
     /// Throws bad_alloc, and on CUDA device_error.
     thrust_kept(const Exec& exec, index_t count)
-        : exec_(exec), count_(count), memory_(exec, is_cuda<Exec> ? 0 : count) {
+        : exec_(exec), count_(std::max<index_t>(count, 0)), // g++ does not know that it is
+          memory_(exec, is_cuda<Exec> ? 0 : count) {
         if constexpr (is_cuda<Exec>) {
 #ifdef __CUDACC__
             Exec found = exec;
             const cudaStream_t stream = thrust::cuda_cub::stream(found);
-            const auto bytes = static_cast<std::size_t>(count > 0 ? count : 1) * sizeof(double);
+            const auto bytes =
+                static_cast<std::size_t>(std::max<index_t>(count_, 1)) * sizeof(double);
             void* memory = nullptr;
             cudaError_t status = cudaGetDevice(&device_);
             if (status == cudaSuccess)
@@ -47,7 +50,7 @@ class thrust_kept final : public sums_there {
 #endif
         } else {
             first_ = memory_.data();
-            thrust::for_each_n(exec_, thrust::counting_iterator<index_t>(0), count,
+            thrust::for_each_n(exec_, thrust::counting_iterator<index_t>(0), count_,
                                [first = first_](index_t i) { first[i] = 0; });
         }
     }
