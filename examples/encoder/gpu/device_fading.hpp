@@ -7,7 +7,6 @@
 #include <pare/gather.hpp>
 #include <pare/soft_mask.hpp>
 
-
 namespace encoder {
 
 template <class Policy, class T>

@@ -91,7 +91,7 @@ dataset read_dataset(task_kind kind, const std::filesystem::path& file, const to
     const auto longest = static_cast<std::size_t>(c.max_tokens);
     switch (kind) {
     case task_kind::classify: {
-        std::vector<labelled_text> rows = some.labels ? read_labelled(file) : read_unlabelled(file);
+        std::vector<labelled_text> rows = read_labelled(file, some.labels);
         select(rows, some);
         data.texts = tokenize(words, rows, c);
         if (!some.labels) break;

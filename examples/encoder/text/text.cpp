@@ -54,34 +54,6 @@ std::vector<std::string> split_at_tabs(const std::string& line) {
     return columns;
 }
 
-/// One or two texts on a line, behind a label if there are labels.
-std::vector<labelled_text> read_texts(const std::filesystem::path& file, bool labels) {
-    constexpr int highest = 65535;
-    const std::size_t before = labels ? 1 : 0;
-    std::vector<labelled_text> texts;
-    std::size_t expected = 0; // columns, as in the first line
-    for_lines(file, [&](const std::string& line, std::size_t number) {
-        const std::vector<std::string> columns = split_at_tabs(line);
-        const std::size_t n = columns.size();
-        if (n != before + 1 && n != before + 2)
-            fail(file, "line ", number, " does not have ",
-                 labels ? "two or three columns (label, text or label, text, text)"
-                        : "one or two columns (text or text, text)",
-                 " separated by tabs");
-        if (texts.empty()) expected = n;
-        if (n != expected)
-            fail(file, "line ", number, " has ", n, " columns, the lines before it have ",
-                 expected);
-        texts.push_back({0, columns[before], n == before + 2 ? columns[before + 1] : ""});
-        if (int& label = texts.back().label;
-            labels && (!read_number(columns[0], label) || label < 0 || label > highest))
-            fail(file, "line ", number, " has the label '", columns[0],
-                 "', which is not a whole number from 0 to ", highest);
-    });
-    if (texts.empty()) fail(file, "holds no text");
-    return texts;
-}
-
 } // namespace
 
 std::vector<std::string> read_documents(const std::filesystem::path& file) {
@@ -107,12 +79,31 @@ std::vector<scored_pair> read_pairs(const std::filesystem::path& file) {
     return pairs;
 }
 
-std::vector<labelled_text> read_labelled(const std::filesystem::path& file) {
-    return read_texts(file, true);
-}
-
-std::vector<labelled_text> read_unlabelled(const std::filesystem::path& file) {
-    return read_texts(file, false);
+std::vector<labelled_text> read_labelled(const std::filesystem::path& file, bool labels) {
+    constexpr int highest = 65535;
+    const std::size_t before = labels ? 1 : 0;
+    std::vector<labelled_text> texts;
+    std::size_t expected = 0; // columns, as in the first line
+    for_lines(file, [&](const std::string& line, std::size_t number) {
+        const std::vector<std::string> columns = split_at_tabs(line);
+        const std::size_t n = columns.size();
+        if (n != before + 1 && n != before + 2)
+            fail(file, "line ", number, " does not have ",
+                 labels ? "two or three columns (label, text or label, text, text)"
+                        : "one or two columns (text or text, text)",
+                 " separated by tabs");
+        if (texts.empty()) expected = n;
+        if (n != expected)
+            fail(file, "line ", number, " has ", n, " columns, the lines before it have ",
+                 expected);
+        texts.push_back({0, columns[before], n == before + 2 ? columns[before + 1] : ""});
+        if (int& label = texts.back().label;
+            labels && (!read_number(columns[0], label) || label < 0 || label > highest))
+            fail(file, "line ", number, " has the label '", columns[0],
+                 "', which is not a whole number from 0 to ", highest);
+    });
+    if (texts.empty()) fail(file, "holds no text");
+    return texts;
 }
 
 std::vector<sequence> tokenize(const tokenizer& words, const std::vector<std::string>& texts,

@@ -43,10 +43,8 @@ std::vector<scored_pair> read_pairs(const std::filesystem::path& file);
 
 /// label, text or label, text, text on a line, separated by tabs; labels are whole numbers from 0
 /// to 65535. Throws file_error as above, and for a line that has another label or other columns
-/// than the first.
-std::vector<labelled_text> read_labelled(const std::filesystem::path& file);
-/// The same without labels, which become 0: text or text, text on a line.
-std::vector<labelled_text> read_unlabelled(const std::filesystem::path& file);
+/// than the first. Without `labels`, which become 0: text or text, text on a line.
+std::vector<labelled_text> read_labelled(const std::filesystem::path& file, bool labels = true);
 
 /// The token ids of each text.
 std::vector<sequence> tokenize(const tokenizer& words, const std::vector<std::string>& texts,
