@@ -129,7 +129,6 @@ template <class Policy, class Q, class K, class V, class Offsets, class Out, cla
 void with_attention_call(const char* name, const Policy& policy, const Q& q, const K& k, const V& v,
                          const Offsets& offsets, Out&& out,
                          const attention_options<element_of<Q>>& options, const F& f) {
-    check_policy(policy);
     const auto queries = as_input<3>(policy, q);
     const auto keys = as_input<3>(policy, k);
     const auto values = as_input<3>(policy, v);
@@ -214,6 +213,7 @@ template <class Policy, class Q, class K, class V, class Offsets, class Out>
 void attention(const Policy& policy, const Q& q, const K& k, const V& v, const Offsets& offsets,
                Out&& out, const attention_options<detail::element_of<Q>>& options = {},
                workspace& scratch = detail::of_this_call({})) {
+    detail::check_policy(policy);
     detail::with_attention_call("attention", policy, q, k, v, offsets, std::forward<Out>(out),
                                 options,
                                 [&](const auto& call) { policy.attention(call, scratch); });
