@@ -112,11 +112,14 @@ void padded_importance(const Policy& policy, view<const T, 4> p, view<const Leng
         const auto memory = policy.template temporary<double>(scratch, sequences * keys);
         const view<double, 2> sums(memory.data(), sequences, keys);
         policy.key_sums(p, batch, options.mask, options.queries, sums);
-        if constexpr (is_partial<std::decay_t<decltype(policy.executor())>>)
-            return score_part("importance", policy, sums, batch, p.extent(1), options, scores);
-        for (index_t b = 0; b < sequences; ++b)
-            for (index_t k = 0; k < batch.keys(b); ++k) check_sum("importance", sums(b, k), k, b);
-        policy.scale_keys(view<const double, 2>(sums), batch, p.extent(1), options, scores);
+        if constexpr (is_partial<std::decay_t<decltype(policy.executor())>>) {
+            score_part("importance", policy, sums, batch, p.extent(1), options, scores);
+        } else {
+            for (index_t b = 0; b < sequences; ++b)
+                for (index_t k = 0; k < batch.keys(b); ++k)
+                    check_sum("importance", sums(b, k), k, b);
+            policy.scale_keys(view<const double, 2>(sums), batch, p.extent(1), options, scores);
+        }
     } else {
         policy.score_keys(p, batch, options, scores);
     }
