@@ -31,7 +31,9 @@ index_t count_selected(const Keep& keep, const kept_ends& always, const Offset* 
                        index_t segments) {
     index_t count = 0;
     for (index_t s = 0; s < segments; ++s) {
-        const index_range all{offsets[s], offsets[s + 1]}, free = always.between(all);
+        const index_range all{static_cast<index_t>(offsets[s]),
+                              static_cast<index_t>(offsets[s + 1])};
+        const index_range free = always.between(all);
         index_t kept = all.size() - free.size();
         for (index_t i = free.begin; i < free.end; ++i) kept += keep(i);
         count += std::max<index_t>(kept, all.size() > 0);
@@ -77,7 +79,7 @@ void select_first(const Before& before, const Counts& counts, const Offset* offs
                   index_t segments, Index* index, KeptOffset* kept_offsets) {
     index_t kept = 0, first = 0;
     for (index_t s = 0; s < segments; ++s) {
-        const index_range segment{first, offsets[s + 1]};
+        const index_range segment{first, static_cast<index_t>(offsets[s + 1])};
         const index_t last = segment.end, count = std::min(segment.size(), counts(s));
         const auto order = [&](Index i, Index j) {
             return before(static_cast<index_t>(i), static_cast<index_t>(j), segment);
