@@ -63,7 +63,7 @@ inline float token_weight(float square, double typical) {
                                             std::max(typical, 1e-30));
 }
 
-/// Adds rows to statistics, each by its weight, or 1 where there are no weights.
+/// Adds rows x, and y unless that is `none`, each by its weight, or 1 where there are no weights.
 template <class Policy, class X, class Y>
 void add_weighted(const Policy& policy, const X& x, const Y& y, const std::vector<float>& weights,
                   least_squares& statistics) {
@@ -81,11 +81,6 @@ void add_weighted(const Policy& policy, const X& x, const Y& y, const std::vecto
 template <class T>
 view<T, 2> transposed(const view<T, 2>& x) {
     return {x.data_handle(), {x.extent(1), x.extent(0)}, {x.stride(1), x.stride(0)}};
-}
-/// As many rows without columns.
-template <class T>
-view<const T, 2> no_columns(const view<T, 2>& x) {
-    return {x.data_handle(), {x.extent(0), 0}, {0, 1}};
 }
 
 } // namespace detail
@@ -131,8 +126,7 @@ std::optional<std::vector<sublayer_statistics>> collect(const Policy& policy, Mo
                 weights.push_back(detail::token_weight(static_cast<float>(square), typical[at]));
             }
             to.metric.add(policy, at_sum);
-            detail::add_weighted(policy, units, detail::no_columns<const T>(units), weights,
-                                 to.inputs);
+            detail::add_weighted(policy, units, detail::none{}, weights, to.inputs);
         });
     };
     const auto add_forward = [&](index_t b) {
@@ -141,11 +135,12 @@ std::optional<std::vector<sublayer_statistics>> collect(const Policy& policy, Mo
             sublayer_statistics& to = all[static_cast<std::size_t>(s)];
             const view<const T, 2> units = model.units(s, x);
             detail::check_extents("units", s, units, model.rows(x).extent(0), to.inputs.inputs());
-            to.inputs.add(policy, units, detail::no_columns(units));
+            to.inputs.add(policy, units);
             model.add(s, units, x);
             const view<const T, 2> sums = model.rows(x);
             detail::check_extents("sums", s, sums, units.extent(0), to.sums.outputs());
-            to.sums.add(policy, detail::no_columns(sums), sums);
+            const view<const T, 2> no_inputs(sums.data_handle(), {sums.extent(0), 0}, {0, 1});
+            to.sums.add(policy, no_inputs, sums);
             detail::normalize(model, s, x);
         }
     };
