@@ -43,6 +43,19 @@ using visitor =
 /// From logits to the gradient at them.
 using logits_gradient = std::function<matrix(const matrix& logits)>;
 
+/// Random weights to begin with.
+class first_weights {
+  public:
+    explicit first_weights(unsigned seed) : random_(seed) {}
+    matrix operator()(index rows, index columns, float scale = 1) {
+        return matrix::NullaryExpr(rows, columns, [&] { return scale * normal_(random_); });
+    }
+
+  private:
+    std::mt19937 random_;
+    std::normal_distribution<float> normal_{0, 0.02f};
+};
+
 /// An array of a model's weights.
 struct weight_array {
     Eigen::Map<Eigen::VectorXf> values;

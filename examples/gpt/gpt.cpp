@@ -61,11 +61,7 @@ struct record {
 } // namespace
 
 model make_model(const shape& c, unsigned seed) {
-    std::mt19937 random(seed);
-    std::normal_distribution<float> normal(0, 0.02f);
-    const auto some = [&](index rows, index columns, float scale = 1) {
-        return matrix(matrix::NullaryExpr(rows, columns, [&] { return scale * normal(random); }));
-    };
+    decoder::first_weights some(seed);
     const norm one{vector::Ones(c.hidden), vector::Zero(c.hidden)};
     const float last = 1 / std::sqrt(2 * static_cast<float>(c.layers));
     model m{c, some(c.vocabulary, c.hidden), some(c.length, c.hidden), {}, one};

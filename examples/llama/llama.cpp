@@ -76,11 +76,7 @@ matrix gated(const matrix& gate, const matrix& up) {
 } // namespace
 
 model make_model(const shape& c, unsigned seed) {
-    std::mt19937 random(seed);
-    std::normal_distribution<float> normal(0, 0.02f);
-    const auto some = [&](index rows, index columns, float scale = 1) {
-        return matrix(matrix::NullaryExpr(rows, columns, [&] { return scale * normal(random); }));
-    };
+    decoder::first_weights some(seed);
     const vector one = vector::Ones(c.hidden);
     const index keys = c.key_heads * c.head_size();
     const float last = 1 / std::sqrt(2 * static_cast<float>(c.layers));
