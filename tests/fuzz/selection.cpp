@@ -52,7 +52,8 @@ template <class T, class Offset, class Index>
 void choose_tokens(bytes& in) {
     index_t tokens = 0;
     const auto offsets = in.offsets<Offset>(4, tokens);
-    const auto scores = in.numbers<T>(in.about(tokens));
+    // Offsets and scores may both be other than drawn first, and agree again.
+    const auto scores = in.numbers<T>(tokens = in.about(tokens));
     const auto flags = in.numbers<std::uint8_t>(in.flag() ? 0 : in.about(tokens));
     const pins pinned{in.flag() ? in.up_to(2) : in.number<index_t>(),
                       in.flag() ? in.up_to(2) : in.number<index_t>(),
