@@ -10,6 +10,9 @@
 #include <Eigen/Core>
 
 #include <algorithm>
+#include <numeric>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace pare {
@@ -185,16 +188,14 @@ class elimination {
 };
 
 /// Overwrites the lower triangle of g with that of its inverse; false if g is not positive
-/// definite. Reads the lower triangle.
+/// definite. Reads the lower triangle; what is above it is of no use afterwards.
 template <class Policy>
 bool invert(const Policy& policy, row_major& g) {
     const index_t n = g.rows();
     workspace scratch;
-    const view<double, 2> all(g.data(), n, n);
-    if (!factor_cholesky(policy, all, scratch)) return false;
-    // G = U'U. The inverse of U' is a lower triangle, of which a block of columns begins at the
-    // diagonal; the inverse of G is its transpose times itself.
-    row_major half = row_major::Zero(n, n);
+    if (!factor_cholesky(policy, view<double, 2>(g.data(), n, n), scratch)) return false;
+    // G = U'U, with U above the diagonal and on it. The inverse of U' is a lower triangle, of which a
+    // block of columns begins at the diagonal: it goes below, and the diagonals change at the end.
     constexpr index_t columns = 64, rows = 256;
     run_allocating(policy.executor(), (n + columns - 1) / columns, [&](index_t task, index_t) {
         const index_t j = task * columns, width = std::min(columns, n - j);
@@ -203,12 +204,20 @@ bool invert(const Policy& policy, row_major& g) {
             .template triangularView<Eigen::Upper>()
             .transpose()
             .solveInPlace(part);
-        half.block(j, j, n - j, width) = part;
+        g.block(j, j, width, width).template triangularView<Eigen::StrictlyLower>() =
+            part.topRows(width);
+        g.block(j + width, j, n - j - width, width) = part.bottomRows(n - j - width);
     });
-    g.setZero();
+    g.diagonal() = g.diagonal().cwiseInverse();
+    // The inverse of G is the transpose of that times itself, added up over its rows, of which none
+    // is read again: what stood there makes room for the sums.
+    row_major block(std::min(rows, n), n);
     for (index_t i = 0; i < n; i += rows) {
         const index_t some = std::min(rows, n - i), m = i + some;
-        const view<const double, 2> x(half.data() + i * n, {some, m}, {n, 1});
+        block.topLeftCorner(some, m) = g.block(i, 0, some, m);
+        block.block(0, i, some, some).template triangularView<Eigen::StrictlyUpper>().setZero();
+        g.block(i, 0, some, m).setZero();
+        const view<const double, 2> x(block.data(), {some, m}, {n, 1});
         policy.gram(1.0, x, x, view<double, 2>(g.data(), {m, m}, {n, 1}), true, scratch);
     }
     return true;
@@ -229,6 +238,27 @@ inline row_major square_root(const row_major& c) {
                       "] is not positive semidefinite");
 }
 
+/// A copy of `from`, or a temporary matrix itself; of a `lower` one what is above its diagonal is
+/// not read. Throws value_error for a number that is not finite.
+template <class Matrix>
+row_major finite_matrix(const char* name, Matrix&& matrix, bool lower) {
+    row_major own;
+    if constexpr (std::is_same_v<Matrix, row_major>) {
+        own = std::move(matrix);
+    } else {
+        const auto from = as_input<2>(matrix);
+        own = row_major(from.extent(0), from.extent(1));
+        for (index_t i = 0; i < own.rows(); ++i)
+            for (index_t j = 0; j < (lower ? i + 1 : own.cols()); ++j)
+                own(i, j) = static_cast<double>(from(i, j));
+    }
+    for (index_t i = 0; i < own.rows(); ++i)
+        for (index_t j = 0; j < (lower ? i + 1 : own.cols()); ++j)
+            if (!is_finite(own(i, j)))
+                fail<value_error>("eliminate", name, "(", i, ", ", j, ") is ", own(i, j));
+    return own;
+}
+
 } // namespace detail
 
 /// Removes the units that read a sublayer's inputs x, always the one without which the output
@@ -241,7 +271,8 @@ inline row_major square_root(const row_major& c) {
 /// other. Nothing is solved again: each removal changes the inverse of G + r I in closed form.
 ///
 /// covariance  G [inputs x inputs] of x over tokens, weighted if wished; the lower triangle is read.
-///             Of a layer without a bias, which makes up for no mean, the moments E x x'
+///             Of a layer without a bias, which makes up for no mean, the moments E x x'. What
+///             least_squares returns is worked on where it is, anything else is copied
 /// metric      C [outputs x outputs], the mean of g g' over tokens, g the gradient of the model's
 ///             loss at y; the lower triangle is read. {}: the identity, for models that cannot run
 ///             backwards
@@ -252,10 +283,10 @@ inline row_major square_root(const row_major& c) {
 /// a metric that is not positive semidefinite and G + r I that is not positive definite. Inputs
 /// that do not vary at all cost nothing, in any order.
 /// Complexity: inputs^3 + inputs^2 outputs multiply-adds in double; memory: 8 bytes * inputs *
-/// (2 inputs + 2 outputs). Source: optimal brain surgeon with the K-FAC metric, as in "LLM Surgeon"
+/// (inputs + 2 outputs). Source: optimal brain surgeon with the K-FAC metric, as in "LLM Surgeon"
 /// (arXiv:2312.17244, section 3) without its updates of the weights.
 template <class Policy, class G, class C = view<const double, 2>, class W>
-loss_curve eliminate(const Policy& policy, const G& covariance, const C& metric, const W& weight,
+loss_curve eliminate(const Policy& policy, G&& covariance, const C& metric, const W& weight,
                      index_t unit = 1, double ridge = 1e-2) {
     detail::check_whole(policy);
     static_assert(Policy::on_host, "pare::eliminate: it works on statistics in the host's memory; "
@@ -273,19 +304,11 @@ loss_curve eliminate(const Policy& policy, const G& covariance, const C& metric,
                                   unit);
     if (!detail::is_finite(ridge) || ridge < 0)
         detail::fail<value_error>("eliminate", "the ridge is ", ridge);
-    const auto copy = [](const char* name, auto from, bool lower) {
-        detail::row_major to(from.extent(0), from.extent(1));
-        for (index_t i = 0; i < to.rows(); ++i)
-            for (index_t j = 0; j < (lower ? i + 1 : to.cols()); ++j) {
-                to(i, j) = static_cast<double>(from(i, j));
-                if (!detail::is_finite(to(i, j)))
-                    detail::fail<value_error>("eliminate", name, "(", i, ", ", j, ") is ",
-                                              to(i, j));
-            }
-        return to;
-    };
-    detail::row_major inverse = copy("covariance", g, true), in_metric = copy("weight", w, false);
-    if (!identity) in_metric = detail::square_root(copy("metric", c, true)) * in_metric;
+    detail::row_major in_metric = detail::finite_matrix("weight", w, false);
+    if (!identity)
+        in_metric = detail::square_root(detail::finite_matrix("metric", c, true)) * in_metric;
+    detail::row_major inverse =
+        detail::finite_matrix("covariance", std::forward<G>(covariance), true);
     const double mean_diagonal = inputs > 0 ? inverse.diagonal().mean() : 0;
     if (mean_diagonal == 0 || outputs == 0) // inputs are constant, or nothing reads them
         return sorted_losses(std::vector<double>(static_cast<std::size_t>(inputs / unit), 0.0));

@@ -67,7 +67,7 @@ template <class Policy, class Host, class Model>
 prune_report prune(const Policy& policy, const Host& host, Model& dense, Model& pruned,
                    const prune_options& options = {}) {
     prune_report report;
-    const auto statistics = collect(policy, dense, {0, 1}, options.callback);
+    auto statistics = collect(policy, dense, {0, 1}, options.callback);
     if (!statistics) return report;
     if (options.criterion == prune_criterion::surgeon) {
         const auto curves = elimination_curves(host, dense, *statistics, options.callback);
@@ -85,6 +85,7 @@ prune_report prune(const Policy& policy, const Host& host, Model& dense, Model& 
         detail::fail<value_error>("prune",
                                   "Fisher information needs a model with `backward` and `offsets`");
     }
+    for (sublayer_statistics& of : *statistics) of.drop_sums();
     auto refits = refit(policy, dense, pruned, report.plan, *statistics,
                         {options.ridges, false, options.callback});
     if (!refits) return report;

@@ -3,6 +3,7 @@
 
 #include <pare/compact.hpp>
 #include <pare/gather.hpp>
+#include <pare/leaving.hpp>
 #include <pare/policy/simd.hpp>
 #include <pare/soft_mask.hpp>
 
@@ -96,20 +97,11 @@ void network::state::attend_fading(std::size_t l, const float* projected, double
 matrix network::state::leaving_sums(std::size_t l, const std::vector<std::int64_t>& offsets,
                                     const float* x, const float* heads_out,
                                     const std::vector<float>& leaving) const {
-    const auto sequences = static_cast<Index>(offsets.size()) - 1;
-    const Index d = hidden(), columns = context_columns(l);
-    matrix sums = matrix::Zero(sequences, d + columns + 1);
-    pare::openmp{}.run(sequences, [&](Index s, Index) {
-        const auto at = static_cast<std::size_t>(s);
-        for (Index t = offsets[at]; t < offsets[at + 1]; ++t) {
-            const float share = leaving[static_cast<std::size_t>(t)];
-            if (share == 0) continue;
-            using row = Eigen::Map<const Eigen::RowVectorXf>;
-            sums.row(s).head(d) += share * row(x + t * d, d);
-            sums.row(s).segment(d, columns) += share * row(heads_out + t * columns, columns);
-            sums(s, d + columns) += share;
-        }
-    });
+    const Index tokens = offsets.back(), d = hidden(), columns = context_columns(l);
+    matrix sums(static_cast<Index>(offsets.size()) - 1, d + columns + 1);
+    pare::leaving_sums(pare::simd.with(pare::openmp{}), leaving, offsets, sums,
+                       pare::view<const float, 2>(x, tokens, d),
+                       pare::view<const float, 2>(heads_out, tokens, columns));
     return sums;
 }
 

@@ -63,7 +63,7 @@ class network : public engine {
     std::unique_ptr<engine> make(encoder::model m) const override;
     const encoder::model& model() const override;
     std::string place() const override;
-    std::int64_t forward_tokens() const override { return 8192; }
+    std::int64_t forward_tokens() const override { return 4096; }
     std::int64_t backward_tokens() const override { return 2048; }
     std::unique_ptr<learner> make_learner() override;
     std::unique_ptr<pruner> make_pruner() override;

@@ -166,17 +166,13 @@ double unit_costs::of(const model& m) const {
 }
 
 surgeon::surgeon(engine& net, const calibration& data, fisher_source source, std::uint64_t seed) {
-    std::vector<pare::sublayer_statistics> statistics = collect(net, data, source, seed);
+    weights_ = collect(net, data, source, seed);
     const pruning_text none;
     prunable<pare::vectorised<>, float> weights(pare::simd, net, none);
     shown line("elimination");
-    losses_ = pare::elimination_curves(pare::simd, weights, statistics, std::ref(line)).value();
-    if (source == fisher_source::none) return;
-    for (pare::sublayer_statistics& of : statistics) {
-        pare::sublayer_statistics& kept = weights_.emplace_back(0, 0);
-        kept.squares = std::move(of.squares);
-        kept.batches = of.batches;
-    }
+    losses_ = pare::elimination_curves(pare::simd, weights, weights_, std::ref(line)).value();
+    for (pare::sublayer_statistics& of : weights_) of.drop_sums();
+    if (source == fisher_source::none) weights_.clear(); // tokens weigh the same
 }
 
 std::vector<pare::prunable> prunables(const model& m, const std::vector<pare::loss_curve>& losses,

@@ -114,33 +114,40 @@ double best_ridge(const Policy& policy, const least_squares& fit, const least_sq
     return best;
 }
 
-/// What is left of `dense`'s units of the sublayer, on the same stream, against what `pruned` has.
+/// What is left of `dense`'s units of the sublayer, on the same stream, against what `pruned` has:
+/// of some rows, since what is wrong with units is wrong in all.
 template <class Policy, class Model>
 void check_removal(const Policy& policy, Model& dense, Model& pruned, index_t s,
                    const std::vector<std::uint8_t>& mask, stream_of<Model>& x) {
     using T = number_of<Model>;
-    const auto was = described(dense, s), is = described(pruned, s);
-    const std::vector<index_t> columns = kept_positions(mask, was.unit);
+    const auto y = described(pruned, s);
+    const std::vector<index_t> columns = kept_positions(mask, y.unit);
     const auto kept = static_cast<index_t>(columns.size());
-    if (is.weight.extent(0) != was.weight.extent(0) || is.weight.extent(1) != kept)
-        fail<value_error>("prune", "keep(", s, ") was to leave a weight of ", was.weight.extent(0),
-                          " x ", kept, " and left ", is.weight.extent(0), " x ",
-                          is.weight.extent(1));
+    const index_t tokens = dense.rows(x).extent(0), outputs = dense.rows(x).extent(1);
+    if (y.weight.extent(0) != outputs || y.weight.extent(1) != kept)
+        fail<value_error>("prune", "keep(", s, ") was to leave a weight of ", outputs, " x ", kept,
+                          " and left ", y.weight.extent(0), " x ", y.weight.extent(1));
     const auto found = as_input<2>(policy, pruned.units(s, x));
-    check_extents("kept units", s, found, dense.rows(x).extent(0), kept);
-    if (found.size() == 0) return;
+    check_extents("kept units", s, found, tokens, kept);
+    const index_t some = std::min<index_t>(tokens, 256);
+    const auto first_rows = [&](view<const T, 2> of) {
+        return view<const T, 2>(of.data_handle(), {some, of.extent(1)},
+                                {of.stride(0), of.stride(1)});
+    };
+    if (some * kept == 0) return;
     workspace of_expected, of_columns;
-    const auto memory = policy.template temporary<T>(of_expected, found.size());
+    const auto memory = policy.template temporary<T>(of_expected, some * kept);
     const auto positions = policy.template temporary<index_t>(of_columns, kept);
     copy_to_policy(policy, columns, positions.data());
-    const view<T, 2> expected(memory.data(), found.extent(0), kept);
+    const view<T, 2> expected(memory.data(), some, kept);
     const auto units = as_input<2>(policy, dense.units(s, x));
-    policy.gather_columns(view<const T, 2>(units), positions.data(), expected);
+    check_extents("units", s, units, tokens, static_cast<index_t>(mask.size()) * y.unit);
+    policy.gather_columns(first_rows(units), positions.data(), expected);
     const auto sum = [](const std::vector<double>& parts) {
         return std::accumulate(parts.begin(), parts.end(), 0.0);
     };
-    const double off = sum(column_sums(policy, squared_difference{}, view<const T, 2>(found),
-                                       view<const T, 2>(expected)));
+    const double off = sum(
+        column_sums(policy, squared_difference{}, first_rows(found), view<const T, 2>(expected)));
     const double all = sum(column_sums(policy, ops::square{}, view<const T, 2>(expected)));
     if (!(off <= 1e-4 * all))
         fail<value_error>("prune", "what keep(", s,

@@ -45,6 +45,13 @@ struct sublayer_statistics {
             if (squares[b].empty()) squares[b] = other.squares[b];
         batches += other.batches;
     }
+
+    /// Gives the memory of the sums back, once there are curves: refit reads the squares alone.
+    void drop_sums() {
+        inputs = least_squares(0, 0);
+        metric = gram<double>(0);
+        sums = least_squares(0, 0);
+    }
 };
 
 namespace detail {
