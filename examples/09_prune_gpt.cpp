@@ -1,5 +1,5 @@
 // A decoder of one's own, pruned: a small GPT-2 is trained on the texts that are named and then
-// loses half of what its heads and filters compute, and 70 %, by three criteria.
+// loses half of what its heads and filters compute, and 70 %, by four criteria.
 //
 //     09_prune_gpt STEPS TEXT...
 #include "decoder/program.hpp"
@@ -44,7 +44,7 @@ int main(int argc, char** argv) try {
 
     gpt::prunable dense{{trained, text.calibration, {}}}, pruned;
     const double share = prune(dense, pruned, 0.5);
-    char what[40];
+    char what[60];
     std::snprintf(what, sizeof what, "%.2f of the multiply-adds", share);
     const decoder::losses after = decoder::report(what, pruned.m, text, &before);
 
@@ -56,6 +56,8 @@ int main(int argc, char** argv) try {
         fisher.push_back(pare::sorted_losses(of_masks.diagonal()));
     const std::pair<const char*, std::vector<pare::loss_curve>> criteria[] = {
         {"surgeon", *pare::elimination_curves(pare::simd, dense, *statistics)},
+        {"surgeon without gradients",
+         *pare::elimination_curves(pare::simd, dense, *pare::collect_forward(pare::simd, dense))},
         {"Fisher information", fisher},
         {"magnitude", magnitudes(dense)}};
     for (const double budget : {0.5, 0.3})

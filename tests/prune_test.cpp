@@ -242,8 +242,7 @@ TEST_CASE("stages of pruning, one by one") {
         CHECK(pare::plan(dense, curves, 0.4).masks == pare::plan(dense, whole_curves, 0.4).masks);
     }
     SECTION("curves of other criteria, and masks that were changed") {
-        auto fishers =
-            pare::collect_fisher(pare::seq, dense, {pare::fisher_kind::block});
+        auto fishers = pare::collect_fisher(pare::seq, dense, {pare::fisher_kind::block});
         REQUIRE(fishers);
         std::vector<pare::loss_curve> curves;
         for (const auto& f : *fishers) {
@@ -259,8 +258,7 @@ TEST_CASE("stages of pruning, one by one") {
         for (const auto& r : *reports) CHECK(r.fit.error_after <= r.fit.error_before);
     }
     SECTION("what leaves its mean behind has the Fisher information of what varies") {
-        auto found =
-            pare::collect_fisher(pare::seq, dense, {pare::fisher_kind::diagonal, true});
+        auto found = pare::collect_fisher(pare::seq, dense, {pare::fisher_kind::diagonal, true});
         REQUIRE(found);
         std::vector<std::vector<real>> means(3, std::vector<real>(20, 0));
         real tokens = 0;
@@ -303,6 +301,28 @@ TEST_CASE("stages of pruning, one by one") {
         CHECK(report.finished);
         CHECK(pruned.units_left() <= 15);
         CHECK_THAT(pare::to_string(report), ContainsSubstring("no choice of this cost below"));
+    }
+    SECTION("forward passes alone say the same of a model that can run backwards") {
+        network<double> forward = dense, pruned = dense;
+        pare::prune_options options;
+        const auto expected = pare::prune(pare::simd, forward, pruned, options);
+        options.criterion = pare::prune_criterion::forward;
+        auto also_pruned = dense;
+        const auto report = pare::prune(pare::simd, dense, also_pruned, options);
+        CHECK(report.finished);
+        CHECK(report.plan.masks == expected.plan.masks);
+        CHECK(report.plan.losses == expected.plan.losses);
+        auto found = *pare::collect_forward(pare::seq, dense);
+        CHECK(found[0].metric.rows() == 0);
+        CHECK(found[0].sums.tokens() == found[0].inputs.tokens());
+        const auto chosen =
+            pare::plan(dense, *pare::elimination_curves(pare::seq, dense, found), 0.5);
+        auto again = dense, without_sums = dense;
+        const auto fit = *pare::refit(pare::seq, dense, again, chosen, found);
+        for (auto& of : found) of.drop_sums();
+        const auto same = *pare::refit(pare::seq, dense, without_sums, chosen, found);
+        for (std::size_t s = 0; s < fit.size(); ++s)
+            CHECK(fit[s].fit.error_after == same[s].fit.error_after);
     }
     SECTION("text in pieces") {
         auto pieces = dense;

@@ -21,6 +21,7 @@ inline namespace PARE_ISA {
 /// What says which units to keep.
 enum class prune_criterion {
     surgeon, ///< what least squares can make up for, weighed by gradients if the model has them
+    forward, ///< the same without them, though the model has them: sooner, and mostly worse
     fisher ///< the paper's: the masks' Fisher information, rearranged. Needs backward() and offsets()
 };
 
@@ -67,9 +68,11 @@ template <class Policy, class Host, class Model>
 prune_report prune(const Policy& policy, const Host& host, Model& dense, Model& pruned,
                    const prune_options& options = {}) {
     prune_report report;
-    auto statistics = collect(policy, dense, {0, 1}, options.callback);
+    auto statistics = options.criterion == prune_criterion::forward
+                          ? collect_forward(policy, dense, {0, 1}, options.callback)
+                          : collect(policy, dense, {0, 1}, options.callback);
     if (!statistics) return report;
-    if (options.criterion == prune_criterion::surgeon) {
+    if (options.criterion != prune_criterion::fisher) {
         const auto curves = elimination_curves(host, dense, *statistics, options.callback);
         if (!curves) return report;
         report.plan = plan(dense, *curves, options.share);

@@ -92,8 +92,56 @@ view<T, 2> transposed(const view<T, 2>& x) {
 
 } // namespace detail
 
-/// Passes over the calibration text: one forward and one backward pass, or, of a model without
-/// `backward`, forward passes alone. None if the callback ended it. Keep what it gives for other
+namespace detail {
+
+/// f(statistics of all sublayers, b) for the batches of a share. None if the callback ended it.
+template <class Model, class F>
+std::optional<std::vector<sublayer_statistics>>
+for_batches(Model& model, const part& share, const prune_callback& callback, const F& f) {
+    share.check();
+    std::vector<sublayer_statistics> all;
+    const index_t sublayers = model.sublayers(), batches = model.batches();
+    for (index_t s = 0; s < sublayers; ++s) {
+        const auto y = described(model, s);
+        all.emplace_back(y.weight.extent(1), y.weight.extent(0));
+        all.back().squares.resize(static_cast<std::size_t>(batches));
+    }
+    for (index_t b = share.ith; b < batches; b += share.nth) {
+        if (!goes_on(callback, {prune_progress::statistics, b, batches})) return std::nullopt;
+        f(all, b);
+        for (sublayer_statistics& to : all) ++to.batches;
+    }
+    return all;
+}
+
+} // namespace detail
+
+/// Passes over the calibration text that go forward alone, of a model that has no `backward` or
+/// whose user has no time for it. The rest as for collect.
+template <class Policy, class Model>
+std::optional<std::vector<sublayer_statistics>>
+collect_forward(const Policy& policy, Model& model, part share = {0, 1},
+                const prune_callback& callback = {}) {
+    using T = detail::number_of<Model>;
+    return detail::for_batches(model, share, callback, [&](auto& all, index_t b) {
+        auto x = model.start(b);
+        for (index_t s = 0; s < model.sublayers(); ++s) {
+            sublayer_statistics& to = all[static_cast<std::size_t>(s)];
+            const view<const T, 2> units = model.units(s, x);
+            detail::check_extents("units", s, units, model.rows(x).extent(0), to.inputs.inputs());
+            to.inputs.add(policy, units);
+            model.add(s, units, x);
+            const view<const T, 2> sums = model.rows(x);
+            detail::check_extents("sums", s, sums, units.extent(0), to.sums.outputs());
+            const view<const T, 2> no_inputs(sums.data_handle(), {sums.extent(0), 0}, {0, 1});
+            to.sums.add(policy, no_inputs, sums);
+            detail::normalize(model, s, x);
+        }
+    });
+}
+
+/// Passes over the calibration text: a forward and a backward pass a batch, or, of a model without
+/// `backward`, those of collect_forward. None if the callback ended it. Keep what it gives for other
 /// budgets.
 ///
 /// share  this process's part of the batches, every nth; merge what all parts find, in any order.
@@ -107,62 +155,39 @@ std::optional<std::vector<sublayer_statistics>> collect(const Policy& policy, Mo
                                                         part share = {0, 1},
                                                         const prune_callback& callback = {}) {
     using T = detail::number_of<Model>;
-    share.check();
-    std::vector<sublayer_statistics> all;
-    const index_t sublayers = model.sublayers(), batches = model.batches();
-    for (index_t s = 0; s < sublayers; ++s) {
-        const auto y = detail::described(model, s);
-        all.emplace_back(y.weight.extent(1), y.weight.extent(0));
-        all.back().squares.resize(static_cast<std::size_t>(batches));
-    }
-    std::vector<double> typical(all.size(), -1.0); // of the first piece of batch 0
-    const auto add_backward = [&](auto& backwards, index_t b, bool counts) {
-        backwards.backward(b, [&](index_t s, const auto& units, const auto&, const auto& at_sum) {
-            const auto at = static_cast<std::size_t>(s);
-            sublayer_statistics& to = all[at];
-            detail::check_extents("units", s, units, units.extent(0), to.inputs.inputs());
-            detail::check_extents("gradients", s, at_sum, units.extent(0), to.sums.outputs());
-            const auto gradients = as_input<2>(policy, at_sum);
-            const std::vector<double> squares =
-                detail::column_sums(policy, ops::square{}, detail::transposed<const T>(gradients));
-            if (typical[at] < 0) typical[at] = detail::mean_of(squares);
-            if (!counts) return;
-            std::vector<float> weights;
-            for (const double square : squares) {
-                to.squares[static_cast<std::size_t>(b)].push_back(static_cast<float>(square));
-                weights.push_back(detail::token_weight(static_cast<float>(square), typical[at]));
-            }
-            to.metric.add(policy, at_sum);
-            detail::add_weighted(policy, units, detail::none{}, weights, to.inputs);
+    if constexpr (!detail::has<detail::can_run_backwards, Model>::value) {
+        return collect_forward(policy, model, share, callback);
+    } else {
+        std::vector<double> typical(static_cast<std::size_t>(model.sublayers()), -1.0);
+        const auto squares_of = [&](index_t s, const auto& at_sum) {
+            std::vector<double> squares = detail::column_sums(
+                policy, ops::square{}, detail::transposed<const T>(as_input<2>(policy, at_sum)));
+            double& of_first = typical[static_cast<std::size_t>(s)];
+            if (of_first < 0) of_first = detail::mean_of(squares); // of a first piece of batch 0
+            return squares;
+        };
+        share.check();
+        if (share.ith > 0 && model.batches() > share.ith)
+            model.backward(0, [&](index_t s, const auto&, const auto&, const auto& at_sum) {
+                squares_of(s, at_sum);
+            });
+        return detail::for_batches(model, share, callback, [&](auto& all, index_t b) {
+            model.backward(b, [&](index_t s, const auto& units, const auto&, const auto& at_sum) {
+                const auto at = static_cast<std::size_t>(s);
+                sublayer_statistics& to = all[at];
+                detail::check_extents("units", s, units, units.extent(0), to.inputs.inputs());
+                detail::check_extents("gradients", s, at_sum, units.extent(0), to.sums.outputs());
+                std::vector<float> weights;
+                for (const double square : squares_of(s, at_sum)) {
+                    to.squares[static_cast<std::size_t>(b)].push_back(static_cast<float>(square));
+                    weights.push_back(
+                        detail::token_weight(static_cast<float>(square), typical[at]));
+                }
+                to.metric.add(policy, at_sum);
+                detail::add_weighted(policy, units, detail::none{}, weights, to.inputs);
+            });
         });
-    };
-    const auto add_forward = [&](index_t b) {
-        auto x = model.start(b);
-        for (index_t s = 0; s < sublayers; ++s) {
-            sublayer_statistics& to = all[static_cast<std::size_t>(s)];
-            const view<const T, 2> units = model.units(s, x);
-            detail::check_extents("units", s, units, model.rows(x).extent(0), to.inputs.inputs());
-            to.inputs.add(policy, units);
-            model.add(s, units, x);
-            const view<const T, 2> sums = model.rows(x);
-            detail::check_extents("sums", s, sums, units.extent(0), to.sums.outputs());
-            const view<const T, 2> no_inputs(sums.data_handle(), {sums.extent(0), 0}, {0, 1});
-            to.sums.add(policy, no_inputs, sums);
-            detail::normalize(model, s, x);
-        }
-    };
-    for (index_t b = 0; b < batches; ++b) {
-        const bool counts = b % share.nth == share.ith;
-        if (!counts && b > 0) continue;
-        if (!detail::goes_on(callback, {prune_progress::statistics, b, batches}))
-            return std::nullopt;
-        if constexpr (detail::has<detail::can_run_backwards, Model>::value)
-            add_backward(model, b, counts);
-        else if (counts)
-            add_forward(b);
-        for (sublayer_statistics& to : all) to.batches += counts;
     }
-    return all;
 }
 
 /// How collect_fisher counts.
