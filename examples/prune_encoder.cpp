@@ -152,12 +152,12 @@ std::int64_t texts_a_batch(const arguments& a) {
 class pruning {
   public:
     explicit pruning(const arguments& a)
-        : a_(a), original_(load_model(a.model)),
+        : a_(a), made_(make_engine(load_model(a.model), a.where.device, a.where.precision)),
+          dense_(*made_), original_(dense_.model()),
           words_(a.model / "vocab.txt", original_.config.lower_case, original_.config.vocabulary),
           data_(read_calibration(a.calibrate, a.fisher == fisher_source::labels, a.samples, a.seed,
                                  words_, original_)),
-          costs_(unit_costs::multiply_adds(original_.config, data_.examples.texts)),
-          made_(make_engine(original_, a.where.device, a.where.precision)), dense_(*made_) {
+          costs_(unit_costs::multiply_adds(original_.config, data_.examples.texts)) {
         // Tokens that the model drops are kept here: which ones leave depends on the heads there
         // are.
         dense_.set_token_pruning({});
@@ -306,13 +306,13 @@ class pruning {
     const progress whole_{"", 1}; // a clock
     const arguments& a_;
     output out_{a_.out, written_model}, json_{a_.json}, front_{a_.front}, html_{a_.html};
-    const model original_;
+    const std::unique_ptr<engine> made_;
+    engine& dense_;
+    const model& original_;
     const tokenizer words_;
     const calibration data_;
     const unit_costs costs_;
     std::optional<dataset> task_;
-    const std::unique_ptr<engine> made_;
-    engine& dense_;
 
     std::vector<pare::loss_curve> losses_;
     std::vector<pare::sublayer_statistics> weights_; // of tokens

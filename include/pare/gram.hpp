@@ -97,8 +97,8 @@ void add_product(const Policy& policy, view<const T, 2> x, view<const T, 2> y, k
 /// lower_sums(), sums(), mean(), merge() and copies bring them to the host and give the GPU's memory
 /// back; what is added there later is not in views from before.
 ///
-/// Memory: columns_x * columns_y * sizeof(Acc), and scratch of a copy of the rows, up to 16 MB, and
-/// 0.3 MB a thread. On a GPU: there, from the first call on 8 bytes * columns_x * columns_y, of
+/// Memory: columns_x * columns_y * sizeof(Acc), and during a call a copy of the rows, up to 16 MB,
+/// and 0.3 MB a thread. On a GPU: there, from the first call on 8 bytes * columns_x * columns_y, of
 /// cudaMalloc's, and during a call 12 more, and 2,048 rows as float; on the host, while they are
 /// brought, another 8 bytes * columns_x * columns_y.
 template <class Acc = double>
@@ -197,14 +197,14 @@ class gram {
 
     template <class Policy, class T>
     void add_finite(const Policy& policy, view<const T, 2> x, view<const T, 2> y) {
-        detail::add_product(policy, x, y, sums_, symmetric_, scratch_);
+        workspace scratch; // not kept: there may be an accumulator for each layer
+        detail::add_product(policy, x, y, sums_, symmetric_, scratch);
         rows_ += x.extent(0);
     }
 
     index_t columns_x_ = 0, columns_y_ = 0, rows_ = 0;
     bool symmetric_ = true;
     detail::kept_sums<Acc> sums_;
-    workspace scratch_;
 };
 
 } // namespace PARE_ISA

@@ -108,8 +108,8 @@ class shifted_rows {
 /// rounding in double.
 ///
 /// Memory: 8 bytes * inputs * (inputs + outputs), on the host and, until the sums are asked for, on a
-/// GPU that adds to them; scratch as `gram`. During a call, 2,048 of its rows in the type that they
-/// are summed in; on a GPU all of them, there.
+/// GPU that adds to them. During a call, what `gram` takes then and 2,048 of its rows in the type that
+/// they are summed in; on a GPU all of them, there.
 class least_squares {
     friend struct detail::saved; // prune/statistics_file.hpp
 
@@ -253,7 +253,8 @@ class least_squares {
         if (rows == 0) return;
         // On a GPU all rows: each look at a chunk's numbers waits.
         const index_t chunk = std::min(rows, Policy::on_host ? index_t{2048} : rows);
-        workspace x_scratch, y_scratch; // not kept: there may be an accumulator for each layer
+        workspace x_scratch, y_scratch,
+            scratch; // not kept: there may be an accumulator for each layer
         detail::shifted_rows<Policy, T> of_x(policy, x, roots, chunk, x_scratch);
         detail::shifted_rows<Policy, T> of_y(policy, y, roots, chunk, y_scratch);
         std::vector<double> x_shift = x_.shift, y_shift = y_.shift;
@@ -295,8 +296,8 @@ class least_squares {
                 y_rows = of_y.get(t, std::min(chunk, rows - t));
             }
             const view<const C, 2> some_x(x_rows), some_y(y_rows);
-            detail::add_product(policy, some_x, some_y, xy_, false, scratch_);
-            detail::add_product(policy, some_x, some_x, xx_, true, scratch_);
+            detail::add_product(policy, some_x, some_y, xy_, false, scratch);
+            detail::add_product(policy, some_x, some_x, xx_, true, scratch);
             add_to(x_.sums, of_x.sums(x_rows, t));
             add_to(y_.sums, of_y.sums(y_rows, t));
         }
@@ -393,7 +394,6 @@ class least_squares {
     double weight_ = 0;
     // Of the element types: what rounding is relative to, and of squares, those with all digits.
     double epsilon_ = 0, smallest_ = 0;
-    workspace scratch_;
 };
 
 } // namespace PARE_ISA

@@ -267,6 +267,11 @@ void network::state::backward(const batch& b, const loss_gradient& loss, const u
     if (learn) embed_backward(b, residual, found->weights);
 }
 
+void network::end_backward() {
+    state_->records.clear();
+    state_->transposed.clear();
+}
+
 void network::backward_units(const batch& b, const loss_gradient& loss, const unit_visitor& visit) {
     state_->backward(b, loss, &visit, nullptr, nullptr);
 }

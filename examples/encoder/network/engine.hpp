@@ -120,6 +120,8 @@ class engine {
     /// One forward and one backward pass of all tokens, without masks.
     virtual void backward_units(const batch& b, const loss_gradient& loss,
                                 const unit_visitor& visit) = 0;
+    /// Gives back what backward passes keep for the next one, in the host's memory.
+    virtual void end_backward() {}
 };
 
 } // namespace encoder

@@ -233,6 +233,14 @@ std::string network::place() const {
     return processor_name() + ", " + std::to_string(threads()) + " threads";
 }
 
+std::int64_t network::backward_tokens() const {
+    Index numbers = 1; // of a token, that records keep of all layers
+    for (std::size_t l = 0; l < state_->depth(); ++l)
+        numbers += 2 * state_->hidden() + 4 * state_->context_columns(l) + state_->filters(l);
+    constexpr Index most = 400'000'000 / sizeof(float); // a record's bytes
+    return std::clamp<std::int64_t>(most / numbers, 256, 2048);
+}
+
 std::unique_ptr<engine> network::make(encoder::model m) const {
     return std::make_unique<network>(std::move(m));
 }

@@ -64,7 +64,7 @@ class network : public engine {
     const encoder::model& model() const override;
     std::string place() const override;
     std::int64_t forward_tokens() const override { return 4096; }
-    std::int64_t backward_tokens() const override { return 2048; }
+    std::int64_t backward_tokens() const override;
     std::unique_ptr<learner> make_learner() override;
     std::unique_ptr<pruner> make_pruner() override;
 
@@ -99,6 +99,7 @@ class network : public engine {
                    rows& sum) override;
     void normalize(std::size_t l, unit_kind kind, const rows& sum, rows& x) override;
     void replace(std::size_t l, unit_kind kind, dense with) override;
+    void end_backward() override;
     void backward_units(const batch& b, const loss_gradient& loss,
                         const unit_visitor& visit) override;
 

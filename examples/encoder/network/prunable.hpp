@@ -6,7 +6,6 @@
 
 #include <pare/prune/statistics.hpp>
 
-#include <map>
 #include <memory>
 #include <utility>
 
@@ -27,12 +26,8 @@ class prunable {
 
     index_t sublayers() const { return 2 * static_cast<index_t>(net_.model().layers.size()); }
     index_t batches() const { return static_cast<index_t>(text_.batches.size()); }
-    pare::sublayer<float> describe(index_t s) {
-        dense& d = readers_.try_emplace(s, reader(net_.model().layers[layer_of(s)], kind_of(s)))
-                       .first->second;
-        const index_t unit = kind_of(s) == unit_kind::head ? net_.model().config.head_size : 1;
-        return {pare::as_view<2>(d.weight), pare::as_view<1>(d.bias), unit,
-                pare::cost_table::linear(d.weight.cols() / unit, 1)};
+    pare::sublayer<const float> describe(index_t s) {
+        return describe<const float>(s, reader(net_.model().layers[layer_of(s)], kind_of(s)));
     }
     stream start(index_t b) {
         stream x{{}, b};
@@ -52,14 +47,14 @@ class prunable {
         net_.normalize(layer_of(s), kind_of(s), x.x, other_);
         std::swap(x.x, other_);
     }
-    void keep(index_t, const std::vector<std::uint8_t>&) const {
-    } // the engine was made without them
-    void changed(index_t s) {
-        net_.replace(layer_of(s), kind_of(s), readers_.at(s));
-        readers_.erase(s);
-    }
 
   protected:
+    template <class U, class Dense>
+    pare::sublayer<U> describe(index_t s, Dense& d) {
+        const index_t unit = kind_of(s) == unit_kind::head ? net_.model().config.head_size : 1;
+        return {pare::as_view<2>(d.weight), pare::as_view<1>(d.bias), unit,
+                pare::cost_table::linear(d.weight.cols() / unit, 1)};
+    }
     static std::size_t layer_of(index_t s) { return static_cast<std::size_t>(s / 2); }
     static unit_kind kind_of(index_t s) { return s % 2 ? unit_kind::filter : unit_kind::head; }
     static pare::view<const T, 2> all(const encoder::rows& x) {
@@ -70,8 +65,33 @@ class prunable {
     const Policy& policy_;
     engine& net_;
     const pruning_text& text_;
-    std::map<index_t, dense> readers_; // those that were described
     encoder::rows values_, other_;
+};
+
+/// One whose weights are fitted anew; the engine was made without the units that go.
+template <class Policy, class T>
+class refittable : public prunable<Policy, T> {
+    using base = prunable<Policy, T>;
+    using index_t = pare::index_t;
+
+  public:
+    using base::base;
+
+    pare::sublayer<float> describe(index_t s) {
+        if (s != described_)
+            copy_ = reader(this->net_.model().layers[base::layer_of(s)], base::kind_of(s));
+        described_ = s;
+        return base::template describe<float>(s, copy_);
+    }
+    void keep(index_t, const std::vector<std::uint8_t>&) const {}
+    void changed(index_t s) {
+        this->net_.replace(base::layer_of(s), base::kind_of(s), std::move(copy_));
+        described_ = -1;
+    }
+
+  private:
+    dense copy_; // of what was described last
+    index_t described_ = -1;
 };
 
 /// With a loss.
@@ -138,7 +158,7 @@ class pruner_of : public pruner {
                                           const pare::prune_plan& plan,
                                           const std::vector<pare::sublayer_statistics>& statistics,
                                           const pare::refit_options& options) override {
-        prunable<Policy, T> dense(policy_, net_, text), small(policy_, pruned, text);
+        refittable<Policy, T> dense(policy_, net_, text), small(policy_, pruned, text);
         return pare::refit(policy_, dense, small, plan, statistics, options).value();
     }
 

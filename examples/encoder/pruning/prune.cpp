@@ -52,8 +52,10 @@ std::vector<pare::sublayer_statistics> collect(engine& net, const calibration& d
                                                fisher_source source, std::uint64_t seed) {
     const bool forward = source == fisher_source::none;
     shown line(forward ? "activations" : "gradients");
-    return net.make_pruner()->collect(
+    auto found = net.make_pruner()->collect(
         forward ? forward_text(net, data.all()) : gradient_text(net, data, seed), std::ref(line));
+    net.end_backward();
+    return found;
 }
 
 // Sums the columns and rows of a square matrix in blocks of `unit`.
@@ -84,6 +86,7 @@ void criterion::from_gradients(engine& net, const calibration& data, bool bias_r
     shown line("gradients");
     fishers_ = net.make_pruner()->collect_fisher(
         gradient_text(net, data, seed), {pare::fisher_kind::block, bias_refitted, std::ref(line)});
+    net.end_backward();
     for (const pare::fisher<>& f : fishers_) importance_.push_back(f.diagonal());
 }
 
