@@ -1,6 +1,7 @@
 // Softmax attention over packed sequences that also says how much attention each token receives.
 #pragma once
 
+#include "core/attention_calls.hpp"
 #include "core/checks.hpp"
 #include "importance.hpp"
 #include "policy/seq.hpp"

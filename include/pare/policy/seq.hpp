@@ -3,7 +3,7 @@
 // better.
 #pragma once
 
-#include "../core/attention.hpp"
+#include "../core/attention_calls.hpp"
 #include "../core/error.hpp"
 #include "../core/executor.hpp"
 #include "../core/fast_math.hpp"

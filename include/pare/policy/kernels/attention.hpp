@@ -2,7 +2,7 @@
 // product with the values, while the strip is in the cache.
 #pragma once
 
-#include "../../core/attention.hpp"
+#include "../../core/attention_calls.hpp"
 #include "../../core/workspace.hpp"
 #include "exponential.hpp"
 #include "registers.hpp"

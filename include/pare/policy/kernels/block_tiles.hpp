@@ -1,7 +1,7 @@
 // Which block of threads has which tokens, and how their rows come into memory that it shares.
 #pragma once
 
-#include "../../core/attention.hpp"
+#include "../../core/attention_calls.hpp"
 #include "packs.hpp"
 #include "thrust_blocks.hpp"
 

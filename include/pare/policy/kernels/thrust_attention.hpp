@@ -1,7 +1,7 @@
 // Attention on Thrust's systems: which kernel, and plain loops for heads of any size.
 #pragma once
 
-#include "../../core/attention.hpp"
+#include "../../core/attention_calls.hpp"
 #include "block_attention.hpp"
 #include "block_scores.hpp"
 #include "tensor_attention.hpp"
