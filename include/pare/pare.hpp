@@ -7,6 +7,7 @@
 #include "class_gradients.hpp"
 #include "compact.hpp"
 #include "cost.hpp"
+#include "distance_buckets.hpp"
 #include "fisher.hpp"
 #include "importance.hpp"
 #include "loss_curve.hpp"
