@@ -1,5 +1,6 @@
 // Attention and its scores of a half type against float's: what tensor cores do on a GPU, Thrust's
 // host systems do in loops with the same fragments.
+#include "distance_biases.hpp"
 #include "policies.hpp"
 #include "support.hpp"
 #include <pare/attention_scores.hpp>
@@ -42,6 +43,8 @@ pare::attention_options<To> same(const pare::attention_options<From>& o) {
     other.mask = o.mask;
     other.key_bias = o.key_bias;
     other.head_slopes = o.head_slopes;
+    other.distance_bias = o.distance_bias;
+    other.positions = o.positions;
     other.query_weights = o.query_weights;
     other.scores = o.scores;
     other.queries = o.queries;
@@ -94,7 +97,11 @@ std::vector<float> rows_of(const problem& p, const pare::attention_options<float
                     logit *= scale;
                     if (o.key_bias.extent(0) > 0) logit += static_cast<double>(o.key_bias(at + j));
                     if (o.head_slopes.extent(0) > 0)
-                        logit -= static_cast<double>(o.head_slopes(h)) * static_cast<double>(apart);
+                        logit -= static_cast<double>(o.head_slopes(h)) *
+                                 static_cast<double>(std::abs(biased_distance(o, at, i, j)));
+                    if (o.distance_bias.extent(1) > 0)
+                        logit += static_cast<double>(
+                            bias_at(o.distance_bias, h, biased_distance(o, at, i, j)));
                     sum += std::exp(logit);
                 }
                 lse.push_back(static_cast<float>(std::log(sum)));
@@ -185,6 +192,35 @@ TEMPLATE_LIST_TEST_CASE("biases and weights with a half type", "", policies) {
             check(TestType::policy(), p, o);
             o.head_slopes = pare::view<const float, 1>(slopes.data(), 2);
             check(TestType::policy(), p, o);
+        }
+    }
+}
+
+TEMPLATE_LIST_TEST_CASE("biases by relative position with a half type", "", policies) {
+    if constexpr (!TestType::vectorised) {
+        random_source random;
+        CAPTURE(random);
+        const std::vector<float> slopes = {0.5f, 0.0625f};
+        for (const index_t size : {32, 64, 128, 130}) {
+            const problem p(2, 1, size, size, {5, 150, 1}, random);
+            auto bias = random.vector<float>(p.tokens(), -3, 0);
+            bias[3] = bias[50] = minus_infinite<float>();
+            const auto positions = random_positions(p.offsets, random);
+            distance_table<float> table(2, size, random);
+            table.at(1, -4) = table.at(0, 2) = minus_infinite<float>();
+            for (const int which : {0, 6}) { // any width with a window, one without
+                if (which == 0 && size > 32) continue;
+                auto o = all_options()[static_cast<std::size_t>(which)];
+                o.distance_bias = table.view();
+                check(TestType::policy(), p, o);
+                o.key_bias = bias;
+                o.head_slopes = slopes;
+                check(TestType::policy(), p, o);
+                o.positions = positions;
+                check(TestType::policy(), p, o);
+                o.distance_bias = {}; // positions of slopes
+                check(TestType::policy(), p, o);
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 // Scores from queries, keys and log-sum-exp rows against their definition in long double, and
 // against what attention gives: masks, biases, grouped inputs, lengths, layouts of other libraries.
+#include "distance_biases.hpp"
 #include "policies.hpp"
 #include "support.hpp"
 #include <pare/attention_scores.hpp>
@@ -90,9 +91,12 @@ struct expectation {
                         logit += static_cast<real>(o.key_bias(at + j));
                         removed = o.key_bias(at + j) < std::numeric_limits<T>::lowest() / 2;
                     }
+                    const index_t away = biased_distance(o, at, i, j);
                     if (o.head_slopes.extent(0) > 0)
-                        logit -= static_cast<real>(o.head_slopes(h)) *
-                                 static_cast<real>(std::abs(i - j));
+                        logit -=
+                            static_cast<real>(o.head_slopes(h)) * static_cast<real>(std::abs(away));
+                    if (o.distance_bias.extent(1) > 0)
+                        logit += static_cast<real>(bias_at(o.distance_bias, h, away));
                     e[static_cast<std::size_t>(j)] = removed || !sees(j) ? 0 : std::exp(logit);
                 }
                 const real sum = std::accumulate(e.begin(), e.end(), real(0));
@@ -218,6 +222,33 @@ TEMPLATE_LIST_TEST_CASE("biases and weights in scores of log-sum-exp rows", "", 
         o.head_slopes = pare::view<const T, 1>(slopes.data(), 4);
         const expectation<T, T> sloped(p, o);
         check(run_scores(TestType::policy(), p, sloped.lse, o), sloped.scores, allowed<T>);
+    }
+}
+
+TEMPLATE_LIST_TEST_CASE("biases by relative position in scores of log-sum-exp rows", "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    const problem<T> p(4, 2, 16, {5, 37, 1, 130}, random);
+    const auto bias = random.vector<T>(p.tokens(), -3, 0);
+    const auto slopes = random.vector<T>(4, 0, 0.5);
+    const auto positions = random_positions(p.offsets, random);
+    for (const index_t most : {0, 20, 200}) {
+        const distance_table<T> table(4, most, random);
+        for (pare::attention_options<T> o : all_options<T>()) {
+            CAPTURE(most, o.mask.causal, o.mask.window, o.queries.begin);
+            o.distance_bias = table.view();
+            const expectation<T, T> with(p, o);
+            check(run_scores(TestType::policy(), p, with.lse, o), with.scores, allowed<T>);
+            o.positions = positions;
+            o.key_bias = bias;
+            const expectation<T, T> placed(p, o);
+            check(run_scores(TestType::policy(), p, placed.lse, o), placed.scores, allowed<T>);
+            o.positions = {};
+            o.head_slopes = slopes;
+            const expectation<T, T> all(p, o);
+            check(run_scores(TestType::policy(), p, all.lse, o), all.scores, allowed<T>);
+        }
     }
 }
 

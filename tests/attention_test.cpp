@@ -1,5 +1,6 @@
 // Attention over packed sequences against softmax in long double: output and scores, over masks,
 // biases, grouped and interleaved inputs, lengths and sizes.
+#include "distance_biases.hpp"
 #include "policies.hpp"
 #include "support.hpp"
 #include <pare/attention.hpp>
@@ -76,6 +77,7 @@ answer<real> oracle(const problem<T>& p, const pare::attention_options<T>& o) {
                 real sum = 0;
                 for (index_t j = 0; j < n; ++j) {
                     const index_t distance = std::abs(i - j);
+                    const index_t away = biased_distance(o, at, i, j);
                     real logit = 0;
                     for (index_t x = 0; x < p.size; ++x)
                         logit += static_cast<real>(q(at + i, h, x)) *
@@ -83,9 +85,15 @@ answer<real> oracle(const problem<T>& p, const pare::attention_options<T>& o) {
                     logit *= scale;
                     if (o.key_bias.extent(0) > 0) logit += static_cast<real>(o.key_bias(at + j));
                     if (o.head_slopes.extent(0) > 0)
-                        logit -= static_cast<real>(o.head_slopes(h)) * static_cast<real>(distance);
-                    const bool removed = o.key_bias.extent(0) > 0 &&
-                                         o.key_bias(at + j) < std::numeric_limits<T>::lowest() / 2;
+                        logit -=
+                            static_cast<real>(o.head_slopes(h)) * static_cast<real>(std::abs(away));
+                    bool removed = o.key_bias.extent(0) > 0 &&
+                                   o.key_bias(at + j) < std::numeric_limits<T>::lowest() / 2;
+                    if (o.distance_bias.extent(1) > 0) {
+                        const T bias = bias_at(o.distance_bias, h, away);
+                        logit += static_cast<real>(bias);
+                        removed = removed || bias < std::numeric_limits<T>::lowest() / 2;
+                    }
                     const bool hidden = removed || (o.mask.causal && j > i) ||
                                         (o.mask.window > 0 && distance >= o.mask.window);
                     e.push_back(hidden ? 0 : std::exp(logit));
@@ -306,6 +314,109 @@ TEMPLATE_LIST_TEST_CASE("biases of keys and of distance", "", runs) {
     CHECK(removed.scores[3] == 0);
 }
 
+TEMPLATE_LIST_TEST_CASE("biases by relative position", "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    const problem<T> p(4, 2, 16, 16, {5, 37, 0, 1, 70}, random, 1);
+    const auto bias = random.vector<T>(p.tokens(), -3, 0);
+    const auto slopes = random.vector<T>(4, 0, 0.5);
+    const auto positions = random_positions(p.offsets, random);
+    for (const index_t most : {0, 9, 100}) {
+        const distance_table<T> table(4, most, random);
+        for (pare::attention_options<T> o : all_options<T>()) {
+            CAPTURE(most, o.mask.causal, o.mask.window);
+            o.distance_bias = table.view();
+            check(run_attention(TestType::policy(), p, o), oracle(p, o));
+            o.head_slopes = slopes;
+            check(run_attention(TestType::policy(), p, o), oracle(p, o));
+            o.key_bias = bias;
+            o.positions = positions;
+            check(run_attention(TestType::policy(), p, o), oracle(p, o));
+        }
+    }
+    const problem<T> several_parts(1, 1, 8, 8, {530, 3}, random, 1);
+    const distance_table<T> table(1, 129, random);
+    const auto places = random_positions(several_parts.offsets, random);
+    pare::attention_options<T> o;
+    o.distance_bias = table.view();
+    check(run_attention(TestType::policy(), several_parts, o), oracle(several_parts, o));
+    o.positions = places;
+    o.mask.causal = true;
+    check(run_attention(TestType::policy(), several_parts, o), oracle(several_parts, o));
+    const problem<T> nothing(4, 2, 3, 3, {}, random);
+    o = {};
+    const distance_table<T> of_four(4, 1, random);
+    o.distance_bias = of_four.view();
+    check(run_attention(TestType::policy(), nothing, o), oracle(nothing, o));
+}
+
+TEMPLATE_LIST_TEST_CASE("tokens that stay keep the distances they had", "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    const problem<T> all(2, 1, 8, 8, {20, 33}, random);
+    problem<T> some = all;
+    some.data.clear();
+    some.offsets = {0};
+    std::vector<std::int32_t> positions;
+    std::vector<index_t> kept;
+    std::vector<T> dropped(static_cast<std::size_t>(all.tokens()));
+    for (std::size_t s = 0; s < 2; ++s) {
+        for (index_t t = all.offsets[s]; t < all.offsets[s + 1]; ++t)
+            if (random.integer(0, 1) == 0 && t != all.offsets[s]) {
+                dropped[static_cast<std::size_t>(t)] = minus_infinite<T>();
+            } else {
+                kept.push_back(t);
+                positions.push_back(static_cast<std::int32_t>(t - all.offsets[s]));
+                some.data.insert(some.data.end(), all.data.begin() + t * all.stride,
+                                 all.data.begin() + (t + 1) * all.stride);
+            }
+        some.offsets.push_back(static_cast<int>(kept.size()));
+    }
+    const distance_table<T> table(2, 12, random);
+    const std::vector<T> slopes = {T(0.25), T(0)};
+    pare::attention_options<T> o;
+    o.distance_bias = table.view();
+    o.head_slopes = slopes;
+    o.key_bias = dropped;
+    const auto before = run_attention(TestType::policy(), all, o);
+    o.key_bias = {};
+    o.positions = positions;
+    const auto after = run_attention(TestType::policy(), some, o);
+    for (std::size_t t = 0; t < kept.size(); ++t)
+        for (std::size_t x = 0; x < 16; ++x)
+            REQUIRE(distance(after.out[t * 16 + x],
+                             before.out[static_cast<std::size_t>(kept[t]) * 16 + x]) <
+                    4 * tolerance<T>);
+}
+
+TEMPLATE_LIST_TEST_CASE("biases by distance that remove keys, or are not numbers", "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    const problem<T> p(2, 1, 8, 8, {30, 4}, random);
+    distance_table<T> table(2, 5, random);
+    table.at(0, -2) = table.at(1, 3) = table.at(1, 5) = minus_infinite<T>();
+    std::vector<T> bias(static_cast<std::size_t>(p.tokens()));
+    bias[7] = minus_infinite<T>(); // twice, of some queries
+    const auto positions = random_positions(p.offsets, random);
+    pare::attention_options<T> o;
+    o.distance_bias = table.view();
+    check(run_attention(TestType::policy(), p, o), oracle(p, o));
+    o.key_bias = bias;
+    check(run_attention(TestType::policy(), p, o), oracle(p, o));
+    o.positions = positions;
+    check(run_attention(TestType::policy(), p, o), oracle(p, o));
+    o.positions = {};
+    table.at(1, 2) = not_a_number<T>();
+    if constexpr (on_host<TestType>)
+        CHECK_THAT(sentence_of<pare::value_error>([&] { run_attention(TestType::policy(), p, o); }),
+                   ContainsSubstring("of sequence 0 sums up to "));
+    else
+        CHECK(is_nan(run_attention(TestType::policy(), p, o).scores[9]));
+}
+
 TEMPLATE_LIST_TEST_CASE("queries count by their weights", "", runs) {
     using T = typename TestType::type;
     random_source random;
@@ -327,7 +438,10 @@ TEMPLATE_LIST_TEST_CASE("a sequence's result does not depend on batch, order or 
     for (int s = 0; s < 12; ++s) lengths.push_back(static_cast<int>(random.integer(1, 90)));
     lengths.push_back(530);
     const problem<T> p(3, 1, 24, 24, lengths, random);
-    for (const auto& o : {all_options<T>()[0], all_options<T>()[2]}) {
+    const distance_table<T> table(3, 60, random);
+    pare::attention_options<T> biased;
+    biased.distance_bias = table.view();
+    for (const auto& o : {all_options<T>()[0], all_options<T>()[2], biased}) {
         const auto together = run_attention(TestType::policy(), p, o);
         const auto row = static_cast<std::ptrdiff_t>(p.heads * p.value_size);
         for (std::size_t s = 0; s < lengths.size(); ++s) {
@@ -544,6 +658,26 @@ TEST_CASE("what attention cannot use, it says in numbers") {
     o.query_weights = pare::view<const float, 1>(few.data(), 5);
     CHECK_THAT(sentence(p.q(), p.offsets, scores, o),
                ContainsSubstring("5 query weights, 7 are expected"));
+    o = {};
+    o.distance_bias = pare::view<const float, 2>(few.data(), 4, 0);
+    CHECK_THAT(sentence(p.q(), p.offsets, scores, o),
+               ContainsSubstring("distance biases are 4x0; of 4 heads there are as many rows, with "
+                                 "an odd number of columns"));
+    o.distance_bias = pare::view<const float, 2>(out.data(), 4, 6);
+    CHECK_THAT(sentence(p.q(), p.offsets, scores, o),
+               ContainsSubstring("distance biases are 4x6; of 4 heads"));
+    o.distance_bias = pare::view<const float, 2>(out.data(), 2, 7);
+    CHECK_THAT(sentence(p.q(), p.offsets, scores, o),
+               ContainsSubstring("distance biases are 2x7; of 4 heads"));
+    o = {};
+    std::vector<std::int32_t> positions(5);
+    o.positions = positions;
+    CHECK_THAT(sentence(p.q(), p.offsets, scores, o),
+               ContainsSubstring("5 positions, 7 are expected"));
+    positions = {0, 1, 2, 0, 1, -2, 3};
+    o.positions = positions;
+    CHECK_THAT(sentence(p.q(), p.offsets, scores, o),
+               ContainsSubstring("the position of token 5 is -2"));
     o = {};
     for (const double scale : {not_a_number<double>(), infinite<double>(), 1e300}) {
         o.scale = scale;

@@ -7,6 +7,7 @@
 #include "policy/seq.hpp"
 
 #include <cmath>
+#include <cstdint>
 #include <string>
 #include <type_traits>
 
@@ -25,6 +26,16 @@ struct attention_options {
     view<const compute_type, 1> key_bias;
     /// [heads], or empty: |q - k| times this is subtracted (ALiBi, arXiv:2108.12409).
     view<const compute_type, 1> head_slopes;
+    /// [heads x (2 * most + 1)], or empty, of any strides: column most + d is added to the logits of
+    /// keys d positions behind their query (before it where d < 0), and the first and the last one to
+    /// those still farther away. T5 and MPNet have such biases in buckets, of which expand_buckets
+    /// (distance_buckets.hpp) makes this table. Minus infinity removes keys at a distance, but not
+    /// all keys of a query.
+    view<const compute_type, 2> distance_bias;
+    /// [tokens], or empty, not negative: where tokens stand, for slopes and biases of distance; if
+    /// empty, their places in the sequence. When tokens were dropped, those that stay may keep the
+    /// distances that they had. Masks count places.
+    view<const std::int32_t, 1> positions;
     /// [tokens], or empty: factors of the queries' attention in the scores, which stay scaled as if
     /// all were 1. With soft masks, a query that fades out should have no say.
     view<const compute_type, 1> query_weights;
@@ -58,6 +69,11 @@ using element_of = typename element<X>::type;
 template <class Q, class X>
 using unless_options_of =
     std::enable_if_t<!std::is_same_v<std::decay_t<X>, attention_options<element_of<Q>>>, int>;
+
+struct negative {
+    view<const std::int32_t, 1> x;
+    constexpr bool operator()(index_t i) const { return x(i) < 0; }
+};
 
 template <class X>
 std::string shape_of(const X& x) {
@@ -94,6 +110,8 @@ attention_terms<compute_t<T>> checked_terms(const char* name, const Policy& poli
     terms.key_bias = as_view<1>(policy, options.key_bias);
     terms.head_slopes = as_view<1>(policy, options.head_slopes);
     terms.query_weights = as_view<1>(policy, options.query_weights);
+    terms.distance_bias = as_view<2>(policy, options.distance_bias);
+    terms.positions = as_view<1>(policy, options.positions);
     const auto check_vector = [&](const char* what, index_t extent, index_t expected) {
         if (extent != 0 && extent != expected)
             fail<shape_error>(name, extent, what, expected, " are expected");
@@ -101,6 +119,16 @@ attention_terms<compute_t<T>> checked_terms(const char* name, const Policy& poli
     check_vector(" key biases, ", terms.key_bias.extent(0), tokens);
     check_vector(" slopes, ", terms.head_slopes.extent(0), heads);
     check_vector(" query weights, ", terms.query_weights.extent(0), tokens);
+    check_vector(" positions, ", terms.positions.extent(0), tokens);
+    const index_t distances = terms.distance_bias.extent(1);
+    if (distances > 0 ? terms.distance_bias.extent(0) != heads || distances % 2 == 0
+                      : terms.distance_bias.extent(0) > 0)
+        fail<shape_error>(name, "distance biases are ", shape_of(terms.distance_bias), "; of ",
+                          heads, " heads there are as many rows, with an odd number of columns");
+    if constexpr (Policy::on_host)
+        if (const index_t i = policy.first(terms.positions.extent(0), negative{terms.positions});
+            i >= 0)
+            fail<value_error>(name, "the position of token ", i, " is ", terms.positions(i));
     terms.mask = options.mask;
     terms.counted = options.queries;
     terms.scale = static_cast<C>(options.scale);
@@ -168,13 +196,15 @@ void with_attention_call(const char* name, const Policy& policy, const Q& q, con
 /// out      [tokens x heads x value size], overwritten
 /// scores   [tokens], overwritten
 ///
-/// Throws, before anything is written, shape_error, and value_error for a scale that is not finite;
-/// and value_error if scores are not finite (then `out` is written, and no more finite; a GPU's
-/// policy does not look). Results of a sequence do not depend on the others, nor on the number of
-/// threads; a call with scores cannot run in parts, attention_shares can. Complexity: length^2 *
-/// heads * (size + value size) multiply-adds a sequence; workspace, for the longest sequence, length
-/// * (size + value size + 12) numbers a thread and 4 * heads * tokens. Scores cost one multiply-add
-/// an attention probability.
+/// Throws, before anything is written, shape_error, and value_error for a scale that is not finite or
+/// a position that is negative; and value_error if scores are not finite (then `out` is written, and
+/// no more finite). A GPU's policy looks neither at positions, which then give wrong biases, nor at
+/// scores. Results of a sequence do not depend on the others, nor on the number of threads; a call
+/// with scores cannot run in parts, attention_shares can. Complexity: length^2 * heads * (size +
+/// value size) multiply-adds a sequence; workspace, for the longest sequence, length * (size + value
+/// size + 14) numbers a thread and 4 * heads * tokens. Scores cost one multiply-add an attention
+/// probability, biases one addition and one load a logit, and positions another load; a table or
+/// positions take more registers on a GPU, in kernels of their own.
 template <class Policy, class Q, class K, class V, class Offsets, class Out, class Scores,
           detail::unless_options_of<Q, Scores> = 0>
 void attention(const Policy& policy, const Q& q, const K& k, const V& v, const Offsets& offsets,

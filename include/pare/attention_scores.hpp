@@ -68,7 +68,7 @@ void attention_scores(const Policy& policy, scores_call<T, L, Index>& call, inde
 /// k        [tokens x groups x size]; a head's number divided by heads / groups is its group
 /// lse      [tokens x heads], float or the type that sums over T are made in: of each query the
 ///          natural logarithm of the sum over its keys of exp(scale q k' + bias), with the same
-///          scale, mask, bias and slopes as in `options`. Any strides: FlashAttention's [heads x
+///          scale, mask and biases as in `options`. Any strides: FlashAttention's [heads x
 ///          tokens] of packed sequences is the view {p, {tokens, heads}, {1, tokens}}. That is what
 ///          PyTorch (_scaled_dot_product_flash_attention, flex_attention, varlen_attn),
 ///          FlashAttention 2 and 3 (softmax_lse) and cuDNN (stats) return; FlashInfer's is to base
@@ -134,7 +134,7 @@ void attention_scores(const Policy& policy, const Q& q, const K& k, const L& lse
 /// lse      [batch x heads x n]
 /// lengths  [batch], or {}: no padding; what lies beyond them is not read
 /// scores   [batch x n], overwritten; 0 beyond the lengths
-/// options  key_bias and query_weights are [batch * n]
+/// options  key_bias, query_weights and positions are [batch * n]
 template <class Policy, class Q, class K, class L, class Lengths = view<const index_t, 1>,
           class Scores, detail::when_padded<Q> = 0>
 void attention_scores(const Policy& policy, const Q& q, const K& k, const L& lse,

@@ -1,5 +1,6 @@
 // What tensor cores do, instruction by instruction, against loops; and attention by them, with its
 // scores, against float on the host. Memory is the device's own.
+#include "../distance_biases.hpp"
 #include "../policies.hpp"
 #include "../support.hpp"
 #include <pare/attention_scores.hpp>
@@ -139,7 +140,8 @@ void check_copies(random_source& random) {
 
 template <class T>
 void check_attention(random_source& random, const pare::attention_options<float>& options,
-                     index_t size, index_t odd, float allowed, bool biased = false) {
+                     index_t size, index_t odd, float allowed, bool biased = false,
+                     bool relative = false) {
     const index_t heads = 4, groups = 2, stride = (heads + 2 * groups) * size + 8;
     const std::vector<int> offsets = {0, 5, 42, 43, 170, 470};
     const index_t tokens = offsets.back();
@@ -163,6 +165,12 @@ void check_attention(random_source& random, const pare::attention_options<float>
     const std::vector<float> slopes = {0.5f, 0.25f, 0.0625f, 0};
     const thrust::device_vector<float> there_bias(key_bias.begin(), key_bias.end()),
         there_slopes(slopes.begin(), slopes.end());
+    const distance_table<float> table(heads, 70, random);
+    const auto positions = random_positions(offsets, random);
+    const pare::view<const float, 2> distances = table.view();
+    const thrust::device_vector<float> there_table(
+        distances.data_handle(), &distances(heads - 1, distances.extent(1) - 1) + 1);
+    const thrust::device_vector<std::int32_t> there_positions(positions.begin(), positions.end());
     auto o = options;
     pare::attention_options<T> same;
     same.mask = o.mask;
@@ -174,6 +182,16 @@ void check_attention(random_source& random, const pare::attention_options<float>
             pare::view<const float, 1>(thrust::raw_pointer_cast(there_bias.data()), tokens);
         same.head_slopes =
             pare::view<const float, 1>(thrust::raw_pointer_cast(there_slopes.data()), heads);
+    }
+
+    if (relative) {
+        o.distance_bias = distances;
+        o.positions = positions;
+        same.distance_bias = {thrust::raw_pointer_cast(there_table.data()),
+                              {heads, distances.extent(1)},
+                              {distances.stride(0), distances.stride(1)}};
+        same.positions = pare::view<const std::int32_t, 1>(
+            thrust::raw_pointer_cast(there_positions.data()), tokens);
     }
 
     // Rows by another attention, of the host.
@@ -197,7 +215,10 @@ void check_attention(random_source& random, const pare::attention_options<float>
                     logit /= std::sqrt(double(size));
                     if (biased)
                         logit += double(key_bias[std::size_t(j)]) -
-                                 double(slopes[std::size_t(h)]) * double(std::abs(i - j));
+                                 double(slopes[std::size_t(h)]) *
+                                     double(std::abs(biased_distance(o, 0, i, j)));
+                    if (relative)
+                        logit += double(bias_at(distances, h, biased_distance(o, 0, i, j)));
                     sum += std::exp(logit);
                 }
                 lse.push_back(static_cast<float>(std::log(sum)));
@@ -270,5 +291,9 @@ TEST_CASE("attention and scores by tensor cores") {
             check_attention<__nv_bfloat16>(random, o, size, 0, 1.5e-2f);
         }
     check_attention<__half>(random, all[1], 64, 1, 2e-3f);
-    for (const auto& o : all) check_attention<__half>(random, o, 64, 0, 2e-3f, true);
+    for (const auto& o : all) {
+        check_attention<__half>(random, o, 64, 0, 2e-3f, true);
+        for (const index_t size : {32, 64, 128})
+            check_attention<__half>(random, o, size, 0, 2e-3f, size != 64, true);
+    }
 }

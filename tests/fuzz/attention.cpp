@@ -32,6 +32,12 @@ void attend(bytes& in) {
     options.key_bias = as_view(bias);
     options.head_slopes = as_view(slopes);
     options.query_weights = as_view(weights);
+    const index_t rows = in.flag() ? 0 : in.about(heads),
+                  columns = rows > 0 ? in.about(2 * in.up_to(4) + 1) : 0;
+    const auto table = in.numbers<T>(rows * columns);
+    const auto positions = in.numbers<std::int32_t>(in.flag() ? 0 : in.about(tokens));
+    options.distance_bias = view<const T, 2>(table.data(), rows, columns);
+    options.positions = positions;
     const auto with = [&, start = in](const auto& policy) {
         bytes more = start;
         output<T, 3> out(more, {more.about(tokens), more.about(heads), more.about(value_size)},

@@ -4,6 +4,7 @@
 #include "attention.hpp"
 
 #include <algorithm>
+#include <cstdint>
 #include <limits>
 
 namespace pare {
@@ -22,15 +23,29 @@ struct attention_terms {
     C scale;
     attention_mask mask;
     counted_queries counted;
+    /// [heads x distances], or empty: of as many keys before a query as behind it.
+    view<const C, 2> distance_bias;
+    view<const std::int32_t, 1> positions; // [tokens], or empty: places in the sequence
 
     /// What is added to the logit of query i and key j of the sequence that begins at `at`. Finite,
     /// so that a sum of it and a logit is too.
     constexpr C bias(index_t head, index_t at, index_t i, index_t j) const {
-        return bias_of_key(at + j) - slope(head) * static_cast<C>(i > j ? i - j : j - i);
+        return bias_of_key(at + j) + bias_of_distance(head, position(at, j) - position(at, i));
     }
     constexpr C bias_of_key(index_t token) const {
-        constexpr C least = std::numeric_limits<C>::lowest() / 4;
-        return key_bias.extent(0) > 0 ? std::max(key_bias(token), least) : C(0);
+        return key_bias.extent(0) > 0 ? bounded(key_bias(token)) : C(0);
+    }
+    /// `distance`: from the query to the key, more than 0 where the key is behind it.
+    constexpr C bias_of_distance(index_t head, index_t distance) const {
+        C bias = -slope(head) * static_cast<C>(distance < 0 ? -distance : distance);
+        if (distance_bias.extent(1) > 0) {
+            const index_t most = distance_bias.extent(1) / 2;
+            bias += distance_bias(head, most + std::clamp(distance, -most, most));
+        }
+        return bounded(bias);
+    }
+    constexpr index_t position(index_t at, index_t i) const {
+        return positions.extent(0) > 0 ? static_cast<index_t>(positions(at + i)) : i;
     }
     constexpr C slope(index_t head) const {
         return head_slopes.extent(0) > 0 ? head_slopes(head) : C(0);
@@ -38,7 +53,22 @@ struct attention_terms {
     constexpr C weight(index_t token) const {
         return query_weights.extent(0) > 0 ? query_weights(token) : C(1);
     }
-    constexpr bool biased() const { return key_bias.extent(0) > 0 || head_slopes.extent(0) > 0; }
+    constexpr bool by_distance() const {
+        return head_slopes.extent(0) > 0 || distance_bias.extent(1) > 0;
+    }
+    /// Whether distances are looked up in a table, or are those of positions.
+    constexpr bool relative() const {
+        return distance_bias.extent(1) > 0 ||
+               (positions.extent(0) > 0 && head_slopes.extent(0) > 0);
+    }
+    constexpr bool biased() const { return key_bias.extent(0) > 0 || by_distance(); }
+
+  private:
+    /// Minus infinity removes a key, and makes no NaN of what it is added to.
+    static constexpr C bounded(C bias) {
+        constexpr C least = std::numeric_limits<C>::lowest() / 4;
+        return std::max(bias, least);
+    }
 };
 
 /// What a policy's attention is given; everything is checked.

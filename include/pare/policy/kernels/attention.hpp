@@ -4,6 +4,7 @@
 
 #include "../../core/attention_calls.hpp"
 #include "../../core/workspace.hpp"
+#include "attention_bias.hpp"
 #include "exponential.hpp"
 #include "registers.hpp"
 
@@ -213,7 +214,8 @@ void attention_strips(const Executor& executor, const attention_call<T, Offset>&
     const index_t size = c.q.extent(2), value_size = c.v.extent(2), tokens = c.q.extent(0);
     const index_t heads = c.heads(), longest = c.longest();
     const bool shared = c.shares.extent(0) > 0, scored = shared || c.received.extent(0) > 0;
-    // A thread's packed keys and values, scaled queries, results, sums over queries, and logits.
+    // A thread's packed keys and values, scaled queries, results, sums over queries, logits, and
+    // biases by distance.
     const index_t out_stride = round_up(value_size, block::width);
     const index_t padded = round_up(longest, block::width);
     const index_t logits =
@@ -221,7 +223,7 @@ void attention_strips(const Executor& executor, const attention_call<T, Offset>&
         plan::longest_strip * 2 * block::width;
     const index_t per_slot =
         round_up(padded * size + longest * out_stride + plan::longest_strip * (size + out_stride) +
-                     padded + logits,
+                     padded + logits + head_biases<T>::room(c, 2 * longest),
                  block::width);
     // What the keys receive from each part of each head.
     const index_t parts = plan::most_parts * heads;
@@ -260,6 +262,7 @@ void attention_strips(const Executor& executor, const attention_call<T, Offset>&
         T* const out = q + plan::longest_strip * size;
         T* const sums = out + plan::longest_strip * out_stride;
         T* const strip = sums + padded;
+        const head_biases<T> biases(c, h, at, {1 - n, n}, strip + logits);
         const auto ahead = [&](const view<const T, 3>& x, index_t head, index_t next) {
             return h + 1 < heads ? (next - head) * x.stride(1)
                                  : n * x.stride(0) - head * x.stride(1);
@@ -288,9 +291,7 @@ void attention_strips(const Executor& executor, const attention_call<T, Offset>&
                 for (index_t r = 0; r < rows; ++r) {
                     const index_range seen = visible_keys(c.mask, first + r, n, n);
                     T* const row = strip + r * stride;
-                    if (c.biased())
-                        for (index_t j = seen.begin; j < seen.end; ++j)
-                            row[j - k0] += c.bias(h, at, first + r, j);
+                    if (c.biased()) biases.add(first + r, seen, row + (seen.begin - k0));
                     // What is not seen is made too small to count: all registers are whole.
                     std::fill(row, row + (seen.begin - k0), std::numeric_limits<T>::lowest());
                     std::fill(row + (seen.end - k0), row + room, std::numeric_limits<T>::lowest());

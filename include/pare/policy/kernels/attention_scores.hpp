@@ -46,9 +46,11 @@ void attention_score_tiles(const Executor& executor, const scores_call<T, L, Off
     // A multiple of 64, and so of registers.
     const index_t tile = piece_of_rows(longest, c.sequences, most, executor);
     const index_t tiles = (longest + tile - 1) / tile, stride = round_up(tile, block::width);
-    // A thread's packed keys, scaled queries and logits.
-    const index_t per_slot =
-        round_up(stride * size + strip * size + strip * stride + block::width, block::width);
+    // A thread's packed keys, scaled queries, logits, and biases by distance.
+    const index_t logits_room = strip * stride + block::width;
+    const index_t per_slot = round_up(stride * size + strip * size + logits_room +
+                                          head_biases<T>::room(c, tile + longest),
+                                      block::width);
     T* const memory = scratch.template get<T>(executor.concurrency() * per_slot);
     executor.run(c.sequences * tiles, [&, memory](index_t task, index_t slot) {
         const index_t s = task / tiles, at = c.begin(s), n = c.length(s);
@@ -62,7 +64,10 @@ void attention_score_tiles(const Executor& executor, const scores_call<T, L, Off
         double sums[most] = {};
         for (index_t g = 0; g < groups; ++g) {
             bool packed = false;
-            for (index_t h = g * (heads / groups); h < (g + 1) * (heads / groups); ++h)
+            for (index_t h = g * (heads / groups); h < (g + 1) * (heads / groups); ++h) {
+                const head_biases<T> biases(c, h, at,
+                                            {tile_begin - counts.end + 1, tile_end - counts.begin},
+                                            logits + logits_room);
                 for (index_t first = counts.begin; first < counts.end; first += strip) {
                     const index_t rows = std::min(strip, counts.end - first);
                     // Whole panels of the tile around the keys that any of these queries sees.
@@ -88,9 +93,7 @@ void attention_score_tiles(const Executor& executor, const scores_call<T, L, Off
                         const index_t begin = std::clamp(seen.begin, k0, k1);
                         const index_t end = std::clamp(seen.end, begin, k1);
                         T* const row = logits + r * stride;
-                        if (c.biased())
-                            for (index_t j = begin; j < end; ++j)
-                                row[j - k0] += c.bias(h, at, first + r, j);
+                        if (c.biased()) biases.add(first + r, {begin, end}, row + (begin - k0));
                         std::fill(row, row + (begin - k0), hidden);
                         std::fill(row + (end - k0), row + room, hidden);
                         shifts[r] = c.shift(s, first + r, h);
@@ -98,6 +101,7 @@ void attention_score_tiles(const Executor& executor, const scores_call<T, L, Off
                     }
                     add_exponentials(rows, room, logits, stride, shifts, factors, sums + skipped);
                 }
+            }
         }
         std::copy(sums, sums + (tile_end - tile_begin), c.received + at + tile_begin);
     });

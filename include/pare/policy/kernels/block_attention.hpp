@@ -14,8 +14,8 @@ inline namespace PARE_ISA {
 namespace detail {
 
 /// One block's part: 64 queries of one head of a sequence. Keys and values pass once; outputs are
-/// scaled where a larger logit comes. T has queries and values of at most Width elements.
-template <class T, class Offset, int Width>
+/// scaled where a larger logit comes. T has queries and values of at most Width elements; Relative: call.relative().
+template <class T, class Offset, int Width, bool Relative>
 struct block_attention {
     using C = compute_t<T>;
     using tile = tiles<T, Width>;
@@ -125,7 +125,7 @@ struct block_attention {
             if (!sees(m, row, key + column)) continue;
             C& x = m.s[row * sum_stride + column];
             x *= call.scale;
-            if (call.biased()) x += call.bias(at.head, at.begin, at.first + row, key + column);
+            add_bias<Relative>(call, at.head, at.begin, at.first + row, key + column, x);
             most = x > most ? x : most;
         }
         return most;

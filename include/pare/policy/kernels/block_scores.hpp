@@ -12,8 +12,8 @@ inline namespace PARE_ISA {
 namespace detail {
 
 /// One block's part: 64 keys of one head of a sequence. The counted queries that see them pass, 64
-/// at a time. T has queries of at most Width elements.
-template <class T, class L, class Offset, int Width>
+/// at a time. T has queries of at most Width elements; Relative: call.relative().
+template <class T, class L, class Offset, int Width, bool Relative>
 struct block_scores {
     using C = compute_t<T>;
     using tile = tiles<T, Width>;
@@ -72,7 +72,7 @@ struct block_scores {
                      ++row) {
                     if (key < m.begin[row] || key >= m.end[row]) continue;
                     C x = m.s[row * sum_stride + column] * call.scale;
-                    if (call.biased()) x += call.bias(head, call.begin(s), first + row, key);
+                    add_bias<Relative>(call, head, call.begin(s), first + row, key, x);
                     some += std::exp(x - m.shift[row]) * m.factor[row];
                 }
                 sum[thread] += static_cast<double>(some);

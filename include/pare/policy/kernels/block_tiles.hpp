@@ -5,6 +5,7 @@
 #include "packs.hpp"
 #include "thrust_blocks.hpp"
 
+#include <cmath>
 #include <cstdint>
 #include <limits>
 
@@ -106,6 +107,54 @@ struct narrow_mask {
     PARE_HD bool all_see(int first, int end, int begin, int keys_end) const {
         return first - (keys_end - 1) >= least && end - 1 - begin < window;
     }
+};
+
+/// logit += terms.bias; where nothing is relative, without the registers that it takes.
+template <bool Relative, class C>
+PARE_HD void add_bias(const attention_terms<C>& terms, index_t head, index_t at, index_t i,
+                      index_t j, C& logit) {
+    if constexpr (Relative)
+        logit += terms.bias(head, at, i, j);
+    else if (terms.biased())
+        logit +=
+            terms.bias_of_key(at + j) - terms.slope(head) * static_cast<C>(i > j ? i - j : j - i);
+}
+
+/// What is added by distance to the logits of one head in a sequence, as exponents of 2, in numbers
+/// of 32 bits. A load a logit, and another one a query and a key that have positions.
+class narrow_distances {
+  public:
+    PARE_HD narrow_distances(const attention_terms<float>& terms, index_t head, index_t begin,
+                             int n)
+        : middle_(nullptr), positions_(terms.positions.address(begin)),
+          step_(terms.distance_bias.stride(1)), step_of_positions_(terms.positions.stride(0)),
+          most_(0), last_(n - 1), slope_(terms.slope(head)) {
+        constexpr index_t narrow = std::numeric_limits<int>::max();
+        if (terms.distance_bias.extent(1) == 0) return;
+        const index_t most = terms.distance_bias.extent(1) / 2;
+        middle_ = &terms.distance_bias(head, most);
+        most_ = static_cast<int>(most < narrow ? most : narrow);
+    }
+    /// Whether tokens have positions of their own.
+    PARE_HD bool placed() const { return positions_ != nullptr; }
+    /// Of a token, or of the last one for those beyond it.
+    PARE_HD int position(int i) const {
+        return positions_[(i < last_ ? i : last_) * step_of_positions_];
+    }
+    PARE_HD float operator()(int distance) const {
+        constexpr float log2_e = 1.44269504f;
+        float bias = -slope_ * std::abs(static_cast<float>(distance));
+        const int d = distance < -most_ ? -most_ : distance > most_ ? most_ : distance;
+        if (middle_) bias += middle_[d * step_];
+        return bias * log2_e;
+    }
+
+  private:
+    const float* middle_; ///< of distance 0; or null
+    const std::int32_t* positions_;
+    index_t step_, step_of_positions_;
+    int most_, last_;
+    float slope_;
 };
 
 /// Of each query and head, the largest logit and the sum of the exponentials of logits less it,

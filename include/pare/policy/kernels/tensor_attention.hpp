@@ -15,12 +15,12 @@ namespace detail {
 
 /// One block's part: 128 queries of one head of a sequence, 32 a warp. Keys and values pass once, a
 /// tile of each while the next ones are on their way. T has queries and values of at most Width
-/// elements.
-template <class T, class Offset, int Width>
+/// elements; Relative: call.relative(), which takes registers.
+template <class T, class Offset, int Width, bool Relative>
 struct tensor_attention {
     static constexpr int strip = 128, of_warp = 32, steps = Width / 16;
     static constexpr int passing = Width <= 64 ? 64 : 32; // keys; more logits find no registers
-    static constexpr int blocks_a_processor = Width <= 64 ? 3 : 2;
+    static constexpr int blocks_a_processor = Width <= 64 && !Relative ? 3 : 2;
 
     attention_call<T, Offset> call;
     softmax_rows<float> rows;
@@ -71,8 +71,9 @@ struct tensor_attention {
         const int keys_begin = static_cast<int>(visible_keys(call.mask, first, n, n).begin);
         const int keys_end = static_cast<int>(visible_keys(call.mask, end - 1, n, n).end);
 
-        const bool biased = call.biased();
-        const float slope = call.slope(head) * log2_e;
+        const bool biased =
+            call.key_bias.extent(0) > 0 || (!Relative && call.head_slopes.extent(0) > 0);
+        const float slope = Relative ? 0.0f : call.slope(head) * log2_e;
         const auto load_bias = [&](int thread, int key, float* bias) {
             if (thread < passing)
                 bias[thread] = biased && key + thread < n
@@ -112,12 +113,13 @@ struct tensor_attention {
                 const bool masked =
                     next > mask.n ||
                     !mask.all_see(query, query + of_warp < end ? query + of_warp : end, key, next);
-                const bool plain = !masked && !biased && call.scale > 0;
+                const bool plain = !masked && !biased && !Relative && call.scale > 0;
                 if (!plain)
                     w.lanes([&](int lane) {
                         const int a = query + lane / 4, b = key + lane % 4 * 2;
                         scale_logits(x[lane]);
                         if (biased) add_biases(x[lane], a - b, slope, &m.bias[now][lane % 4 * 2]);
+                        if constexpr (Relative) add_distances(x[lane], head, begin, n, a, b);
                         if (masked) hide(x[lane], a, b, mask);
                     });
                 exponentials(w, x, plain ? call.scale * log2_e : 1.0f, own);
@@ -182,6 +184,20 @@ struct tensor_attention {
         for (int i = 0; i < passing; ++i)
             number(x, i) +=
                 bias[column(i)] - slope * std::abs(first + static_cast<float>(row(i) - column(i)));
+    }
+    /// `query`, `key`: the first ones.
+    PARE_HD void add_distances(logits& x, int head, index_t begin, int n, int query,
+                               int key) const {
+        const narrow_distances by(call, head, begin, n);
+        if (by.placed()) {
+            PARE_UNROLL_ON_DEVICE
+            for (int i = 0; i < passing; ++i)
+                number(x, i) += by(by.position(key + column(i)) - by.position(query + row(i)));
+        } else {
+            PARE_UNROLL_ON_DEVICE
+            for (int i = 0; i < passing; ++i)
+                number(x, i) += by(key - query + (column(i) - row(i)));
+        }
     }
     PARE_HD static void hide(logits& x, int query, int key, const narrow_mask& mask) {
         const int distance = query - key - mask.least, room = mask.n - key;

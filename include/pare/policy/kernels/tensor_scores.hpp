@@ -14,8 +14,9 @@ namespace detail {
 
 /// One block's part: 128 keys of one head of a sequence, 32 a warp, which stay in registers as left
 /// factors. The counted queries that see them pass, 64 at a time, as right factors: so a key's
-/// probabilities are in rows, which four lanes have. T has queries of at most Width elements.
-template <class T, class L, class Offset, int Width>
+/// probabilities are in rows, which four lanes have. T has queries of at most Width elements;
+/// Relative: call.relative(), which takes registers.
+template <class T, class L, class Offset, int Width, bool Relative>
 struct tensor_scores {
     static constexpr int strip = 128, passing = 64, of_warp = 32, steps = Width / 16;
     static constexpr int blocks_a_processor = Width <= 64 ? 4 : 3;
@@ -80,8 +81,9 @@ struct tensor_scores {
                              k = of_sequence(call.k, packed_k, head / heads_of_group);
         const narrow_mask mask(call.mask, n);
         const float scale = call.scale * log2_e;
-        const bool biased = call.biased();
-        const float slope = call.slope(head) * log2_e;
+        const bool biased =
+            call.key_bias.extent(0) > 0 || (!Relative && call.head_slopes.extent(0) > 0);
+        const float slope = Relative ? 0.0f : call.slope(head) * log2_e;
         const auto row_of = [&](int i) {
             return i < end ? softmax_row{call.shift(s, i, head) * log2_e, call.factor(s, i, head)}
                            : softmax_row{std::numeric_limits<float>::max() / 4, 0.0f};
@@ -139,11 +141,14 @@ struct tensor_scores {
                     w.lanes([&](int lane) {
                         state& mine = own[w.thread(lane)];
                         const int a = query + some + lane % 4 * 2, b = key + lane / 4;
-                        if (masked || biased) scale_products(x[lane]);
+                        const bool scaled = masked || biased || Relative;
+                        if (scaled) scale_products(x[lane]);
                         if (biased) add_biases(x[lane], a - b, slope, &m.bias[b - first]);
+                        if constexpr (Relative)
+                            add_distances(x[lane], head, call.begin(s), n, a, b);
                         if (masked) hide(x[lane], a - b, mask);
-                        add(x[lane], &m.rows[now][some / 2 + lane % 4],
-                            masked || biased ? 1.0f : scale, mine.sum);
+                        add(x[lane], &m.rows[now][some / 2 + lane % 4], scaled ? 1.0f : scale,
+                            mine.sum);
                     });
                 }
                 if (tile % summed == summed - 1)
@@ -234,6 +239,19 @@ struct tensor_scores {
         for (int i = 0; i < 16; ++i)
             number(x, i) +=
                 bias[row(i)] - slope * std::abs(first + static_cast<float>(column(i) - row(i)));
+    }
+    /// `query`, `key`: the first ones.
+    PARE_HD void add_distances(products& x, int head, index_t begin, int n, int query,
+                               int key) const {
+        const narrow_distances by(call, head, begin, n);
+        if (by.placed()) {
+            PARE_UNROLL_ON_DEVICE
+            for (int i = 0; i < 16; ++i)
+                number(x, i) += by(by.position(key + row(i)) - by.position(query + column(i)));
+        } else {
+            PARE_UNROLL_ON_DEVICE
+            for (int i = 0; i < 16; ++i) number(x, i) += by(key - query + (row(i) - column(i)));
+        }
     }
     /// Keys that a query does not see; those that are beyond the sequence's end nobody reads.
     PARE_HD static void hide(products& x, int distance, const narrow_mask& mask) {

@@ -88,56 +88,79 @@ void scores_by_threads(const Policy& policy, const scores_call<T, L, Offset>& ca
     });
 }
 
+/// f(a constant): terms.relative(). Kernels without it have no registers for it.
+template <class Terms, class F>
+void with_relative(const Terms& terms, const F& f) {
+    if (terms.relative())
+        f(std::true_type());
+    else
+        f(std::false_type());
+}
+
+/// f(a constant) with the least width that a kernel has for heads of `size`, or none.
+template <class T, bool TensorCores, class F>
+bool with_width(index_t size, const F& f) {
+    const auto fits = [&](auto width) {
+        if (size > width) return false;
+        f(width);
+        return true;
+    };
+    if constexpr (TensorCores)
+        if (fits(std::integral_constant<int, 32>())) return true;
+    if (fits(std::integral_constant<int, 64>())) return true;
+    if constexpr (sizeof(T) < sizeof(double)) // of 128 doubles, tiles fit no block's memory
+        return fits(std::integral_constant<int, 128>());
+    return false;
+}
+
 /// By the kernel for elements of type T and heads of this size: outputs and, for scores, the rows'
 /// softmax.
 template <class Policy, class T, class Offset>
 void attend(const Policy& policy, const attention_call<T, Offset>& c,
             const softmax_rows<compute_t<T>>& rows) {
-    const index_t most = std::max(c.q.extent(2), c.v.extent(2));
+    constexpr bool tensor_cores = has_tensor_cores<T, Policy::on_cuda>;
     const bool q = in_packs(c.q), k = in_packs(c.k), v = in_packs(c.v);
     if (c.heads() == 0) return;
     const auto run = [&](const auto& kernel) { policy.for_blocks(kernel.blocks(), kernel); };
-    if constexpr (has_tensor_cores<T, Policy::on_cuda>) {
-        const bool out = in_packs(c.out);
-        const auto shared = static_cast<int>(c.heads() / c.k.extent(1));
-        const auto by = [&](auto width) {
-            using kernel = tensor_attention<T, Offset, width>;
-            const index_t strips = strips_of_all(c, c.q.extent(0), kernel::strip);
-            run(kernel{c, rows, strips, shared, q, k, v, out});
-        };
-        if (most <= 32) return by(std::integral_constant<int, 32>());
-        if (most <= 64) return by(std::integral_constant<int, 64>());
-        if (most <= 128) return by(std::integral_constant<int, 128>());
-    } else {
-        if (most <= 64) return run(block_attention<T, Offset, 64>{c, rows, q, k, v});
-        if constexpr (sizeof(T) < sizeof(double)) // of 128 doubles, tiles fit no block's memory
-            if (most <= 128) return run(block_attention<T, Offset, 128>{c, rows, q, k, v});
-    }
-    attention_by_threads(policy, c, rows);
+    const auto by = [&](auto width) {
+        with_relative(c, [&](auto relative) {
+            constexpr int most = decltype(width)::value;
+            constexpr bool placed = decltype(relative)::value;
+            if constexpr (tensor_cores) {
+                using kernel = tensor_attention<T, Offset, most, placed>;
+                run(kernel{c, rows, strips_of_all(c, c.q.extent(0), kernel::strip),
+                           static_cast<int>(c.heads() / c.k.extent(1)), q, k, v, in_packs(c.out)});
+            } else {
+                run(block_attention<T, Offset, most, placed>{c, rows, q, k, v});
+            }
+        });
+    };
+    if (!with_width<T, tensor_cores>(std::max(c.q.extent(2), c.v.extent(2)), by))
+        attention_by_threads(policy, c, rows);
 }
 
 /// The same of what keys receive: parts[h, t].
 template <class Policy, class T, class L, class Offset>
 void score_heads(const Policy& policy, const scores_call<T, L, Offset>& c, double* parts) {
-    const index_t size = c.q.extent(3), tokens = c.tokens();
+    constexpr bool tensor_cores = has_tensor_cores<T, Policy::on_cuda>;
+    const index_t tokens = c.tokens();
     const bool q = in_packs(c.q), k = in_packs(c.k);
     if (c.heads() == 0) return;
     const auto run = [&](const auto& kernel) { policy.for_blocks(kernel.blocks(), kernel); };
-    if constexpr (has_tensor_cores<T, Policy::on_cuda>) {
-        const auto shared = static_cast<int>(c.heads() / c.k.extent(2));
-        const auto by = [&](auto width) {
-            using kernel = tensor_scores<T, L, Offset, width>;
-            run(kernel{c, parts, tokens, strips_of_all(c, tokens, kernel::strip), shared, q, k});
-        };
-        if (size <= 32) return by(std::integral_constant<int, 32>());
-        if (size <= 64) return by(std::integral_constant<int, 64>());
-        if (size <= 128) return by(std::integral_constant<int, 128>());
-    } else {
-        if (size <= 64) return run(block_scores<T, L, Offset, 64>{c, parts, tokens, q, k});
-        if constexpr (sizeof(T) < sizeof(double))
-            if (size <= 128) return run(block_scores<T, L, Offset, 128>{c, parts, tokens, q, k});
-    }
-    scores_by_threads(policy, c, parts);
+    const auto by = [&](auto width) {
+        with_relative(c, [&](auto relative) {
+            constexpr int most = decltype(width)::value;
+            constexpr bool placed = decltype(relative)::value;
+            if constexpr (tensor_cores) {
+                using kernel = tensor_scores<T, L, Offset, most, placed>;
+                run(kernel{c, parts, tokens, strips_of_all(c, tokens, kernel::strip),
+                           static_cast<int>(c.heads() / c.k.extent(2)), q, k});
+            } else {
+                run(block_scores<T, L, Offset, most, placed>{c, parts, tokens, q, k});
+            }
+        });
+    };
+    if (!with_width<T, tensor_cores>(c.q.extent(3), by)) scores_by_threads(policy, c, parts);
 }
 
 } // namespace detail
