@@ -15,6 +15,7 @@ struct shape {
     activation f = activation::gelu;
     pooling pool = pooling::mean;
     Index positions = 80, types = 2;
+    Index first_position = 0, narrow_embeddings = 0;
 };
 
 class random_numbers {
@@ -38,9 +39,8 @@ inline model make_model(const shape& s, unsigned seed = 1) {
     const auto make_dense = [&](Index out, Index in) {
         return dense{random.normal(out, in, 0.3f), random.normal_vector(out, 0, 0.1f)};
     };
-    const auto make_norm = [&] {
-        return layer_norm{random.normal_vector(s.hidden, 1, 0.2f),
-                          random.normal_vector(s.hidden, 0, 0.2f)};
+    const auto make_norm = [&](Index size) {
+        return layer_norm{random.normal_vector(size, 1, 0.2f), random.normal_vector(size, 0, 0.2f)};
     };
     model m;
     m.config.hidden = s.hidden;
@@ -48,21 +48,28 @@ inline model make_model(const shape& s, unsigned seed = 1) {
     m.config.vocabulary = 50;
     m.config.positions = s.positions;
     m.config.types = s.types;
+    m.config.first_position = s.first_position;
+    m.config.narrow_embeddings = s.narrow_embeddings;
     m.config.activation = s.f;
     m.config.pooling = s.pool;
-    m.word_embeddings = random.normal(50, s.hidden, 1);
-    m.position_embeddings = random.normal(s.positions, s.hidden, 0.5f);
-    m.type_embeddings = random.normal(s.types, s.hidden, 0.5f);
-    m.embedding_norm = make_norm();
+    const Index columns_before = m.config.embedding_columns();
+    m.word_embeddings = random.normal(50, columns_before, 1);
+    m.position_embeddings = random.normal(s.positions, columns_before, 0.5f);
+    m.type_embeddings = random.normal(s.types, columns_before, 0.5f);
+    m.embedding_norm = make_norm(columns_before);
+    if (s.narrow_embeddings > 0) {
+        m.config.family = find_family("electra");
+        m.embedding_projection = make_dense(s.hidden, s.narrow_embeddings);
+    }
     for (std::size_t l = 0; l < s.heads.size(); ++l) {
         const Index columns = s.heads[l] * s.head_size;
         layer y;
         for (dense* d : {&y.query, &y.key, &y.value}) *d = make_dense(columns, s.hidden);
         y.attention_output = make_dense(s.hidden, columns);
-        y.attention_norm = make_norm();
+        y.attention_norm = make_norm(s.hidden);
         y.intermediate = make_dense(s.filters[l], s.hidden);
         y.output = make_dense(s.hidden, s.filters[l]);
-        y.output_norm = make_norm();
+        y.output_norm = make_norm(s.hidden);
         m.layers.push_back(y);
     }
     return m;

@@ -52,14 +52,16 @@ reference_matrix reference_forward(const model& m, const batch& b,
     reference_matrix embeddings(b.sequences(), c.hidden);
     for (std::size_t s = 0; s + 1 < b.offsets.size(); ++s) {
         const Index first = b.offsets[s], n = b.offsets[s + 1] - first;
-        reference_matrix x(n, c.hidden);
+        reference_matrix x(n, c.embedding_columns());
         for (Index t = 0; t < n; ++t) {
             const Index id = b.ids[static_cast<std::size_t>(first + t)];
-            x.row(t) = (m.word_embeddings.row(id % c.vocabulary) + m.position_embeddings.row(t))
+            x.row(t) = (m.word_embeddings.row(id % c.vocabulary) +
+                        m.position_embeddings.row(c.first_position + t))
                            .cast<double>();
             if (c.types > 0) x.row(t) += m.type_embeddings.row(id / c.vocabulary).cast<double>();
         }
         x = apply(m.embedding_norm, x, c.layer_norm_epsilon);
+        if (c.narrow_embeddings > 0) x = apply(m.embedding_projection, x);
         Eigen::VectorXd alive = Eigen::VectorXd::Ones(n);
         for (std::size_t l = 0; l < m.layers.size(); ++l) {
             const layer& y = m.layers[l];
@@ -100,10 +102,12 @@ reference_matrix reference_forward(const model& m, const batch& b,
             for (Index t = 0; t < n; ++t)
                 if (alive(t) == 0) x.row(t) = frozen.row(t);
         }
+        Eigen::RowVectorXd e = x.row(0);
+        if (c.pooling == pooling::max)
+            for (Index t = 1; t < n; ++t)
+                if (alive(t) > 0) e = e.cwiseMax(x.row(t));
         if (pruning.carried) alive.setOnes();
-        const Eigen::RowVectorXd e = c.pooling == pooling::cls
-                                         ? x.row(0).eval()
-                                         : (alive.transpose() * x / alive.sum()).eval();
+        if (c.pooling == pooling::mean) e = alive.transpose() * x / alive.sum();
         embeddings.row(static_cast<Index>(s)) = e / e.norm();
     }
     return embeddings;
@@ -226,7 +230,7 @@ TEST_CASE("forward equals the reference for every head size, activation and pool
     shape s;
     s.head_size = GENERATE(Index{8}, Index{32}, Index{5});
     s.f = GENERATE(activation::gelu, activation::gelu_tanh, activation::relu);
-    s.pool = GENERATE(pooling::mean, pooling::cls);
+    s.pool = GENERATE(pooling::mean, pooling::cls, pooling::max);
     const model m = make_model(s);
     const batch b = make_batch(ragged);
     CHECK(distance(forward(m, b), reference_forward(m, b)) < 2e-6);
@@ -248,6 +252,18 @@ TEST_CASE("models without layers or type embeddings") {
     const model m = make_model(s);
     const batch b = make_batch({3, 1, 40});
     CHECK(distance(forward(m, b), reference_forward(m, b)) < 2e-6);
+}
+
+TEST_CASE("narrow embeddings, and positions from another one on") {
+    shape s;
+    s.narrow_embeddings = 10;
+    s.first_position = 3;
+    const model m = make_model(s);
+    const batch b = make_batch(ragged);
+    CHECK(distance(forward(m, b), reference_forward(m, b)) < 2e-6);
+    CHECK_THROWS_MATCHES(forward(m, make_batch({78})), std::invalid_argument,
+                         Catch::Matchers::Message("encoder::network: sequence 0 has 78 tokens, "
+                                                  "expected 1 to 77"));
 }
 
 TEST_CASE("a token's type is in its id") {
@@ -369,7 +385,7 @@ TEST_CASE("masks multiply, and a mask of zeros equals removal") {
 TEST_CASE("mask gradients equal finite differences of the reference") {
     shape s;
     s.f = GENERATE(activation::gelu, activation::gelu_tanh);
-    s.pool = GENERATE(pooling::mean, pooling::cls);
+    s.pool = GENERATE(pooling::mean, pooling::cls, pooling::max);
     s.head_size = GENERATE(Index{8}, Index{5});
     if (GENERATE(false, true)) {
         s.heads = {2, 0, 3};
@@ -413,7 +429,7 @@ std::vector<token_pruning> some_rules() {
 }
 
 TEST_CASE("dropped tokens are gone: the compacted run equals the masked simulation") {
-    for (const pooling pool : {pooling::mean, pooling::cls})
+    for (const pooling pool : {pooling::mean, pooling::cls, pooling::max})
         for (const token_pruning& p : some_rules()) {
             shape s;
             s.pool = pool;

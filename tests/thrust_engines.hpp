@@ -64,7 +64,8 @@ struct way {
 inline const std::vector<way> ways = {{pooling::mean, true, true},
                                       {pooling::mean, true, false},
                                       {pooling::mean, false, false},
-                                      {pooling::cls, true, true}};
+                                      {pooling::cls, true, true},
+                                      {pooling::max, true, true}};
 
 /// f(model) where tokens leave by each of the rules, and for each of what may become of them.
 template <class F>

@@ -113,8 +113,12 @@ learning fading_out(double temperature) {
 TEST_CASE("gradients of weights on Thrust are those on the CPU") {
     shape s;
     s.f = GENERATE(activation::gelu, activation::gelu_tanh, activation::relu);
-    s.pool = s.f == activation::gelu ? pooling::mean : pooling::cls;
+    s.pool = s.f == activation::gelu        ? pooling::mean
+             : s.f == activation::gelu_tanh ? pooling::cls
+                                            : pooling::max;
     if (s.f == activation::relu) {
+        s.narrow_embeddings = 10;
+        s.first_position = 3;
         s.heads = {2, 0, 3};
         s.filters = {0, 19, 16};
     }

@@ -1,6 +1,7 @@
 // A BERT-type sentence encoder in memory, and its Hugging Face folder on disk.
 #pragma once
 
+#include "family.hpp"
 #include "output.hpp"
 #include "safetensors.hpp"
 
@@ -44,16 +45,24 @@ struct layer {
 };
 
 enum class activation { gelu, gelu_tanh, relu };
-enum class pooling { mean, cls };
+enum class pooling { mean, cls, max };
 
 struct config {
+    const encoder::family* family = &bert;
     Eigen::Index hidden = 0, head_size = 0, vocabulary = 0, positions = 0, types = 0;
+    Eigen::Index first_position = 0;    ///< row of the position embeddings that a text begins with
+    Eigen::Index narrow_embeddings = 0; ///< columns of those that are projected to `hidden`, or 0
     Eigen::Index max_tokens =
         0; ///< longest sequence with [CLS] and [SEP]; longer ones are truncated
     float layer_norm_epsilon = 1e-12f;
     encoder::activation activation = encoder::activation::gelu;
     encoder::pooling pooling = encoder::pooling::mean;
     bool lower_case = true; ///< uncased vocabulary: lower-case and strip accents
+
+    Eigen::Index embedding_columns() const {
+        return narrow_embeddings > 0 ? narrow_embeddings : hidden;
+    }
+    Eigen::Index longest() const { return positions - first_position; } ///< that has positions
 };
 
 /// Tokens that get little attention in a layer leave the network there: neither the layer's FFN nor
@@ -68,7 +77,8 @@ struct token_pruning {
     std::vector<double> numbers; ///< a layer each; none: nothing is dropped
     double alpha = 1;            ///< multiplies thresholds; 0 drops nothing
     /// Whether a dropped token takes part in the mean that is the embedding: by its last state, or
-    /// what the model's exits make of it.
+    /// what the model's exits make of it. In a maximum it never does: states of several layers are
+    /// of several sizes, and the maximum would be that of the largest.
     bool carried = true;
     /// relative (mean 1, so that thresholds hold at any length) or per_query (mean 1 / length, as
     /// in arXiv:2107.00910).
@@ -87,8 +97,9 @@ struct operating_point {
 
 struct model {
     encoder::config config;
-    matrix word_embeddings, position_embeddings, type_embeddings; // [rows x hidden]
+    matrix word_embeddings, position_embeddings, type_embeddings; // [rows x embedding_columns()]
     layer_norm embedding_norm;
+    dense embedding_projection; ///< of narrow embeddings: [hidden x embedding_columns()]
     std::vector<layer> layers;
     /// What a model for classification puts on its pooled vector: [classes x hidden].
     std::optional<dense> classifier;
@@ -101,7 +112,7 @@ struct model {
     std::vector<operating_point> curve; ///< of `tokens`, as measured when it was learned
 
     data_type stored_as = data_type::f32; ///< type of the weights on disk, kept when written again
-    std::string prefix;                   ///< of the tensor names ("" or "bert.")
+    std::string prefix;                   ///< of the tensor names: "", "bert." or another
     std::vector<tensor>
         others; ///< tensors that the encoder does not use (pooler, ...), written back unchanged
     nlohmann::json json; ///< config.json as read
@@ -127,14 +138,24 @@ std::vector<weight> weights(model& m);
 /// A model of the same shape whose weights are 0, to add up gradients in.
 model zeros_like(const model& m);
 
-/// Reads config.json, model.safetensors and, where they exist, sentence_bert_config.json,
-/// tokenizer_config.json and 1_Pooling/config.json. Every tensor is checked against the config and
-/// for NaN and infinity before anything is returned.
+/// Where config.json, the weights and the tokenizer of a model are: its folder, or the one in it
+/// that modules.json names. Throws file_error.
+std::filesystem::path transformer_folder(const std::filesystem::path& folder);
+
+/// Of the files that hold a model's weights. Throws file_error.
+std::uintmax_t bytes_of_weights(const std::filesystem::path& folder);
+
+/// Reads config.json, model.safetensors (or what model.safetensors.index.json names) and, where they
+/// exist, sentence_bert_config.json, tokenizer_config.json, modules.json and the pooling's
+/// config.json. Every tensor is checked against the config and for NaN and infinity before anything
+/// is returned. The gamma and beta of older files become the weight and bias that they are called
+/// today.
 /// Throws file_error with a sentence that names the file and what is wrong with it.
 model load_model(const std::filesystem::path& folder);
 
-/// Writes `m` as a folder of the same kind, with the tokenizer's files copied from `source`. What
-/// sets it apart from a BERT is in config.json's "pare", and load_model reads it again:
+/// Writes `m` as a folder of the same kind and family, all weights in one file, with the tokenizer's
+/// files and the modules copied from `source`. What sets it apart from others of its family is in
+/// config.json's "pare", and load_model reads it again:
 ///     "heads", "filters"  of uneven layers, a number a layer
 ///     "classes"           of the classifier, which is in classifier.weight and classifier.bias
 ///     "exits"             true if exits.0.weight, exits.0.bias and so on are there

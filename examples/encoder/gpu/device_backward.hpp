@@ -129,6 +129,8 @@ void device_network<Policy, T>::pool_backward(const matrix& pooled_gradient, flo
                                               T* gradient) {
     const index_t d = hidden(), count = left_.count, tokens = left_.tokens();
     const bool mean = model_.config.pooling == pooling::mean;
+    const device::place* const largest =
+        model_.config.pooling == pooling::max ? largest_.data() : nullptr;
     float* const at_sums = float_sums_.get(policy_, count * d);
     policy_.copy_from_host(pooled_gradient.data(), pooled_gradient.size(), at_sums);
     const float* const divisors = divisors_.data();
@@ -164,10 +166,23 @@ void device_network<Policy, T>::pool_backward(const matrix& pooled_gradient, flo
             });
         }
     }
+    if (largest && fading_) { // log(carry) is added to its row
+        float* const at_carry = at_carry_.data();
+        const float* const left = carry_.data();
+        device::row_sums(
+            policy_, tokens, d,
+            [=] PARE_HD(index_t t, index_t j) {
+                const index_t s = pare::detail::segment_of(offsets, count, t);
+                return largest[s * d + j] == t ? at_sums[s * d + j] : 0.f;
+            },
+            [=] PARE_HD(index_t t, float sum) {
+                at_carry[t] = left[t] > least_carry ? sum / left[t] : 0.f;
+            });
+    }
     device::for_elements(policy_, tokens, d, [=] PARE_HD(index_t t, index_t j) {
         const index_t s = pare::detail::segment_of(offsets, count, t);
         float share = carry ? carry[t] : 1.f;
-        if (!mean && t != offsets[s]) share = 0;
+        if (!mean && t != (largest ? largest[s * d + j] : offsets[s])) share = 0;
         gradient[t * d + j] = static_cast<T>(share * at_sums[s * d + j]);
     });
 }
@@ -194,8 +209,14 @@ rows device_network<Policy, T>::shown(const T* x, index_t columns, float lift, b
 
 template <class Policy, class T>
 void device_network<Policy, T>::embed_backward(const batch& b, T* gradient) {
-    const index_t tokens = b.tokens(), d = hidden(), count = left_.count;
+    const index_t tokens = b.tokens(), d = model_.config.embedding_columns(), count = left_.count;
     const index_t vocabulary = model_.config.vocabulary;
+    if (model_.config.narrow_embeddings > 0) { // through the projection
+        device::add_gradients(policy_, embedding_projection_, tokens, narrow_.data(), gradient);
+        T* const narrow = spare_.get(policy_, tokens * d);
+        embedding_projection_.multiply_back(policy_, tokens, gradient, narrow);
+        gradient = narrow;
+    }
     device::normalize_backward(policy_, embedding_norm_, model_.config.layer_norm_epsilon, tokens,
                                d, embedding_sum_.data(), gradient, true);
     const T* const g = gradient;
@@ -235,7 +256,7 @@ void device_network<Policy, T>::embed_backward(const batch& b, T* gradient) {
     index_t longest = 0;
     for (index_t s = 0; s < count; ++s) longest = std::max(longest, left_.length(s));
     const device::place* const offsets = left_.there;
-    float* const to_positions = positions_.gradient;
+    float* const to_positions = positions_.gradient + model_.config.first_position * d;
     policy_.sum_pieces(
         longest, pieces, d, 1,
         [=] PARE_HD(index_t place, index_t piece, index_t j) {

@@ -20,7 +20,8 @@ T* device_network<Policy, T>::run_layers(const batch& b, purpose of, double temp
     if (use) use->resize(layers_.size());
     while (keep && records_.size() < layers_.size()) records_.push_back(std::make_unique<record>());
     T* x = stream_.get(policy_, all * d);
-    embed_rows(learn ? embedding_sum_.get(policy_, all * d) : nullptr, x);
+    embed_rows(
+        learn ? embedding_sum_.get(policy_, all * model_.config.embedding_columns()) : nullptr, x);
     for (std::size_t l = 0; l < layers_.size(); ++l) {
         weights& w = *layers_[l];
         record* const r = keep ? records_[l].get() : nullptr;
@@ -61,15 +62,25 @@ T* device_network<Policy, T>::run_layers(const batch& b, purpose of, double temp
 
 template <class Policy, class T>
 void device_network<Policy, T>::embed_rows(T* sum, T* x) {
+    const index_t narrow = model_.config.narrow_embeddings, tokens = batch_.tokens();
+    if (narrow == 0) return normalize_embeddings(sum, x);
+    T* const normalized = narrow_.get(policy_, tokens * narrow);
+    normalize_embeddings(sum, normalized);
+    embedding_projection_.apply(policy_, tokens, normalized, x);
+}
+
+template <class Policy, class T>
+void device_network<Policy, T>::normalize_embeddings(T* sum, T* x) {
+    const index_t columns = model_.config.embedding_columns();
     const device::embeddings<T> of{batch_.ids(),
                                    batch_.places(),
                                    words_.data(),
-                                   positions_.data(),
+                                   positions_.data() + model_.config.first_position * columns,
                                    model_.config.types > 0 ? types_.data() : nullptr,
                                    static_cast<std::uint32_t>(model_.config.vocabulary),
-                                   hidden()};
+                                   columns};
     device::normalize(policy_, embedding_norm_, model_.config.layer_norm_epsilon, batch_.tokens(),
-                      hidden(), of, sum, x);
+                      columns, of, sum, x);
 }
 
 template <class Policy, class T>
@@ -190,7 +201,23 @@ matrix device_network<Policy, T>::pooled(const T* x) {
     float *const result = float_sums_.get(policy_, size), *const divisors =
                                                               divisors_.get(policy_, count);
     const device::place* const offsets = left_.there;
-    if (model_.config.pooling != pooling::mean) {
+    if (model_.config.pooling == pooling::max) {
+        device::place* const largest = largest_.get(policy_, size);
+        const float* const carry = fading_ ? carry_.data() : nullptr;
+        device::for_elements(policy_, count, d, [=] PARE_HD(index_t s, index_t j) {
+            if (j == 0) divisors[s] = 1;
+            float most = 0;
+            for (device::place t = offsets[s]; t < offsets[s + 1]; ++t) {
+                float value = static_cast<float>(x[t * d + j]);
+                // As to a key: one that is gone is never the largest.
+                if (carry) value += std::log(carry[t] > least_carry ? carry[t] : least_carry);
+                if (t > offsets[s] && !(value > most)) continue;
+                most = value;
+                largest[s * d + j] = t;
+            }
+            result[s * d + j] = most;
+        });
+    } else if (model_.config.pooling == pooling::cls) {
         device::for_elements(policy_, count, d, [=] PARE_HD(index_t s, index_t j) {
             if (j == 0) divisors[s] = 1;
             result[s * d + j] = static_cast<float>(x[offsets[s] * d + j]);

@@ -19,6 +19,8 @@ inline std::vector<weight> stored_weights(model& m) {
     };
     add(m.word_embeddings, m.position_embeddings, m.type_embeddings, m.embedding_norm.weight,
         m.embedding_norm.bias);
+    if (m.config.narrow_embeddings > 0)
+        add(m.embedding_projection.weight, m.embedding_projection.bias);
     for (layer& y : m.layers) {
         add(y.query.weight, y.key.weight, y.value.weight); // one matrix there
         add(y.query.bias, y.key.bias, y.value.bias);
@@ -51,23 +53,24 @@ void download(const Policy& policy, const float* from, model& to) {
 template <class Policy, class T>
 template <class F>
 void device_network<Policy, T>::for_weights(const F& f) {
-    const index_t d = hidden();
+    const index_t d = model_.config.embedding_columns();
     const auto of_dense = [&](auto& w) {
         f(w.weight, w.outputs, w.inputs);
         f(w.bias, w.outputs, index_t{1});
     };
-    const auto of_norm = [&](device::norm<Policy>& n) {
-        f(n.weight, d, index_t{1});
-        f(n.bias, d, index_t{1});
+    const auto of_norm = [&](device::norm<Policy>& n, index_t columns) {
+        f(n.weight, columns, index_t{1});
+        f(n.bias, columns, index_t{1});
     };
     f(words_, model_.config.vocabulary, d);
     f(positions_, model_.config.positions, d);
     f(types_, model_.config.types, d);
-    of_norm(embedding_norm_);
+    of_norm(embedding_norm_, d);
+    if (model_.config.narrow_embeddings > 0) of_dense(embedding_projection_);
     for (const auto& w : layers_) {
         of_dense(w->qkv);
         for (dense_weights* y : {&w->attention_output, &w->intermediate, &w->output}) of_dense(*y);
-        for (device::norm<Policy>* n : {&w->attention_norm, &w->output_norm}) of_norm(*n);
+        for (device::norm<Policy>* n : {&w->attention_norm, &w->output_norm}) of_norm(*n, hidden());
     }
     if (!model_.exits.empty())
         for (const auto& w : layers_) of_dense(w->exit);

@@ -115,6 +115,8 @@ class device_network : public engine {
     /// The whole stack; returns the last layer's output, which lies in `stream_`.
     T* run_layers(const batch& b, purpose of, double temperature, std::vector<token_use>* use);
 
+    /// Before a projection of narrow embeddings [tokens x embedding_columns()].
+    void normalize_embeddings(T* sum, T* x);
     /// `sum` gets what is normalised, unless it is null.
     void embed_rows(T* sum, T* x);
 
@@ -142,8 +144,8 @@ class device_network : public engine {
 
     /// Adds to `gone_` what of each sequence's tokens leaves, by the share of each.
     void leave(std::size_t l, const float* leaving, const T* x, const T* context);
-    /// Each sequence's mean or first row, in the host's memory; `divisors_` gets what a mean's sum
-    /// is divided by.
+    /// Each sequence's mean, maximum or first row, in the host's memory; `divisors_` gets what a
+    /// mean's sum is divided by, `largest_` the tokens of a maximum.
     matrix pooled(const T* x);
 
     // And of the backward pass: gradients [tokens x columns] at what the steps give and take. All
@@ -245,6 +247,7 @@ class device_network : public engine {
     token_pruning pruning_;
     parameter<T> words_, positions_, types_;
     device::norm<Policy> embedding_norm_;
+    dense_weights embedding_projection_; // of narrow embeddings
     std::vector<std::unique_ptr<weights>> layers_;
     device::dense_weights<float, Policy> classifier_; // to learn; outputs are made on the host
     buffer<float> master_; // of a learner: all weights before they are rounded to T
@@ -257,9 +260,10 @@ class device_network : public engine {
     buffer<float> gone_, carry_, divisors_;
 
     // Memory that is used again.
+    buffer<T> narrow_; // embeddings
     buffer<T> stream_, spare_, projected_, context_, kept_context_, active_, products_, sums_;
     buffer<float> scores_, leaving_, float_sums_, counts_;
-    buffer<device::place> kept_, staying_, order_, starts_;
+    buffer<device::place> kept_, staying_, order_, starts_, largest_;
     device::attention_memory<T, Policy> attention_memory_;
     pare::workspace attention_scratch_; // Thrust's policies have no use for it
     std::unique_ptr<staging> downloads_;

@@ -12,6 +12,8 @@ void device_network<Policy, T>::upload_weights() {
                          std::pair(&model_.type_embeddings, &types_)};
     for (const auto& [from, to] : tables) device::upload(policy_, from->data(), from->size(), *to);
     device::upload(policy_, model_.embedding_norm, embedding_norm_);
+    if (model_.config.narrow_embeddings > 0)
+        device::upload(policy_, model_.embedding_projection, embedding_projection_);
     while (layers_.size() < model_.layers.size()) layers_.push_back(std::make_unique<weights>());
     for (std::size_t l = 0; l < model_.layers.size(); ++l) {
         const layer& from = model_.layers[l];

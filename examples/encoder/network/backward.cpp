@@ -59,6 +59,8 @@ matrix outputs_backward(const model& m, const matrix& pooled, const matrix& outp
 
 void network::state::pack_transposed() {
     transposed.resize(depth());
+    if (model.config.narrow_embeddings > 0)
+        projection_back.replace(model.embedding_projection.weight.transpose(), vector());
     pare::openmp{}.run(static_cast<Index>(depth()), [&](Index at, Index) {
         const auto l = static_cast<std::size_t>(at);
         const layer& y = model.layers[l];
@@ -74,23 +76,35 @@ void network::state::pack_transposed() {
     });
 }
 
-/// Gradient at the rows of the last layer's output, into `to`, from that at the pooled rows.
+/// Gradient at `rows`, the last layer's output, into `to`, from that at the pooled rows. Without
+/// soft tokens only a maximum asks for the rows.
 network::state::descent network::state::pool_backward(const remaining& left, const matrix& pooled,
                                                       const matrix& gradient, const matrix& rows,
                                                       float* to) const {
     descent down{left.offsets, {}, {}};
     down.carry.assign(left.carry.size(), 0.f);
-    const bool mean = model.config.pooling == pooling::mean;
+    const pooling pool = model.config.pooling;
     if (left.gone.size() > 0) down.gone.resize(gradient.rows(), hidden());
     pare::openmp{}.run(gradient.rows(), [&](Index s, Index) {
         const auto at = static_cast<std::size_t>(s);
         const Index first = left.offsets[at], n = left.offsets[at + 1] - first;
         Eigen::Map<matrix> result(to + first * hidden(), n, hidden());
-        if (!mean) {
-            result.setZero();
-            result.row(0) = gradient.row(s);
-            return;
-        }
+        if (pool != pooling::mean) result.setZero();
+        if (pool == pooling::cls) result.row(0) = gradient.row(s);
+        if (pool == pooling::max)
+            for (Index j = 0; j < hidden(); ++j) {
+                Index largest = 0;
+                const auto value = [&](Index t) {
+                    return rows(first + t, j) + carry_offset(left, first + t);
+                };
+                for (Index t = 1; t < n; ++t)
+                    if (value(t) > value(largest)) largest = t;
+                result(largest, j) = gradient(s, j);
+                if (left.carry.empty()) continue;
+                const auto t = static_cast<std::size_t>(first + largest);
+                if (left.carry[t] > least_carry) down.carry[t] += gradient(s, j) / left.carry[t];
+            }
+        if (pool != pooling::mean) return;
         // The mean is (sum of carry x + what is gone) / count.
         vector carry = vector::Ones(n);
         if (!left.carry.empty()) carry = Eigen::Map<const vector>(left.carry.data() + first, n);
@@ -110,8 +124,21 @@ network::state::descent network::state::pool_backward(const remaining& left, con
 
 /// The gradients of all embedding tables and their normalisation, from that at embed().
 void network::state::embed_backward(const batch& b, float* gradient, encoder::model& found) const {
-    const Index d = hidden(), words = model.config.vocabulary;
-    matrix sums(b.tokens(), d);
+    const Index d = model.config.embedding_columns(), words = model.config.vocabulary;
+    matrix sums(b.tokens(), d), narrow;
+    if (model.config.narrow_embeddings > 0) {
+        // Through the projection, whose input is computed again.
+        matrix input(b.tokens(), d);
+        narrow.resize(b.tokens(), d);
+        for_row_blocks(b.tokens(), [&](Index first, Index rows, Index) {
+            add_embeddings(b, first, rows, row(input, first));
+            this->norm(model.embedding_norm, rows, row(input, first), row(input, first));
+            projection_back.assign(gradient + first * hidden(), rows, row(narrow, first));
+        });
+        add_weight_gradient(b.tokens(), gradient, hidden(), input.data(),
+                            found.embedding_projection.weight, found.embedding_projection.bias);
+        gradient = narrow.data();
+    }
     norm_gradient norm(true, b.tokens(), d);
     for_row_blocks(b.tokens(), [&](Index first, Index rows, Index) {
         add_embeddings(b, first, rows, row(sums, first));
@@ -124,7 +151,7 @@ void network::state::embed_backward(const batch& b, float* gradient, encoder::mo
             const Eigen::Map<const Eigen::RowVectorXf> g(gradient + t * d, d);
             const Index id = b.ids[static_cast<std::size_t>(t)];
             found.word_embeddings.row(id % words) += g;
-            found.position_embeddings.row(t - b.offsets[s]) += g;
+            found.position_embeddings.row(model.config.first_position + t - b.offsets[s]) += g;
             if (model.config.types > 0) found.type_embeddings.row(id / words) += g;
         }
 }
@@ -153,8 +180,9 @@ void network::state::backward(const batch& b, const loss_gradient& loss, const u
 
     // From here on, the residual stream's place holds the gradient at it.
     float* const residual = stream.get<float>(b.tokens() * d);
-    matrix last_rows; // which pooling weighs by what is left
-    if (!left.carry.empty()) last_rows = Eigen::Map<const matrix>(last, b.tokens(), d);
+    matrix last_rows; // which pooling weighs by what is left, or takes the largest of
+    if (!left.carry.empty() || model.config.pooling == pooling::max)
+        last_rows = Eigen::Map<const matrix>(last, left.offsets.back(), d);
     descent down = pool_backward(left, vectors, gradient, last_rows, residual);
     std::vector<float> carry_after = left.carry;
 

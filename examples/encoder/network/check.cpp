@@ -45,10 +45,13 @@ void check(const model& m) {
     if (c.hidden <= 0 || c.head_size <= 0)
         fail("hidden size " + text(c.hidden) + ", head size " + text(c.head_size) +
              ", expected positive ones");
-    check_shape("word embeddings", m.word_embeddings, c.vocabulary, c.hidden);
-    check_shape("position embeddings", m.position_embeddings, c.positions, c.hidden);
-    check_shape("type embeddings", m.type_embeddings, c.types, c.hidden);
-    check_norm("embedding norm", m.embedding_norm, c.hidden);
+    const Index columns_before = c.embedding_columns();
+    check_shape("word embeddings", m.word_embeddings, c.vocabulary, columns_before);
+    check_shape("position embeddings", m.position_embeddings, c.positions, columns_before);
+    if (c.types > 0) check_shape("type embeddings", m.type_embeddings, c.types, columns_before);
+    check_norm("embedding norm", m.embedding_norm, columns_before);
+    if (c.narrow_embeddings > 0)
+        check_shape("embedding projection", m.embedding_projection, c.hidden, columns_before);
     for (std::size_t l = 0; l < m.layers.size(); ++l) {
         const layer& y = m.layers[l];
         const std::string name = "layer " + std::to_string(l) + ": ";
@@ -100,9 +103,9 @@ void check(const batch& b, const config& c) {
         fail("offsets do not run from 0 to the number of ids, " + text(ids));
     for (std::size_t s = 1; s < b.offsets.size(); ++s) {
         const std::int64_t n = b.offsets[s] - b.offsets[s - 1];
-        if (n < 1 || n > c.positions)
+        if (n < 1 || n > c.longest())
             fail("sequence " + std::to_string(s - 1) + " has " + text(n) +
-                 " tokens, expected 1 to " + text(c.positions));
+                 " tokens, expected 1 to " + text(c.longest()));
     }
     const Index end = c.vocabulary * std::max<Index>(c.types, 1);
     for (std::size_t t = 0; t < b.ids.size(); ++t)

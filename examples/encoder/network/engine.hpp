@@ -88,7 +88,7 @@ class engine {
 
     /// embed ... pool in one call, masks applied and tokens dropped. Of these, `use` gets the
     /// numbers, a layer each, added to what it holds. A model with a classifier gives logits
-    /// [sequences x classes], of the mean or first row that is not scaled to length 1.
+    /// [sequences x classes], of the pooled row that is not scaled to length 1.
     virtual void forward(const batch& b, matrix& outputs,
                          std::vector<token_use>* use = nullptr) = 0;
 

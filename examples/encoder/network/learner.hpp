@@ -13,9 +13,9 @@ namespace encoder {
 struct learning {
     /// > 0: tokens fade out by soft masks sigmoid((score - threshold) / temperature), which gives
     /// thresholds gradients. A token of which c is left by the product of its masks has log(c)
-    /// added to its key's logits and counts c times as a query in the scores and in the mean; what
-    /// c falls by in a layer counts there as a dropped token would. 0: tokens are dropped as in
-    /// forward().
+    /// added to its key's logits, and to its row in a maximum, and counts c times as a query in the
+    /// scores and in the mean; what c falls by in a layer counts there as a dropped token would. 0:
+    /// tokens are dropped as in forward().
     double temperature = 0;
     /// The price of a token, and its part that the layers behind each layer have in it (a layer
     /// each, or none): lambda * sum over layers of weight * the mean over sequences of the share of

@@ -38,6 +38,9 @@ network::state::state(encoder::model m)
 }
 
 void network::state::pack() {
+    if (model.config.narrow_embeddings > 0)
+        embedding_projection.replace(model.embedding_projection.weight,
+                                     model.embedding_projection.bias);
     packed.resize(depth());
     pare::openmp{}.run(static_cast<Index>(depth()), [&](Index at, Index) {
         const auto l = static_cast<std::size_t>(at);
@@ -70,18 +73,27 @@ void network::state::project(std::size_t l, const float* x, Index first, Index r
 
 void network::state::add_embeddings(const batch& b, Index first, Index rows, float* y) const {
     auto end = std::upper_bound(b.offsets.begin(), b.offsets.end(), first); // of the row's sequence
+    const Index columns = model.config.embedding_columns();
     for (Index t = first; t < first + rows; ++t) {
         if (t == *end) ++end;
-        Eigen::Map<Eigen::RowVectorXf> row(y + (t - first) * hidden(), hidden());
+        Eigen::Map<Eigen::RowVectorXf> row(y + (t - first) * columns, columns);
         const Index id = b.ids[static_cast<std::size_t>(t)], words = model.config.vocabulary;
-        row = model.word_embeddings.row(id % words) + model.position_embeddings.row(t - *(end - 1));
+        row = model.word_embeddings.row(id % words) +
+              model.position_embeddings.row(model.config.first_position + t - *(end - 1));
         if (model.config.types > 0) row += model.type_embeddings.row(id / words);
     }
 }
 
 void network::state::embed(const batch& b, Index first, Index rows, float* y) const {
-    add_embeddings(b, first, rows, y);
-    norm(model.embedding_norm, rows, y, y);
+    if (model.config.narrow_embeddings == 0) {
+        add_embeddings(b, first, rows, y);
+        norm(model.embedding_norm, rows, y, y);
+        return;
+    }
+    matrix narrow(rows, model.config.narrow_embeddings);
+    add_embeddings(b, first, rows, narrow.data());
+    norm(model.embedding_norm, rows, narrow.data(), narrow.data());
+    embedding_projection.assign(narrow.data(), rows, y);
 }
 
 float* network::state::run_layers(const batch& b, const pass& how, remaining& left,
@@ -172,6 +184,11 @@ float* network::state::run_layers(const batch& b, const pass& how, remaining& le
     return residual;
 }
 
+float network::state::carry_offset(const remaining& left, Index t) {
+    if (left.carry.empty()) return 0;
+    return std::log(std::max(left.carry[static_cast<std::size_t>(t)], least_carry));
+}
+
 matrix network::state::pooled(const float* rows, const remaining& left) const {
     const auto sequences = static_cast<Index>(left.offsets.size()) - 1;
     matrix result(sequences, hidden());
@@ -182,6 +199,12 @@ matrix network::state::pooled(const float* rows, const remaining& left) const {
         auto sum = result.row(s);
         sum = all.row(first);
         if (model.config.pooling == pooling::cls) return;
+        if (model.config.pooling == pooling::max) {
+            for (Index t = 0; t < n; ++t)
+                sum = sum.cwiseMax(
+                    (all.row(first + t).array() + carry_offset(left, first + t)).matrix());
+            return;
+        }
         auto count = static_cast<float>(n);
         if (left.carry.empty()) {
             for (Index t = 1; t < n; ++t) sum += all.row(first + t);

@@ -35,7 +35,7 @@ std::int64_t choose_tokens(const token_pruning& p, std::size_t l, pare::view<con
 
 /// Queries, keys and values in one layer.
 dense stack_projections(const layer& y);
-/// What forward() gives of the sequences' mean or first rows: logits, or rows of length 1.
+/// What forward() gives of the sequences' pooled rows: logits, or rows of length 1.
 matrix outputs_of(const model& m, const matrix& pooled);
 /// The gradient at those rows, from that at the outputs.
 matrix outputs_backward(const model& m, const matrix& pooled, const matrix& outputs,

@@ -74,6 +74,7 @@ void for_row_blocks(Index rows, const F& f) {
 struct network::state {
     encoder::model model;
     std::vector<packed_layer> packed, transposed;    // transposed: made by the first backward pass
+    linear embedding_projection, projection_back;    // of narrow embeddings
     std::vector<vector> context_masks, active_masks; // a value a column; empty: all 1
     token_pruning pruning;
 
@@ -126,7 +127,8 @@ struct network::state {
         encoder::normalize(n, model.config.layer_norm_epsilon, rows, from, to);
     }
 
-    /// Embeddings of tokens first ... first + rows - 1, and before they are normalised.
+    /// Embeddings of tokens first ... first + rows - 1 [rows x hidden], and before they are
+    /// normalised and, if they are narrow, projected.
     void add_embeddings(const batch& b, Index first, Index rows, float* y) const;
     void embed(const batch& b, Index first, Index rows, float* y) const;
 
@@ -172,7 +174,10 @@ struct network::state {
     void leave(std::size_t l, const std::vector<std::int64_t>& offsets, const float* x,
                const float* heads_out, const std::vector<float>& leaving, matrix& gone) const;
 
-    /// Each sequence's mean or first row, before it is scaled to length 1.
+    /// What is added to a token's row in a maximum: the logarithm of what is left of it, as to its
+    /// key in attention, so that one that is gone is never the largest.
+    static float carry_offset(const remaining& left, Index t);
+    /// Each sequence's mean, maximum or first row, before it is scaled to length 1.
     matrix pooled(const float* rows, const remaining& left) const;
 
     /// Packs the weights; the transposed ones, through which gradients go.
