@@ -206,7 +206,8 @@ void run(arguments& a) {
     const checkpoints kept(a.out);
     model original = load_model(a.model);
     const config& shape = original.config;
-    const tokenizer words(a.model / "vocab.txt", shape.lower_case, shape.vocabulary);
+    const tokenizer words(transformer_folder(a.model) / "vocab.txt", shape.lower_case,
+                          shape.vocabulary);
     const token_pruning given = std::exchange(original.tokens, {});
     original.exits.clear();
     original.curve.clear();

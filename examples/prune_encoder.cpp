@@ -154,7 +154,8 @@ class pruning {
     explicit pruning(const arguments& a)
         : a_(a), made_(make_engine(load_model(a.model), a.where.device, a.where.precision)),
           dense_(*made_), original_(dense_.model()),
-          words_(a.model / "vocab.txt", original_.config.lower_case, original_.config.vocabulary),
+          words_(transformer_folder(a.model) / "vocab.txt", original_.config.lower_case,
+                 original_.config.vocabulary),
           data_(read_calibration(a.calibrate, a.fisher == fisher_source::labels, a.samples, a.seed,
                                  words_, original_)),
           costs_(unit_costs::multiply_adds(original_.config, data_.examples.texts)) {
@@ -172,7 +173,7 @@ class pruning {
         // What is written and loaded again must say what the dense model says with masks over its
         // units.
         write_model(small_, a_.model, out_);
-        r_.bytes_pruned = fs::file_size(out_.path() / "model.safetensors");
+        r_.bytes_pruned = bytes_of_weights(out_.path());
         const std::unique_ptr<engine> pruned = dense_.make(load_model(out_.path()));
         pruned->set_token_pruning({});
         verify(*pruned);
@@ -272,7 +273,7 @@ class pruning {
         }
         r_.parameters_dense = original_.parameters();
         r_.parameters_pruned = small_.parameters();
-        r_.bytes_dense = fs::file_size(a_.model / "model.safetensors");
+        r_.bytes_dense = bytes_of_weights(a_.model);
         r_.heads_dense = original_.heads();
         r_.heads = small_.heads();
         r_.filters_dense = original_.filters();

@@ -56,15 +56,16 @@ struct reference {
         plain out;
         for (std::size_t s = 0; s + 1 < b.offsets.size(); ++s) {
             const Index first = b.offsets[s], n = b.offsets[s + 1] - first;
-            plain x(n, c.hidden);
+            plain x(n, c.embedding_columns());
             for (Index t = 0; t < n; ++t) {
                 const Index id = b.ids[static_cast<std::size_t>(first + t)];
                 x.row(t) =
                     weights.at("embeddings.word_embeddings.weight").row(id % c.vocabulary) +
-                    weights.at("embeddings.position_embeddings.weight").row(t) +
+                    weights.at("embeddings.position_embeddings.weight").row(c.first_position + t) +
                     weights.at("embeddings.token_type_embeddings.weight").row(id / c.vocabulary);
             }
             x = norm("embeddings.LayerNorm", x);
+            if (c.narrow_embeddings > 0) x = dense("embeddings_project", x);
             Eigen::VectorXd carry = Eigen::VectorXd::Ones(n);
             Eigen::RowVectorXd gone = Eigen::RowVectorXd::Zero(c.hidden);
             for (std::size_t l = 0; l < shape.layers.size(); ++l) {
@@ -93,7 +94,10 @@ struct reference {
                                     : (scores(t) >= thresholds[l] ? 1. : 0.);
                 plain y = norm(name + "attention.output.LayerNorm",
                                x + dense(name + "attention.output.dense", context));
-                const plain active = dense(name + "intermediate.dense", y).unaryExpr([](double a) {
+                const plain active = dense(name + "intermediate.dense", y).unaryExpr([&](double a) {
+                    if (c.activation == activation::gelu_tanh)
+                        return 0.5 * a *
+                               (1 + std::tanh(std::sqrt(2 / M_PI) * (a + 0.044715 * a * a * a)));
                     return 0.5 * a * std::erfc(-a / std::sqrt(2.));
                 });
                 y = norm(name + "output.LayerNorm", y + dense(name + "output.dense", active));
@@ -109,6 +113,10 @@ struct reference {
             }
             const bool mean = c.pooling == pooling::mean;
             Eigen::RowVectorXd e = x.row(0);
+            if (c.pooling == pooling::max)
+                for (Index t = 1; t < n; ++t)
+                    e = e.cwiseMax(
+                        (x.row(t).array() + std::log(std::max(carry(t), 1e-20))).matrix());
             if (mean && carried)
                 e = (carry.transpose() * x + gone) / static_cast<double>(n);
             else if (mean)
@@ -273,7 +281,7 @@ std::vector<double> some_thresholds(const model& m, random_source& random) {
 /// One for each pooling, with dropped tokens guessed and gone.
 std::vector<model> models_that_drop(random_source& random) {
     std::vector<model> all;
-    for (const pooling p : {pooling::mean, pooling::cls})
+    for (const pooling p : {pooling::mean, pooling::cls, pooling::max})
         for (const bool carried : {true, false}) {
             model m = lively_model(random);
             m.config.pooling = p;
@@ -324,10 +332,21 @@ Eigen::VectorXd projected(const weight& g) {
 TEST_CASE("gradients of all weights equal finite differences") {
     random_source random;
     CAPTURE(random);
-    for (const pooling p : {pooling::mean, pooling::cls}) {
+    for (const pooling p : {pooling::mean, pooling::cls, pooling::max}) {
         model m = lively_model(random);
         m.config.pooling = p;
         check_gradients(m, random_batch(m, ragged, random), {}, random);
+    }
+}
+
+TEST_CASE("gradients of narrow embeddings, and of positions from another one on") {
+    random_source random;
+    CAPTURE(random);
+    for (const char* name : {"families/electra", "families/roberta"}) {
+        CAPTURE(name);
+        model m = load_model(fixtures::path(name));
+        m.prefix = "";
+        check_gradients(m, random_batch(m, {1, 7, 12}, random), {}, random);
     }
 }
 

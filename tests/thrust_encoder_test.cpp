@@ -47,7 +47,7 @@ TEST_CASE("forward on Thrust is that on the CPU") {
     shape s;
     s.head_size = GENERATE(Index{8}, Index{5}, Index{32});
     s.f = GENERATE(activation::gelu, activation::gelu_tanh, activation::relu);
-    s.pool = GENERATE(pooling::mean, pooling::cls);
+    s.pool = GENERATE(pooling::mean, pooling::cls, pooling::max);
     check_forward(make_model(s), make_batch(ragged));
 }
 
@@ -65,6 +65,13 @@ TEST_CASE("layers without heads or filters on Thrust, and no layers or types") {
     s.heads = s.filters = {};
     check_forward(make_model(s), make_batch({3, 1, 40}));
     check_forward(make_model({}), batch());
+}
+
+TEST_CASE("narrow embeddings on Thrust, and positions from another one on") {
+    shape s;
+    s.narrow_embeddings = GENERATE(Index{10}, Index{16});
+    s.first_position = 3;
+    check_forward(make_model(s), make_batch(ragged));
 }
 
 TEST_CASE("types, a classifier, a long sequence and large scores on Thrust") {
@@ -204,7 +211,7 @@ void check_gradients(const model& m, const batch& b, precision in, float within)
 TEST_CASE("gradients of masks on Thrust are those on the CPU") {
     shape s;
     s.f = GENERATE(activation::gelu, activation::gelu_tanh, activation::relu);
-    s.pool = GENERATE(pooling::mean, pooling::cls);
+    s.pool = GENERATE(pooling::mean, pooling::cls, pooling::max);
     if (GENERATE(false, true)) {
         s.heads = {2, 0, 3};
         s.filters = {0, 19, 16};
@@ -298,6 +305,31 @@ TEST_CASE("a small model on Thrust gives PyTorch's embeddings") {
                                rows[static_cast<std::size_t>(i)][static_cast<std::size_t>(j)]
                                    .get<float>()) < 1e-5f);
     });
+}
+
+TEST_CASE("every family on Thrust gives the reference's embeddings and gradients of masks") {
+    for (const auto& [name, expected] : fixtures::json("families.json").items()) {
+        CAPTURE(name);
+        model m = load_model(fixtures::path("families/" + name));
+        batch b;
+        for (const auto& ids : expected["sequences"])
+            b.append(ids.get<std::vector<std::int32_t>>());
+        for (const auto& [key, pool] :
+             {std::pair("mean", pooling::mean), std::pair("cls", pooling::cls),
+              std::pair("max", pooling::max)}) {
+            CAPTURE(key);
+            m.config.pooling = pool;
+            const std::vector<float> values = fixtures::floats(expected[key].get<std::string>());
+            const matrix rows =
+                Eigen::Map<const matrix>(values.data(), b.sequences(), m.config.hidden);
+            on_engines(m, [&](engine& net) {
+                matrix outputs;
+                net.forward(b, outputs);
+                CHECK(distance(outputs, rows) < 1e-5);
+            });
+        }
+        check_gradients(m, b, precision::fp32, 1e-4f);
+    }
 }
 
 TEST_CASE("a network on Thrust refuses what one on the CPU refuses") {

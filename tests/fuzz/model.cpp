@@ -1,6 +1,6 @@
-// A model's folder: config.json, tokenizer_config.json, sentence_bert_config.json, modules.json and
-// 1_Pooling/config.json, beside weights that fit. What is loaded runs, and is the same when it was
-// written and loaded again.
+// A model's folder: config.json, tokenizer_config.json, sentence_bert_config.json, modules.json,
+// 1_Pooling/config.json and model.safetensors.index.json, beside weights that fit, in one file or,
+// with an index, in two. What is loaded runs, and is the same when it was written and loaded again.
 #include "files.hpp"
 #include "small_model.hpp"
 
@@ -8,11 +8,11 @@
 
 namespace {
 
-constexpr const char* names[] = {"config.json", "tokenizer_config.json",
-                                 "sentence_bert_config.json", "modules.json",
-                                 "1_Pooling/config.json"};
+constexpr const char* names[] = {
+    "config.json",  "tokenizer_config.json", "sentence_bert_config.json",
+    "modules.json", "1_Pooling/config.json", "model.safetensors.index.json"};
 
-void write_weights(const std::filesystem::path& file) {
+std::vector<tensor> small_weights() {
     model m = fuzz::small_model();
     std::vector<tensor> tensors;
     for (const weight& w : weights(m)) {
@@ -20,7 +20,7 @@ void write_weights(const std::filesystem::path& file) {
         if (w.columns > 1) shape.push_back(w.columns);
         tensors.push_back(make_tensor(w.name, shape, w.data, data_type::f32));
     }
-    write_safetensors(file, tensors);
+    return tensors;
 }
 
 matrix run(const model& m) {
@@ -38,9 +38,12 @@ matrix run(const model& m) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     static const fuzz::folder here;
     const auto source = here / "model", target = here / "again";
+    static const std::vector<tensor> all = small_weights();
     static const bool once = [&] {
         std::filesystem::create_directories(source);
-        write_weights(source / "model.safetensors");
+        const auto middle = all.begin() + static_cast<std::ptrdiff_t>(all.size() / 2);
+        write_safetensors(source / "a", {all.begin(), middle});
+        write_safetensors(source / "b", {middle, all.end()});
         return true;
     }();
     (void)once;
@@ -48,6 +51,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         fuzz::split({reinterpret_cast<const char*>(data), size}, std::size(names));
     for (std::size_t i = 0; i < std::size(names); ++i)
         here.file((std::string("model/") + names[i]).c_str(), texts[i]);
+    if (texts.back().empty())
+        write_safetensors(source / "model.safetensors", all);
+    else
+        std::filesystem::remove(source / "model.safetensors");
     std::optional<model> m;
     if (fuzz::unusable([&] { m = load_model(source); })) return 0;
     EXPECT(m->config.max_tokens >= 2 && m->config.max_tokens <= m->config.positions);

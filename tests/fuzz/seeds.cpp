@@ -88,8 +88,16 @@ void add_models(seeds& to, const fuzz::folder& here) {
         to.add("model",
                config + '\xff' + R"({"do_lower_case": true, "model_max_length": 512})" + '\xff' +
                    R"({"max_seq_length": 6, "do_lower_case": false})" + '\xff' +
-                   R"([{"type": "sentence_transformers.models.Pooling"}, {"type": "Normalize"}])" +
+                   R"([{"type": "Transformer", "path": ""},)"
+                   R"( {"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"},)"
+                   R"( {"type": "Normalize", "path": "2_Normalize"}])" +
                    '\xff' + R"({"word_embedding_dimension": 4, "pooling_mode_cls_token": true})");
+        // fuzz/model.cpp has the first half of the weights in a file, the rest in another one.
+        json index;
+        const std::vector<encoder::weight> all = encoder::weights(m);
+        for (std::size_t i = 0; i < all.size(); ++i)
+            index["weight_map"][all[i].name] = i < all.size() / 2 ? "a" : "b";
+        to.add("model", config + std::string(5, '\xff') + index.dump());
     };
     add();
     m.tokens.by = encoder::token_pruning::rule::share;
@@ -103,6 +111,9 @@ void add_models(seeds& to, const fuzz::folder& here) {
     m.classifier.reset();
     add();
     m.tokens = {};
+    add();
+    m.config.family = encoder::find_family("roberta");
+    m.json.update({{"model_type", "roberta"}, {"pad_token_id", 1}});
     add();
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 namespace encoder {
 namespace {
@@ -11,19 +12,26 @@ using detail::settings;
 using Eigen::Index;
 using nlohmann::json;
 
-activation read_activation(const settings& given) {
-    const std::string name = given.text("hidden_act", "gelu");
-    if (name == "gelu") return activation::gelu;
-    if (name == "gelu_new" || name == "gelu_pytorch_tanh") return activation::gelu_tanh;
-    if (name == "relu") return activation::relu;
-    fail(given.file(), "hidden_act is '", name, "', not gelu, gelu_new, gelu_pytorch_tanh or relu");
+activation read_activation(const settings& given, const char* key) {
+    constexpr std::pair<const char*, activation> known[] = {
+        {"gelu", activation::gelu},           {"gelu_python", activation::gelu},
+        {"gelu_new", activation::gelu_tanh},  {"gelu_pytorch_tanh", activation::gelu_tanh},
+        {"gelu_fast", activation::gelu_tanh}, {"relu", activation::relu}};
+    const std::string name = given.text(key, "gelu");
+    std::string expected;
+    for (const auto& [text, value] : known) {
+        if (name == text) return value;
+        expected += (expected.empty() ? "" : ", ") + std::string(text);
+    }
+    fail(given.file(), key, " is '", name, "', not one of ", expected);
 }
 
 const char* name_of(activation a) {
     return a == activation::gelu ? "gelu" : a == activation::gelu_tanh ? "gelu_new" : "relu";
 }
 
-/// 1_Pooling/config.json in its older form (a flag for each mode) or its newer one (pooling_mode).
+/// The pooling's config.json in its older form (a flag for each mode) or its newer one
+/// (pooling_mode). Embeddings are scaled to length 1, so that any multiple of the mean is the mean.
 pooling read_pooling(const settings& given, Index hidden) {
     if (given.all().empty()) return pooling::mean;
     for (const char* key : {"word_embedding_dimension", "embedding_dimension"})
@@ -36,25 +44,28 @@ pooling read_pooling(const settings& given, Index hidden) {
         for (const auto& [key, value] : given.all().items())
             if (key.rfind("pooling_mode_", 0) == 0 && given.flag(key.c_str(), false))
                 modes += (modes.empty() ? "" : " and ") + key;
-    if (modes == "mean" || modes == "pooling_mode_mean_tokens") return pooling::mean;
-    if (modes == "cls" || modes == "pooling_mode_cls_token") return pooling::cls;
+    constexpr std::pair<const char*, pooling> known[] = {
+        {"mean", pooling::mean},
+        {"pooling_mode_mean_tokens", pooling::mean},
+        {"mean_sqrt_len_tokens", pooling::mean},
+        {"pooling_mode_mean_sqrt_len_tokens", pooling::mean},
+        {"cls", pooling::cls},
+        {"pooling_mode_cls_token", pooling::cls},
+        {"max", pooling::max},
+        {"pooling_mode_max_tokens", pooling::max}};
+    for (const auto& [name, value] : known)
+        if (modes == name) return value;
     fail(given.file(), "asks for pooling by '", modes,
-         "', only the mean or the cls token is possible");
+         "', only the mean, the maximum or the cls token is possible");
 }
 
-/// A sentence encoder may have further modules, which would be left out without a word.
-void check_modules(const std::filesystem::path& file) {
-    if (!detail::is_file(file)) return;
-    for (const json& part :
-         detail::parse_json(file, detail::read_text(file), json::value_t::array)) {
-        const auto found = part.find("type");
-        const std::string type =
-            found != part.end() && found->is_string() ? found->get<std::string>() : "";
-        const std::string kind = type.substr(type.rfind('.') + 1);
-        if (kind != "Transformer" && kind != "Pooling" && kind != "Normalize")
-            fail(file, "holds a module of type '", type,
-                 "', only Transformer, Pooling and Normalize are possible");
-    }
+/// What sentence-transformers calls this file in the folders of some families.
+settings read_sentence_settings(const std::filesystem::path& folder) {
+    for (const char* name : {"bert", "roberta", "distilbert", "camembert", "xlm-roberta"})
+        if (const auto file = folder / ("sentence_" + std::string(name) + "_config.json");
+            detail::is_file(file))
+            return settings(file);
+    return settings::if_exists(folder / "sentence_bert_config.json");
 }
 
 /// Values and what config.json calls them.
@@ -114,33 +125,46 @@ const char* name_of(pare::score_scale scores) {
 
 namespace detail {
 
-config read_config(const std::filesystem::path& folder, const settings& given) {
-    check_modules(folder / "modules.json");
-    if (const std::string type = given.text("model_type", ""); type != "bert")
-        fail(given.file(), "model_type is '", type, "', not bert");
-    if (const std::string type = given.text("position_embedding_type", "absolute");
-        type != "absolute")
-        fail(given.file(), "position_embedding_type is '", type, "', not absolute");
+config read_config(const std::filesystem::path& folder, const modules& parts,
+                   const settings& given) {
+    config c;
+    const std::string type = given.text("model_type", "");
+    c.family = find_family(type);
+    if (c.family == nullptr)
+        fail(given.file(), "model_type is '", type, "', not one of ", known_model_types());
+    if (c.family->refused != nullptr)
+        fail(given.file(), "model_type is '", type, "': ", c.family->refused);
+    if (const std::string positions = given.text("position_embedding_type", "absolute");
+        positions != "absolute")
+        fail(given.file(), "position_embedding_type is '", positions, "', not absolute");
     if (given.flag("is_decoder", false))
         fail(given.file(), "is_decoder is true, an encoder is wanted");
 
-    config c;
-    c.hidden = given.size("hidden_size", 1 << 16);
-    const Index heads = given.size("num_attention_heads", c.hidden);
+    const auto& keys = c.family->keys;
+    c.hidden = given.size(keys.hidden, 1 << 16);
+    const Index heads = given.size(keys.heads, c.hidden);
     if (c.hidden % heads != 0)
-        fail(given.file(), "hidden_size ", c.hidden, " is no multiple of num_attention_heads ",
+        fail(given.file(), keys.hidden, ' ', c.hidden, " is no multiple of ", keys.heads, ' ',
              heads);
     c.head_size = c.hidden / heads;
     c.vocabulary = given.size("vocab_size", 1 << 24);
     c.positions = given.size("max_position_embeddings", 1 << 20);
-    c.types = given.size("type_vocab_size", 1 << 10);
-    c.layer_norm_epsilon =
-        static_cast<float>(given.number("layer_norm_eps", 1e-30, 1).value_or(1e-12));
-    c.activation = read_activation(given);
-    c.pooling = read_pooling(settings::if_exists(folder / "1_Pooling" / "config.json"), c.hidden);
+    if (c.family->positions_follow_padding)
+        c.first_position = given.count("pad_token_id", 0, 1 << 20).value_or(1) + 1;
+    if (keys.types != nullptr) c.types = given.size(keys.types, 1 << 10);
+    if (keys.embedding != nullptr)
+        if (const Index columns = given.size(keys.embedding, 1 << 16); columns != c.hidden)
+            c.narrow_embeddings = columns;
+    if (keys.epsilon != nullptr)
+        c.layer_norm_epsilon =
+            static_cast<float>(given.number(keys.epsilon, 1e-30, 1).value_or(1e-12));
+    c.activation = read_activation(given, keys.activation);
+    if (parts.pooling)
+        c.pooling = read_pooling(settings(folder / *parts.pooling / "config.json"), c.hidden);
 
-    const auto tokenizer = settings::if_exists(folder / "tokenizer_config.json");
-    const auto sentence = settings::if_exists(folder / "sentence_bert_config.json");
+    const std::filesystem::path beside = folder / parts.transformer;
+    const auto tokenizer = settings::if_exists(beside / "tokenizer_config.json");
+    const auto sentence = read_sentence_settings(beside);
     c.lower_case = tokenizer.flag("do_lower_case", true);
     if (tokenizer.flag("strip_accents", c.lower_case) != c.lower_case)
         fail(tokenizer.file(), "strip_accents differs from do_lower_case, which is not possible");
@@ -152,10 +176,11 @@ config read_config(const std::filesystem::path& folder, const settings& given) {
     constexpr double unlimited = 1e40; // some tokenizers say 1e30
     auto longest = sentence.number("max_seq_length", 2, unlimited);
     if (!longest) longest = tokenizer.number("model_max_length", 2, unlimited);
-    const auto positions = static_cast<double>(c.positions);
+    if (c.longest() < 2)
+        fail(given.file(), "max_position_embeddings is ", c.positions, ", [CLS] and [SEP] need ",
+             c.first_position + 2);
+    const auto positions = static_cast<double>(c.longest());
     c.max_tokens = static_cast<Index>(std::min(longest.value_or(positions), positions));
-    if (c.max_tokens < 2)
-        fail(given.file(), "max_position_embeddings is 1, [CLS] and [SEP] need 2");
     return c;
 }
 
@@ -163,7 +188,7 @@ additions read_additions(const settings& given, std::size_t layers, const config
     const settings pare = given.object("pare"), tokens = pare.object("tokens");
     additions a;
     a.kept = {pare.widths("heads", layers, c.hidden / c.head_size),
-              pare.widths("filters", layers, given.size("intermediate_size", 1 << 20)),
+              pare.widths("filters", layers, given.size(c.family->keys.filters, 1 << 20)),
               pare.count("classes", 2, 1 << 16).value_or(0)};
     a.exits = pare.flag("exits", false);
     if (tokens.all().empty()) return a;
@@ -185,19 +210,22 @@ json describe(const model& m, const widths& w) {
     const Index heads = c.hidden / c.head_size;
     const Index filters = std::max<Index>(1, *std::max_element(w.filters.begin(), w.filters.end()));
     json j = m.json;
-    j["model_type"] = "bert";
-    j["hidden_size"] = c.hidden;
-    j["num_attention_heads"] = heads; // those that give the head size; the layers may have fewer
-    j["num_hidden_layers"] = m.layers.size();
-    j["intermediate_size"] = filters;
+    const auto& keys = c.family->keys;
+    j.emplace("model_type", c.family->model_types[0]);
+    j[keys.hidden] = c.hidden;
+    j[keys.heads] = heads; // those that give the head size; the layers may have fewer
+    j[keys.layers] = m.layers.size();
+    j[keys.filters] = filters;
     j["vocab_size"] = c.vocabulary;
     j["max_position_embeddings"] = c.positions;
-    j["type_vocab_size"] = c.types;
-    j["hidden_act"] = name_of(c.activation);
+    if (keys.types != nullptr) j[keys.types] = c.types;
+    if (keys.embedding != nullptr) j[keys.embedding] = c.embedding_columns();
+    j[keys.activation] = name_of(c.activation);
     // 1e-12 as a float is another number when it is printed as a double.
-    if (const auto old = j.find("layer_norm_eps");
-        old == j.end() || !old->is_number() || old->get<float>() != c.layer_norm_epsilon)
-        j["layer_norm_eps"] = c.layer_norm_epsilon;
+    if (keys.epsilon != nullptr)
+        if (const auto old = j.find(keys.epsilon);
+            old == j.end() || !old->is_number() || old->get<float>() != c.layer_norm_epsilon)
+            j[keys.epsilon] = c.layer_norm_epsilon;
     const auto all = [](const std::vector<Index>& list, Index n) {
         return std::count(list.begin(), list.end(), n) == static_cast<std::ptrdiff_t>(list.size());
     };

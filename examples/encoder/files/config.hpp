@@ -2,21 +2,24 @@
 #pragma once
 
 #include "model.hpp"
+#include "modules.hpp"
 #include "settings.hpp"
 
 #include <vector>
 
 namespace encoder::detail {
 
-/// Throws file_error for what cannot be read as a BERT.
-config read_config(const std::filesystem::path& folder, const settings& given);
+/// `given`: config.json of the transformer. Throws file_error for what cannot be read as one of the
+/// families.
+config read_config(const std::filesystem::path& folder, const modules& parts,
+                   const settings& given);
 
 struct widths {
     std::vector<Eigen::Index> heads, filters; // of each layer
     Eigen::Index classes = 0;                 // 0: there is no classifier
 };
 
-/// What config.json says under "pare": what a BERT has not.
+/// What config.json says under "pare": what others of the family have not.
 struct additions {
     widths kept;
     token_pruning tokens;

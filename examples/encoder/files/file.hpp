@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -31,11 +32,28 @@ inline bool is_file(const std::filesystem::path& path) {
     return std::filesystem::is_regular_file(path, missing);
 }
 
+/// Whether a path that a file names stays in that file's folder, whatever is there. No system's end
+/// of a name is in it.
+inline bool is_inside(const std::filesystem::path& path) {
+    if (path.is_absolute() || path.string().find('\0') != std::string::npos) return false;
+    return std::find(path.begin(), path.end(), "..") == path.end();
+}
+
+/// Throws for what Git LFS leaves in the place of a file that it has not fetched. `begin`: of the
+/// file.
+inline void check_is_fetched(const std::filesystem::path& path, std::string_view begin) {
+    constexpr std::string_view pointer = "version https://git-lfs.github.com/spec/";
+    if (begin.substr(0, pointer.size()) == pointer)
+        fail(path, "is a Git LFS pointer, not the file that it stands for; run `git lfs pull` in "
+                   "its folder");
+}
+
 inline std::string read_text(const std::filesystem::path& path) {
     if (!is_file(path)) fail(path, "there is no such file");
     std::ifstream in(path, std::ios::binary);
     std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
     if (!in) fail(path, "cannot be read");
+    check_is_fetched(path, text);
     return text;
 }
 

@@ -1,10 +1,13 @@
 #include "model.hpp"
 
 #include "config.hpp"
+#include "weights.hpp"
 
 #include <algorithm>
+#include <fstream>
 #include <functional>
 #include <numeric>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -13,22 +16,19 @@ namespace {
 
 using detail::fail;
 using detail::settings;
+using detail::stored_weights;
+using detail::weights_file;
 using detail::widths;
 using Eigen::Index;
 using nlohmann::json;
 using std::filesystem::path;
 namespace fs = std::filesystem;
 
-constexpr const char* weights_file = "model.safetensors";
 /// Under which its metadata lists the files of a folder that is written here.
 constexpr const char* manifest = "pare";
 
 widths widths_of(const model& m) {
     return {m.heads(), m.filters(), m.classifier ? m.classifier->weight.rows() : 0};
-}
-
-std::string layer_name(std::size_t l) {
-    return "encoder.layer." + std::to_string(l) + '.';
 }
 
 /// visit(name, matrix or vector, shape) for each weight of `m`; the shapes are those that the
@@ -37,32 +37,37 @@ template <class Model, class Visit>
 void for_each_weight(Model& m, const widths& w, const Visit& visit) {
     using shape = std::vector<std::int64_t>;
     const config& c = m.config;
+    const auto& of = c.family->tensors;
+    const Index narrow = c.embedding_columns();
     const auto visit_dense = [&](const std::string& name, auto& d, Index out, Index in) {
         visit(name + ".weight", d.weight, shape{out, in});
         visit(name + ".bias", d.bias, shape{out});
     };
-    const auto visit_norm = [&](const std::string& name, auto& n) {
-        visit(name + ".weight", n.weight, shape{c.hidden});
-        visit(name + ".bias", n.bias, shape{c.hidden});
+    const auto visit_norm = [&](const std::string& name, auto& n, Index size) {
+        visit(name + ".weight", n.weight, shape{size});
+        visit(name + ".bias", n.bias, shape{size});
     };
-    const std::string embeddings = m.prefix + "embeddings.";
-    visit(embeddings + "word_embeddings.weight", m.word_embeddings, shape{c.vocabulary, c.hidden});
-    visit(embeddings + "position_embeddings.weight", m.position_embeddings,
-          shape{c.positions, c.hidden});
-    visit(embeddings + "token_type_embeddings.weight", m.type_embeddings, shape{c.types, c.hidden});
-    visit_norm(embeddings + "LayerNorm", m.embedding_norm);
+    const auto visit_table = [&](const char* name, auto& table, Index rows) {
+        visit(m.prefix + name + ".weight", table, shape{rows, narrow});
+    };
+    visit_table(of.words, m.word_embeddings, c.vocabulary);
+    visit_table(of.positions, m.position_embeddings, c.positions);
+    if (of.types != nullptr) visit_table(of.types, m.type_embeddings, c.types);
+    visit_norm(m.prefix + of.embedding_norm, m.embedding_norm, narrow);
+    if (c.narrow_embeddings > 0)
+        visit_dense(m.prefix + of.embedding_projection, m.embedding_projection, c.hidden, narrow);
     for (std::size_t i = 0; i < m.layers.size(); ++i) {
         auto& l = m.layers[i];
-        const std::string name = m.prefix + layer_name(i);
+        const std::string name = m.prefix + of.layers + std::to_string(i) + '.';
         const Index inner = w.heads[i] * c.head_size;
-        visit_dense(name + "attention.self.query", l.query, inner, c.hidden);
-        visit_dense(name + "attention.self.key", l.key, inner, c.hidden);
-        visit_dense(name + "attention.self.value", l.value, inner, c.hidden);
-        visit_dense(name + "attention.output.dense", l.attention_output, c.hidden, inner);
-        visit_norm(name + "attention.output.LayerNorm", l.attention_norm);
-        visit_dense(name + "intermediate.dense", l.intermediate, w.filters[i], c.hidden);
-        visit_dense(name + "output.dense", l.output, c.hidden, w.filters[i]);
-        visit_norm(name + "output.LayerNorm", l.output_norm);
+        visit_dense(name + of.query, l.query, inner, c.hidden);
+        visit_dense(name + of.key, l.key, inner, c.hidden);
+        visit_dense(name + of.value, l.value, inner, c.hidden);
+        visit_dense(name + of.attention_output, l.attention_output, c.hidden, inner);
+        visit_norm(name + of.attention_norm, l.attention_norm, c.hidden);
+        visit_dense(name + of.intermediate, l.intermediate, w.filters[i], c.hidden);
+        visit_dense(name + of.output, l.output, c.hidden, w.filters[i]);
+        visit_norm(name + of.output_norm, l.output_norm, c.hidden);
     }
     if (m.classifier) visit_dense("classifier", *m.classifier, w.classes, c.hidden);
     for (std::size_t i = 0; i < m.exits.size(); ++i)
@@ -80,18 +85,64 @@ constexpr const char* companions[] = {"vocab.txt",
                                       "tokenizer_config.json",
                                       "special_tokens_map.json",
                                       "added_tokens.json",
+                                      "vocab.json",
+                                      "merges.txt",
+                                      "sentencepiece.bpe.model",
                                       "sentence_bert_config.json",
+                                      "sentence_roberta_config.json",
+                                      "sentence_distilbert_config.json",
+                                      "sentence_camembert_config.json",
+                                      "sentence_xlm-roberta_config.json",
                                       "config_sentence_transformers.json",
-                                      "modules.json",
-                                      "1_Pooling",
-                                      "2_Normalize"};
+                                      "modules.json"};
 
-/// Copies what is in a file, or in the files of a folder, without their permissions.
-void copy_all(const path& from, const path& to) {
-    if (!fs::is_directory(from)) return write_file(to, {detail::read_text(from)});
-    fs::create_directory(to);
-    for (const fs::directory_entry& entry : fs::directory_iterator(from))
-        copy_all(entry.path(), to / entry.path().filename());
+/// Names of files in a model's folder that are copied to models made from it, there or not.
+std::vector<path> files_to_copy(const path& folder) {
+    const detail::modules parts = detail::read_modules(folder);
+    std::vector<path> all;
+    for (const char* name : companions) {
+        all.push_back(parts.transformer / name);
+        if (!parts.transformer.empty()) all.emplace_back(name);
+    }
+    if (!parts.transformer.empty()) all.emplace_back("config.json"); // of sentence-transformers
+    for (const path& module : parts.others) all.push_back(module / "config.json");
+    return all;
+}
+
+/// Without their permissions; folders that hold nothing else are made too.
+void copy_files(const path& from, const path& to) {
+    for (const path& module : detail::read_modules(from).others)
+        if (fs::is_directory(from / module)) fs::create_directories(to / module);
+    for (const path& name : files_to_copy(from))
+        if (detail::is_file(from / name)) {
+            fs::create_directories((to / name).parent_path());
+            write_file(to / name, {detail::read_text(from / name)});
+        }
+}
+
+/// What Git LFS has not fetched is found now, not when it is copied.
+void check_files_to_copy(const path& folder) {
+    for (const path& name : files_to_copy(folder)) {
+        std::string begin(64, '\0');
+        std::ifstream(folder / name, std::ios::binary).read(begin.data(), 64);
+        detail::check_is_fetched(folder / name, begin);
+    }
+}
+
+/// What precedes the family's names in a file: of the words, which every encoder has.
+std::string find_prefix(const stored_weights& file, const family& f) {
+    const std::string words = std::string(f.tensors.words) + ".weight";
+    std::optional<std::string> found;
+    for (const auto& [name, where] : file.files()) {
+        const std::size_t length = prefix_length(name, words);
+        if (length == name.npos) continue;
+        if (found)
+            fail(file.path(), "holds two encoders, '", *found, "' and '", name.substr(0, length),
+                 "': which one is wanted is not known");
+        found = name.substr(0, length);
+    }
+    if (!found) fail(file.path(), "there is no tensor '", words, "', under no prefix");
+    return *found;
 }
 
 /// What is in a folder, by names relative to it; of links and others that are not written here, the
@@ -145,53 +196,78 @@ model zeros_like(const model& m) {
     return zeros;
 }
 
+path transformer_folder(const path& folder) {
+    return folder / detail::read_modules(folder).transformer;
+}
+
+std::uintmax_t bytes_of_weights(const path& folder) {
+    std::uintmax_t bytes = 0;
+    std::error_code missing;
+    for (const path& file : detail::weight_files(transformer_folder(folder)))
+        if (detail::is_file(file)) bytes += fs::file_size(file, missing);
+    return bytes;
+}
+
 model load_model(const path& folder) {
-    const settings given(folder / "config.json");
+    const detail::modules parts = detail::read_modules(folder);
+    const settings given(folder / parts.transformer / "config.json");
     model m;
-    m.config = detail::read_config(folder, given);
+    m.config = detail::read_config(folder, parts, given);
     m.json = given.all();
-    m.layers.resize(static_cast<std::size_t>(given.size("num_hidden_layers", 1 << 10)));
+    const family& f = *m.config.family;
+    m.layers.resize(static_cast<std::size_t>(given.size(f.keys.layers, 1 << 10)));
     detail::additions more = detail::read_additions(given, m.layers.size(), m.config);
     m.tokens = std::move(more.tokens);
     m.curve = std::move(more.curve);
     if (more.kept.classes > 0) m.classifier.emplace();
     if (more.exits) m.exits.resize(m.layers.size());
 
-    const safetensors_file file(folder / weights_file);
-    const auto has = [&](const std::string& name) { return file.entries().count(name) > 0; };
-    m.prefix = has("bert.embeddings.word_embeddings.weight") ? "bert." : "";
+    const stored_weights file(folder / parts.transformer);
+    m.prefix = find_prefix(file, f);
+    std::map<std::string, std::string> old_names; // by those of today
+    for (const auto& [name, where] : file.files())
+        if (const auto [at, is_new] = old_names.emplace(todays_name(name), name); !is_new)
+            fail(file.path(), "holds the tensors '", at->second, "' and '", name,
+                 "', which are the same one");
+    const auto stored = [&](const std::string& name) {
+        const auto found = old_names.find(name);
+        return found == old_names.end() ? name : found->second;
+    };
     std::size_t layers = 0;
-    while (has(m.prefix + layer_name(layers) + "output.dense.weight")) ++layers;
+    while (file.has(m.prefix + f.tensors.layers + std::to_string(layers) + '.' + f.tensors.output +
+                    ".weight"))
+        ++layers;
     if (layers != m.layers.size())
-        fail(file.path(), "holds ", layers, " layers, num_hidden_layers in config.json is ",
+        fail(file.path(), "holds ", layers, " layers, ", f.keys.layers, " in config.json is ",
              m.layers.size());
 
     std::set<std::string> used;
     std::set<data_type> types;
     for_each_weight(m, more.kept, [&](const std::string& name, auto& weight, const auto& shape) {
-        const std::vector<float> values = file.read(name, shape);
+        const std::vector<float> values = file.read(stored(name), shape);
         using type = std::decay_t<decltype(weight)>;
         weight = Eigen::Map<const type>(values.data(), shape[0], columns(shape));
-        types.insert(data_type_of(file.entries().at(name).dtype));
+        types.insert(data_type_of(file.at(stored(name)).dtype));
         used.insert(name);
     });
     if (types.size() == 1) m.stored_as = *types.begin(); // else f32, which holds every one
 
-    const auto is_ours = [&](const std::string& name) {
-        return name.rfind(m.prefix + "embeddings.", 0) == 0 ||
-               name.rfind(m.prefix + "encoder.", 0) == 0;
-    };
     const std::set<std::string> buffers = {m.prefix + "embeddings.position_ids",
                                            m.prefix + "embeddings.token_type_ids"};
-    for (const auto& [name, entry] : file.entries()) {
+    for (const auto& [name, old_name] : old_names) {
         if (used.count(name)) continue;
-        if (is_ours(name) && !buffers.count(name))
-            fail(file.path(), "tensor '", name, "' has no place in a BERT of ", layers, " layers");
+        if (name.compare(0, m.prefix.size(), m.prefix) == 0 &&
+            is_of_encoder(f, std::string_view(name).substr(m.prefix.size())) &&
+            !buffers.count(name))
+            fail(file.path(), "tensor '", old_name, "' has no place in ", layers, " layers of ",
+                 f.name);
+        const safetensors_file::entry& entry = file.at(old_name);
         if (data_type_of(entry.dtype) != data_type::other)
-            file.read(name, entry.shape); // checks it
+            file.read(old_name, entry.shape); // checks it
         m.others.push_back(
             {name, entry.dtype, entry.shape, {entry.data, entry.data + entry.bytes}});
     }
+    check_files_to_copy(folder);
     return m;
 }
 
@@ -217,12 +293,13 @@ void write_model(const model& m, const path& source, const output& out) try {
     });
     tensors.insert(tensors.end(), m.others.begin(), m.others.end());
 
-    for (const char* name : companions)
-        if (fs::exists(source / name)) copy_all(source / name, folder / name);
-    write_file(folder / "config.json", {config});
+    copy_files(source, folder);
+    const path part = detail::read_modules(source).transformer;
+    fs::create_directories(folder / part);
+    write_file(folder / part / "config.json", {config});
     std::set<std::string> files = files_in(folder);
-    files.insert(weights_file);
-    write_safetensors(folder / weights_file, tensors,
+    files.insert((part / weights_file).lexically_normal().string());
+    write_safetensors(folder / part / weights_file, tensors,
                       {{"format", "pt"}, {manifest, json(files).dump()}});
 } catch (const fs::filesystem_error& error) {
     fail(out.name(), "cannot be written: ", error.code().message());
@@ -239,7 +316,7 @@ void save_model(const model& m, const path& source, const path& folder) {
 const output::kind written_model = {
     "a model that was written here with nothing added", true, [](const path& folder) {
         try {
-            const auto said = safetensors_metadata(folder / weights_file);
+            const auto said = safetensors_metadata(transformer_folder(folder) / weights_file);
             return json(files_in(folder)).dump() == said.at(manifest);
         } catch (const std::exception&) {
             return false;
@@ -249,14 +326,11 @@ const output::kind written_model = {
 std::vector<program_input> model_inputs(const path& folder) {
     std::vector<program_input> all = {{"the model", folder}};
     const auto add = [&](const path& file) { all.push_back({"a file of the model", file}); };
-    add(folder / "config.json");
-    add(folder / weights_file);
-    for (const char* name : companions) {
-        add(folder / name);
-        std::error_code error;
-        for (fs::directory_iterator at(folder / name, error), end; at != end; at.increment(error))
-            add(at->path());
-    }
+    const path part = detail::read_modules(folder).transformer;
+    add(folder / part / "config.json");
+    add(folder / part / detail::weights_index);
+    for (const path& file : detail::weight_files(folder / part)) add(file);
+    for (const path& name : files_to_copy(folder)) add(folder / name);
     return all;
 }
 

@@ -143,6 +143,10 @@ opened_file open_file(const std::filesystem::path& path) {
     if (!in) fail(path, "cannot be opened: ", std::strerror(errno));
     const auto size = static_cast<std::size_t>(in.tellg());
     in.seekg(0);
+    std::string begin(std::min<std::size_t>(size, 64), '\0');
+    read_bytes(in, begin.data(), begin.size(), path);
+    detail::check_is_fetched(path, begin);
+    in.seekg(0);
     if (size < length_bytes) fail(path, "has ", size, " bytes, a safetensors file has at least 8");
     std::uint64_t header_size = 0;
     read_bytes(in, &header_size, length_bytes, path);
