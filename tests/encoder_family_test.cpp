@@ -2,6 +2,7 @@
 // folders by modules.json, and what is no model.
 #include "catch.hpp"
 #include "encoder_fixtures.hpp"
+#include "encoder_program.hpp"
 
 #include "encoder/network/network.hpp"
 
@@ -443,4 +444,68 @@ TEST_CASE("modules that are not understood are refused by name") {
                ContainsSubstring("none/config.json: there is no such file"));
     CHECK_THAT(error_with(modules({{"Transformer", ""}, {"Pooling", "none"}})),
                ContainsSubstring("none/config.json: there is no such file"));
+}
+
+TEST_CASE("programs take a model from several files and from the folder that modules.json names") {
+    programs::sandbox p(PARE_PRUNE_ENCODER);
+    const fs::path plain = p.folder / "model", part = p.folder / "old/0_Transformer";
+    fs::create_directories(p.folder / "old");
+    fs::rename(plain, part);
+    const std::string asked = " --calibrate text --macs 0.6 --out out --json r";
+    write(p.folder / "old/modules.json", modules({{"Transformer", "0_Transformer"}}));
+    const auto tensors = tensors_of(part / "model.safetensors");
+    const auto middle = tensors.begin() + 20;
+    write_safetensors(part / "a", {tensors.begin(), middle});
+    write_safetensors(part / "b", {middle, tensors.end()});
+    fs::remove(part / "model.safetensors");
+    json index;
+    for (const tensor& t : tensors) index["weight_map"][t.name] = "b";
+    for (auto t = tensors.begin(); t != middle; ++t) index["weight_map"][t->name] = "a";
+    write(part / "model.safetensors.index.json", index.dump());
+
+    CHECK(p.run("--model old" + asked) == 0);
+    CHECK(p.errors.empty());
+    CHECK(fs::is_regular_file(p.folder / "out/0_Transformer/model.safetensors"));
+    CHECK(read_json(p.folder / "r")["bytes_dense"] ==
+          fs::file_size(part / "a") + fs::file_size(part / "b"));
+    CHECK(p.run("--model out" + asked) == 2); // the source
+    CHECK(p.run("--model out --calibrate text --macs 0.6 --out again") == 0);
+    CHECK(p.run("--model old --calibrate text --macs 0.6 --out again --json old/0_Transformer/a") ==
+          2);
+    CHECK_THAT(p.errors, ContainsSubstring("a file of the model itself"));
+
+    p.program = PARE_LEARN_THRESHOLDS;
+    CHECK(p.run("--model old --train text --stage calibrate --target-macs 0.8 --out out") == 0);
+    fs::remove_all(p.folder / "out");
+    fs::remove_all(p.folder / "again");
+    fs::remove(p.folder / "r");
+
+    // What is refused leaves nothing behind.
+    const std::string pointer =
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n";
+    const std::vector<std::pair<fs::path, std::string>> bad = {
+        {part / "b", pointer},
+        {part / "vocab.txt", pointer},
+        {part / "config.json", R"({"model_type": "mpnet"})"},
+        {p.folder / "old/modules.json",
+         modules({{"Transformer", "0_Transformer"}, {"Dense", "1"}})}};
+    for (const auto& [file, content] : bad) {
+        const std::string before = programs::read(file);
+        write(file, content);
+        for (const auto& [program, more] :
+             {std::pair(PARE_PRUNE_ENCODER, asked),
+              std::pair(
+                  PARE_LEARN_THRESHOLDS,
+                  std::string(
+                      " --train text --stage calibrate --target-macs 0.8 --out out --json r"))}) {
+            p.program = program;
+            CHECK(p.run("--model old" + more) == 2);
+            CHECK(p.output.empty());
+            CHECK_THAT(p.errors, ContainsSubstring(
+                                     "old/" + file.lexically_relative(p.folder / "old").string()));
+            CHECK(std::count(p.errors.begin(), p.errors.end(), '\n') == 1);
+            CHECK(p.files() == std::vector<std::string>{"old"});
+        }
+        write(file, before);
+    }
 }
