@@ -311,7 +311,8 @@ TEST_CASE("stages of pruning, one by one") {
         const auto report = pare::prune(pare::simd, dense, also_pruned, options);
         CHECK(report.finished);
         CHECK(report.plan.masks == expected.plan.masks);
-        CHECK(report.plan.losses == expected.plan.losses);
+        for (std::size_t s = 0; s < 3; ++s)
+            CHECK_THAT(report.plan.losses[s], WithinRel(expected.plan.losses[s], 1e-9));
         auto found = *pare::collect_forward(pare::seq, dense);
         CHECK(found[0].metric.rows() == 0);
         CHECK(found[0].sums.tokens() == found[0].inputs.tokens());
@@ -322,7 +323,7 @@ TEST_CASE("stages of pruning, one by one") {
         for (auto& of : found) of.drop_sums();
         const auto same = *pare::refit(pare::seq, dense, without_sums, chosen, found);
         for (std::size_t s = 0; s < fit.size(); ++s)
-            CHECK(fit[s].fit.error_after == same[s].fit.error_after);
+            CHECK_THAT(fit[s].fit.error_after, WithinRel(same[s].fit.error_after, 1e-9));
     }
     SECTION("text in pieces") {
         auto pieces = dense;
