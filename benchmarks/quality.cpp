@@ -90,8 +90,7 @@ struct arguments {
 void run(const arguments& a) {
     const model m = load_model(a.model);
     const tokenizer words(a.model / "vocab.txt", m.config.lower_case, m.config.vocabulary);
-    const dataset task = read_dataset(m.classifier ? task_kind::classify : task_kind::similarity,
-                                      a.evaluate, words, m.config);
+    const dataset task = read_dataset(task_of(m), a.evaluate, words, m.config);
     const auto quality_of = [&](network& net, const char* stage) {
         return measure(task, embed(net, measured_texts(task), stage));
     };
@@ -151,8 +150,8 @@ void run(const arguments& a) {
     }
     fmt::print("{} x 100, dense {:.2f}; {} {} of calibration, mean ± standard deviation over "
                "{} samples.\n\n",
-               m.classifier ? "Accuracy" : "Spearman", 100 * dense_quality, a.samples,
-               a.labels ? "labelled examples" : "texts", a.repeats);
+               task_of(m) == task_kind::classify ? "Accuracy" : "Spearman", 100 * dense_quality,
+               a.samples, a.labels ? "labelled examples" : "texts", a.repeats);
     const auto print = [&](const auto& values, double unit, int digits) {
         fmt::print("| share kept | {} |\n|---|", fmt::join(shares, " | "));
         for (std::size_t j = 0; j < shares.size(); ++j) fmt::print("---|");
@@ -176,8 +175,7 @@ int main(int argc, char** argv) {
     arguments a;
     std::vector<std::int64_t> batch;
     CLI::App app("Measures what pruning to several budgets costs in quality, by method.");
-    app.add_option("--model", a.model, "folder of the encoder, with or without a classifier")
-        ->required();
+    app.add_option("--model", a.model, "folder of the encoder, with or without a head")->required();
     app.add_option("--calibrate", a.calibrate, "as prune_encoder's")->required();
     app.add_option("--evaluate", a.evaluate, "as prune_encoder's")->required();
     app.add_flag("--labels", a.labels, "gradients of the labels of the calibration examples");

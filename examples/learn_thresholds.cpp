@@ -48,16 +48,21 @@ bool parse(int argc, char** argv, arguments& a) {
     o.path("--model", a.model, "folder with config.json, model.safetensors and vocab.txt")
         ->required();
     o.word("--task", a.task,
-           "what to keep: distill (the embeddings as they are), classify or similarity",
+           "what to keep: distill (the outputs as they are: embeddings, or a head's), classify, "
+           "regress or similarity",
            {{"classify", task_kind::classify},
+            {"regress", task_kind::regress},
             {"similarity", task_kind::similarity},
             {"distill", task_kind::distill}});
-    o.path("--train", a.train,
-           "distill: text, a document a line; classify: a label and one or two texts, by tabs; "
-           "similarity: a score and two texts, by tabs")
+    o.path(
+         "--train", a.train,
+         "distill: text, a document a line, or for a head one or two texts, by tabs; classify: a "
+         "label and one or two texts, by tabs; regress: a score and those; similarity: a score and "
+         "two texts")
         ->required();
     o.path("--dev", a.dev,
-           "what to measure the curve on, as --train; to distill, a score and two texts");
+           "what to measure the curve on, as --train; to distill, with what the outputs should be: "
+           "a score and two texts, or for a head as to classify or regress");
     o.path("--evaluate", a.evaluate, "what to measure the result on, as --dev");
     o.add_option("--stage", a.stages,
                  "stages, by commas: calibrate (thresholds from a sample, without training), "
@@ -77,7 +82,7 @@ bool parse(int argc, char** argv, arguments& a) {
              "learning rate of each stage but calibrate, by commas, or one of all; with 0, soft "
              "learns thresholds alone")
         ->delimiter(',')
-        ->default_str("0 for soft, 1e-4 to finetune and with --labels, else 2e-4 to classify, 1e-3 "
+        ->default_str("0 for soft, 1e-4 to finetune and with --labels, else 2e-4 for a head, 1e-3 "
                       "for embeddings");
     o.add_flag("--labels", a.labels,
                "soft and hard learn from labels too, not from what the dense model gives");
@@ -119,6 +124,13 @@ void refuse(const char* option, double value, const char* expected) {
     throw std::invalid_argument(fmt::format("{} is {}, expected {}", option, value, expected));
 }
 
+double default_rate(stage_kind kind, bool labels, bool of_head) {
+    return kind == stage_kind::soft                 ? 0
+           : kind == stage_kind::finetune || labels ? 1e-4
+           : of_head                                ? 2e-4
+                                                    : 1e-3;
+}
+
 /// The recipe's stages, from the options' lists.
 void set_stages(arguments& a) {
     const bool from_text = a.task == task_kind::distill;
@@ -152,13 +164,9 @@ void set_stages(arguments& a) {
                                        : kind == stage_kind::hard ? 1.5
                                                                   : 2;
             s.epochs = a.epochs.empty() ? long_enough : a.epochs[i];
-            const double suits = kind == stage_kind::soft                   ? 0
-                                 : kind == stage_kind::finetune || a.labels ? 1e-4
-                                 : a.task == task_kind::classify            ? 2e-4
-                                                                            : 1e-3;
-            s.rate = a.rates.empty() ? suits : a.rates[i];
+            if (!a.rates.empty()) s.rate = a.rates[i];
             if (!(s.rate >= 0 && std::isfinite(s.rate)) ||
-                (s.rate == 0 && kind != stage_kind::soft))
+                (s.rate == 0 && kind != stage_kind::soft && !a.rates.empty()))
                 refuse("--rate", s.rate, "numbers > 0, or 0 for soft");
             ++i;
         }
@@ -200,6 +208,20 @@ void check(arguments& a) {
                            {"--html", a.html}});
 }
 
+/// Gives the model a head of so many outputs to learn from labels, unless it has one; to go by what
+/// it gives itself, it must have one.
+void fit_head(model& m, const arguments& a, int outputs, bool labels) {
+    const bool classifies = m.head && !m.head->is_score();
+    const Eigen::Index has = m.head ? m.head->output.weight.rows() : 0;
+    if (has == outputs || (!labels && outputs > 1 && classifies && has > outputs)) return;
+    if (!labels)
+        throw std::invalid_argument(fmt::format(
+            "{} has no {} to learn from; fine-tune it, or learn from --labels", a.model.string(),
+            outputs > 1 ? fmt::format("classifier for {} classes", outputs)
+                        : "head of one output"));
+    add_outputs(m, outputs, a.how.seed);
+}
+
 void run(arguments& a) {
     const progress whole("", 1); // a clock
     output out(a.out, written_model), json(a.json), html(a.html);
@@ -212,33 +234,48 @@ void run(arguments& a) {
     original.exits.clear();
     original.curve.clear();
 
+    if (a.task == task_kind::similarity) {
+        if (original.head && original.head->stock)
+            throw std::invalid_argument(fmt::format(
+                "--task similarity is of embeddings, {} has a head; its outputs are what "
+                "--task classify, regress or distill keep",
+                a.model.string()));
+        original.head.reset();
+    }
+    // The outputs of a model with a head are distilled as they are classified or scored.
+    const bool distills = a.task == task_kind::distill;
+    const task_kind measured_as = distills ? task_of(original) : a.task,
+                    learned_as = distills && !original.head ? a.task : measured_as;
+    if (a.rates.empty())
+        for (stage& s : a.how.stages)
+            s.rate =
+                default_rate(s.kind, a.labels,
+                             learned_as == task_kind::classify || learned_as == task_kind::regress);
     const auto [without, with] = split(a.how);
     const bool goes_on = without.stages.empty() && !given.numbers.empty() &&
                          given.by == rule::threshold && given.scores == a.scores;
     if (!with.stages.empty() && with.stages[0].kind == stage_kind::hard && !goes_on)
         throw std::invalid_argument(
             "--stage hard: there are no thresholds to go on with; begin with soft or calibrate");
-    dataset train = read_dataset(a.task, a.train, words, shape);
-    const task_kind measured_as =
-        a.task == task_kind::distill ? task_kind::similarity : a.task; // pairs
+    selection all;
+    all.labels = !distills;
+    dataset train = read_dataset(learned_as, a.train, words, shape, all);
     std::optional<dataset> dev, evaluate;
     if (!a.dev.empty()) dev = read_dataset(measured_as, a.dev, words, shape);
     if (!a.evaluate.empty()) evaluate = read_dataset(measured_as, a.evaluate, words, shape);
     if (!evaluate) evaluate = dev ? dev : hold_out(train, 10);
     if (!dev) dev = evaluate;
-    if (a.task == task_kind::classify) {
-        const int classes = std::max({train.classes(), dev->classes(), evaluate->classes(), 2});
-        if (!original.classifier || original.classifier->weight.rows() != classes) {
-            if (without.stages.empty() && !a.labels)
-                throw std::invalid_argument(
-                    fmt::format("{} has no classifier for {} classes to learn from; fine-tune it, "
-                                "or learn from --labels",
-                                a.model.string(), classes));
-            add_classifier(original, classes, a.how.seed);
-        }
-    } else {
-        original.classifier.reset();
-    }
+    const bool labels = a.labels || !without.stages.empty(); // something is learned from them
+    if (a.task == task_kind::classify || a.task == task_kind::regress)
+        fit_head(original, a,
+                 a.task == task_kind::regress
+                     ? 1
+                     : std::max({train.classes(), dev->classes(), evaluate->classes(), 2}),
+                 labels);
+    else if (distills)
+        for (const auto& [data, file] :
+             {std::pair(&*dev, &a.dev), std::pair(&*evaluate, &a.evaluate)})
+            if (!file->empty()) check_classes(*data, *file, original);
 
     const std::unique_ptr<engine> made = make_engine(original, a.where.device, a.where.precision);
     engine& dense = *made;
@@ -301,9 +338,7 @@ void run(arguments& a) {
     for (const sequence& s : texts) r.tokens += s.size();
     r.seconds = whole.seconds();
 
-    const std::string metric = evaluate->pairs                 ? "Spearman"
-                               : a.task == task_kind::classify ? "accuracy"
-                                                               : "cosine";
+    const std::string metric = qualities(*evaluate, outputs)[0].name;
     if (json) json.write(to_text(to_json(r)));
     if (html) html.write(to_html(to_page(r, written.model(), texts, words, metric)));
     put_in_place({&out, &json, &html}); // the model first, so that a report always has its model

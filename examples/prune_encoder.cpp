@@ -37,12 +37,13 @@ struct arguments {
 /// Returns whether there is anything to do (not for --help).
 bool parse(int argc, char** argv, arguments& a) {
     options o("Prunes attention heads and FFN filters of a BERT-type encoder, with or without a "
-              "classifier, to a share of its multiply-adds and writes the smaller model.");
+              "head, to a share of its multiply-adds and writes the smaller model.");
     o.path("--model", a.model, "folder with config.json, model.safetensors and vocab.txt")
         ->required();
-    o.path("--calibrate", a.calibrate,
-           "text, a document a line; for a classifier one or two texts a line, by tabs; with "
-           "--fisher labels, a label first, or a score and two texts")
+    o.path(
+         "--calibrate", a.calibrate,
+         "text, a document a line; for a model with a head one or two texts a line, by tabs; with "
+         "--fisher labels, a label or score first, or without a head a score and two texts")
         ->required();
     o.number("--macs", a.macs, "share of the multiply-adds to keep")->default_str("0.5");
     o.add_option(
@@ -55,8 +56,8 @@ bool parse(int argc, char** argv, arguments& a) {
     o.add_flag("--latency-fit", a.latency.fitted,
                "price widths by a constant and a price a unit, fitted to the times");
     o.path("--evaluate", a.evaluate,
-           "what to measure quality on, by tabs: a score and two texts, or for a classifier a "
-           "label and one or two texts");
+           "what to measure quality on, by tabs: a score and two texts, or for a model with a head "
+           "a label (of one output, a score) and one or two texts");
     o.word(
         "--tune", a.tuning,
         "what to refit behind the kept units: reconstruct (all weights and the bias), scale "
@@ -163,8 +164,7 @@ class pruning {
         // are.
         dense_.set_token_pruning({});
         if (a.evaluate.empty()) return;
-        task_ = read_dataset(original_.classifier ? task_kind::classify : task_kind::similarity,
-                             a.evaluate, words_, original_.config);
+        task_ = read_dataset(task_of(original_), a.evaluate, words_, original_.config);
         check_classes(*task_, a.evaluate, original_);
     }
 

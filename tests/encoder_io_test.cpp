@@ -128,8 +128,8 @@ bool equal(const encoder::operating_point& a, const encoder::operating_point& b)
 }
 
 bool equal(const encoder::model& a, const encoder::model& b) {
-    return a.classifier.has_value() == b.classifier.has_value() &&
-           (!a.classifier || equal(*a.classifier, *b.classifier)) && equal(a.tokens, b.tokens) &&
+    return a.head.has_value() == b.head.has_value() &&
+           (!a.head || equal(a.head->output, b.head->output)) && equal(a.tokens, b.tokens) &&
            std::equal(a.curve.begin(), a.curve.end(), b.curve.begin(), b.curve.end(),
                       [](const auto& x, const auto& y) { return equal(x, y); }) &&
            std::equal(a.exits.begin(), a.exits.end(), b.exits.begin(), b.exits.end(),
@@ -515,8 +515,8 @@ TEST_CASE("an impossible config is refused by name") {
         {{{"pare", {{"filters", 40}}}},
          "config.json: pare.filters is not a list with a number for each of 3 layers"},
         {{{"pare", 3}}, "config.json: pare is 3, not an object"},
-        {{{"pare", {{"classes", 1}}}},
-         "config.json: pare.classes is 1, not a whole number from 2 to 65536"},
+        {{{"pare", {{"classes", 0}}}},
+         "config.json: pare.classes is 0, not a whole number from 1 to 65536"},
         {{{"pare", {{"classes", 65537}}}}, "config.json: pare.classes is 65537"},
         {{{"pare", {{"classes", 2.0}}}}, "config.json: pare.classes is 2.0"},
         {{{"pare", {{"classes", {"a", "b"}}}}}, "config.json: pare.classes is [\"a\",\"b\"]"},
@@ -766,7 +766,7 @@ TEST_CASE("a model is written and read again") {
     SECTION("with a classifier, whose tensors have no prefix") {
         m.prefix = "bert.";
         const auto before = m.parameters();
-        m.classifier = random_dense(3, 24);
+        m.head = encoder::head{random_dense(3, 24)};
         CHECK(m.parameters() == before + 3 * 24 + 3);
         encoder::save_model(m, source, out);
         CHECK(encoder::load_model(out).json["pare"] == json{{"classes", 3}});
@@ -881,9 +881,10 @@ TEST_CASE("a model that cannot be written leaves nothing behind") {
     bad.others.push_back(bad.others[0]);
     CHECK_THAT(save(bad, source, out), ContainsSubstring("there are two tensors"));
     bad = good;
-    bad.classifier = random_dense(1, 24);
-    CHECK_THAT(save(bad, source, out), ContainsSubstring("out/config.json: pare.classes is 1"));
-    bad.classifier = random_dense(2, 23);
+    bad.head = encoder::head{random_dense(1 << 17, 1)};
+    CHECK_THAT(save(bad, source, out),
+               ContainsSubstring("out/config.json: pare.classes is 131072"));
+    bad.head = encoder::head{random_dense(2, 23)};
     CHECK_THAT(
         save(bad, source, out),
         ContainsSubstring("tensor 'classifier.weight' is 2 x 23, the other ones need 2 x 24"));
@@ -987,14 +988,14 @@ TEST_CASE("labelled texts are read, or refused by line") {
     const auto single = read("\xEF\xBB\xBF"
                              "0\tone\r\n\n65535\t two words \n");
     REQUIRE(single.size() == 2);
-    CHECK(single[0].label == 0);
+    CHECK(single[0].target == 0);
     CHECK(single[0].first == "one");
     CHECK(single[0].second.empty());
-    CHECK(single[1].label == 65535);
+    CHECK(single[1].target == 65535);
     CHECK(single[1].first == " two words ");
     const auto pairs = read("3\tone\ttwo\n1\tthree\t\n");
     REQUIRE(pairs.size() == 2);
-    CHECK(pairs[0].label == 3);
+    CHECK(pairs[0].target == 3);
     CHECK(pairs[0].first == "one");
     CHECK(pairs[0].second == "two");
     CHECK(pairs[1].second.empty());

@@ -4,6 +4,7 @@
 #include "encoder_fixtures.hpp"
 #include "support.hpp"
 
+#include "encoder/files/heads.hpp"
 #include "encoder/network/network.hpp"
 #include "encoder/task/task.hpp"
 
@@ -121,10 +122,18 @@ struct reference {
                 e = (carry.transpose() * x + gone) / static_cast<double>(n);
             else if (mean)
                 e = carry.transpose() * x / carry.sum();
-            if (shape.classifier)
-                e = e * weights.at("classifier.weight").transpose() +
-                    weights.at("classifier.bias").col(0).transpose();
-            else
+            if (shape.head) {
+                using function = encoder::head::function;
+                if (shape.head->before) {
+                    const function f = shape.head->between;
+                    e = dense("pooler.dense", e).unaryExpr([f](double v) {
+                        return f == function::tanh   ? std::tanh(v)
+                               : f == function::relu ? std::max(0., v)
+                                                     : v / 2 * std::erfc(-v / std::sqrt(2));
+                    });
+                }
+                e = dense("classifier", e);
+            } else
                 e /= e.norm();
             if (s == 0) out.resize(b.sequences(), e.cols());
             out.row(static_cast<Index>(s)) = e;
@@ -224,7 +233,7 @@ void check_same_bits(step a, step b) {
 /// Every weight in a random direction, and thresholds one by one.
 void check_gradients(const model& m, const batch& b, const learning& how, random_source& random) {
     network net(m);
-    const Index columns = m.classifier ? m.classifier->bias.size() : m.config.hidden;
+    const Index columns = m.head ? m.head->output.bias.size() : m.config.hidden;
     const encoder::matrix directions = random_matrix(b.sequences(), columns, random);
     step s = learn(net, b, directions, how);
 
@@ -402,7 +411,7 @@ TEST_CASE("gradients do not depend on the number of threads") {
     const double temperature = GENERATE(0., 0.2);
     CAPTURE(classifies, temperature);
     if (classifies)
-        m.classifier = dense{random_matrix(3, m.config.hidden, random), encoder::vector::Zero(3)};
+        m.head = head{{random_matrix(3, m.config.hidden, random), encoder::vector::Zero(3)}};
     m.tokens.numbers = some_thresholds(m, random);
     add_exits(m, random);
     network net(m);
@@ -419,6 +428,24 @@ TEST_CASE("gradients do not depend on the number of threads") {
         if (first) check_same_bits(s, *first);
         if (!first) first = s;
     }
+}
+
+TEST_CASE("gradients through heads of two layers equal finite differences") {
+    random_source random;
+    CAPTURE(random);
+    const auto between = GENERATE(head::function::tanh, head::function::relu, head::function::gelu);
+    const int outputs = GENERATE(1, 3);
+    CAPTURE(static_cast<int>(between), outputs);
+    model m = lively_model(random);
+    m.config.pooling = GENERATE(pooling::cls, pooling::mean);
+    const Index d = m.config.hidden;
+    const auto some = [&](Index rows) {
+        return dense{random_matrix(rows, d, random) * 0.3f, random_matrix(rows, 1, random).col(0)};
+    };
+    m.head = head{some(outputs), some(d), between, find_stock_head("bert")};
+    check_gradients(m, random_batch(m, ragged, random), {}, random);
+    m.tokens.numbers = some_thresholds(m, random);
+    check_gradients(m, random_batch(m, ragged, random), {}, random);
 }
 
 TEST_CASE("gradients where tokens are gone equal finite differences") {
@@ -443,7 +470,7 @@ TEST_CASE("gradients of a small model equal PyTorch's") {
         model m = load_model(fixtures::path("tiny_bert"));
         dataset classes{task_kind::classify, {}, {}, {}, {}};
         if (name == "classify") {
-            m.classifier = read_dense(fixture["classifier"]);
+            m.head = head{read_dense(fixture["classifier"])};
             classes.targets = fixture["labels"].get<std::vector<double>>();
         } else {
             for (const float t : fixtures::floats(expected["thresholds"]))

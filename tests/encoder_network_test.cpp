@@ -650,15 +650,18 @@ TEST_CASE("what cannot be used is refused with numbers") {
     CHECK_THROWS_MATCHES(network(broken), std::invalid_argument,
                          with("layer 2: key bias has 7 values, expected 16"));
     broken = m;
-    broken.classifier = dense{matrix::Zero(1, 24), vector::Zero(1)};
+    broken.head = head{{matrix::Zero(0, 24), vector::Zero(0)}};
+    CHECK_THROWS_MATCHES(network(broken), std::invalid_argument, with("a head without outputs"));
+    broken.head = head{{matrix::Zero(4, 23), vector::Zero(4)}};
     CHECK_THROWS_MATCHES(network(broken), std::invalid_argument,
-                         with("classifier of 1 classes, expected 2 or more"));
-    broken.classifier = dense{matrix::Zero(4, 23), vector::Zero(4)};
+                         with("head output weight is 4 x 23, expected 4 x 24"));
+    broken.head = head{{matrix::Zero(4, 24), vector::Zero(3)}};
     CHECK_THROWS_MATCHES(network(broken), std::invalid_argument,
-                         with("classifier weight is 4 x 23, expected 4 x 24"));
-    broken.classifier = dense{matrix::Zero(4, 24), vector::Zero(3)};
+                         with("head output bias has 3 values, expected 4"));
+    broken.head =
+        head{{matrix::Zero(4, 24), vector::Zero(4)}, dense{matrix::Zero(23, 24), vector::Zero(23)}};
     CHECK_THROWS_MATCHES(network(broken), std::invalid_argument,
-                         with("classifier bias has 3 values, expected 4"));
+                         with("head weight is 23 x 24, expected 24 x 24"));
     broken = m;
     broken.tokens.numbers = {1, 1};
     CHECK_THROWS_MATCHES(network(broken), std::invalid_argument,

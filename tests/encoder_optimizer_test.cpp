@@ -11,7 +11,7 @@ using Eigen::Index;
 
 namespace {
 
-/// A model of a few weights, all 0: embeddings and a classifier.
+/// A model of a few weights, all 0: embeddings and a head.
 model small_model(Index vocabulary) {
     model m;
     m.config.hidden = 4;
@@ -23,7 +23,7 @@ model small_model(Index vocabulary) {
     m.position_embeddings = encoder::matrix::Zero(3, 4);
     m.type_embeddings = encoder::matrix::Zero(2, 4);
     m.embedding_norm = {encoder::vector::Zero(4), encoder::vector::Zero(4)};
-    m.classifier = dense{encoder::matrix::Zero(3, 4), encoder::vector::Zero(3)};
+    m.head = head{{encoder::matrix::Zero(3, 4), encoder::vector::Zero(3)}};
     return m;
 }
 

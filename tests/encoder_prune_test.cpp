@@ -20,11 +20,9 @@ namespace {
 
 /// Sentences, or with labels pairs of them or, for a classifier, sentences with classes.
 calibration random_calibration(const model& m, random_source& random, bool labelled) {
-    const task_kind kind = m.classifier ? task_kind::classify
-                           : labelled   ? task_kind::similarity
-                                        : task_kind::distill;
+    const task_kind kind = m.head || labelled ? task_of(m) : task_kind::distill;
     calibration data{{kind, random_texts(m, 60, 2, 20, random), {}, {}, {}}, {}};
-    if (m.classifier && labelled)
+    if (m.head && labelled)
         for (int i = 0; i < 60; ++i) data.examples.targets.push_back(i % 3);
     else if (labelled)
         for (int p = 0; p < 30; ++p) data.examples.targets.push_back(random.uniform(0, 1));
@@ -33,8 +31,7 @@ calibration random_calibration(const model& m, random_source& random, bool label
 
 /// With a classifier of three classes.
 model classifying(model m) {
-    m.classifier =
-        encoder::dense{encoder::matrix::Random(3, m.config.hidden), encoder::vector::Random(3)};
+    m.head = head{{encoder::matrix::Random(3, m.config.hidden), encoder::vector::Random(3)}};
     return m;
 }
 
@@ -87,9 +84,9 @@ TEST_CASE("what prunes heads and filters keeps the classifier and the tokens to 
     for (const tuning how : {tuning::none, tuning::scale, tuning::reconstruct}) {
         const model small = tune(net, kept, data.examples.texts, how, 1e-2, notes);
         for (const model& pruned : {small, expand(m, small, kept)}) {
-            REQUIRE(pruned.classifier);
-            CHECK(pruned.classifier->weight == m.classifier->weight);
-            CHECK(pruned.classifier->bias == m.classifier->bias);
+            REQUIRE(pruned.head);
+            CHECK(pruned.head->output.weight == m.head->output.weight);
+            CHECK(pruned.head->output.bias == m.head->output.bias);
             CHECK(pruned.tokens.numbers == m.tokens.numbers);
             CHECK(pruned.tokens.alpha == 2);
             CHECK_FALSE(pruned.tokens.carried);
@@ -302,7 +299,7 @@ TEST_CASE("prune_encoder keeps the tokens to drop, and compares models without d
 TEST_CASE("prune_encoder prunes classifiers of texts and of pairs") {
     programs::sandbox p(PARE_PRUNE_ENCODER);
     model m = load_model(p.folder / "model");
-    m.classifier = encoder::dense{encoder::matrix::Random(2, 24), encoder::vector::Random(2)};
+    m.head = head{{encoder::matrix::Random(2, 24), encoder::vector::Random(2)}};
     save_model(m, p.folder / "model", p.folder / "classifier");
     std::string plain;
     const std::string labelled = read(p.folder / "pair_classes");
@@ -321,7 +318,7 @@ TEST_CASE("prune_encoder prunes classifiers of texts and of pairs") {
         const auto report = nlohmann::json::parse(read(p.folder / "r.json"));
         CHECK(report.contains("accuracy_dense") == (how.find("--evaluate") < how.size()));
         CHECK(report["same_class_as_dense"] > 0);
-        CHECK(load_model(p.folder / "small").classifier->weight == m.classifier->weight);
+        CHECK(load_model(p.folder / "small").head->output.weight == m.head->output.weight);
     }
     const auto fails = [&](const std::string& arguments, const std::string& sentence) {
         CAPTURE(arguments);

@@ -72,8 +72,8 @@ TEST_CASE("learn_thresholds learns to classify, pairs too, and similarity") {
     const std::string three = "--model model --epochs 1,1,1 --batch 8 --threads 1 --out out ";
     REQUIRE(p.run(three + "--task classify --train classes --evaluate classes") == 0);
     model m = load_model(p.folder / "out");
-    REQUIRE(m.classifier);
-    CHECK(m.classifier->weight.rows() == 2);
+    REQUIRE(m.head);
+    CHECK(m.head->output.weight.rows() == 2);
     REQUIRE(p.run(three + "--task classify --train pair_classes --dev pair_classes "
                           "--scores per_query") == 0);
     CHECK(load_model(p.folder / "out").tokens.scores == pare::score_scale::per_query);
@@ -85,7 +85,7 @@ TEST_CASE("learn_thresholds learns to classify, pairs too, and similarity") {
                   "--threads 1 --out again") == 0);
     REQUIRE(p.run(three + "--task similarity --train pairs --dropped gone") == 0);
     m = load_model(p.folder / "out");
-    CHECK(!m.classifier);
+    CHECK(!m.head);
     CHECK(m.exits.empty());
     CHECK(!m.tokens.carried);
     // What a classifier was learned on can be learned on again, and thresholds without training.

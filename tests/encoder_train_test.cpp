@@ -30,9 +30,9 @@ struct work {
         constexpr index_t classes = 3;
         for (int i = 0; i < texts; ++i)
             data.targets.push_back(static_cast<double>(random.integer(0, classes - 1)));
-        model.classifier =
-            dense{encoder::matrix(classes, model.config.hidden), encoder::vector::Zero(classes)};
-        for (float& w : model.classifier->weight.reshaped()) w = random.uniform<float>(-0.2, 0.2);
+        model.head =
+            head{{encoder::matrix(classes, model.config.hidden), encoder::vector::Zero(classes)}};
+        for (float& w : model.head->output.weight.reshaped()) w = random.uniform<float>(-0.2, 0.2);
     }
 };
 

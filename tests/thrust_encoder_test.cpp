@@ -74,12 +74,12 @@ TEST_CASE("narrow embeddings on Thrust, and positions from another one on") {
     check_forward(make_model(s), make_batch(ragged));
 }
 
-TEST_CASE("types, a classifier, a long sequence and large scores on Thrust") {
+TEST_CASE("types, a head, a long sequence and large scores on Thrust") {
     shape s;
     s.types = 3;
     s.positions = 300;
     model m = make_model(s);
-    add_classifier(m);
+    add_head(m);
     for (layer& y : m.layers) y.query.weight *= 3;
     batch b = make_batch({5, 300, 1, 70});
     for (std::size_t t = 0; t < b.ids.size(); ++t)
@@ -220,15 +220,28 @@ TEST_CASE("gradients of masks on Thrust are those on the CPU") {
     check_gradients(m, make_batch({1, 2, 19, 33}), precision::fp32, 3e-5f);
 }
 
-TEST_CASE("gradients of masks of a classifier, of no sequences, and in half precision") {
+TEST_CASE("gradients of masks of a head, of no sequences, and in half precision") {
     model m = make_model({});
     check_gradients(m, make_batch({70, 3, 33}), precision::fp16, 3e-2f);
 #ifdef PARE_TEST_CUDA
     check_gradients(m, make_batch({70, 3, 33}), precision::bf16, 2e-1f);
 #endif
     check_gradients(m, batch(), precision::fp32, 0);
-    add_classifier(m);
+    add_head(m);
     check_gradients(m, make_batch({70, 3, 33}), precision::fp32, 3e-5f);
+}
+
+TEST_CASE("heads on Thrust give what they give on the CPU, and so do gradients through them") {
+    shape s;
+    s.pool = GENERATE(pooling::mean, pooling::cls);
+    model m = make_model(s);
+    add_head(m, GENERATE(head::function::tanh, head::function::relu, head::function::gelu),
+             GENERATE(Index{1}, Index{3}));
+    check_forward(m, make_batch(ragged));
+    check_gradients(m, make_batch({70, 3, 33}), precision::fp32, 3e-5f);
+    m.head->before.reset();
+    m.head->stock = nullptr;
+    check_forward(m, make_batch(ragged));
 }
 
 namespace {

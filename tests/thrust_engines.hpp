@@ -5,6 +5,7 @@
 #include "catch.hpp"
 #include "encoder_models.hpp"
 
+#include "encoder/files/heads.hpp"
 #include "encoder/gpu/device.hpp"
 
 #include <memory>
@@ -41,9 +42,14 @@ inline void add_random_exits(model& m) {
                            random.normal_vector(m.config.hidden, 0, 0.1f)});
 }
 
-inline void add_classifier(model& m) {
+/// Of two layers.
+inline void add_head(model& m, head::function between = head::function::tanh, Index outputs = 3) {
     random_numbers random(13);
-    m.classifier = dense{random.normal(3, m.config.hidden, 0.3f), random.normal_vector(3, 0, 0.3f)};
+    const auto some = [&](Index rows) {
+        return dense{random.normal(rows, m.config.hidden, 0.3f),
+                     random.normal_vector(rows, 0, 0.3f)};
+    };
+    m.head = head{some(outputs), some(m.config.hidden), between, find_stock_head("bert")};
 }
 
 inline std::vector<token_pruning> all_rules() {

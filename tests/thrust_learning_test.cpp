@@ -124,7 +124,7 @@ TEST_CASE("gradients of weights on Thrust are those on the CPU") {
     }
     model m = make_model(s);
     check_gradients(m, {typed_batch({1, 2, 19, 33})}, {}, 3e-5);
-    add_classifier(m);
+    add_head(m);
     check_gradients(m, {typed_batch({70, 3}), typed_batch({5})}, {}, 3e-5); // added up
     check_gradients(m, {batch()}, {}, 0);
 }
@@ -163,7 +163,7 @@ TEST_CASE("gradients in half precision") {
     check_gradients(m, {make_batch({64, 1, 33})}, {}, 4e-2, precision::fp16);
     m.tokens = {token_pruning::rule::threshold, {0.7, 0.9, 1}, 1, true};
     check_gradients(m, {make_batch({64, 1, 33})}, fading_out(0.5), 4e-2, precision::fp16);
-    add_classifier(m);
+    add_head(m);
     check_gradients(m, {make_batch({64, 1, 33})}, fading_out(0.5), 4e-2, precision::fp16);
 #ifdef PARE_TEST_CUDA
     check_gradients(m, {make_batch({64, 1, 33})}, fading_out(0.5), 3e-1, precision::bf16);
@@ -226,7 +226,7 @@ learned learn_some(engine& net, moments* of = nullptr) {
 
 TEST_CASE("steps of AdamW on Thrust are those on the CPU") {
     model m = make_model({});
-    add_classifier(m);
+    add_head(m);
     add_random_exits(m);
     network cpu(m);
     moments expected_moments;

@@ -1,6 +1,7 @@
-// A model's folder: config.json, tokenizer_config.json, sentence_bert_config.json, modules.json,
-// 1_Pooling/config.json and model.safetensors.index.json, beside weights that fit, in one file or,
-// with an index, in two. What is loaded runs, and is the same when it was written and loaded again.
+// A model's folder, with or without a head: config.json, tokenizer_config.json,
+// sentence_bert_config.json, modules.json, 1_Pooling/config.json and model.safetensors.index.json,
+// beside weights that fit, in one file or, with an index, in two. What is loaded runs, and is the same
+// when it was written and loaded again.
 #include "files.hpp"
 #include "small_model.hpp"
 
@@ -20,6 +21,11 @@ std::vector<tensor> small_weights() {
         if (w.columns > 1) shape.push_back(w.columns);
         tensors.push_back(make_tensor(w.name, shape, w.data, data_type::f32));
     }
+    for (const bool is_bias : {false, true}) // a pooler, which only some heads read
+        tensors.push_back(
+            make_tensor(is_bias ? "pooler.dense.bias" : "pooler.dense.weight",
+                        is_bias ? std::vector<std::int64_t>{4} : std::vector<std::int64_t>{4, 4},
+                        m.layers[0].attention_output.weight.data(), data_type::f32));
     return tensors;
 }
 

@@ -3,6 +3,7 @@
 #include "small_run.hpp"
 #include "timed.hpp"
 
+#include "encoder/files/heads.hpp"
 #include "encoder/files/output.hpp"
 
 #include <pare/policy/seq.hpp>
@@ -108,7 +109,12 @@ void add_models(seeds& to, const fuzz::folder& here) {
     m.tokens.numbers = {3, 2};
     m.tokens.scores = pare::score_scale::per_query;
     m.tokens.carried = false;
-    m.classifier.reset();
+    m.head->stock = encoder::find_stock_head("bert");
+    m.head->before = encoder::dense{encoder::matrix::Random(4, 4), encoder::vector::Random(4)};
+    m.json["architectures"] = {m.head->stock->architecture};
+    add();
+    m.json["architectures"] = {m.head->stock->plain};
+    m.head.reset();
     add();
     m.tokens = {};
     add();

@@ -1,4 +1,4 @@
-// The smallest encoder that has everything: two layers, a classifier, exits, thresholds.
+// The smallest encoder that has everything: two layers, a head, exits, thresholds.
 #pragma once
 
 #include "../encoder_models.hpp"
@@ -14,7 +14,7 @@ inline encoder::model small_model() {
     s.positions = 8;
     model m = make_model(s);
     m.config.max_tokens = s.positions;
-    m.classifier = dense{matrix::Random(3, 4), vector::Random(3)};
+    m.head = head{{matrix::Random(3, 4), vector::Random(3)}};
     m.exits.assign(2, dense{matrix::Random(4, 8), vector::Random(4)});
     m.tokens.numbers = {0.5, 0.9};
     m.curve = {{1, 0.5, 0.75}, {0, 1, NAN}};

@@ -19,7 +19,7 @@ struct small_run {
     encoder::recipe how;
 
     small_run() : model(small_model()) {
-        model.classifier.reset();
+        model.head.reset();
         model.tokens = {};
         model.exits.clear();
         encoder::network net(model);

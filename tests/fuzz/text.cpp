@@ -1,4 +1,4 @@
-// Text files: documents, pairs with a score, texts with a label, and texts alone.
+// Text files: documents, pairs with a score, texts with a label or score, and texts alone.
 #include "files.hpp"
 
 #include "encoder/text/text.hpp"
@@ -17,11 +17,17 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     });
     fuzz::unusable([&] {
         for (const encoder::labelled_text& text : encoder::read_labelled(file))
-            EXPECT(text.label >= 0 && text.label <= 65535);
+            EXPECT(text.target >= 0 && text.target <= 65535);
     });
     fuzz::unusable([&] {
-        for (const encoder::labelled_text& text : encoder::read_labelled(file, false))
-            EXPECT(text.label == 0 && text.first.find('\t') == std::string::npos);
+        for (const encoder::labelled_text& text :
+             encoder::read_labelled(file, encoder::target_kind::score))
+            EXPECT(std::isfinite(text.target));
+    });
+    fuzz::unusable([&] {
+        for (const encoder::labelled_text& text :
+             encoder::read_labelled(file, encoder::target_kind::none))
+            EXPECT(text.target == 0 && text.first.find('\t') == std::string::npos);
     });
     return 0;
 }

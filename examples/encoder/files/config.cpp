@@ -1,5 +1,7 @@
 #include "config.hpp"
 
+#include "heads.hpp"
+
 #include <algorithm>
 #include <limits>
 #include <utility>
@@ -189,7 +191,7 @@ additions read_additions(const settings& given, std::size_t layers, const config
     additions a;
     a.kept = {pare.widths("heads", layers, c.hidden / c.head_size),
               pare.widths("filters", layers, given.size(c.family->keys.filters, 1 << 20)),
-              pare.count("classes", 2, 1 << 16).value_or(0)};
+              pare.count("classes", 1, 1 << 16).value_or(0)};
     a.exits = pare.flag("exits", false);
     if (tokens.all().empty()) return a;
 
@@ -229,10 +231,11 @@ json describe(const model& m, const widths& w) {
     const auto all = [](const std::vector<Index>& list, Index n) {
         return std::count(list.begin(), list.end(), n) == static_cast<std::ptrdiff_t>(list.size());
     };
+    describe_head(m, j);
     json pare;
     if (!all(w.heads, heads)) pare["heads"] = w.heads;
     if (!all(w.filters, filters)) pare["filters"] = w.filters;
-    if (m.classifier) pare["classes"] = w.classes;
+    if (m.head && !m.head->stock) pare["classes"] = w.outputs;
     if (!m.exits.empty()) pare["exits"] = true;
     if (!m.tokens.numbers.empty()) pare["tokens"] = describe_tokens(m);
     j.erase("pare");

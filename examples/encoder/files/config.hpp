@@ -16,7 +16,7 @@ config read_config(const std::filesystem::path& folder, const modules& parts,
 
 struct widths {
     std::vector<Eigen::Index> heads, filters; // of each layer
-    Eigen::Index classes = 0;                 // 0: there is no classifier
+    Eigen::Index outputs = 0;                 // of the head; 0: there is none
 };
 
 /// What config.json says under "pare": what others of the family have not.

@@ -1,6 +1,7 @@
 #include "model.hpp"
 
 #include "config.hpp"
+#include "heads.hpp"
 #include "weights.hpp"
 
 #include <algorithm>
@@ -28,7 +29,7 @@ namespace fs = std::filesystem;
 constexpr const char* manifest = "pare";
 
 widths widths_of(const model& m) {
-    return {m.heads(), m.filters(), m.classifier ? m.classifier->weight.rows() : 0};
+    return {m.heads(), m.filters(), m.head ? m.head->output.weight.rows() : 0};
 }
 
 /// visit(name, matrix or vector, shape) for each weight of `m`; the shapes are those that the
@@ -69,7 +70,12 @@ void for_each_weight(Model& m, const widths& w, const Visit& visit) {
         visit_dense(name + of.output, l.output, c.hidden, w.filters[i]);
         visit_norm(name + of.output_norm, l.output_norm, c.hidden);
     }
-    if (m.classifier) visit_dense("classifier", *m.classifier, w.classes, c.hidden);
+    if (m.head) {
+        if (m.head->before)
+            visit_dense(detail::before_name(*m.head, m.prefix), *m.head->before, c.hidden,
+                        c.hidden);
+        visit_dense(detail::output_name(*m.head), m.head->output, w.outputs, c.hidden);
+    }
     for (std::size_t i = 0; i < m.exits.size(); ++i)
         visit_dense("exits." + std::to_string(i), m.exits[i], c.hidden,
                     c.hidden + w.heads[i] * c.head_size);
@@ -219,7 +225,7 @@ model load_model(const path& folder) {
     detail::additions more = detail::read_additions(given, m.layers.size(), m.config);
     m.tokens = std::move(more.tokens);
     m.curve = std::move(more.curve);
-    if (more.kept.classes > 0) m.classifier.emplace();
+    if (more.kept.outputs > 0) m.head.emplace();
     if (more.exits) m.exits.resize(m.layers.size());
 
     const stored_weights file(folder / parts.transformer);
@@ -240,6 +246,15 @@ model load_model(const path& folder) {
     if (layers != m.layers.size())
         fail(file.path(), "holds ", layers, " layers, ", f.keys.layers, " in config.json is ",
              m.layers.size());
+
+    detail::tensor_shapes shapes;
+    for (const auto& [name, old_name] : old_names) shapes[name] = file.at(old_name).shape;
+    if (auto found =
+            m.head ? std::nullopt : detail::find_head(given, shapes, parts.pooling.has_value())) {
+        m.head = std::move(found->empty);
+        more.kept.outputs = found->outputs;
+        m.config.pooling = pooling::cls;
+    }
 
     std::set<std::string> used;
     std::set<data_type> types;
@@ -267,6 +282,7 @@ model load_model(const path& folder) {
         m.others.push_back(
             {name, entry.dtype, entry.shape, {entry.data, entry.data + entry.bytes}});
     }
+    detail::check_others(given, m);
     check_files_to_copy(folder);
     return m;
 }

@@ -47,6 +47,22 @@ struct layer {
 enum class activation { gelu, gelu_tanh, relu };
 enum class pooling { mean, cls, max };
 
+struct stock_head; // heads.hpp
+
+/// What a model that classifies or scores texts puts on its pooled vector: the output layer, behind
+/// one more layer and an activation if there is `before`. One output is a score (regression, a
+/// reranker's relevance), more are the logits of classes.
+struct head {
+    enum class function { tanh, relu, gelu };
+
+    dense output;                               ///< [outputs x hidden]
+    std::optional<dense> before = std::nullopt; ///< [hidden x hidden]
+    function between = function::tanh;          ///< behind `before`
+    const stock_head* stock = nullptr; ///< what transformers calls it and its tensors; null: ours
+
+    bool is_score() const { return output.weight.rows() == 1; }
+};
+
 struct config {
     const encoder::family* family = &bert;
     Eigen::Index hidden = 0, head_size = 0, vocabulary = 0, positions = 0, types = 0;
@@ -101,8 +117,8 @@ struct model {
     layer_norm embedding_norm;
     dense embedding_projection; ///< of narrow embeddings: [hidden x embedding_columns()]
     std::vector<layer> layers;
-    /// What a model for classification puts on its pooled vector: [classes x hidden].
-    std::optional<dense> classifier;
+    /// Of a model for classification or regression; with none, outputs are embeddings.
+    std::optional<encoder::head> head;
 
     token_pruning tokens; ///< tokens that forward passes drop
     /// What a token dropped in layer l would have become, guessed from its input to the layer and
@@ -154,10 +170,12 @@ std::uintmax_t bytes_of_weights(const std::filesystem::path& folder);
 model load_model(const std::filesystem::path& folder);
 
 /// Writes `m` as a folder of the same kind and family, all weights in one file, with the tokenizer's
-/// files and the modules copied from `source`. What sets it apart from others of its family is in
+/// files and the modules copied from `source`. A head of transformers' is written as it is there, with
+/// labels in config.json for its outputs. What sets the model apart from others of its family is in
 /// config.json's "pare", and load_model reads it again:
 ///     "heads", "filters"  of uneven layers, a number a layer
-///     "classes"           of the classifier, which is in classifier.weight and classifier.bias
+///     "classes"           outputs of a head of ours, one dense layer on the pooled vector, which is
+///                         in classifier.weight and classifier.bias; 1: a score
 ///     "exits"             true if exits.0.weight, exits.0.bias and so on are there
 ///     "tokens"            {"by": "threshold", "share" or "count", "numbers": [...], "alpha",
 ///                         "carried", "scores": "relative" or "per_query",

@@ -5,6 +5,7 @@
 
 #include <Eigen/Core>
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <optional>
@@ -37,6 +38,15 @@ class settings {
         if (value == nullptr) return otherwise;
         if (!value->is_string()) fail(file_, name_, key, " is ", *value, ", not a string");
         return value->get<std::string>();
+    }
+    /// A list of strings; an empty one where there is none.
+    std::vector<std::string> texts(const char* key) const {
+        const json* const value = find(key);
+        if (value == nullptr) return {};
+        const auto is_text = [](const json& x) { return x.is_string(); };
+        if (!value->is_array() || !std::all_of(value->begin(), value->end(), is_text))
+            fail(file_, name_, key, " is ", *value, ", not a list of strings");
+        return value->get<std::vector<std::string>>();
     }
     bool flag(const char* key, bool otherwise) const {
         const json* const value = find(key);

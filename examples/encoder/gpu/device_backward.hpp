@@ -22,12 +22,16 @@ void device_network<Policy, T>::backward(const batch& b, const loss_gradient& lo
     loss(outputs, gradient);
     check_shape("gradient", gradient, outputs.rows(), outputs.cols());
 
-    const matrix at_pooled = outputs_backward(model_, rows_pooled, outputs, gradient);
+    const outputs_gradient above = outputs_backward(model_, rows_pooled, outputs, gradient);
     float chosen = 0, &lift = learn ? learn->lift : chosen;
-    if (lift == 0) lift = lift_of(at_pooled, learn);
-    if (learn && model_.classifier) learn_classifier(rows_pooled, lift * gradient);
+    if (lift == 0) lift = lift_of(above.at_pooled, learn);
+    if (learn && model_.head) {
+        const bool two = model_.head->before.has_value();
+        learn_dense(head_output_, two ? above.inner : rows_pooled, lift * gradient);
+        if (two) learn_dense(head_before_, rows_pooled, lift * above.at_before);
+    }
     // From here on, the residual stream's place holds the gradient at it.
-    pool_backward(at_pooled, lift, g, g);
+    pool_backward(above.at_pooled, lift, g, g);
     for (std::size_t l = layers_.size(); l-- > 0;) {
         const weights& w = *layers_[l];
         record& r = *records_[l];
@@ -106,12 +110,13 @@ float device_network<Policy, T>::lift_of(const matrix& gradient, const lesson* l
 }
 
 template <class Policy, class T>
-void device_network<Policy, T>::learn_classifier(const matrix& inputs, const matrix& gradient) {
+void device_network<Policy, T>::learn_dense(device::dense_weights<float, Policy>& of,
+                                            const matrix& inputs, const matrix& gradient) {
     const auto x = policy_.template temporary<float>(inputs.size()),
                y = policy_.template temporary<float>(gradient.size());
     policy_.copy_from_host(inputs.data(), inputs.size(), x.data());
     policy_.copy_from_host(gradient.data(), gradient.size(), y.data());
-    device::add_gradients(policy_, classifier_, inputs.rows(), x.data(), y.data());
+    device::add_gradients(policy_, of, inputs.rows(), x.data(), y.data());
 }
 
 template <class Policy, class T>

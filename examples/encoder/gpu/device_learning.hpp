@@ -28,7 +28,10 @@ inline std::vector<weight> stored_weights(model& m) {
         for (layer_norm* n : {&y.attention_norm, &y.output_norm}) add(n->weight, n->bias);
     }
     for (dense& exit : m.exits) add(exit.weight, exit.bias);
-    if (m.classifier) add(m.classifier->weight, m.classifier->bias);
+    if (m.head) {
+        if (m.head->before) add(m.head->before->weight, m.head->before->bias);
+        add(m.head->output.weight, m.head->output.bias);
+    }
     return all;
 }
 
@@ -74,7 +77,7 @@ void device_network<Policy, T>::for_weights(const F& f) {
     }
     if (!model_.exits.empty())
         for (const auto& w : layers_) of_dense(w->exit);
-    if (model_.classifier) of_dense(classifier_);
+    for_head([&](dense&, auto& w) { of_dense(w); });
 }
 
 template <class Policy, class T>
@@ -125,11 +128,10 @@ class device_learner : public learner {
             change(p, at, rows, columns, by);
         });
         net_.learned_ = true;
-        if (net_.model_.classifier) { // its outputs are made on the host
-            dense& c = *net_.model_.classifier;
-            policy().copy_to_host(net_.classifier_.weight.data(), c.weight.size(), c.weight.data());
-            policy().copy_to_host(net_.classifier_.bias.data(), c.bias.size(), c.bias.data());
-        }
+        net_.for_head([&](dense& to, const auto& from) { // outputs are made on the host
+            policy().copy_to_host(from.weight.data(), to.weight.size(), to.weight.data());
+            policy().copy_to_host(from.bias.data(), to.bias.size(), to.bias.data());
+        });
         lift_ = 0;
         step_thresholds(state_, thresholds, found_.thresholds, size);
     }

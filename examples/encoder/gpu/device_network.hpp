@@ -162,8 +162,9 @@ class device_network : public engine {
                   lesson* learn);
     /// For gradients at the pooled rows of that size.
     float lift_of(const matrix& gradient, const lesson* learn) const;
-    /// Inputs, and gradients at outputs, are in the host's memory.
-    void learn_classifier(const matrix& inputs, const matrix& gradient);
+    /// Of the head; inputs, and gradients at outputs, are in the host's memory.
+    void learn_dense(device::dense_weights<float, Policy>& of, const matrix& inputs,
+                     const matrix& gradient);
     /// `pooled_gradient` is in the host's memory; x, the last layer's output, and the gradient may be
     /// one.
     void pool_backward(const matrix& pooled_gradient, float lift, const T* x, T* gradient);
@@ -205,6 +206,13 @@ class device_network : public engine {
     void upload_weights();
     /// What a learner has changed.
     void fetch_weights() const;
+    /// f(dense, its weights here) for the layers of the head.
+    template <class F>
+    void for_head(const F& f) {
+        if (!model_.head) return;
+        if (model_.head->before) f(*model_.head->before, head_before_);
+        f(model_.head->output, head_output_);
+    }
 
     index_t hidden() const { return model_.config.hidden; }
 
@@ -249,7 +257,8 @@ class device_network : public engine {
     device::norm<Policy> embedding_norm_;
     dense_weights embedding_projection_; // of narrow embeddings
     std::vector<std::unique_ptr<weights>> layers_;
-    device::dense_weights<float, Policy> classifier_; // to learn; outputs are made on the host
+    // The head's, to learn; outputs are made on the host.
+    device::dense_weights<float, Policy> head_before_, head_output_;
     buffer<float> master_; // of a learner: all weights before they are rounded to T
 
     // Of the batch: all sequences, and what is left of them; what left counts in the mean by `gone`

@@ -26,7 +26,7 @@ void device_network<Policy, T>::upload_weights() {
         device::upload(policy_, from.output_norm, to.output_norm);
         if (!model_.exits.empty()) device::upload(policy_, model_.exits[l], to.exit);
     }
-    if (model_.classifier) device::upload(policy_, *model_.classifier, classifier_);
+    for_head([&](const dense& from, auto& to) { device::upload(policy_, from, to); });
     learned_ = false;
 }
 

@@ -41,22 +41,6 @@ rows rows_of(const matrix& x) {
 
 } // namespace
 
-matrix outputs_backward(const model& m, const matrix& pooled, const matrix& outputs,
-                        const matrix& gradient) {
-    if (m.classifier) {
-        const matrix& weight = m.classifier->weight;
-        matrix result = matrix::Zero(pooled.rows(), pooled.cols());
-        for (Index s = 0; s < result.rows(); ++s)
-            for (Index k = 0; k < weight.rows(); ++k)
-                for (Index j = 0; j < result.cols(); ++j)
-                    result(s, j) += gradient(s, k) * weight(k, j);
-        return result;
-    }
-    const Eigen::ArrayXf lengths = pooled.rowwise().norm().array().max(shortest_length);
-    const Eigen::ArrayXf along = (outputs.array() * gradient.array()).rowwise().sum();
-    return ((gradient.array() - outputs.array().colwise() * along).colwise() / lengths).matrix();
-}
-
 void network::state::pack_transposed() {
     transposed.resize(depth());
     if (model.config.narrow_embeddings > 0)
@@ -171,19 +155,23 @@ void network::state::backward(const batch& b, const loss_gradient& loss, const u
     matrix gradient = matrix::Zero(output.rows(), output.cols());
     loss(output, gradient);
     check_shape("gradient", gradient, output.rows(), output.cols());
-    if (learn && model.classifier) {
-        dense& to = *found->weights.classifier;
-        add_weight_gradient(gradient.rows(), gradient.data(), gradient.cols(), vectors.data(),
-                            to.weight, to.bias);
+    const outputs_gradient above = outputs_backward(model, vectors, output, gradient);
+    if (learn && model.head) {
+        head& to = *found->weights.head;
+        const auto add = [](const matrix& of_outputs, const matrix& inputs, dense& sum) {
+            add_weight_gradient(of_outputs.rows(), of_outputs.data(), of_outputs.cols(),
+                                inputs.data(), sum.weight, sum.bias);
+        };
+        add(gradient, to.before ? above.inner : vectors, to.output);
+        if (to.before) add(above.at_before, vectors, *to.before);
     }
-    gradient = outputs_backward(model, vectors, output, gradient);
 
     // From here on, the residual stream's place holds the gradient at it.
     float* const residual = stream.get<float>(b.tokens() * d);
     matrix last_rows; // which pooling weighs by what is left, or takes the largest of
     if (!left.carry.empty() || model.config.pooling == pooling::max)
         last_rows = Eigen::Map<const matrix>(last, left.offsets.back(), d);
-    descent down = pool_backward(left, vectors, gradient, last_rows, residual);
+    descent down = pool_backward(left, vectors, above.at_pooled, last_rows, residual);
     std::vector<float> carry_after = left.carry;
 
     for (std::size_t l = depth(); l-- > 0;) {

@@ -65,10 +65,14 @@ void check(const model& m) {
         check_shape(name + "output", y.output, c.hidden, filters);
         check_norm(name + "output norm", y.output_norm, c.hidden);
     }
-    if (m.classifier) {
-        const Index classes = m.classifier->weight.rows();
-        if (classes < 2) fail("classifier of " + text(classes) + " classes, expected 2 or more");
-        check_shape("classifier", *m.classifier, classes, c.hidden);
+    if (m.head) {
+        const Index outputs = m.head->output.weight.rows();
+        if (outputs < 1) fail("a head without outputs");
+        check_shape("head output", m.head->output, outputs, c.hidden);
+        if (m.head->before) {
+            check_shape("head", *m.head->before, c.hidden, c.hidden);
+            if (!m.head->stock) fail("a head of two layers without names for their tensors");
+        }
     }
     if (!m.exits.empty() && m.exits.size() != m.layers.size())
         fail(std::to_string(m.exits.size()) + " exits for " + std::to_string(m.layers.size()) +

@@ -8,7 +8,7 @@
 namespace encoder {
 
 /// Every matrix of every layer has the shape that the config and its neighbours ask for, and so has
-/// the classifier, of at least 2 classes.
+/// the head, of at least one output.
 void check(const model& m);
 /// No numbers, or a finite one of at least 0 for each layer, as alpha is one.
 void check(const token_pruning& p, std::size_t layers);

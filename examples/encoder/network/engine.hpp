@@ -60,7 +60,7 @@ class engine {
     virtual const encoder::model& model() const = 0;
     /// Columns of what forward() gives.
     Eigen::Index outputs() const {
-        return model().classifier ? model().classifier->weight.rows() : model().config.hidden;
+        return model().head ? model().head->output.weight.rows() : model().config.hidden;
     }
     /// What runs it, in words: times of one such place say nothing about another.
     virtual std::string place() const = 0;
@@ -87,8 +87,8 @@ class engine {
     virtual std::unique_ptr<pruner> make_pruner() = 0;
 
     /// embed ... pool in one call, masks applied and tokens dropped. Of these, `use` gets the
-    /// numbers, a layer each, added to what it holds. A model with a classifier gives logits
-    /// [sequences x classes], of the pooled row that is not scaled to length 1.
+    /// numbers, a layer each, added to what it holds. A model with a head gives what that makes
+    /// [sequences x outputs] of the pooled row, which is not scaled to length 1.
     virtual void forward(const batch& b, matrix& outputs,
                          std::vector<token_use>* use = nullptr) = 0;
 

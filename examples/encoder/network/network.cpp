@@ -223,26 +223,6 @@ matrix network::state::pooled(const float* rows, const remaining& left) const {
     return result;
 }
 
-// Plain loops in double: a product of Eigen's is cut by the number of threads, and its last bits with
-// it.
-matrix outputs_of(const model& m, const matrix& pooled) {
-    if (!m.classifier) return unit_length(pooled);
-    const dense& c = *m.classifier;
-    matrix logits(pooled.rows(), c.weight.rows());
-    for (Index s = 0; s < logits.rows(); ++s)
-        for (Index k = 0; k < logits.cols(); ++k) {
-            double sum = static_cast<double>(c.bias(k));
-            for (Index j = 0; j < pooled.cols(); ++j)
-                sum += static_cast<double>(pooled(s, j)) * static_cast<double>(c.weight(k, j));
-            logits(s, k) = static_cast<float>(sum);
-        }
-    return logits;
-}
-
-matrix unit_length(const matrix& rows) {
-    return rows.array().colwise() / rows.rowwise().norm().array().max(shortest_length);
-}
-
 network::network(encoder::model m) : state_(std::make_unique<state>(std::move(m))) {}
 network::~network() = default;
 network::network(network&&) noexcept = default;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "learner.hpp"
+#include "outputs.hpp"
 
 #include <pare/core/view.hpp>
 
@@ -35,11 +36,6 @@ std::int64_t choose_tokens(const token_pruning& p, std::size_t l, pare::view<con
 
 /// Queries, keys and values in one layer.
 dense stack_projections(const layer& y);
-/// What forward() gives of the sequences' pooled rows: logits, or rows of length 1.
-matrix outputs_of(const model& m, const matrix& pooled);
-/// The gradient at those rows, from that at the outputs.
-matrix outputs_backward(const model& m, const matrix& pooled, const matrix& outputs,
-                        const matrix& gradient);
 
 /// A model with its weights packed for fast matrix products. Threads: OpenMP's default number.
 /// Not safe for concurrent calls on one object (it holds scratch memory).

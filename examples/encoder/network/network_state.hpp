@@ -211,8 +211,4 @@ struct network::state {
                   const learning* how, gradients* found);
 };
 
-/// Rows divided by their lengths. As in PyTorch's normalize, a row of zeros stays as it is.
-inline constexpr float shortest_length = 1e-12f;
-matrix unit_length(const matrix& rows);
-
 } // namespace encoder

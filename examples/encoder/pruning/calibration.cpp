@@ -62,20 +62,14 @@ std::vector<sequence> calibration::all() const {
 
 calibration read_calibration(const std::filesystem::path& file, bool labelled, std::size_t samples,
                              std::uint64_t seed, const tokenizer& words, const model& m) {
-    const task_kind kind = m.classifier ? task_kind::classify
-                           : labelled   ? task_kind::similarity
-                                        : task_kind::distill;
+    const task_kind kind = m.head || labelled ? task_of(m) : task_kind::distill;
     calibration data{read_dataset(kind, file, words, m.config, {samples, seed, labelled}), {}};
     const std::vector<double>& targets = data.examples.targets;
     if (labelled && std::equal(targets.begin() + 1, targets.end(), targets.begin()))
-        throw file_error(file.string() + ": all " + (m.classifier ? "labels" : "scores") +
-                         " are the same");
+        throw file_error(file.string() + ": all " +
+                         (kind == task_kind::classify ? "labels" : "scores") + " are the same");
     check_classes(data.examples, file, m);
-    const bool pairs =
-        m.classifier &&
-        std::any_of(data.examples.texts.begin(), data.examples.texts.end(),
-                    [&](const sequence& s) { return s.back() >= m.config.vocabulary; });
-    if (!pairs)
+    if (!data.examples.paired)
         data.recut = recut_text(data.examples.texts, 0.25,
                                 static_cast<std::size_t>(m.config.max_tokens), seed);
     return data;

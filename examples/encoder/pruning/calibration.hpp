@@ -17,9 +17,9 @@ struct calibration {
     std::vector<sequence> all() const;
 };
 
-/// At most `samples` examples of a file, chosen by the seed. For a model without a classifier,
-/// documents, a document a line, or, if `labelled`, score, text, text; for one with a classifier,
-/// text or text, text, behind a label if `labelled`. A quarter of the texts, drawn at random, is
+/// At most `samples` examples of a file, chosen by the seed. For a model without a head, documents, a
+/// document a line, or, if `labelled`, score, text, text; for one with a head, text or text, text,
+/// behind a label or score if `labelled`. A quarter of the texts, drawn at random, is
 /// also recut. Throws file_error.
 calibration read_calibration(const std::filesystem::path& file, bool labelled, std::size_t samples,
                              std::uint64_t seed, const tokenizer& words, const model& m);
@@ -27,7 +27,7 @@ calibration read_calibration(const std::filesystem::path& file, bool labelled, s
 /// What backward passes run over: the examples and, without targets, what is recut of them. A sample
 /// is a text, or a pair that shares a label; its loss is that of the labels or, without, a random
 /// function of each text's outputs, drawn by sample, whose gradient has mean zero and as covariance
-/// the metric in which outputs differ: of embeddings the identity, of logits the Fisher information
+/// the metric in which outputs differ: of embeddings and scores the identity, of logits the Fisher information
 /// of the classes, diag(p) - p p'. `data` must outlive it.
 pruning_text gradient_text(const engine& net, const calibration& data, std::uint64_t seed);
 

@@ -1,5 +1,7 @@
 #include "evaluate.hpp"
 
+#include "metrics.hpp"
+
 #include "encoder/report/progress.hpp"
 
 #include <algorithm>
@@ -12,32 +14,6 @@ namespace encoder {
 namespace {
 
 constexpr std::int64_t documents = 32; // a batch
-
-double pearson(const std::vector<double>& a, const std::vector<double>& b) {
-    const auto n = static_cast<double>(a.size());
-    const double ma = std::accumulate(a.begin(), a.end(), 0.0) / n;
-    const double mb = std::accumulate(b.begin(), b.end(), 0.0) / n;
-    double ab = 0, aa = 0, bb = 0;
-    for (std::size_t i = 0; i < a.size(); ++i) {
-        ab += (a[i] - ma) * (b[i] - mb);
-        aa += (a[i] - ma) * (a[i] - ma);
-        bb += (b[i] - mb) * (b[i] - mb);
-    }
-    return ab / std::sqrt(aa * bb);
-}
-
-// Ranks from 1; equal values share the mean of their ranks.
-std::vector<double> ranks(const std::vector<double>& values) {
-    std::vector<std::size_t> order(values.size());
-    std::iota(order.begin(), order.end(), std::size_t{0});
-    std::sort(order.begin(), order.end(), [&](auto a, auto b) { return values[a] < values[b]; });
-    std::vector<double> result(values.size());
-    for (std::size_t i = 0, j; i < order.size(); i = j) {
-        for (j = i; j < order.size() && values[order[j]] == values[order[i]];) ++j;
-        for (std::size_t k = i; k < j; ++k) result[order[k]] = static_cast<double>(i + 1 + j) / 2;
-    }
-    return result;
-}
 
 double median(std::vector<double> values) {
     std::sort(values.begin(), values.end());
@@ -85,7 +61,7 @@ correlations correlate(const similarity_task& task, const matrix& embeddings) {
         cosines.push_back(embeddings.row(static_cast<Eigen::Index>(a))
                               .cast<double>()
                               .dot(embeddings.row(static_cast<Eigen::Index>(b)).cast<double>()));
-    return {pearson(ranks(cosines), ranks(task.scores)), pearson(cosines, task.scores)};
+    return {spearman(cosines, task.scores), pearson(cosines, task.scores)};
 }
 
 double mean_cosine(const matrix& a, const matrix& b) {

@@ -54,6 +54,13 @@ std::vector<std::string> split_at_tabs(const std::string& line) {
     return columns;
 }
 
+double score_of(const std::string& column, const std::filesystem::path& file, std::size_t line) {
+    double score = 0;
+    if (!read_number(column, score) || !std::isfinite(score))
+        fail(file, "line ", line, " has the score '", column, "', which is not a number");
+    return score;
+}
+
 } // namespace
 
 std::vector<std::string> read_documents(const std::filesystem::path& file) {
@@ -70,37 +77,38 @@ std::vector<scored_pair> read_pairs(const std::filesystem::path& file) {
         if (columns.size() != 3)
             fail(file, "line ", number,
                  " does not have three columns (score, text, text) separated by tabs");
-        pairs.push_back({0, columns[1], columns[2]});
-        if (double& score = pairs.back().score;
-            !read_number(columns[0], score) || !std::isfinite(score))
-            fail(file, "line ", number, " has the score '", columns[0], "', which is not a number");
+        pairs.push_back({score_of(columns[0], file, number), columns[1], columns[2]});
     });
     if (pairs.empty()) fail(file, "holds no pair");
     return pairs;
 }
 
-std::vector<labelled_text> read_labelled(const std::filesystem::path& file, bool labels) {
+std::vector<labelled_text> read_labelled(const std::filesystem::path& file, target_kind target) {
     constexpr int highest = 65535;
-    const std::size_t before = labels ? 1 : 0;
+    const std::size_t before = target == target_kind::none ? 0 : 1;
+    const char* const columns_expected =
+        target == target_kind::none    ? "one or two columns (text or text, text)"
+        : target == target_kind::label ? "two or three columns (label, text or label, text, text)"
+                                       : "two or three columns (score, text or score, text, text)";
     std::vector<labelled_text> texts;
     std::size_t expected = 0; // columns, as in the first line
     for_lines(file, [&](const std::string& line, std::size_t number) {
         const std::vector<std::string> columns = split_at_tabs(line);
         const std::size_t n = columns.size();
         if (n != before + 1 && n != before + 2)
-            fail(file, "line ", number, " does not have ",
-                 labels ? "two or three columns (label, text or label, text, text)"
-                        : "one or two columns (text or text, text)",
-                 " separated by tabs");
+            fail(file, "line ", number, " does not have ", columns_expected, " separated by tabs");
         if (texts.empty()) expected = n;
         if (n != expected)
             fail(file, "line ", number, " has ", n, " columns, the lines before it have ",
                  expected);
         texts.push_back({0, columns[before], n == before + 2 ? columns[before + 1] : ""});
-        if (int& label = texts.back().label;
-            labels && (!read_number(columns[0], label) || label < 0 || label > highest))
+        if (target == target_kind::score) texts.back().target = score_of(columns[0], file, number);
+        if (target != target_kind::label) return;
+        int label = 0;
+        if (!read_number(columns[0], label) || label < 0 || label > highest)
             fail(file, "line ", number, " has the label '", columns[0],
                  "', which is not a whole number from 0 to ", highest);
+        texts.back().target = label;
     });
     if (texts.empty()) fail(file, "holds no text");
     return texts;

@@ -27,9 +27,16 @@ struct scored_pair {
     std::string first, second;
 };
 
-/// A text or, where `second` is not empty, a pair of texts, and its class.
+/// What stands before a text or a pair of texts on a line.
+enum class target_kind {
+    none,
+    label, ///< a class: a whole number from 0 to 65535
+    score  ///< a finite number
+};
+
+/// A text or, where `second` is not empty, a pair of texts, and its target.
 struct labelled_text {
-    int label;
+    double target;
     std::string first, second;
 };
 
@@ -41,10 +48,11 @@ std::vector<std::string> read_documents(const std::filesystem::path& file);
 /// has other columns or a score that is not a finite number.
 std::vector<scored_pair> read_pairs(const std::filesystem::path& file);
 
-/// label, text or label, text, text on a line, separated by tabs; labels are whole numbers from 0
-/// to 65535. Throws file_error as above, and for a line that has another label or other columns
-/// than the first. Without `labels`, which become 0: text or text, text on a line.
-std::vector<labelled_text> read_labelled(const std::filesystem::path& file, bool labels = true);
+/// target, text or target, text, text on a line, separated by tabs. Throws file_error as above, and
+/// for a line that has another target or other columns than the first. Without targets, which become
+/// 0: text or text, text on a line.
+std::vector<labelled_text> read_labelled(const std::filesystem::path& file,
+                                         target_kind target = target_kind::label);
 
 /// The token ids of each text.
 std::vector<sequence> tokenize(const tokenizer& words, const std::vector<std::string>& texts,

@@ -140,8 +140,9 @@ trainer::soft_macs trainer::count_soft(const batch& b, const std::vector<double>
 
 void trainer::begin_stage() {
     const stage_kind s = how_.stages[at_].kind;
-    learner_.reset(); // its memory first
-    if (s != stage_kind::finetune && how_.exits && net_.model().exits.empty()) {
+    learner_.reset();                                                 // its memory first
+    const bool counts = net_.model().config.pooling == pooling::mean; // what left, by its exit
+    if (s != stage_kind::finetune && how_.exits && counts && net_.model().exits.empty()) {
         network copy = here(net_);
         fit_exits(copy, sample(data_, how_.seed, 32768)); // dozens of tokens an unknown
         net_.update([&](model& m) { m.exits = copy.model().exits; });

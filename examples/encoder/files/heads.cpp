@@ -1,0 +1,167 @@
+#include "heads.hpp"
+
+#include <algorithm>
+
+namespace encoder {
+namespace {
+
+using detail::fail;
+using detail::settings;
+using Eigen::Index;
+using nlohmann::json;
+
+constexpr Index most_outputs = 1 << 16;
+
+constexpr stock_head stock_heads[] = {
+    {"bert", "BertForSequenceClassification", "BertModel", true, "pooler.dense", "classifier",
+     head::function::tanh},
+    {"roberta", "RobertaForSequenceClassification", "RobertaModel", false, "classifier.dense",
+     "classifier.out_proj", head::function::tanh},
+    {"xlm-roberta", "XLMRobertaForSequenceClassification", "XLMRobertaModel", false,
+     "classifier.dense", "classifier.out_proj", head::function::tanh},
+    {"camembert", "CamembertForSequenceClassification", "CamembertModel", false, "classifier.dense",
+     "classifier.out_proj", head::function::tanh},
+    {"mpnet", "MPNetForSequenceClassification", "MPNetModel", false, "classifier.dense",
+     "classifier.out_proj", head::function::tanh},
+    {"electra", "ElectraForSequenceClassification", "ElectraModel", false, "classifier.dense",
+     "classifier.out_proj", head::function::gelu},
+    {"distilbert", "DistilBertForSequenceClassification", "DistilBertModel", false,
+     "pre_classifier", "classifier", head::function::relu},
+};
+
+bool begins_with(const std::string& text, const std::string& with) {
+    return text.compare(0, with.size(), with) == 0;
+}
+bool ends_with(const std::string& text, const std::string& with) {
+    return text.size() >= with.size() &&
+           text.compare(text.size() - with.size(), with.size(), with) == 0;
+}
+
+/// An encoder alone, or one beside what it was trained with.
+bool is_plain(const std::string& architecture) {
+    return ends_with(architecture, "Model") || ends_with(architecture, "ForMaskedLM") ||
+           ends_with(architecture, "ForPreTraining");
+}
+
+/// How many labels config.json tells of; transformers takes 2 where it says nothing.
+Index labels_of(const settings& given) {
+    const settings names = given.object("id2label");
+    if (!names.all().empty()) return static_cast<Index>(names.all().size());
+    return given.count("num_labels", 1, most_outputs).value_or(2);
+}
+
+} // namespace
+
+const stock_head* find_stock_head(const std::string& model_type) {
+    const auto found =
+        std::find_if(std::begin(stock_heads), std::end(stock_heads),
+                     [&](const stock_head& h) { return h.model_type == model_type; });
+    return found == std::end(stock_heads) ? nullptr : found;
+}
+
+namespace detail {
+
+std::string before_name(const head& h, const std::string& prefix) {
+    return (h.stock->is_pooler ? prefix : "") + h.stock->before;
+}
+
+std::string output_name(const head& h) {
+    return h.stock ? h.stock->output : "classifier";
+}
+
+std::optional<expected_head> find_head(const settings& given, const tensor_shapes& tensors,
+                                       bool pools) {
+    const stock_head* const stock = find_stock_head(given.text("model_type", ""));
+    const std::vector<std::string> asked = given.texts("architectures");
+    if (!stock || std::find(asked.begin(), asked.end(), stock->architecture) == asked.end())
+        return std::nullopt;
+    const std::string layer = std::string(stock->output) + '.', weight = layer + "weight";
+    const auto next = tensors.lower_bound(layer);
+    if (next == tensors.end() || !begins_with(next->first, layer)) return std::nullopt;
+
+    if (pools)
+        fail(given.file(), "architectures asks for ", stock->architecture,
+             ", the pooling beside it for a sentence encoder; remove what does not count");
+    const auto found = tensors.find(weight);
+    if (found == tensors.end())
+        fail(given.file(), "architectures asks for ", stock->architecture, ", there is no tensor '",
+             weight, "'");
+    const std::vector<std::int64_t>& shape = found->second;
+    if (shape.size() != 2 || shape[0] < 1 || shape[0] > most_outputs)
+        fail(given.file(), "architectures asks for ", stock->architecture, ", tensor '", weight,
+             "' is not a matrix of 1 to ", most_outputs, " rows");
+    const bool says_labels =
+        !given.object("id2label").all().empty() || given.count("num_labels", 1, most_outputs);
+    if (const Index labels = labels_of(given); says_labels && labels != shape[0])
+        fail(given.file(), "tells of ", labels, " labels, tensor '", weight, "' has ", shape[0],
+             " rows");
+    const std::string problem = given.text("problem_type", "");
+    if (problem == "multi_label_classification")
+        fail(given.file(), "problem_type is multi_label_classification, only "
+                           "single_label_classification and regression are possible");
+    if (problem == "regression" && shape[0] > 1)
+        fail(given.file(), "problem_type is regression of ", shape[0],
+             " outputs, only one is possible");
+    return expected_head{{{}, dense{}, stock->between, stock}, shape[0]};
+}
+
+void check_others(const settings& given, const model& m) {
+    if (m.head && !m.head->stock) return; // "pare" says what counts
+    const auto first = [&](const auto& is) {
+        const auto found = std::find_if(m.others.begin(), m.others.end(), is);
+        return found == m.others.end() ? std::string() : found->name;
+    };
+    const std::vector<std::string> asked = given.texts("architectures");
+    if (asked.empty()) {
+        const std::string of_head = first([](const tensor& t) {
+            return begins_with(t.name, "classifier.") || begins_with(t.name, "pre_classifier.") ||
+                   begins_with(t.name, "qa_outputs.");
+        });
+        if (!of_head.empty())
+            fail(given.file(), "has no architectures that says what tensor '", of_head,
+                 "' is for; add it, for example \"architectures\": "
+                 "[\"BertForSequenceClassification\"], or remove the tensor");
+    }
+    const std::string more = first([&](const tensor& t) {
+        return !begins_with(t.name, m.prefix + "pooler.") &&
+               !begins_with(t.name, m.prefix + "embeddings.");
+    });
+    for (const std::string& name : asked)
+        if (!more.empty() && !is_plain(name) && !(m.head && name == m.head->stock->architecture))
+            fail(given.file(), "architectures asks for ", name, ", whose head (tensor '", more,
+                 "') is not read; to prune its encoder alone, save that as a plain model");
+}
+
+void describe_head(const model& m, json& config) {
+    const settings given({}, config);
+    const stock_head* const stock = find_stock_head(given.text("model_type", ""));
+    if (!stock) return;
+    const bool is_stock = m.head && m.head->stock;
+    bool changed = false;
+    if (!is_stock && config.contains("architectures"))
+        for (json& name : config["architectures"])
+            if (name == stock->architecture) {
+                name = stock->plain;
+                changed = true;
+            }
+    if (!is_stock && !changed) return;
+    if (!m.head) {
+        for (const char* key : {"id2label", "label2id", "num_labels", "problem_type"})
+            config.erase(key);
+        return;
+    }
+    const Index outputs = m.head->output.weight.rows();
+    if (given.all().contains("problem_type") && !config["problem_type"].is_null())
+        config["problem_type"] = m.head->is_score() ? "regression" : "single_label_classification";
+    if (labels_of(given) == outputs) return;
+    config.erase("num_labels"); // that of the names is meant
+    config["id2label"] = config["label2id"] = json::object();
+    for (Index i = 0; i < outputs; ++i) {
+        const std::string name = "LABEL_" + std::to_string(i);
+        config["id2label"][std::to_string(i)] = name;
+        config["label2id"][name] = i;
+    }
+}
+
+} // namespace detail
+} // namespace encoder
