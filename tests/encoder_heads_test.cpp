@@ -141,6 +141,35 @@ TEST_CASE("a model with a head is read, and written as it was") {
           load_model(fixtures::path("tiny_bert")).parameters() + outputs * (hidden + 1));
 }
 
+TEST_CASE("a family's head is read and written beside its encoder") {
+    const fixtures::scratch_folder folder;
+    for (const std::string name : {"bert", "distilbert", "electra", "roberta", "xlm-roberta"}) {
+        CAPTURE(name);
+        const fs::path source = fixtures::path("families/" + name);
+        model m = load_model(source);
+        const stock_head* const stock = find_stock_head(m.json["model_type"].get<std::string>());
+        REQUIRE(stock != nullptr);
+        const Index d = m.config.hidden;
+        m.others.clear();
+        m.config.pooling = pooling::cls;
+        m.head = head{{encoder::matrix::Random(3, d), encoder::vector::Random(3)},
+                      dense{encoder::matrix::Random(d, d), encoder::vector::Random(d)},
+                      stock->between,
+                      stock};
+        m.json["architectures"] = {stock->architecture};
+        m.json["id2label"] = labels({"a", "b", "c"});
+        save_model(m, source, folder / name);
+        const model again = load_model(folder / name);
+        REQUIRE(again.head);
+        CHECK(again.head->stock == stock);
+        CHECK(again.others.empty());
+        const std::vector<sequence> texts = {{1, 2, 3, 4}, {5}};
+        CHECK(outputs_of(again, texts) == outputs_of(m, texts));
+        CHECK(json::parse(read(folder / name / "config.json"))["architectures"] ==
+              json{stock->architecture});
+    }
+}
+
 TEST_CASE("labels and architectures follow the outputs that a model gets") {
     const fixtures::scratch_folder folder;
     save(with_head(2),
