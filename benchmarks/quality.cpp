@@ -89,7 +89,7 @@ struct arguments {
 
 void run(const arguments& a) {
     const model m = load_model(a.model);
-    const tokenizer words(a.model / "vocab.txt", m.config.lower_case, m.config.vocabulary);
+    const tokenizer words(a.model, m.config);
     const dataset task = read_dataset(task_of(m), a.evaluate, words, m.config);
     const auto quality_of = [&](network& net, const char* stage) {
         return measure(task, embed(net, measured_texts(task), stage));

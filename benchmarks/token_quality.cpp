@@ -14,7 +14,7 @@ void run(const std::filesystem::path& folder, const std::string& text, const std
          std::size_t samples, const std::vector<double>& shares) {
     const model m = load_model(folder);
     const auto max_tokens = static_cast<std::size_t>(m.config.max_tokens);
-    const tokenizer words(folder / "vocab.txt", m.config.lower_case, m.config.vocabulary);
+    const tokenizer words(folder, m.config);
     const similarity_task task = make_task(words, read_pairs(pairs), max_tokens);
     std::vector<std::string> documents = read_documents(text);
     documents.resize(std::min(documents.size(), samples));

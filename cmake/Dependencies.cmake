@@ -63,10 +63,16 @@ if(PARE_EXAMPLES)
   find_package(CLI11 QUIET CONFIG)
   find_package(fmt QUIET CONFIG)
   pare_find_library(utf8proc utf8proc.h utf8proc)
+  pare_find_library(pcre2-8 pcre2.h pcre2-8)
   pare_fetch(nlohmann_json nlohmann_json::nlohmann_json https://github.com/nlohmann/json.git v3.12.0)
   pare_fetch(CLI11 CLI11::CLI11 https://github.com/CLIUtils/CLI11.git v2.5.0)
   pare_fetch(fmt fmt::fmt https://github.com/fmtlib/fmt.git 11.0.2)
   pare_fetch(utf8proc utf8proc https://github.com/JuliaStrings/utf8proc.git v2.10.0)
+  pare_fetch(pcre2 pcre2-8 https://github.com/PCRE2Project/pcre2.git pcre2-10.44
+    PCRE2_BUILD_TESTS=OFF PCRE2_BUILD_PCRE2GREP=OFF PCRE2_SUPPORT_LIBBZ2=OFF PCRE2_SUPPORT_LIBZ=OFF)
+  if(TARGET pcre2-8-static AND NOT TARGET pcre2-8)
+    add_library(pcre2-8 ALIAS pcre2-8-static)
+  endif()
   # oneDNN is optional: without it the encoder uses a kernel of its own. By header and library, because its config
   # insists on OpenCL.
   pare_find_library(dnnl oneapi/dnnl/dnnl.hpp dnnl)

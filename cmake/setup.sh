@@ -13,7 +13,7 @@
 set -eu
 
 needed="g++ cmake ninja-build libeigen3-dev libxsimd-dev catch2 libbenchmark-dev nlohmann-json3-dev
-    libutf8proc-dev libcli11-dev libfmt-dev python3 python3-pip"
+    libutf8proc-dev libpcre2-dev libcli11-dev libfmt-dev python3 python3-pip"
 # Absent from some systems; without them the encoder is slower, and the Thrust policy is not tested.
 optional="libdnnl-dev libthrust-dev"
 peers=
@@ -37,7 +37,7 @@ esac
 
 if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
     echo "setup.sh: this system has no apt; install a C++17 compiler, CMake 3.25, Ninja, Eigen 3.4, xsimd 8.1," \
-        "Catch2 2.13, Google Benchmark, nlohmann-json, utf8proc, CLI11, fmt, Python 3 with pip and, if you" \
+        "Catch2 2.13, Google Benchmark, nlohmann-json, utf8proc, PCRE2, CLI11, fmt, Python 3 with pip and, if you" \
         "can, oneDNN and Thrust 1.17." >&2
     exit 2
 fi

@@ -45,7 +45,7 @@ struct arguments {
 bool parse(int argc, char** argv, arguments& a) {
     options o("Learns thresholds by which a BERT-type encoder drops tokens while it runs, and "
               "weights that suit them.");
-    o.path("--model", a.model, "folder with config.json, model.safetensors and vocab.txt")
+    o.path("--model", a.model, "folder with config.json, model.safetensors and a tokenizer")
         ->required();
     o.word("--task", a.task,
            "what to keep: distill (the outputs as they are: embeddings, or a head's), classify, "
@@ -228,8 +228,7 @@ void run(arguments& a) {
     const checkpoints kept(a.out);
     model original = load_model(a.model);
     const config& shape = original.config;
-    const tokenizer words(transformer_folder(a.model) / "vocab.txt", shape.lower_case,
-                          shape.vocabulary);
+    const tokenizer words(a.model, shape);
     const token_pruning given = std::exchange(original.tokens, {});
     original.exits.clear();
     original.curve.clear();

@@ -38,7 +38,7 @@ struct arguments {
 bool parse(int argc, char** argv, arguments& a) {
     options o("Prunes attention heads and FFN filters of a BERT-type encoder, with or without a "
               "head, to a share of its multiply-adds and writes the smaller model.");
-    o.path("--model", a.model, "folder with config.json, model.safetensors and vocab.txt")
+    o.path("--model", a.model, "folder with config.json, model.safetensors and a tokenizer")
         ->required();
     o.path(
          "--calibrate", a.calibrate,
@@ -154,9 +154,7 @@ class pruning {
   public:
     explicit pruning(const arguments& a)
         : a_(a), made_(make_engine(load_model(a.model), a.where.device, a.where.precision)),
-          dense_(*made_), original_(dense_.model()),
-          words_(transformer_folder(a.model) / "vocab.txt", original_.config.lower_case,
-                 original_.config.vocabulary),
+          dense_(*made_), original_(dense_.model()), words_(a.model, original_.config),
           data_(read_calibration(a.calibrate, a.fisher == fisher_source::labels, a.samples, a.seed,
                                  words_, original_)),
           costs_(unit_costs::multiply_adds(original_.config, data_.examples.texts)) {

@@ -61,15 +61,6 @@ pooling read_pooling(const settings& given, Index hidden) {
          "', only the mean, the maximum or the cls token is possible");
 }
 
-/// What sentence-transformers calls this file in the folders of some families.
-settings read_sentence_settings(const std::filesystem::path& folder) {
-    for (const char* name : {"bert", "roberta", "distilbert", "camembert", "xlm-roberta"})
-        if (const auto file = folder / ("sentence_" + std::string(name) + "_config.json");
-            detail::is_file(file))
-            return settings(file);
-    return settings::if_exists(folder / "sentence_bert_config.json");
-}
-
 /// Values and what config.json calls them.
 template <class Value>
 struct named {
@@ -127,6 +118,14 @@ const char* name_of(pare::score_scale scores) {
 
 namespace detail {
 
+settings read_sentence_settings(const std::filesystem::path& folder) {
+    for (const char* name : {"bert", "roberta", "distilbert", "camembert", "xlm-roberta"})
+        if (const auto file = folder / ("sentence_" + std::string(name) + "_config.json");
+            is_file(file))
+            return settings(file);
+    return settings::if_exists(folder / "sentence_bert_config.json");
+}
+
 config read_config(const std::filesystem::path& folder, const modules& parts,
                    const settings& given) {
     config c;
@@ -167,14 +166,6 @@ config read_config(const std::filesystem::path& folder, const modules& parts,
     const std::filesystem::path beside = folder / parts.transformer;
     const auto tokenizer = settings::if_exists(beside / "tokenizer_config.json");
     const auto sentence = read_sentence_settings(beside);
-    c.lower_case = tokenizer.flag("do_lower_case", true);
-    if (tokenizer.flag("strip_accents", c.lower_case) != c.lower_case)
-        fail(tokenizer.file(), "strip_accents differs from do_lower_case, which is not possible");
-    if (!tokenizer.flag("tokenize_chinese_chars", true))
-        fail(tokenizer.file(), "tokenize_chinese_chars is false, only true is possible");
-    if (sentence.flag("do_lower_case", false) && !c.lower_case)
-        fail(sentence.file(), "do_lower_case is true, the tokenizer's is false");
-
     constexpr double unlimited = 1e40; // some tokenizers say 1e30
     auto longest = sentence.number("max_seq_length", 2, unlimited);
     if (!longest) longest = tokenizer.number("model_max_length", 2, unlimited);

@@ -14,6 +14,10 @@ namespace encoder::detail {
 config read_config(const std::filesystem::path& folder, const modules& parts,
                    const settings& given);
 
+/// sentence_bert_config.json; what sentence-transformers calls it in the folders of some families
+/// counts before it.
+settings read_sentence_settings(const std::filesystem::path& folder);
+
 struct widths {
     std::vector<Eigen::Index> heads, filters; // of each layer
     Eigen::Index outputs = 0;                 // of the head; 0: there is none

@@ -73,7 +73,6 @@ struct config {
     float layer_norm_epsilon = 1e-12f;
     encoder::activation activation = encoder::activation::gelu;
     encoder::pooling pooling = encoder::pooling::mean;
-    bool lower_case = true; ///< uncased vocabulary: lower-case and strip accents
 
     Eigen::Index embedding_columns() const {
         return narrow_embeddings > 0 ? narrow_embeddings : hidden;

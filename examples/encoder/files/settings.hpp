@@ -33,6 +33,7 @@ class settings {
     const json& all() const { return json_; }
     const std::filesystem::path& file() const { return file_; }
 
+    bool has(const char* key) const { return find(key) != nullptr; }
     std::string text(const char* key, const char* otherwise) const {
         const json* const value = find(key);
         if (value == nullptr) return otherwise;

@@ -125,9 +125,6 @@ std::vector<sequence> tokenize(const tokenizer& words, const std::vector<labelle
                                const config& c) {
     const bool pairs = std::any_of(texts.begin(), texts.end(),
                                    [](const labelled_text& text) { return !text.second.empty(); });
-    if (pairs && c.types < 2)
-        throw std::invalid_argument("pairs of texts need 2 token types, the model has " +
-                                    std::to_string(c.types));
     const auto max_tokens = static_cast<std::size_t>(c.max_tokens);
     std::vector<sequence> result;
     for (const labelled_text& text : texts)

@@ -1,59 +1,61 @@
-// BERT's WordPiece tokenizer: text to token ids.
+// Text to token ids, as a model's folder says.
 #pragma once
+
+#include "encoder/files/model.hpp"
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
-#include <unordered_map>
-#include <utility>
 #include <vector>
 
 namespace encoder {
 
-/// Equal to the reference (fast) tokenizer of BERT, uncased or cased: clean text, spaces around CJK
-/// characters, lower case without accents (uncased), split at whitespace and punctuation, greedy
-/// longest match in the vocabulary, [UNK] for words that cannot be built or are over 100
-/// characters.
-/// "[SEP]" and the other special tokens stand for themselves where they are written in the text.
-/// Unicode data are utf8proc's (15 or later). The reference has those of Unicode 8, so that the
-/// about 600 characters which are punctuation, marks or control characters only since then may
-/// differ. Time grows linearly with the text. Safe for concurrent calls.
+namespace detail {
+struct pipeline;
+}
+
+/// Equal to the reference, the (fast) tokenizers of Hugging Face: added tokens stand for themselves
+/// where they are written in the text; the rest is normalized and cut into pieces, each of which
+/// becomes tokens by WordPiece, byte pairs or a unigram model; others stand around it.
+/// Unicode data are utf8proc's (15 or later) and PCRE2's. The reference has those of Unicode 8 in
+/// places, so that the about 600 characters which are punctuation, marks or control characters only
+/// since then may differ. Safe for concurrent calls.
 class tokenizer {
   public:
-    /// Reads vocab.txt, a token a line. Throws file_error if it cannot be read, holds a token
-    /// twice, or lacks [CLS], [SEP] or [UNK], or has more or fewer entries than `vocabulary`.
-    tokenizer(const std::filesystem::path& vocab, bool lower_case, std::int64_t vocabulary);
+    /// Reads, of a model with config `c`, the first of these that the folder has:
+    ///   tokenizer.json
+    ///   vocab.txt               WordPiece; of a word that stands twice the last id counts. Where
+    ///                           tokenizer_config.json says nothing of case, a vocabulary that holds
+    ///                           words in upper case is cased, another one is lower-cased.
+    ///   vocab.json, merges.txt  byte pairs as RoBERTa has them
+    /// and what tokenizer_config.json, special_tokens_map.json, added_tokens.json and
+    /// sentence_bert_config.json say beside it. The embeddings may have more rows than there are
+    /// tokens. Throws file_error for a tokenizer that is none of these, for a part of it that is not
+    /// known, for a token without a row, and where two files contradict each other.
+    tokenizer(const std::filesystem::path& folder, const config& c);
 
-    /// [CLS] text [SEP], truncated to max_tokens (>= 2) ids in all.
-    /// Throws std::invalid_argument if `text` is not valid UTF-8, saying at which byte.
+    /// The text with the tokens around it ([CLS] text [SEP] for BERT), truncated to max_tokens ids
+    /// in all.
+    /// Throws std::invalid_argument if `text` is not valid UTF-8, saying at which byte, if the
+    /// tokens around it do not fit, or if a regular expression of tokenizer.json takes too long.
     std::vector<std::int32_t> encode(std::string_view text, std::size_t max_tokens) const;
 
-    /// [CLS] first [SEP] second [SEP], truncated to max_tokens (>= 3) ids in all by what the
-    /// reference calls longest_first: tokens of the longer text go until both are as long, then of
-    /// both. The second text and its [SEP] are of token type 1: their ids are those of the words
-    /// plus the size of the vocabulary. Throws as above.
+    /// Both texts ([CLS] first [SEP] second [SEP] for BERT), truncated to max_tokens ids in all by
+    /// what the reference calls longest_first: tokens of the longer text go until both are as long,
+    /// then of both. Where the model has more than one token type, the ids of type t are those of
+    /// the words plus t times the rows of the word embeddings. Throws as above.
     std::vector<std::int32_t> encode(std::string_view first, std::string_view second,
                                      std::size_t max_tokens) const;
 
-    /// The vocabulary's entry for an id (>= 0) of any type; "##" begins what continues a word.
-    const std::string& word(std::int32_t id) const {
-        return words_[static_cast<std::size_t>(id) % words_.size()];
-    }
+    /// The vocabulary's entry for an id (>= 0) of any type, as the file has it: "##" begins what
+    /// continues a word of WordPiece.
+    const std::string& word(std::int32_t id) const;
 
   private:
-    /// The first `most` ids of `text` alone.
-    std::vector<std::int32_t> pieces(std::string_view text, std::size_t most) const;
-    void append_text(std::string_view text, std::size_t from, std::size_t to, std::size_t most,
-                     std::vector<std::int32_t>& ids) const;
-    void append_word(std::string_view word, std::vector<std::int32_t>& ids) const;
-
-    std::vector<std::string> words_;
-    std::unordered_map<std::string, std::int32_t> ids_;
-    std::vector<std::pair<std::string_view, std::int32_t>> special_;
-    std::size_t longest_ = 0; ///< bytes of the longest token
-    std::int32_t cls_, sep_, unknown_;
-    bool lower_case_;
+    std::shared_ptr<const detail::pipeline> steps_;
+    std::int32_t type_step_; ///< between the ids of a word of two types
 };
 
 } // namespace encoder

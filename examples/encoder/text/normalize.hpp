@@ -1,0 +1,28 @@
+// What a tokenizer makes of a text before it is cut.
+#pragma once
+
+#include "encoder/files/settings.hpp"
+
+#include <functional>
+#include <string>
+
+namespace encoder::detail {
+
+/// Takes UTF-8 and leaves UTF-8. Safe for concurrent calls.
+using normalizer = std::function<void(std::string&)>;
+
+/// As a normalizer of tokenizer.json says: BertNormalizer, Lowercase, NFC, NFD, NFKC, NFKD,
+/// StripAccents, Strip, Replace, Prepend, Nmt, Precompiled, ByteLevel, or a Sequence of these.
+/// Throws file_error for another one, or for what one of them says.
+normalizer make_normalizer(const settings& given);
+
+/// SentencePiece's table of replacements, in base64. Throws file_error if it is none.
+normalizer make_charsmap(const std::filesystem::path& file, const std::string& base64);
+
+/// Each byte as a character that can be seen: how byte-level vocabularies are written.
+std::string visible_bytes(const std::string& text);
+
+/// {"String": ...} as a regular expression, or {"Regex": ...}.
+std::string read_expression(const settings& given);
+
+} // namespace encoder::detail
