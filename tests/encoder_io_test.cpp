@@ -443,7 +443,6 @@ TEST_CASE("a model is what its folder says") {
     CHECK(m.config.hidden == 24);
     CHECK(m.config.head_size == 8);
     CHECK(m.config.max_tokens == 64);
-    CHECK(m.config.lower_case);
     CHECK(m.config.pooling == encoder::pooling::mean);
     CHECK(m.layers.size() == 3);
     CHECK(m.layers[2].heads(8) == 3);
@@ -672,8 +671,7 @@ TEST_CASE("the files beside the weights are followed, or refused by name") {
     CHECK(with(tokenizer, {{"model_max_length", 50}}).max_tokens == 50);
     CHECK(with(tokenizer, {{"model_max_length", 1e30}}).max_tokens == 64);
     CHECK(with(tokenizer, {{"model_max_length", 512}}).max_tokens == 64);
-    CHECK(with(tokenizer, {{"model_max_length", 50}, {"do_lower_case", false}}).lower_case ==
-          false);
+    CHECK(with(tokenizer, {{"model_max_length", 50}}).max_tokens == 50);
     CHECK(with(sentence, {{"max_seq_length", nullptr}}).max_tokens == 50);
     CHECK(with(sentence, {{"max_seq_length", 60}}).max_tokens == 60);
     CHECK(with(sentence, {{"max_seq_length", 100}}).max_tokens == 64);
@@ -683,14 +681,6 @@ TEST_CASE("the files beside the weights are followed, or refused by name") {
                ContainsSubstring("sentence_bert_config.json: max_seq_length is 1"));
     CHECK_THAT(error(sentence, {{"max_seq_length", "x"}}),
                ContainsSubstring("sentence_bert_config.json: max_seq_length is \"x\""));
-    CHECK_THAT(error(sentence, {{"do_lower_case", true}}),
-               ContainsSubstring("sentence_bert_config.json: do_lower_case is true"));
-    CHECK_THAT(error(tokenizer, {{"do_lower_case", 1}}),
-               ContainsSubstring("tokenizer_config.json: do_lower_case is 1"));
-    CHECK_THAT(error(tokenizer, {{"strip_accents", false}}),
-               ContainsSubstring("tokenizer_config.json: strip_accents"));
-    CHECK_THAT(error(tokenizer, {{"tokenize_chinese_chars", false}}),
-               ContainsSubstring("tokenizer_config.json: tokenize_chinese_chars"));
 
     CHECK(with(pooling, {{"pooling_mode_mean_tokens", true}, {"pooling_mode_cls_token", false}})
               .pooling == encoder::pooling::mean);
@@ -927,19 +917,20 @@ TEST_CASE("a model that cannot be written leaves nothing behind") {
 TEST_CASE("a bad vocabulary is refused by name") {
     const scratch_folder folder;
     const auto vocab = folder / "vocab.txt";
-    const auto error_with = [&](const std::string& text, std::int64_t size) {
+    encoder::config c = tiny_bert().config;
+    const auto error_with = [&](const std::string& text, Eigen::Index size) {
         write_text(vocab, text);
-        return error_of([&] { encoder::tokenizer(vocab, true, size); });
+        c.vocabulary = size;
+        return error_of([&] { encoder::tokenizer(folder.path(), c); });
     };
-    CHECK_THAT(error_of([&] { encoder::tokenizer(vocab, true, 3); }),
-               ContainsSubstring("vocab.txt: there is no such file"));
+    CHECK_THAT(error_of([&] { encoder::tokenizer(folder.path(), c); }),
+               ContainsSubstring("has no tokenizer: no tokenizer.json, no vocab.txt"));
     CHECK(error_with("[UNK]\n[CLS]\r\n[SEP]", 3) == "no error");
-    CHECK_THAT(error_with("", 3),
-               ContainsSubstring("vocab.txt: has 0 tokens, vocab_size in config.json is 3"));
+    CHECK(error_with("[UNK]\n[CLS]\n[SEP]", 5) == "no error");
+    CHECK_THAT(error_with("", 3), ContainsSubstring("vocab.txt: lacks the token [UNK]"));
     CHECK_THAT(error_with("[UNK]\n[CLS]\n[SEP]\na\n", 3),
                ContainsSubstring("vocab.txt: has 4 tokens, vocab_size in config.json is 3"));
-    CHECK_THAT(error_with("[UNK]\n[CLS]\n[SEP]\n[CLS]\n", 4),
-               ContainsSubstring("vocab.txt: token '[CLS]' stands on line 2 and on line 4"));
+    CHECK(error_with("[UNK]\n[CLS]\n[SEP]\n[CLS]\n", 4) == "no error");
     CHECK_THAT(error_with("[UNK]\n[CLS]\na\n", 3),
                ContainsSubstring("vocab.txt: lacks the token [SEP]"));
     CHECK_THAT(error_with("a\n[CLS]\n[SEP]\n", 3),
@@ -949,7 +940,7 @@ TEST_CASE("a bad vocabulary is refused by name") {
 }
 
 TEST_CASE("text that is not UTF-8 is refused, with the byte") {
-    const encoder::tokenizer tokenizer(fixtures::path("tiny_bert/vocab.txt"), true, 120);
+    const encoder::tokenizer tokenizer(fixtures::path("tiny_bert"), tiny_bert().config);
     const auto error = [&](const std::string& text) -> std::string {
         try {
             tokenizer.encode(text, 64);
@@ -1023,7 +1014,7 @@ TEST_CASE("labelled texts are read, or refused by line") {
     CHECK_THAT(error_of([&] { encoder::read_labelled(folder / "none"); }),
                ContainsSubstring("none: cannot be read"));
 
-    const encoder::tokenizer words(fixtures::path("tiny_bert/vocab.txt"), true, 120);
+    const encoder::tokenizer words(fixtures::path("tiny_bert"), tiny_bert().config);
     encoder::config c = tiny_bert().config;
     CHECK(encoder::tokenize(words, single, c).at(1) == words.encode("two words", 64));
     const auto sequences = encoder::tokenize(words, pairs, c);
@@ -1031,15 +1022,13 @@ TEST_CASE("labelled texts are read, or refused by line") {
     CHECK(sequences.at(1) == words.encode("three", "", 64));
     c.max_tokens = 5;
     CHECK(encoder::tokenize(words, pairs, c).at(0).size() == 5);
-    c.types = 1;
-    CHECK(encoder::tokenize(words, single, c).size() == 2);
-    CHECK_THROWS_MATCHES(
-        encoder::tokenize(words, pairs, c), std::invalid_argument,
-        Catch::Matchers::Message("pairs of texts need 2 token types, the model has 1"));
+    c.types = 1; // the separators alone keep the texts apart
+    const encoder::tokenizer of_one_type(fixtures::path("tiny_bert"), c);
+    for (const std::int32_t id : encoder::tokenize(of_one_type, pairs, c).at(0)) CHECK(id < 120);
 }
 
 TEST_CASE("words are cut, special tokens stand, long text is truncated") {
-    const encoder::tokenizer tokenizer(fixtures::path("tiny_bert/vocab.txt"), true, 120);
+    const encoder::tokenizer tokenizer(fixtures::path("tiny_bert"), tiny_bert().config);
     const std::int32_t unknown = 1, cls = 2, sep = 3, mask = 4;
     const auto ids = [&](const std::string& text) { return tokenizer.encode(text, 64); };
     using list = std::vector<std::int32_t>;
@@ -1072,7 +1061,7 @@ TEST_CASE("words are cut, special tokens stand, long text is truncated") {
 }
 
 TEST_CASE("a pair of texts is two token types, and the longer text is cut first") {
-    const encoder::tokenizer tokenizer(fixtures::path("tiny_bert/vocab.txt"), true, 120);
+    const encoder::tokenizer tokenizer(fixtures::path("tiny_bert"), tiny_bert().config);
     using list = std::vector<std::int32_t>;
     const auto id_of = [&](const std::string& token) { return tokenizer.encode(token, 3).at(1); };
     const std::int32_t cls = 2, sep = 3, the = id_of("the"), fox = id_of("fox");
@@ -1107,7 +1096,9 @@ TEST_CASE("marks that are kept are put in canonical order") {
     const scratch_folder folder;
     const std::string low = "\xe3\x80\xae", high = "\xf0\x9d\x85\xa5"; // classes 224 and 216
     write_text(folder / "vocab.txt", "[UNK]\n[CLS]\n[SEP]\n" + high + "\n##" + low + "\n");
-    const encoder::tokenizer tokenizer(folder / "vocab.txt", true, 5);
+    encoder::config c = tiny_bert().config;
+    c.vocabulary = 5;
+    const encoder::tokenizer tokenizer(folder.path(), c);
     const std::vector<std::int32_t> ordered = {1, 3, 4, 2};
     CHECK(tokenizer.encode(high + low, 9) == ordered);
     CHECK(tokenizer.encode(low + "\xcc\x81" + high, 9) == ordered);
@@ -1119,8 +1110,7 @@ TEST_CASE("token ids are the reference's", "[model]") {
     const encoder::model m = encoder::load_model(*folder);
     const json expected = fixtures::json("minilm_tokens.json");
     REQUIRE(m.config.max_tokens == expected["max_tokens"]);
-    const encoder::tokenizer tokenizer(*folder / "vocab.txt", m.config.lower_case,
-                                       m.config.vocabulary);
+    const encoder::tokenizer tokenizer(*folder, m.config);
     for (const json& c : expected["cases"]) {
         CAPTURE(c["text"].dump());
         CHECK(tokenizer.encode(c["text"].get<std::string>(),
@@ -1133,8 +1123,7 @@ TEST_CASE("token ids and types of pairs are the reference's", "[model]") {
     const auto folder = fixtures::model_folder();
     if (!folder) return;
     const encoder::model m = encoder::load_model(*folder);
-    const encoder::tokenizer tokenizer(*folder / "vocab.txt", m.config.lower_case,
-                                       m.config.vocabulary);
+    const encoder::tokenizer tokenizer(*folder, m.config);
     for (const json& c : fixtures::json("minilm_tokens.json")["pairs"]) {
         CAPTURE(c.dump());
         auto expected = c["ids"].get<std::vector<std::int32_t>>();

@@ -1,0 +1,397 @@
+#include "encoder_program.hpp"
+
+#include "encoder/files/model.hpp"
+#include "encoder/text/tokenizer.hpp"
+
+#include <algorithm>
+#include <map>
+#include <random>
+
+namespace fs = std::filesystem;
+using fixtures::scratch_folder;
+using nlohmann::json;
+using programs::write;
+using ids = std::vector<std::int32_t>;
+
+namespace {
+
+constexpr const char* kinds[] = {
+    "word_piece",        "word_piece_cased", "word_piece_accents", "byte_level", "byte_level_split",
+    "byte_level_prefix", "characters",       "bytes_behind",       "unigram",    "unigram_bytes"};
+
+json kind(const std::string& name) {
+    return fixtures::json("tokenizers/" + name + ".json");
+}
+
+std::vector<std::string> texts() {
+    return fixtures::json("tokenizers/texts.json")["texts"];
+}
+
+encoder::config config_of(const json& of) {
+    encoder::config c;
+    c.vocabulary = of["rows"];
+    c.positions = c.max_tokens = 512;
+    c.types = 2;
+    return c;
+}
+
+/// As tests/fixtures/make_tokenizer_fixtures.py packs them.
+std::vector<ids> unpack(const std::string& packed) {
+    std::map<char, std::int32_t> digits;
+    for (char c = 33; c < 127; ++c)
+        if (c != '"' && c != '\\') digits.emplace(c, static_cast<std::int32_t>(digits.size()));
+    std::vector<ids> all(1);
+    for (std::size_t i = 0; i < packed.size();) {
+        if (packed[i] == ' ') {
+            all.emplace_back();
+            ++i;
+            continue;
+        }
+        all.back().push_back(digits.at(packed[i]) * 92 + digits.at(packed.at(i + 1)));
+        i += 2;
+    }
+    return all;
+}
+
+constexpr std::size_t any_number = 1 << 20;
+
+std::string error_of(const fs::path& folder, const encoder::config& c) {
+    try {
+        encoder::tokenizer(folder, c);
+    } catch (const encoder::file_error& error) {
+        return error.what();
+    }
+    return "no error";
+}
+
+/// The small BERT's vocabulary, line by line.
+std::vector<std::string> tiny_words() {
+    std::vector<std::string> words;
+    std::ifstream in(fixtures::path("tiny_bert/vocab.txt"));
+    for (std::string word; std::getline(in, word);) words.push_back(word);
+    return words;
+}
+
+std::string lines(const std::vector<std::string>& words) {
+    std::string all;
+    for (const std::string& word : words) all += word + '\n';
+    return all;
+}
+
+encoder::config of_rows(Eigen::Index rows) {
+    encoder::config c;
+    c.vocabulary = rows;
+    c.positions = c.max_tokens = 64;
+    c.types = 2;
+    return c;
+}
+
+} // namespace
+
+TEST_CASE("ids of every kind of tokenizer are the reference's") {
+    const std::vector<std::string> all = texts();
+    REQUIRE(all.size() == 1000);
+    for (const char* name : kinds) {
+        CAPTURE(name);
+        const json of = kind(name);
+        const scratch_folder folder;
+        write(folder / "tokenizer.json", of["tokenizer"].dump());
+        const encoder::tokenizer words(folder.path(), config_of(of));
+        const std::vector<ids> expected = unpack(of["ids"]);
+        REQUIRE(expected.size() == all.size());
+        for (std::size_t i = 0; i < all.size(); ++i) {
+            CAPTURE(all[i]);
+            CHECK(words.encode(all[i], any_number) == expected[i]);
+        }
+        for (const json& pair : of["pairs"]) {
+            CAPTURE(pair.dump());
+            CHECK(words.encode(all.at(pair[0]), all.at(pair[1]), pair[2]) == unpack(pair[3]).at(0));
+        }
+        for (const json& cut : of["cut"]) {
+            CAPTURE(cut.dump());
+            CHECK(words.encode(all.at(cut[0]), cut[1]) == unpack(cut[2]).at(0));
+        }
+    }
+}
+
+TEST_CASE("vocabularies without tokenizer.json are read as the fast tokenizers read them") {
+    const std::vector<std::string> all = texts();
+    const auto check = [&](const scratch_folder& folder, const json& of) {
+        const encoder::tokenizer words(folder.path(), config_of(of));
+        const std::vector<ids> expected = unpack(of["ids"]);
+        for (std::size_t i = 0; i < all.size(); ++i) {
+            CAPTURE(all[i]);
+            CHECK(words.encode(all[i], any_number) == expected[i]);
+        }
+        for (const json& pair : of["pairs"])
+            CHECK(words.encode(all.at(pair[0]), all.at(pair[1]), pair[2]) == unpack(pair[3]).at(0));
+    };
+    {
+        const json of = kind("word_piece");
+        const scratch_folder folder;
+        std::vector<std::string> words(of["tokenizer"]["model"]["vocab"].size());
+        for (const auto& [word, id] : of["tokenizer"]["model"]["vocab"].items())
+            words.at(id.get<std::size_t>()) = word;
+        write(folder / "vocab.txt", lines(words));
+        write(folder / "tokenizer_config.json", R"({"tokenizer_class": "BertTokenizerFast"})");
+        check(folder, of);
+    }
+    const json of = kind("byte_level");
+    const scratch_folder folder;
+    write(folder / "vocab.json", of["tokenizer"]["model"]["vocab"].dump());
+    std::string merges = "#version: 0.2\n";
+    for (const json& merge : of["tokenizer"]["model"]["merges"])
+        merges += merge[0].get<std::string>() + ' ' + merge[1].get<std::string>() + "\r\n";
+    write(folder / "merges.txt", merges);
+    check(folder, of);
+
+    fs::remove(folder / "merges.txt");
+    CHECK_THAT(error_of(folder.path(), config_of(of)),
+               ContainsSubstring("merges.txt: there is no such file"));
+    write(folder / "merges.txt", "a b c\n");
+    CHECK_THAT(error_of(folder.path(), config_of(of)),
+               ContainsSubstring("merges.txt: has the merge \"a b c\", which is not two tokens"));
+    write(folder / "merges.txt", "a \xe4\xb8\xad\n");
+    CHECK_THAT(error_of(folder.path(), config_of(of)),
+               ContainsSubstring("is not in its vocabulary"));
+}
+
+TEST_CASE("the files and the vocabulary say whether there is upper case") {
+    const scratch_folder folder;
+    std::vector<std::string> words = tiny_words();
+    const auto ids_of = [&](const std::string& text) {
+        return encoder::tokenizer(folder.path(), of_rows(120)).encode(text, 64);
+    };
+    write(folder / "vocab.txt", lines(words));
+    const ids lower = ids_of("the");
+    REQUIRE(lower.size() == 3);
+    CHECK(ids_of("THE") == lower);
+    CHECK(ids_of("th\xc3\xa9") == lower);
+    write(folder / "tokenizer_config.json", R"({"do_lower_case": true, "strip_accents": false})");
+    CHECK(ids_of("THE") == lower);
+    CHECK(ids_of("th\xc3\xa9") == ids{2, 1, 3});
+    write(folder / "tokenizer_config.json", R"({"do_lower_case": false})");
+    CHECK(ids_of("THE") == ids{2, 1, 3});
+    write(folder / "sentence_bert_config.json", R"({"do_lower_case": true})");
+    CHECK(ids_of("THE") == lower);
+    fs::remove(folder / "sentence_bert_config.json");
+    fs::remove(folder / "tokenizer_config.json");
+
+    std::replace(words.begin(), words.end(), std::string("the"), std::string("The"));
+    write(folder / "vocab.txt", lines(words));
+    CHECK(ids_of("The") == lower);
+    CHECK(ids_of("the").size() == 5); // in letters
+    write(folder / "tokenizer_config.json", R"({"do_lower_case": true})");
+    CHECK(ids_of("The").size() == 5);
+    write(folder / "tokenizer_config.json", R"({"do_lower_case": 1})");
+    CHECK_THAT(error_of(folder.path(), of_rows(120)),
+               ContainsSubstring("tokenizer_config.json: do_lower_case is 1"));
+}
+
+TEST_CASE("a word that stands twice has its last id, and a byte order mark is part of a word") {
+    const scratch_folder folder;
+    std::vector<std::string> words = tiny_words();
+    words.at(119) = "the";
+    write(folder / "vocab.txt", lines(words));
+    CHECK(encoder::tokenizer(folder.path(), of_rows(120)).encode("the", 9) == ids{2, 119, 3});
+    words.at(119) = "x";
+    write(folder / "vocab.txt", "\xEF\xBB\xBF" + lines(words));
+    const encoder::tokenizer marked(folder.path(), of_rows(120));
+    CHECK(marked.word(0) == "\xEF\xBB\xBF[PAD]");
+    CHECK(marked.encode("THE", 9) ==
+          encoder::tokenizer(fixtures::path("tiny_bert"), of_rows(120)).encode("the", 9));
+}
+
+TEST_CASE("every token has a row of the embeddings, and rows may be spare") {
+    const scratch_folder folder;
+    write(folder / "vocab.txt", lines(tiny_words()));
+    const encoder::tokenizer spare(folder.path(), of_rows(128));
+    CHECK(spare.encode("a", "a", 9) == ids{2, 21, 3, 21 + 128, 3 + 128});
+    CHECK(spare.word(21 + 128) == "a");
+    CHECK_THAT(error_of(folder.path(), of_rows(118)),
+               ContainsSubstring("vocab.txt: has 120 tokens, vocab_size in config.json is 118"));
+    write(folder / "added_tokens.json", R"({"<new>": 120})");
+    CHECK(encoder::tokenizer(folder.path(), of_rows(121)).encode("a<new>", 9) ==
+          ids{2, 21, 120, 3});
+    CHECK_THAT(error_of(folder.path(), of_rows(120)),
+               ContainsSubstring("added_tokens.json: the added token '<new>' has the id 120"));
+    fs::remove(folder / "added_tokens.json");
+    write(folder / "tokenizer_config.json",
+          R"({"added_tokens_decoder": {"120": {"content": " new", "rstrip": true}}})");
+    CHECK(encoder::tokenizer(folder.path(), of_rows(121)).encode("a new  a", 9) ==
+          ids{2, 21, 120, 21, 3});
+    CHECK_THAT(error_of(folder.path(), of_rows(120)),
+               ContainsSubstring("tokenizer_config.json: the added token ' new' has the id 120"));
+
+    const json of = kind("word_piece");
+    fs::remove(folder / "tokenizer_config.json");
+    write(folder / "tokenizer.json", of["tokenizer"].dump());
+    encoder::config c = config_of(of);
+    --c.vocabulary;
+    CHECK_THAT(error_of(folder.path(), c), ContainsSubstring("tokenizer.json: has the token") &&
+                                               ContainsSubstring("needs a row"));
+    json added = of["tokenizer"];
+    added["added_tokens"].push_back({{"content", "more"}, {"id", of["rows"]}});
+    write(folder / "tokenizer.json", added.dump());
+    CHECK_THAT(error_of(folder.path(), config_of(of)),
+               ContainsSubstring("tokenizer.json: the added token 'more'") &&
+                   ContainsSubstring("needs a row"));
+}
+
+TEST_CASE("a tokenizer that is not known is refused by name") {
+    const scratch_folder folder;
+    const auto error_with = [&](const char* file, const std::string& text) {
+        write(folder / file, text);
+        const std::string error = error_of(folder.path(), of_rows(120));
+        fs::remove(folder / file);
+        return error;
+    };
+    CHECK_THAT(error_with("x", ""), ContainsSubstring("has no tokenizer"));
+    for (const char* name : {"sentencepiece.bpe.model", "spiece.model", "tokenizer.model"})
+        CHECK_THAT(error_with(name, "x"), ContainsSubstring(name) &&
+                                              ContainsSubstring("is a SentencePiece model") &&
+                                              ContainsSubstring("which writes tokenizer.json"));
+    write(folder / "vocab.txt", lines(tiny_words()));
+    const auto error_of_config = [&](const json& j) {
+        return error_with("tokenizer_config.json", j.dump());
+    };
+    CHECK(error_of_config({{"tokenizer_class", "BertTokenizer"}}) == "no error");
+    CHECK_THAT(
+        error_of_config({{"tokenizer_class", "BertJapaneseTokenizer"}}),
+        ContainsSubstring("tokenizer_config.json: tokenizer_class is BertJapaneseTokenizer"));
+    CHECK_THAT(error_of_config({{"tokenizer_class", "FunnyTokenizerFast"}}),
+               ContainsSubstring("tokenizer_class is FunnyTokenizer") &&
+                   ContainsSubstring("which writes tokenizer.json"));
+    CHECK_THAT(error_of_config({{"word_tokenizer_type", "mecab"}}),
+               ContainsSubstring("word_tokenizer_type is mecab"));
+    CHECK_THAT(error_of_config({{"truncation_side", "left"}}),
+               ContainsSubstring("truncation_side is left"));
+
+    programs::sandbox p(PARE_PRUNE_ENCODER);
+    write(p.folder / "model/tokenizer_config.json",
+          R"({"tokenizer_class": "BertJapaneseTokenizer"})");
+    CHECK(p.run("--model model --calibrate text --macs 0.5 --out out") == 2);
+    CHECK_THAT(p.errors, ContainsSubstring("model/tokenizer_config.json: tokenizer_class is"));
+    CHECK(!fs::exists(p.folder / "out"));
+}
+
+TEST_CASE("a part of tokenizer.json that is not known is refused by name") {
+    const json word_piece = kind("word_piece"), byte_level = kind("byte_level"),
+               unigram = kind("unigram");
+    const scratch_folder folder;
+    const auto error = [&](const json& of, const char* place, const json& value) {
+        json changed = of["tokenizer"];
+        changed[json::json_pointer(place)] = value;
+        write(folder / "tokenizer.json", changed.dump());
+        return error_of(folder.path(), config_of(of));
+    };
+    const struct {
+        const json* of;
+        const char* place;
+        json value;
+        const char* sentence;
+    } cases[] = {
+        {&word_piece, "/normalizer/type", "Odd", "has the normalizer 'Odd', not"},
+        {&word_piece, "/pre_tokenizer/type", "UnicodeScripts",
+         "has the pre_tokenizer 'UnicodeScripts', not"},
+        {&word_piece, "/model/type", "WordLevel", "has the model 'WordLevel', not"},
+        {&word_piece, "/post_processor", nullptr, "its post_processor is null"},
+        {&word_piece, "/post_processor/type", "Odd", "has the post_processor 'Odd', not"},
+        {&word_piece, "/post_processor/single", json::array(), "does not have each text once"},
+        {&word_piece,
+         "/post_processor/special_tokens/[CLS]/ids",
+         {1 << 20},
+         "its post_processor gives [CLS] the id 1048576"},
+        {&word_piece, "/post_processor/pair/4/SpecialToken/type_id", 2,
+         "has a tokenizer with the token type 2, the model has 2 types"},
+        {&word_piece, "/model", nullptr, "has no model"},
+        {&word_piece, "/model/vocab", {1}, "model.vocab is not an object"},
+        {&word_piece, "/model/vocab/a", -1, "gives the token 'a' the id -1"},
+        {&word_piece, "/model/unk_token", "none", "lacks the token none"},
+        {&word_piece, "/added_tokens/0/id", 1, "the added token '[PAD]' has the id 1"},
+        {&byte_level, "/model/dropout", 0.1, "model.dropout is above 0"},
+        {&byte_level, "/model/merges/0", {"a"}, "which is not two tokens"},
+        {&byte_level, "/model/merges/0", "a nothing", "which is not in its vocabulary"},
+        {&unigram, "/model/vocab/3", 1, "model.vocab holds 1, not a token and its score"},
+        {&unigram, "/model/unk_id", 1 << 20, "unk_id is 1048576"},
+        {&unigram, "/pre_tokenizer/prepend_scheme", "odd", "has the prepend_scheme 'odd'"},
+        {&unigram, "/normalizer/normalizers/0/precompiled_charsmap", "AA!A",
+         "precompiled_charsmap is not base64 at byte 2"},
+        {&unigram, "/normalizer/normalizers/0/precompiled_charsmap", "AAEA",
+         "precompiled_charsmap has 3 bytes"},
+        {&unigram, "/normalizer/normalizers/0/precompiled_charsmap",
+         "/////wAAAAA=", "its trie alone is said to have 4294967295"},
+        {&unigram, "/normalizer/normalizers/1/pattern/Regex", "a(",
+         "has the regular expression 'a(', which is not understood"},
+        {&unigram, "/normalizer/normalizers/1/pattern/Regex", "[a-z&&[^b]]",
+         "has the regular expression '[a-z&&[^b]]' with classes in classes"},
+        {&unigram, "/normalizer/normalizers/1/pattern/Regex", std::string(20000, 'a'),
+         "has a regular expression of 20000 bytes"},
+    };
+    for (const auto& c : cases) {
+        CAPTURE(c.place, c.sentence);
+        CHECK_THAT(error(*c.of, c.place, c.value), ContainsSubstring(c.sentence));
+    }
+    // Where both files speak of the same, they must say the same.
+    write(folder / "tokenizer_config.json", R"({"do_lower_case": false})");
+    CHECK_THAT(
+        error(word_piece, "/version", "1.0"),
+        ContainsSubstring("tokenizer_config.json: do_lower_case is false, in tokenizer.json it is "
+                          "true"));
+    write(folder / "tokenizer_config.json", R"({"do_lower_case": true, "strip_accents": null})");
+    CHECK(error(word_piece, "/version", "1.0") == "no error");
+
+    std::string deep;
+    for (int i = 0; i < 100000; ++i) deep += "{\"normalizers\":[";
+    write(folder / "tokenizer.json", deep);
+    CHECK_THAT(error_of(folder.path(), of_rows(120)), ContainsSubstring("nested deeper than 64"));
+}
+
+TEST_CASE("a tokenizer.json that says nothing of pairs treats them as BERT does") {
+    const json of = kind("word_piece");
+    json changed = of["tokenizer"];
+    changed["post_processor"]["pair"] = json::array();
+    changed["post_processor"]["special_tokens"] = json::object();
+    const scratch_folder folder;
+    write(folder / "tokenizer.json", of["tokenizer"].dump());
+    const encoder::tokenizer whole(folder.path(), config_of(of));
+    write(folder / "tokenizer.json", changed.dump());
+    const encoder::tokenizer derived(folder.path(), config_of(of));
+    CHECK(derived.encode("a fox", "the dog", 20) == whole.encode("a fox", "the dog", 20));
+    CHECK_THROWS_AS(whole.encode("a", 1), std::invalid_argument);
+    CHECK_THROWS_AS(whole.encode("a", "b", 2), std::invalid_argument);
+}
+
+TEST_CASE("what a tokenizer.json asks for takes bounded time") {
+    const json of = kind("unigram");
+    const scratch_folder folder;
+    const auto with = [&](const char* place, const json& value) {
+        json changed = of["tokenizer"];
+        changed[json::json_pointer(place)] = value;
+        write(folder / "tokenizer.json", changed.dump());
+        return encoder::tokenizer(folder.path(), config_of(of));
+    };
+    const encoder::tokenizer slow = with("/normalizer/normalizers/1/pattern/Regex", "^(a+)+$");
+    CHECK(slow.encode("aaa", 9).size() > 2);
+    CHECK_THROWS_AS(slow.encode(std::string(100, 'a') + "!", 9), std::invalid_argument);
+    const encoder::tokenizer empty = with("/normalizer/normalizers/1/pattern/Regex", "x*");
+    CHECK(empty.encode("a\xc3\xa9 b", 9).size() > 2);
+
+    std::mt19937 random(5);
+    const std::string digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const std::vector<std::string> all = texts();
+    for (int i = 0; i < 200; ++i) { // tries of rubbish
+        std::string map = "AAEA";   // 256 bytes and something
+        while (map.size() < 600) map += digits[random() % (i % 2 == 0 ? 64 : 8)];
+        map[4] = map[5] = 'A';
+        const encoder::tokenizer odd = with("/normalizer/normalizers/0/precompiled_charsmap", map);
+        for (std::size_t t = 0; t < all.size(); t += 97) odd.encode(all[t], 64);
+    }
+    const std::string long_word(1 << 20, 'a');
+    for (const char* name : kinds) {
+        CAPTURE(name);
+        const json each = kind(name);
+        write(folder / "tokenizer.json", each["tokenizer"].dump());
+        CHECK(encoder::tokenizer(folder.path(), config_of(each)).encode(long_word, 64).size() > 2);
+    }
+}
