@@ -377,6 +377,16 @@ TEST_CASE("what a tokenizer.json asks for takes bounded time") {
     const encoder::tokenizer empty = with("/normalizer/normalizers/1/pattern/Regex", "x*");
     CHECK(empty.encode("a\xc3\xa9 b", 9).size() > 2);
 
+    const json grow = {
+        {"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", std::string(1000, 'a')}};
+    CHECK_THROWS_AS(with("/normalizer/normalizers", {grow, grow, grow, grow}).encode("aaa", 9),
+                    std::invalid_argument);
+    const json doubles = {{"type", "ByteLevel"}, {"use_regex", false}};
+    const encoder::tokenizer twice =
+        with("/pre_tokenizer",
+             {{"type", "Sequence"}, {"pretokenizers", std::vector<json>(40, doubles)}});
+    CHECK_THROWS_AS(twice.encode("\xc3\xa9", 9), std::invalid_argument);
+
     std::mt19937 random(5);
     const std::string digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     const std::vector<std::string> all = texts();

@@ -40,21 +40,57 @@ std::string line(std::string text) {
     return text;
 }
 
+/// As fuzz/tokenizer.cpp takes them: 0 (vocab.txt), 1 (tokenizer.json) or 2 (vocab.json).
+std::string tokenizer_input(char kind, std::size_t rows, const std::string& file,
+                            const std::string& beside, const std::string& first,
+                            const std::string& second) {
+    const std::string numbers = {kind, 1, 16, static_cast<char>((rows - 1) & 0xff),
+                                 static_cast<char>((rows - 1) >> 8)};
+    return numbers + file + '\xff' + beside + '\xff' + first + '\xff' + second;
+}
+
+/// Tokenizers of each kind with little of their vocabularies.
+void add_tokenizers(seeds& to) {
+    const json texts = json::parse(to.text("tokenizers/texts.json"))["texts"];
+    for (const char* name :
+         {"word_piece", "word_piece_cased", "word_piece_accents", "byte_level", "byte_level_split",
+          "byte_level_prefix", "characters", "bytes_behind", "unigram", "unigram_bytes"}) {
+        const json kind = json::parse(to.text(std::string("tokenizers/") + name + ".json"));
+        json tokenizer = kind["tokenizer"];
+        json &model = tokenizer["model"], few = json::object();
+        constexpr std::size_t most = 60;
+        if (model["vocab"].is_array()) {
+            model["vocab"].erase(model["vocab"].begin() + most, model["vocab"].end());
+        } else {
+            for (const auto& [word, id] : model["vocab"].items())
+                if (id.get<std::size_t>() < most) few[word] = id;
+            model["vocab"] = few;
+            if (model.contains("merges")) model["merges"] = json::array();
+        }
+        const std::string first = texts[20], second = texts[21], rows = kind["rows"].dump();
+        to.add("tokenizer", tokenizer_input(1, std::stoul(rows), tokenizer.dump(),
+                                            R"({"do_lower_case": true})", first, second));
+    }
+    to.add("tokenizer",
+           tokenizer_input(2, 9, R"({"<s>":0,"</s>":1,"<unk>":2,"a":3,"b":4,"ab":5,"<mask>":6})",
+                           "#version\na b", "abba <mask>", "ab"));
+}
+
 void add_texts(seeds& to) {
     const std::string vocabulary = to.text("tiny_bert/vocab.txt");
     const json fixture = json::parse(to.text("minilm_tokens.json"));
     std::string documents;
     for (const json& c : fixture["cases"]) {
         const std::string text = c["text"];
-        to.add("tokenizer", "\x01\x10" + vocabulary + '\xff' + text.substr(0, 200));
+        to.add("tokenizer", tokenizer_input(0, 120, vocabulary, "", text.substr(0, 200), ""));
         documents += line(text).substr(0, 50) + '\n';
     }
     to.add("text", documents);
     std::string scored, labelled;
     for (const json& c : fixture["pairs"]) {
         const std::string first = c["first"], second = c["second"];
-        to.add("tokenizer", "\x01\x10" + vocabulary + '\xff' + first.substr(0, 100) + '\xff' +
-                                second.substr(0, 100));
+        to.add("tokenizer", tokenizer_input(0, 120, vocabulary, R"({"do_lower_case": false})",
+                                            first.substr(0, 100), second.substr(0, 100)));
         const std::string columns =
             '\t' + line(first).substr(0, 50) + '\t' + line(second).substr(0, 50);
         scored += "2.5" + columns + '\n';
@@ -173,6 +209,7 @@ int main(int, char** argv) try {
     const fuzz::folder here;
     seeds to(argv[1], argv[2]);
     add_texts(to);
+    add_tokenizers(to);
     add_tensors(to, here);
     add_models(to, here);
     add_command_lines(to);

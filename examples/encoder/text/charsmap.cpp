@@ -73,6 +73,7 @@ class charsmap {
         for_graphemes(text, [&](std::size_t begin, std::size_t end) {
             const std::string_view whole(text.data() + begin, end - begin);
             const char* const found = whole.size() <= longest ? find(whole) : nullptr;
+            check_growth(mapped.size());
             if (found != nullptr) {
                 mapped += found;
                 return;

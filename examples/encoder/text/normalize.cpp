@@ -4,6 +4,7 @@
 #include "unicode.hpp"
 
 #include <algorithm>
+#include <stdexcept>
 #include <utility>
 
 namespace encoder::detail {
@@ -88,10 +89,12 @@ normalizer make_replace(const settings& given) {
     return [=](std::string& text) {
         std::string replaced;
         for (const span& s : what.spans(text))
-            if (s.is_match)
+            if (s.is_match) {
                 replaced += with;
-            else
+                check_growth(replaced.size());
+            } else {
                 replaced.append(text, s.begin, s.end - s.begin);
+            }
         text = std::move(replaced);
     };
 }
@@ -104,11 +107,21 @@ normalizer make_sequence(const settings& given) {
     std::vector<normalizer> all;
     for (const settings& one : given.objects("normalizers")) all.push_back(make_normalizer(one));
     return [all](std::string& text) {
-        for (const normalizer& one : all) one(text);
+        for (const normalizer& one : all) {
+            one(text);
+            check_growth(text.size());
+        }
     };
 }
 
 } // namespace
+
+void check_growth(std::size_t bytes) {
+    constexpr std::size_t most = 1 << 24;
+    if (bytes > most)
+        throw std::invalid_argument("the tokenizer makes more than " + std::to_string(most) +
+                                    " bytes of a text");
+}
 
 std::string visible_bytes(const std::string& text) {
     static const std::vector<std::string> names = [] {

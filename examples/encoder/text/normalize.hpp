@@ -8,7 +8,11 @@
 
 namespace encoder::detail {
 
-/// Takes UTF-8 and leaves UTF-8. Safe for concurrent calls.
+/// Throws std::invalid_argument where a text has grown to more than 16 MiB: some steps make a text
+/// many times as long, and there may be any number of them.
+void check_growth(std::size_t bytes);
+
+/// Takes UTF-8 and leaves UTF-8. Safe for concurrent calls. Throws as check_growth() does.
 using normalizer = std::function<void(std::string&)>;
 
 /// As a normalizer of tokenizer.json says: BertNormalizer, Lowercase, NFC, NFD, NFKC, NFKD,

@@ -199,6 +199,9 @@ splitter make_sequence(const settings& given) {
             next.clear();
             for (piece& p : pieces) one(std::move(p), next);
             pieces.swap(next);
+            std::size_t bytes = 0;
+            for (const piece& p : pieces) bytes += p.text.size();
+            check_growth(bytes);
         }
         std::move(pieces.begin(), pieces.end(), std::back_inserter(to));
     };

@@ -14,7 +14,8 @@ struct piece {
     bool begins; ///< the whole text does
 };
 
-/// Appends what a piece falls into. Safe for concurrent calls.
+/// Appends what a piece falls into. Safe for concurrent calls. Throws std::invalid_argument where a
+/// regular expression takes too long, and as check_growth() does.
 using splitter = std::function<void(piece&&, std::vector<piece>&)>;
 
 /// As a pre_tokenizer of tokenizer.json says: BertPreTokenizer, Whitespace, WhitespaceSplit,

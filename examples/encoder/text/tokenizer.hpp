@@ -21,7 +21,8 @@ struct pipeline;
 /// becomes tokens by WordPiece, byte pairs or a unigram model; others stand around it.
 /// Unicode data are utf8proc's (15 or later) and PCRE2's. The reference has those of Unicode 8 in
 /// places, so that the about 600 characters which are punctuation, marks or control characters only
-/// since then may differ. Safe for concurrent calls.
+/// since then may differ; and where Metaspace marks the first word only, texts that begin with a
+/// character which the normalizer removes or makes words of. Safe for concurrent calls.
 class tokenizer {
   public:
     /// Reads, of a model with config `c`, the first of these that the folder has:
@@ -39,7 +40,7 @@ class tokenizer {
     /// The text with the tokens around it ([CLS] text [SEP] for BERT), truncated to max_tokens ids
     /// in all.
     /// Throws std::invalid_argument if `text` is not valid UTF-8, saying at which byte, if the
-    /// tokens around it do not fit, or if a regular expression of tokenizer.json takes too long.
+    /// tokens around it do not fit, or if what tokenizer.json says takes too long or makes too much of it.
     std::vector<std::int32_t> encode(std::string_view text, std::size_t max_tokens) const;
 
     /// Both texts ([CLS] first [SEP] second [SEP] for BERT), truncated to max_tokens ids in all by

@@ -11,7 +11,7 @@ class word_piece final : public subwords {
     word_piece(const settings& given, const word_ids& ids)
         : ids_(ids), prefix_(given.text("continuing_subword_prefix", "##")),
           most_(static_cast<std::size_t>(
-              given.count("max_input_chars_per_word", 0, 1 << 20).value_or(100))) {
+              given.count("max_input_chars_per_word", 0, 1000).value_or(100))) {
         const std::string unknown = given.text("unk_token", "[UNK]");
         const auto found = ids_.find(unknown);
         if (found == ids_.end()) fail(given.file(), "lacks the token ", unknown);
