@@ -151,6 +151,9 @@ TEST_CASE("vocabularies without tokenizer.json are read as the fast tokenizers r
     write(folder / "merges.txt", "a b c\n");
     CHECK_THAT(error_of(folder.path(), config_of(of)),
                ContainsSubstring("merges.txt: has the merge \"a b c\", which is not two tokens"));
+    write(folder / "merges.txt", "a \xe4\n");
+    CHECK_THAT(error_of(folder.path(), config_of(of)),
+               ContainsSubstring("merges.txt: is not UTF-8 behind 0 merges"));
     write(folder / "merges.txt", "a \xe4\xb8\xad\n");
     CHECK_THAT(error_of(folder.path(), config_of(of)),
                ContainsSubstring("is not in its vocabulary"));

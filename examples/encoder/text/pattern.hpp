@@ -15,12 +15,12 @@ struct span {
     bool is_match = true;
 };
 
-/// A regular expression as the reference (Oniguruma) has it, over UTF-8 with Unicode's classes. Safe
-/// for concurrent calls.
+/// A regular expression as the reference (Oniguruma) has it, over UTF-8 with Unicode's classes.
+/// Safe for concurrent calls.
 class pattern {
   public:
-    /// Throws file_error, which names `file`, for an expression that is not understood, or that would
-    /// be understood otherwise here.
+    /// Throws file_error, which names `file`, for an expression that is not understood, or that
+    /// would be understood otherwise here.
     pattern(const std::filesystem::path& file, const std::string& expression);
 
     /// All of `text`: where the expression matches, one match after another, and what is between.

@@ -28,19 +28,20 @@ class tokenizer {
     /// Reads, of a model with config `c`, the first of these that the folder has:
     ///   tokenizer.json
     ///   vocab.txt               WordPiece; of a word that stands twice the last id counts. Where
-    ///                           tokenizer_config.json says nothing of case, a vocabulary that holds
-    ///                           words in upper case is cased, another one is lower-cased.
+    ///                           tokenizer_config.json says nothing of case, a vocabulary that
+    ///                           holds words in upper case is cased, another one is lower-cased.
     ///   vocab.json, merges.txt  byte pairs as RoBERTa has them
     /// and what tokenizer_config.json, special_tokens_map.json, added_tokens.json and
     /// sentence_bert_config.json say beside it. The embeddings may have more rows than there are
-    /// tokens. Throws file_error for a tokenizer that is none of these, for a part of it that is not
-    /// known, for a token without a row, and where two files contradict each other.
+    /// tokens. Throws file_error for a tokenizer that is none of these, for a part of it that is
+    /// not known, for a token without a row, and where two files contradict each other.
     tokenizer(const std::filesystem::path& folder, const config& c);
 
     /// The text with the tokens around it ([CLS] text [SEP] for BERT), truncated to max_tokens ids
     /// in all.
     /// Throws std::invalid_argument if `text` is not valid UTF-8, saying at which byte, if the
-    /// tokens around it do not fit, or if what tokenizer.json says takes too long or makes too much of it.
+    /// tokens around it do not fit, or if what tokenizer.json says takes too long or makes too much
+    /// of it.
     std::vector<std::int32_t> encode(std::string_view text, std::size_t max_tokens) const;
 
     /// Both texts ([CLS] first [SEP] second [SEP] for BERT), truncated to max_tokens ids in all by

@@ -1,5 +1,7 @@
 #include "pipeline.hpp"
 
+#include "unicode.hpp"
+
 #include <algorithm>
 #include <iterator>
 #include <sstream>
@@ -82,6 +84,8 @@ class reader {
         for (std::string line; std::getline(lines, line);) {
             if (!line.empty() && line.back() == '\r') line.pop_back();
             if (line.empty() || line.rfind("#version", 0) == 0) continue;
+            if (find_invalid(line) != line.npos)
+                fail(merges_file, "is not UTF-8 behind ", merges.size(), " merges");
             merges.push_back(line);
         }
         made_->split = make_splitter(
