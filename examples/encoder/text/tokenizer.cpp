@@ -2,6 +2,8 @@
 
 #include "pipeline.hpp"
 
+#include "encoder/files/config.hpp"
+
 #include <algorithm>
 #include <stdexcept>
 
@@ -16,8 +18,7 @@ std::shared_ptr<const pipeline> read(const std::filesystem::path& folder, const 
     check_class(settings::if_exists(folder / "tokenizer_config.json"), has_json);
     std::unique_ptr<pipeline> made =
         has_json ? read_tokenizer_json(folder, c) : read_vocabulary_files(folder, c);
-    made->lowers_first =
-        settings::if_exists(folder / "sentence_bert_config.json").flag("do_lower_case", false);
+    made->lowers_first = read_sentence_settings(folder).flag("do_lower_case", false);
     return made;
 }
 
@@ -45,7 +46,7 @@ ids fill(const text_template& around, const ids& first, const ids& second, std::
 } // namespace
 
 tokenizer::tokenizer(const std::filesystem::path& folder, const config& c)
-    : steps_(read(folder, c)),
+    : steps_(read(transformer_folder(folder), c)),
       type_step_(c.types > 1 ? static_cast<std::int32_t>(c.vocabulary) : 0) {
     const auto most = static_cast<std::size_t>(c.max_tokens);
     if (steps_->single.tokens() > most)

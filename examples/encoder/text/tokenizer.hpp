@@ -25,7 +25,7 @@ struct pipeline;
 /// character which the normalizer removes or makes words of. Safe for concurrent calls.
 class tokenizer {
   public:
-    /// Reads, of a model with config `c`, the first of these that the folder has:
+    /// Reads, of a model with config `c`, the first of these that its transformer's folder has:
     ///   tokenizer.json
     ///   vocab.txt               WordPiece; of a word that stands twice the last id counts. Where
     ///                           tokenizer_config.json says nothing of case, a vocabulary that
