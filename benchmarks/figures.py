@@ -93,6 +93,12 @@ def lost(run, start, column):
     return figure(run, "dense") - value(run, start, column)
 
 
+def loss(run, start, column):
+    """The same with the spread of the pruned model's figure, where it has one."""
+    spread = cell(run, start, column).partition(" ± ")[2]
+    return f"{lost(run, start, column)} ± {spread}" if spread else str(lost(run, start, column))
+
+
 def losses(run, start, *columns):
     *first, last = (str(lost(run, start, column)) for column in columns)
     return f"{', '.join(first)} and {last}"
