@@ -192,6 +192,7 @@ class elimination {
 template <class Policy>
 bool invert(const Policy& policy, row_major& g) {
     const index_t n = g.rows();
+    if (n < 1) return true;
     workspace scratch;
     if (!factor_cholesky(policy, view<double, 2>(g.data(), n, n), scratch)) return false;
     // G = U'U, with U above the diagonal and on it. The inverse of U' is a lower triangle, of which a
