@@ -7,25 +7,17 @@
 #include "encoder/network/network.hpp"
 
 #include <array>
-#include <functional>
 #include <set>
 
 namespace fs = std::filesystem;
 using namespace encoder;
 using Eigen::Index;
+using fixtures::error_of;
 using fixtures::scratch_folder;
 using nlohmann::json;
 
 namespace {
 
-std::string error_of(const std::function<void()>& work) {
-    try {
-        work();
-    } catch (const file_error& error) {
-        return error.what();
-    }
-    return "no error";
-}
 std::string error_of_loading(const fs::path& folder) {
     return error_of([&] { load_model(folder); });
 }

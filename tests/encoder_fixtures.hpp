@@ -3,6 +3,8 @@
 
 #include "catch.hpp"
 
+#include "encoder/files/safetensors.hpp"
+
 #include <nlohmann/json.hpp>
 #include <omp.h>
 
@@ -43,6 +45,17 @@ inline std::vector<float> floats(const std::string& base64) {
     std::vector<float> values(bytes.size() / sizeof(float));
     std::memcpy(values.data(), bytes.data(), values.size() * sizeof(float));
     return values;
+}
+
+/// What the file_error says that work() throws.
+template <class Work>
+std::string error_of(const Work& work) {
+    try {
+        work();
+    } catch (const encoder::file_error& error) {
+        return error.what();
+    }
+    return "no error";
 }
 
 /// The folder of all-MiniLM-L6-v2. Without it a test says so and passes, but where

@@ -66,12 +66,7 @@ encoder::matrix outputs_of(const model& m, const std::vector<sequence>& texts) {
 }
 
 std::string error_of(const fs::path& folder) {
-    try {
-        load_model(folder);
-    } catch (const file_error& e) {
-        return e.what();
-    }
-    return "no error";
+    return fixtures::error_of([&] { load_model(folder); });
 }
 
 std::vector<std::string> tensors_in(const fs::path& folder) {

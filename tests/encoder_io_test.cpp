@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <limits>
 #include <random>
 #include <set>
@@ -16,19 +15,11 @@
 namespace fs = std::filesystem;
 using encoder::data_type;
 using encoder::file_error;
+using fixtures::error_of;
 using fixtures::scratch_folder;
 using nlohmann::json;
 
 namespace {
-
-std::string error_of(const std::function<void()>& work) {
-    try {
-        work();
-    } catch (const file_error& error) {
-        return error.what();
-    }
-    return "no error";
-}
 
 std::string read_text(const fs::path& path) {
     std::ifstream in(path, std::ios::binary);

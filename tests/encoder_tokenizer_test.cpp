@@ -56,12 +56,7 @@ std::vector<ids> unpack(const std::string& packed) {
 constexpr std::size_t any_number = 1 << 20;
 
 std::string error_of(const fs::path& folder, const encoder::config& c) {
-    try {
-        encoder::tokenizer(folder, c);
-    } catch (const encoder::file_error& error) {
-        return error.what();
-    }
-    return "no error";
+    return fixtures::error_of([&] { encoder::tokenizer(folder, c); });
 }
 
 /// The small BERT's vocabulary, line by line.

@@ -1,5 +1,7 @@
 #include "family.hpp"
 
+#include "file.hpp"
+
 #include <algorithm>
 
 namespace encoder {
@@ -72,10 +74,6 @@ constexpr family mpnet = make_mpnet();
 
 constexpr const family* families[] = {&bert, &roberta, &distilbert, &electra, &mpnet};
 
-bool ends_with(std::string_view text, std::string_view end) {
-    return text.size() >= end.size() && text.substr(text.size() - end.size()) == end;
-}
-
 } // namespace
 
 const family* find_family(std::string_view model_type) {
@@ -95,7 +93,7 @@ std::string known_model_types() {
 }
 
 std::size_t prefix_length(std::string_view tensor, std::string_view own) {
-    if (!ends_with(tensor, own)) return tensor.npos;
+    if (!detail::ends_with(tensor, own)) return tensor.npos;
     const std::size_t length = tensor.size() - own.size();
     return length == 0 || tensor[length - 1] == '.' ? length : tensor.npos;
 }

@@ -27,6 +27,10 @@ template <class... Parts>
     throw file_error(sentence.str());
 }
 
+inline bool ends_with(std::string_view text, std::string_view end) {
+    return text.size() >= end.size() && text.substr(text.size() - end.size()) == end;
+}
+
 inline bool is_file(const std::filesystem::path& path) {
     std::error_code missing;
     return std::filesystem::is_regular_file(path, missing);

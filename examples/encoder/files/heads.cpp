@@ -5,6 +5,7 @@
 namespace encoder {
 namespace {
 
+using detail::ends_with;
 using detail::fail;
 using detail::settings;
 using Eigen::Index;
@@ -31,10 +32,6 @@ constexpr stock_head stock_heads[] = {
 
 bool begins_with(const std::string& text, const std::string& with) {
     return text.compare(0, with.size(), with) == 0;
-}
-bool ends_with(const std::string& text, const std::string& with) {
-    return text.size() >= with.size() &&
-           text.compare(text.size() - with.size(), with.size(), with) == 0;
 }
 
 /// An encoder alone, or one beside what it was trained with.

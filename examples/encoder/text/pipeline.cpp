@@ -18,6 +18,18 @@ void pipeline::add_word(const std::filesystem::path& file, const std::string& wo
     words[static_cast<std::size_t>(id)] = word;
 }
 
+void pipeline::set_templates(std::int32_t begin, std::int32_t end, bool two_between,
+                             std::int32_t second_type) {
+    using kind = template_part::kind;
+    const std::vector<std::int32_t> between(two_between ? 2 : 1, end);
+    single.parts = {{kind::tokens, {begin}, 0}, {kind::first, {}, 0}, {kind::tokens, {end}, 0}};
+    pair.parts = {{kind::tokens, {begin}, 0},
+                  {kind::first, {}, 0},
+                  {kind::tokens, between, 0},
+                  {kind::second, {}, second_type},
+                  {kind::tokens, {end}, second_type}};
+}
+
 void pipeline::set_added(std::vector<added_token> all) {
     for (const added_token& token : all) {
         added_[token.content] = token.id;

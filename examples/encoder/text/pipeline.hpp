@@ -48,6 +48,10 @@ struct pipeline {
     void add_word(const std::filesystem::path& file, const std::string& word, std::int64_t id);
     /// Sorts added tokens in, once words and normalizer are there.
     void set_added(std::vector<added_token> all);
+    /// begin, text, end and begin, text, end (twice if `two_between`), text, end; the second text is
+    /// of this type.
+    void set_templates(std::int32_t begin, std::int32_t end, bool two_between,
+                       std::int32_t second_type);
     /// The id of a word or an added token, or -1.
     std::int32_t find(const std::string& word) const;
 

@@ -131,15 +131,7 @@ class reader {
             const bool roberta = type == "RobertaProcessing";
             const std::int32_t begin = special(pair_text(given, "cls")),
                                end = special(pair_text(given, "sep"));
-            const std::vector<std::int32_t> between(roberta ? 2 : 1, end);
-            const std::int32_t second = roberta ? 0 : 1;
-            made_->single.parts = {
-                {kind::tokens, {begin}, 0}, {kind::first, {}, 0}, {kind::tokens, {end}, 0}};
-            made_->pair.parts = {{kind::tokens, {begin}, 0},
-                                 {kind::first, {}, 0},
-                                 {kind::tokens, between, 0},
-                                 {kind::second, {}, second},
-                                 {kind::tokens, {end}, second}};
+            made_->set_templates(begin, end, roberta, roberta ? 0 : 1);
         } else {
             fail(file_, "has the post_processor '", type,
                  "', not TemplateProcessing, BertProcessing, RobertaProcessing, or a Sequence of "

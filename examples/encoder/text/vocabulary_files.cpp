@@ -141,16 +141,8 @@ class reader {
             if (id < 0) fail(file, "lacks the token ", token);
             return id;
         };
-        using kind = template_part::kind;
-        const std::int32_t from = required(begin), to = required(end), type = names_.second_type;
-        const std::vector<std::int32_t> between(names_.two_between ? 2 : 1, to);
-        made_->single.parts = {
-            {kind::tokens, {from}, 0}, {kind::first, {}, 0}, {kind::tokens, {to}, 0}};
-        made_->pair.parts = {{kind::tokens, {from}, 0},
-                             {kind::first, {}, 0},
-                             {kind::tokens, between, 0},
-                             {kind::second, {}, type},
-                             {kind::tokens, {to}, type}};
+        const std::int32_t from = required(begin), to = required(end);
+        made_->set_templates(from, to, names_.two_between, names_.second_type);
     }
 
     /// {"token": id}
