@@ -230,6 +230,25 @@ TEST_CASE("a standard output that cannot be written to is an error") {
     }
 }
 
+TEST_CASE("what a signal has cleared away does not come back while the run still writes") {
+    fixtures::scratch_folder folder;
+    const fs::path source = folder / "model";
+    fs::create_directory(source);
+    fs::copy(fixtures::path("tiny_bert"), source / "0_Transformer", fs::copy_options::recursive);
+    fs::create_directories(source / "1" / "Pooling");
+    write(source / "1" / "Pooling" / "config.json", "{}");
+    write(source / "modules.json", R"([
+        {"idx": 0, "name": "0", "path": "0_Transformer",
+         "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "name": "1", "path": "1/Pooling",
+         "type": "sentence_transformers.models.Pooling"}])");
+    const model m = load_model(source);
+    output out(folder / "out", written_model);
+    fs::remove_all(out.path()); // as the thread that waits for signals does
+    CHECK_THROWS_AS(write_model(m, source, out), file_error);
+    CHECK_FALSE(fs::exists(out.path()));
+}
+
 TEST_CASE("killed at any moment, a run leaves the old result or the new one") {
     std::mt19937 random(std::random_device{}());
     for (const char* program : each_program) {

@@ -119,10 +119,10 @@ std::vector<path> files_to_copy(const path& folder) {
 /// Without their permissions; folders that hold nothing else are made too.
 void copy_files(const path& from, const path& to) {
     for (const path& module : detail::read_modules(from).others)
-        if (fs::is_directory(from / module)) fs::create_directories(to / module);
+        if (fs::is_directory(from / module)) make_folders(to, module);
     for (const path& name : files_to_copy(from))
         if (detail::is_file(from / name)) {
-            fs::create_directories((to / name).parent_path());
+            make_folders(to, name.parent_path());
             write_file(to / name, {detail::read_text(from / name)});
         }
 }
@@ -312,7 +312,7 @@ void write_model(const model& m, const path& source, const output& out) try {
 
     copy_files(source, folder);
     const path part = detail::read_modules(source).transformer;
-    fs::create_directories(folder / part);
+    make_folders(folder, part);
     write_file(folder / part / "config.json", {config});
     std::set<std::string> files = files_in(folder);
     files.insert((part / weights_file).lexically_normal().string());

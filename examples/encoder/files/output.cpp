@@ -270,6 +270,11 @@ void write_file(const fs::path& path, const std::vector<std::string_view>& parts
     for (const std::string_view part : parts) write_all(file, part, path);
 }
 
+void make_folders(const fs::path& folder, const fs::path& part) {
+    fs::path at = folder;
+    for (const fs::path& name : part) fs::create_directory(at /= name);
+}
+
 void clean_up_on_signals() {
     sigset_t wanted;
     sigemptyset(&wanted);

@@ -91,6 +91,10 @@ void check_outputs(const std::vector<program_input>& inputs,
 /// Creates or overwrites a file with these parts, one after another. Throws file_error.
 void write_file(const std::filesystem::path& path, const std::vector<std::string_view>& parts);
 
+/// Creates `folder / part`, level by level, in a folder that is there: an output's that a signal has
+/// cleared away does not come back. Throws std::filesystem::filesystem_error.
+void make_folders(const std::filesystem::path& folder, const std::filesystem::path& part);
+
 /// From now on SIGINT, SIGTERM and SIGHUP, unless they are ignored, remove what outputs have beside
 /// their places before they end the program. To be called before there are other threads.
 void clean_up_on_signals();
