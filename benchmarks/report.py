@@ -97,7 +97,7 @@ def run(name, environment):
     if done.returncode:
         sys.exit(f"{figures.file(name)} is left as it was: its commands ended with {done.returncode}")
     head = "".join(f"$ {command}\n" for command in commands)
-    figures.file(name).write_text(f"{head}\n{done.stdout}", encoding="utf8")
+    figures.file(name).write_text(f"{head}\n{done.stdout.lstrip()}", encoding="utf8")
     print(done.stdout)
 
 
