@@ -52,8 +52,8 @@ std::set<std::string> names_of(const std::vector<tensor>& tensors) {
 }
 
 const std::vector<std::string>& families() {
-    static const std::vector<std::string> all = {"bert", "distilbert", "roberta", "xlm-roberta",
-                                                 "electra"};
+    static const std::vector<std::string> all = {"bert",        "distilbert", "roberta",
+                                                 "xlm-roberta", "electra",    "mpnet"};
     return all;
 }
 
@@ -194,6 +194,76 @@ TEST_CASE("a model is written as one of its family, and read again") {
         CHECK(names_of(tensors_of(out / "model.safetensors")) == before);
         CHECK(run(load_model(out), expected.texts) == run(uneven, expected.texts));
     }
+}
+
+TEST_CASE("biases by distance are one tensor where all layers have the same heads") {
+    const scratch_folder folder;
+    const fs::path source = folder / "source", out = folder / "out";
+    copy_fixture("families/mpnet", source);
+    const reference expected("mpnet");
+    model m = load_model(source);
+    const std::string all = "mpnet.encoder.relative_attention_bias.weight",
+                      own = "attention.relative_attention_bias.weight";
+    layer& l = m.layers[1]; // loses its first head
+    const Index rest = m.config.hidden - m.config.head_size;
+    for (dense* d : {&l.query, &l.key, &l.value})
+        *d = {d->weight.bottomRows(rest).eval(), d->bias.tail(rest).eval()};
+    l.attention_output.weight = l.attention_output.weight.rightCols(rest).eval();
+    l.distance_bias = l.distance_bias.rightCols(1).eval();
+    save_model(m, source, out);
+    const auto names = names_of(tensors_of(out / "model.safetensors"));
+    CHECK(names.count(all) == 0);
+    CHECK(names.count("mpnet.encoder.layer.0." + own) == 1);
+    CHECK(names.count("mpnet.encoder.layer.1." + own) == 1);
+    const model again = load_model(out);
+    CHECK(again.layers[1].distance_bias == l.distance_bias);
+    CHECK(run(again, expected.texts) == run(m, expected.texts));
+    CHECK(again.parameters() == m.parameters());
+    save_model(again, out, folder / "again");
+    CHECK(names_of(tensors_of(folder / "again/model.safetensors")) == names);
+
+    const auto error_without = [&](const json& patch, const fs::path& of) {
+        copy_fixture("families/mpnet", folder / "bad");
+        fs::copy(of / "model.safetensors", folder / "bad/model.safetensors",
+                 fs::copy_options::overwrite_existing);
+        json config = read_json(of / "config.json");
+        config.merge_patch(patch);
+        write(folder / "bad/config.json", config.dump());
+        const std::string error = error_of_loading(folder / "bad");
+        fs::remove_all(folder / "bad");
+        return error;
+    };
+    CHECK_THAT(error_without({{"pare", {{"heads", {2, 1}}}}}, source),
+               ContainsSubstring("model.safetensors: tensor '" + all +
+                                 "' is for all layers, which have unequal numbers of heads"));
+    CHECK_THAT(error_without({{"relative_attention_num_buckets", 16}}, source),
+               ContainsSubstring("tensor '" + all + "' has the shape [32, 2], not [16, 2]"));
+    CHECK_THAT(error_without({{"relative_attention_num_buckets", 512}}, source),
+               ContainsSubstring("config.json: relative_attention_num_buckets is 512, fewer than"));
+    CHECK_THAT(error_without({{"relative_attention_num_buckets", 3}}, source),
+               ContainsSubstring("config.json: relative_attention_num_buckets is 3"));
+}
+
+TEST_CASE("programs prune a model with biases by distance, and drop its tokens") {
+    programs::sandbox p(PARE_PRUNE_ENCODER);
+    model m = load_model(p.folder / "model");
+    m.config.family = find_family("mpnet");
+    m.config.types = 0;
+    m.config.first_position = 2;
+    m.config.distance_buckets = 32;
+    m.type_embeddings.resize(0, m.config.hidden);
+    const matrix biases = matrix::Random(32, m.layers[0].heads(m.config.head_size));
+    for (layer& l : m.layers) l.distance_bias = biases;
+    m.json = {{"model_type", "mpnet"}, {"pad_token_id", 1}};
+    save_model(m, p.folder / "model", p.folder / "mpnet");
+    REQUIRE(p.run("--model mpnet --calibrate text --macs 0.6 --out out --json r") == 0);
+    CHECK(read_json(p.folder / "r")["difference_to_masked"].get<double>() < 1e-5);
+    const model small = load_model(p.folder / "out");
+    for (const layer& l : small.layers)
+        CHECK(l.distance_bias.cols() == l.heads(small.config.head_size));
+    p.program = PARE_LEARN_THRESHOLDS;
+    CHECK(p.run("--model out --train text --target-macs 0.8 --out tokens") == 0);
+    CHECK(load_model(p.folder / "tokens").layers[0].distance_bias == small.layers[0].distance_bias);
 }
 
 TEST_CASE("older names are those of today, and a tensor under both is refused") {
@@ -478,7 +548,7 @@ TEST_CASE("programs take a model from several files and from the folder that mod
     const std::vector<std::pair<fs::path, std::string>> bad = {
         {part / "b", pointer},
         {part / "vocab.txt", pointer},
-        {part / "config.json", R"({"model_type": "mpnet"})"},
+        {part / "config.json", R"({"model_type": "albert"})"},
         {p.folder / "old/modules.json",
          modules({{"Transformer", "0_Transformer"}, {"Dense", "1"}})}};
     for (const auto& [file, content] : bad) {

@@ -138,7 +138,8 @@ TEST_CASE("a model with a head is read, and written as it was") {
 
 TEST_CASE("a family's head is read and written beside its encoder") {
     const fixtures::scratch_folder folder;
-    for (const std::string name : {"bert", "distilbert", "electra", "roberta", "xlm-roberta"}) {
+    for (const std::string name :
+         {"bert", "distilbert", "electra", "roberta", "xlm-roberta", "mpnet"}) {
         CAPTURE(name);
         const fs::path source = fixtures::path("families/" + name);
         model m = load_model(source);

@@ -1,6 +1,7 @@
 // Gradients of weights and thresholds: against finite differences of a plain model in double, and
 // against PyTorch's.
 #include "catch.hpp"
+#include "encoder_distance_bias.hpp"
 #include "encoder_fixtures.hpp"
 #include "support.hpp"
 
@@ -78,10 +79,12 @@ struct reference {
                 plain context(n, q.cols());
                 Eigen::VectorXd scores = Eigen::VectorXd::Zero(n);
                 for (Index h = 0; h < heads; ++h) {
-                    plain p = (q.middleCols(h * d, d) * k.middleCols(h * d, d).transpose() /
-                               std::sqrt(static_cast<double>(d)))
-                                  .array()
-                                  .exp();
+                    plain p = q.middleCols(h * d, d) * k.middleCols(h * d, d).transpose() /
+                              std::sqrt(static_cast<double>(d));
+                    for (Index i = 0; i < n; ++i)
+                        for (Index j = 0; j < n; ++j)
+                            p(i, j) += distance_bias(shape.layers[l], h, i, j);
+                    p = p.array().exp();
                     p = p * carry.asDiagonal();
                     p.array().colwise() /= p.rowwise().sum().eval().array();
                     context.middleCols(h * d, d) = p * v.middleCols(h * d, d);
@@ -204,6 +207,12 @@ void add_exits(model& m, random_source& random) {
     }
 }
 
+void add_distance_bias(model& m, random_source& random) {
+    m.config.distance_buckets = 32;
+    for (layer& y : m.layers)
+        y.distance_bias = random_matrix(32, y.heads(m.config.head_size), random);
+}
+
 struct step {
     gradients found;
     encoder::matrix outputs;
@@ -297,6 +306,7 @@ std::vector<model> models_that_drop(random_source& random) {
             m.tokens.numbers = some_thresholds(m, random);
             m.tokens.carried = carried;
             if (carried) add_exits(m, random);
+            if (!carried) add_distance_bias(m, random);
             all.push_back(std::move(m));
         }
     return all;

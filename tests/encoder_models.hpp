@@ -1,7 +1,7 @@
 // Small random encoders of any shape, and batches for them.
 #pragma once
 
-#include "encoder/network/network.hpp"
+#include "encoder_distance_bias.hpp"
 
 #include <random>
 #include <vector>
@@ -15,7 +15,7 @@ struct shape {
     activation f = activation::gelu;
     pooling pool = pooling::mean;
     Index positions = 80, types = 2;
-    Index first_position = 0, narrow_embeddings = 0;
+    Index first_position = 0, narrow_embeddings = 0, distance_buckets = 0;
 };
 
 class random_numbers {
@@ -50,6 +50,7 @@ inline model make_model(const shape& s, unsigned seed = 1) {
     m.config.types = s.types;
     m.config.first_position = s.first_position;
     m.config.narrow_embeddings = s.narrow_embeddings;
+    m.config.distance_buckets = s.distance_buckets;
     m.config.activation = s.f;
     m.config.pooling = s.pool;
     const Index columns_before = m.config.embedding_columns();
@@ -70,6 +71,8 @@ inline model make_model(const shape& s, unsigned seed = 1) {
         y.intermediate = make_dense(s.filters[l], s.hidden);
         y.output = make_dense(s.hidden, s.filters[l]);
         y.output_norm = make_norm(s.hidden);
+        if (s.distance_buckets > 0)
+            y.distance_bias = random.normal(s.distance_buckets, s.heads[l], 1);
         m.layers.push_back(y);
     }
     return m;

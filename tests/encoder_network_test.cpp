@@ -76,7 +76,10 @@ reference_matrix reference_forward(const model& m, const batch& b,
                 const auto columns = Eigen::seqN(h * c.head_size, c.head_size);
                 reference_matrix p =
                     q(Eigen::indexing::all, columns) * k(Eigen::indexing::all, columns).transpose();
-                p = (p / std::sqrt(static_cast<double>(c.head_size))).array().exp();
+                p /= std::sqrt(static_cast<double>(c.head_size));
+                for (Index i = 0; i < n; ++i)
+                    for (Index j = 0; j < n; ++j) p(i, j) += distance_bias(y, h, i, j);
+                p = p.array().exp();
                 p = p * alive.asDiagonal();
                 for (Index i = 0; i < n; ++i) p.row(i) /= p.row(i).sum();
                 received += alive.transpose() * p / static_cast<double>(y.heads(c.head_size));
@@ -266,6 +269,24 @@ TEST_CASE("narrow embeddings, and positions from another one on") {
                                                   "expected 1 to 77"));
 }
 
+TEST_CASE("biases of attention by distance") {
+    shape s;
+    s.heads = {3, 0, 2};
+    s.distance_buckets = GENERATE(Index{4}, Index{32}, Index{50});
+    s.positions = 200;
+    const model m = make_model(s);
+    const batch b = make_batch({1, 2, 17, 40, 200});
+    CHECK(distance(forward(m, b), reference_forward(m, b)) < 2e-6);
+    if (s.distance_buckets != 32) return;
+    network n(m);
+    const batch some = make_batch({1, 5, 30});
+    const matrix directions = random_numbers(3).normal(some.sequences(), s.hidden, 1);
+    const mask_gradients found = found_gradients(n, some, directions),
+                         expected = reference_gradients(m, some, directions);
+    CHECK(distance(found.heads, expected.heads) < 1e-4);
+    CHECK(distance(found.filters, expected.filters) < 1e-4);
+}
+
 TEST_CASE("a token's type is in its id") {
     shape s;
     s.types = 3;
@@ -433,6 +454,7 @@ TEST_CASE("dropped tokens are gone: the compacted run equals the masked simulati
         for (const token_pruning& p : some_rules()) {
             shape s;
             s.pool = pool;
+            s.distance_buckets = pool == pooling::mean ? 32 : 0;
             const model m = make_model(s);
             const batch b = make_batch(ragged);
             network n(m);

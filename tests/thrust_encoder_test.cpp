@@ -78,6 +78,7 @@ TEST_CASE("types, a head, a long sequence and large scores on Thrust") {
     shape s;
     s.types = 3;
     s.positions = 300;
+    s.distance_buckets = GENERATE(0, 32);
     model m = make_model(s);
     add_head(m);
     for (layer& y : m.layers) y.query.weight *= 3;

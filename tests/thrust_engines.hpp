@@ -80,6 +80,7 @@ void on_pruning_models(const F& f) {
         for (const token_pruning& rule : all_rules()) {
             shape s;
             s.pool = w.pool;
+            s.distance_buckets = w.exits ? 32 : 0;
             model m = make_model(s);
             m.tokens = rule;
             m.tokens.carried = w.carried;

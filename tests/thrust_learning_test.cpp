@@ -119,6 +119,7 @@ TEST_CASE("gradients of weights on Thrust are those on the CPU") {
     if (s.f == activation::relu) {
         s.narrow_embeddings = 10;
         s.first_position = 3;
+        s.distance_buckets = 32;
         s.heads = {2, 0, 3};
         s.filters = {0, 19, 16};
     }

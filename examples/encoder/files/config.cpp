@@ -2,6 +2,8 @@
 
 #include "heads.hpp"
 
+#include <pare/distance_buckets.hpp>
+
 #include <algorithm>
 #include <limits>
 #include <utility>
@@ -133,8 +135,6 @@ config read_config(const std::filesystem::path& folder, const modules& parts,
     c.family = find_family(type);
     if (c.family == nullptr)
         fail(given.file(), "model_type is '", type, "', not one of ", known_model_types());
-    if (c.family->refused != nullptr)
-        fail(given.file(), "model_type is '", type, "': ", c.family->refused);
     if (const std::string positions = given.text("position_embedding_type", "absolute");
         positions != "absolute")
         fail(given.file(), "position_embedding_type is '", positions, "', not absolute");
@@ -156,6 +156,14 @@ config read_config(const std::filesystem::path& folder, const modules& parts,
     if (keys.embedding != nullptr)
         if (const Index columns = given.size(keys.embedding, 1 << 16); columns != c.hidden)
             c.narrow_embeddings = columns;
+    if (keys.distance_buckets != nullptr) {
+        c.distance_buckets = given.count(keys.distance_buckets, 4, 1 << 10).value_or(32);
+        // Half of those of each way have a bucket a distance.
+        if (const Index most = 4 * pare::distance_buckets{}.max_distance;
+            c.distance_buckets >= most)
+            fail(given.file(), keys.distance_buckets, " is ", c.distance_buckets, ", fewer than ",
+                 most, " are possible");
+    }
     if (keys.epsilon != nullptr)
         c.layer_norm_epsilon =
             static_cast<float>(given.number(keys.epsilon, 1e-30, 1).value_or(1e-12));
@@ -213,6 +221,7 @@ json describe(const model& m, const widths& w) {
     j["max_position_embeddings"] = c.positions;
     if (keys.types != nullptr) j[keys.types] = c.types;
     if (keys.embedding != nullptr) j[keys.embedding] = c.embedding_columns();
+    if (keys.distance_buckets != nullptr) j[keys.distance_buckets] = c.distance_buckets;
     j[keys.activation] = name_of(c.activation);
     // 1e-12 as a float is another number when it is printed as a double.
     if (keys.epsilon != nullptr)

@@ -21,6 +21,7 @@ settings read_sentence_settings(const std::filesystem::path& folder);
 struct widths {
     std::vector<Eigen::Index> heads, filters; // of each layer
     Eigen::Index outputs = 0;                 // of the head; 0: there is none
+    bool one_distance_bias = false;           // all layers share it
 };
 
 /// What config.json says under "pare": what others of the family have not.

@@ -9,7 +9,8 @@ namespace {
 
 constexpr decltype(family::keys) usual_keys = {
     "hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size",
-    "hidden_act",  "type_vocab_size",     "layer_norm_eps",    nullptr};
+    "hidden_act",  "type_vocab_size",     "layer_norm_eps",    nullptr,
+    nullptr};
 
 constexpr decltype(family::tensors) usual_tensors = {"embeddings.word_embeddings",
                                                      "embeddings.position_embeddings",
@@ -24,27 +25,27 @@ constexpr decltype(family::tensors) usual_tensors = {"embeddings.word_embeddings
                                                      "attention.output.LayerNorm",
                                                      "intermediate.dense",
                                                      "output.dense",
-                                                     "output.LayerNorm"};
+                                                     "output.LayerNorm",
+                                                     nullptr};
 
 } // namespace
 
-constexpr family bert = {"BERT", {"bert"}, nullptr, usual_keys, false, usual_tensors};
+constexpr family bert = {"BERT", {"bert"}, usual_keys, false, usual_tensors};
 
 namespace {
 
 constexpr family roberta = {
-    "RoBERTa", {"roberta", "xlm-roberta", "camembert"}, nullptr, usual_keys, true, usual_tensors};
+    "RoBERTa", {"roberta", "xlm-roberta", "camembert"}, usual_keys, true, usual_tensors};
 
 constexpr family distilbert = {
     "DistilBERT",
     {"distilbert"},
-    nullptr,
-    {"dim", "n_heads", "n_layers", "hidden_dim", "activation", nullptr, nullptr, nullptr},
+    {"dim", "n_heads", "n_layers", "hidden_dim", "activation", nullptr, nullptr, nullptr, nullptr},
     false,
     {"embeddings.word_embeddings", "embeddings.position_embeddings", nullptr,
      "embeddings.LayerNorm", nullptr, "transformer.layer.", "attention.q_lin", "attention.k_lin",
      "attention.v_lin", "attention.out_lin", "sa_layer_norm", "ffn.lin1", "ffn.lin2",
-     "output_layer_norm"}};
+     "output_layer_norm", nullptr}};
 
 constexpr family make_electra() {
     family f = bert;
@@ -60,7 +61,6 @@ constexpr family make_mpnet() {
     family f = roberta;
     f.name = "MPNet";
     f.model_types = {"mpnet"};
-    f.refused = "its attention adds a bias by the distance of two tokens, which is not done yet";
     f.keys.types = nullptr;
     f.tensors.types = nullptr;
     f.tensors.query = "attention.attn.q";
@@ -68,6 +68,8 @@ constexpr family make_mpnet() {
     f.tensors.value = "attention.attn.v";
     f.tensors.attention_output = "attention.attn.o";
     f.tensors.attention_norm = "attention.LayerNorm";
+    f.keys.distance_buckets = "relative_attention_num_buckets";
+    f.tensors.distance_bias = "encoder.relative_attention_bias";
     return f;
 }
 constexpr family mpnet = make_mpnet();
@@ -87,8 +89,7 @@ std::string known_model_types() {
     std::string all;
     for (const family* f : families)
         for (const char* type : f->model_types)
-            if (type != nullptr && f->refused == nullptr)
-                all += (all.empty() ? "" : ", ") + std::string(type);
+            if (type != nullptr) all += (all.empty() ? "" : ", ") + std::string(type);
     return all;
 }
 

@@ -12,13 +12,13 @@ namespace encoder {
 struct family {
     const char* name;                       ///< "DistilBERT"
     std::array<const char*, 4> model_types; ///< in config.json; null behind the last
-    const char* refused;                    ///< why such models are not read yet, or null
 
     /// Keys of config.json; null where a family has none. Of positions, words and the padding's id
     /// they are the same in all.
     struct {
         const char *hidden, *heads, *layers, *filters, *activation, *types, *epsilon;
         const char* embedding; ///< columns of the embeddings, which may be fewer than `hidden`
+        const char* distance_buckets; ///< of distances that share a bias of attention
     } keys;
     /// A text's first position is the one behind the padding's id.
     bool positions_follow_padding;
@@ -29,6 +29,7 @@ struct family {
         const char* layers; ///< a layer's number follows, and a dot
         const char *query, *key, *value, *attention_output, *attention_norm;
         const char *intermediate, *output, *output_norm;
+        const char* distance_bias; ///< of attention, a number a bucket and head, for all layers
     } tensors;
 };
 

@@ -27,9 +27,19 @@ namespace fs = std::filesystem;
 
 /// Under which its metadata lists the files of a folder that is written here.
 constexpr const char* manifest = "pare";
+/// Of a layer, where not all have the same.
+constexpr const char* own_distance_bias = "attention.relative_attention_bias";
+
+bool shares_distance_bias(const model& m) {
+    return std::all_of(m.layers.begin(), m.layers.end(), [&](const layer& l) {
+        return l.distance_bias.cols() == m.layers[0].distance_bias.cols() &&
+               l.distance_bias == m.layers[0].distance_bias;
+    });
+}
 
 widths widths_of(const model& m) {
-    return {m.heads(), m.filters(), m.head ? m.head->output.weight.rows() : 0};
+    return {m.heads(), m.filters(), m.head ? m.head->output.weight.rows() : 0,
+            shares_distance_bias(m)};
 }
 
 /// visit(name, matrix or vector, shape) for each weight of `m`; the shapes are those that the
@@ -69,6 +79,10 @@ void for_each_weight(Model& m, const widths& w, const Visit& visit) {
         visit_dense(name + of.intermediate, l.intermediate, w.filters[i], c.hidden);
         visit_dense(name + of.output, l.output, c.hidden, w.filters[i]);
         visit_norm(name + of.output_norm, l.output_norm, c.hidden);
+        if (c.distance_buckets > 0 && (i == 0 || !w.one_distance_bias))
+            visit((w.one_distance_bias ? m.prefix + of.distance_bias : name + own_distance_bias) +
+                      ".weight",
+                  l.distance_bias, shape{c.distance_buckets, w.heads[i]});
     }
     if (m.head) {
         if (m.head->before)
@@ -191,7 +205,9 @@ std::int64_t model::parameters() const {
 std::vector<weight> weights(model& m) {
     std::vector<weight> all;
     for_each_weight(m, widths_of(m), [&](const std::string& name, auto& w, const auto&) {
-        all.push_back({name, w.data(), w.rows(), w.cols()});
+        const auto is_it = [&](const layer& l) { return w.data() == l.distance_bias.data(); };
+        if (w.size() == 0 || std::none_of(m.layers.begin(), m.layers.end(), is_it))
+            all.push_back({name, w.data(), w.rows(), w.cols()});
     });
     return all;
 }
@@ -257,6 +273,13 @@ model load_model(const path& folder) {
         m.config.pooling = pooling::cls;
     }
 
+    more.kept.one_distance_bias = f.tensors.distance_bias != nullptr &&
+                                  file.has(m.prefix + f.tensors.distance_bias + ".weight");
+    if (const std::vector<Index>& heads = more.kept.heads;
+        more.kept.one_distance_bias &&
+        std::adjacent_find(heads.begin(), heads.end(), std::not_equal_to<>()) != heads.end())
+        fail(file.path(), "tensor '", m.prefix, f.tensors.distance_bias,
+             ".weight' is for all layers, which have unequal numbers of heads by config.json");
     std::set<std::string> used;
     std::set<data_type> types;
     for_each_weight(m, more.kept, [&](const std::string& name, auto& weight, const auto& shape) {
@@ -266,6 +289,8 @@ model load_model(const path& folder) {
         types.insert(data_type_of(file.at(stored(name)).dtype));
         used.insert(name);
     });
+    if (more.kept.one_distance_bias) // of the first layer
+        for (layer& l : m.layers) l.distance_bias = m.layers[0].distance_bias;
     if (types.size() == 1) m.stored_as = *types.begin(); // else f32, which holds every one
 
     const std::set<std::string> buffers = {m.prefix + "embeddings.position_ids",

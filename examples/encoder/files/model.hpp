@@ -39,6 +39,9 @@ struct layer {
     dense intermediate; // [filters x hidden]
     dense output;       // [hidden x filters]
     layer_norm output_norm;
+    /// Of families that bias attention by distance [buckets x heads]. In transformers' models all
+    /// layers share one, which is not trained here.
+    matrix distance_bias;
 
     Eigen::Index filters() const { return intermediate.weight.rows(); }
     Eigen::Index heads(Eigen::Index head_size) const { return query.weight.rows() / head_size; }
@@ -68,6 +71,7 @@ struct config {
     Eigen::Index hidden = 0, head_size = 0, vocabulary = 0, positions = 0, types = 0;
     Eigen::Index first_position = 0;    ///< row of the position embeddings that a text begins with
     Eigen::Index narrow_embeddings = 0; ///< columns of those that are projected to `hidden`, or 0
+    Eigen::Index distance_buckets = 0;  ///< of distances that share a bias of attention, or 0
     Eigen::Index max_tokens =
         0; ///< longest sequence with [CLS] and [SEP]; longer ones are truncated
     float layer_norm_epsilon = 1e-12f;
@@ -139,7 +143,7 @@ struct model {
     std::int64_t parameters() const;
 };
 
-/// One of a model's weights: its numbers, row after row, and its name in the file.
+/// One of a model's weights that learn: its numbers, row after row, and its name in the file.
 struct weight {
     std::string name;
     float* data;
@@ -147,7 +151,7 @@ struct weight {
 
     Eigen::Index size() const { return rows * columns; }
 };
-/// All weights, in an order that is the same for all models of the same shape.
+/// All that learn, in an order that is the same for all models of the same shape.
 std::vector<weight> weights(model& m);
 
 /// A model of the same shape whose weights are 0, to add up gradients in.
@@ -170,7 +174,8 @@ model load_model(const std::filesystem::path& folder);
 
 /// Writes `m` as a folder of the same kind and family, all weights in one file, with the tokenizer's
 /// files and the modules copied from `source`. A head of transformers' is written as it is there, with
-/// labels in config.json for its outputs. What sets the model apart from others of its family is in
+/// labels in config.json for its outputs. Biases by distance are one tensor, as there, or where layers
+/// have them of several heads a tensor a layer. What sets the model apart from others of its family is in
 /// config.json's "pare", and load_model reads it again:
 ///     "heads", "filters"  of uneven layers, a number a layer
 ///     "classes"           outputs of a head of ours, one dense layer on the pooled vector, which is

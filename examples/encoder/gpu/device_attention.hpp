@@ -70,8 +70,8 @@ struct attention_memory {
 /// 3 * heads * size]; and `scores` [tokens], or null: the tokens' importance on that scale.
 template <class Policy, class T>
 void attention_forward(const Policy& policy, const sequences& batch, index_t heads, index_t size,
-                       const T* projected, const fading& soft, T* context, float* scores,
-                       pare::score_scale scale, pare::workspace& scratch) {
+                       const T* projected, const fading& soft, const distances& by, T* context,
+                       float* scores, pare::score_scale scale, pare::workspace& scratch) {
     const index_t tokens = batch.tokens(), columns = heads * size;
     if (columns == 0 || tokens == 0) return;
     const auto part = [&](index_t i) {
@@ -85,16 +85,18 @@ void attention_forward(const Policy& policy, const sequences& batch, index_t hea
     options.scores = scale;
     options.key_bias = of_tokens(soft.key_bias);
     options.query_weights = of_tokens(soft.query_weights);
+    options.distance_bias = by.bias;
+    options.positions = by.positions;
     pare::attention(policy, part(0), part(1), part(2), batch.offsets(),
                     view<T, 3>(context, tokens, heads, size),
                     view<float, 1>(scores, scores ? tokens : index_t{0}), options, scratch);
 }
 
 /// Queries, keys, values and probabilities of a group of sequences, from rows of all three
-/// [tokens x 3 * heads * size]; key_bias [tokens], or null, is added to logits.
+/// [tokens x 3 * heads * size]; key_bias [tokens], or null, and biases by distance are added to logits.
 template <class Policy, class T>
 void attend(const Policy& policy, const padded_heads& p, const place* offsets, const T* projected,
-            const float* key_bias, attention_memory<T, Policy>& memory) {
+            const float* key_bias, const distances& by, attention_memory<T, Policy>& memory) {
     const index_t columns = p.heads * p.size, size = p.rows() * p.size;
     T* const parts[] = {memory.q.get(policy, size), memory.k.get(policy, size),
                         memory.v.get(policy, size)};
@@ -107,6 +109,18 @@ void attend(const Policy& policy, const padded_heads& p, const place* offsets, c
     if (key_bias) {
         for_pairs(policy, p, offsets, [=] PARE_HD(index_t at, index_t, index_t key) {
             logits[at] = scale * logits[at] + key_bias[key];
+        });
+        scale = 1;
+    }
+    if (const index_t most = by.bias.extent(1) / 2; most > 0) {
+        const view<const float, 2> bias = by.bias;
+        const view<const place, 1> positions = by.positions;
+        const index_t heads = p.heads, pairs = p.length * p.length;
+        const bool moved = positions.extent(0) > 0;
+        for_pairs(policy, p, offsets, [=] PARE_HD(index_t at, index_t query, index_t key) {
+            index_t d = moved ? positions(key) - positions(query) : key - query;
+            d = d < -most ? -most : d > most ? most : d;
+            logits[at] = scale * logits[at] + bias(at / pairs % heads, most + d);
         });
         scale = 1;
     }
@@ -195,14 +209,14 @@ void key_bias_backward(const Policy& policy, const padded_heads& p, const place*
 /// gradient at the scores, on the relative scale, and gets the rest.
 template <class Policy, class T>
 void attention_backward(const Policy& policy, const sequences& batch, index_t heads, index_t size,
-                        const T* projected, const fading& soft, const T* context_gradient,
-                        T* gradient, const fading_gradients* others,
+                        const T* projected, const fading& soft, const distances& by,
+                        const T* context_gradient, T* gradient, const fading_gradients* others,
                         attention_memory<T, Policy>& memory) {
     if (heads == 0) return;
     const place* const offsets = batch.there;
     const index_t columns = heads * size;
     for_groups(batch, heads, size, [&](const padded_heads& p) {
-        attend(policy, p, offsets, projected, soft.key_bias, memory);
+        attend(policy, p, offsets, projected, soft.key_bias, by, memory);
         const T *const q = memory.q.data(), *const k = memory.k.data(), *const v = memory.v.data();
         T* const probabilities = memory.probabilities.data();
         T* const at_context = memory.at_context.get(policy, p.rows() * size);

@@ -89,8 +89,8 @@ void device_network<Policy, T>::backward(const batch& b, const loss_gradient& lo
                       at_query_weights_.get(policy_, all)};
         }
         device::attention_backward(policy_, left_, columns / size, size, r.projected.data(), soft,
-                                   at_context, at_projected, fading_ ? &others : nullptr,
-                                   attention_memory_);
+                                   by_distance(l, r.moved ? r.stood.data() : nullptr), at_context,
+                                   at_projected, fading_ ? &others : nullptr, attention_memory_);
         if (learn) device::add_gradients(policy_, w.qkv, all, r.input.data(), at_projected);
         w.qkv.multiply_back(policy_, all, at_projected, g, true);
         if (fading_ && columns > 0) carry_backward(r);

@@ -93,6 +93,8 @@ struct record {
     sequences came;
     buffer<place, Policy> kept;
     index_t stay = 0;
+    buffer<place, Policy> stood; // where what comes in stood, if `moved`
+    bool moved = false;
     buffer<float, Policy> leaving;
     // Of soft tokens, what comes in of them, its logarithm, their scores and masks.
     buffer<float, Policy> carry, key_bias, scores, mask;

@@ -32,6 +32,12 @@ T* device_network<Policy, T>::run_layers(const batch& b, purpose of, double temp
             device::copy(policy_, before * d, x, r->input.get(policy_, before * d));
             r->came = left_;
             r->stay = before;
+            r->moved = moved_;
+            if (moved_) {
+                const device::place* const from = stood_.data();
+                device::place* const to = r->stood.get(policy_, before);
+                policy_.for_each(before, [=] PARE_HD(index_t t) { to[t] = from[t]; });
+            }
         }
         T* context = (r ? r->context : context_).get(policy_, before * columns);
         if (fading_) {
@@ -91,9 +97,10 @@ void device_network<Policy, T>::attend(std::size_t l, const T* x, buffer<T>& pro
     const index_t tokens = left_.tokens(), size = model_.config.head_size;
     T* const projected = projections.get(policy_, tokens * qkv.outputs);
     qkv.apply(policy_, tokens, x, projected);
-    device::attention_forward(
-        policy_, left_, qkv.outputs / (3 * size), size, projected, soft, context, scores,
-        soft.key_bias ? pare::score_scale::relative : pruning_.scores, attention_scratch_);
+    device::attention_forward(policy_, left_, qkv.outputs / (3 * size), size, projected, soft,
+                              by_distance(l, moved_ ? stood_.data() : nullptr), context, scores,
+                              soft.key_bias ? pare::score_scale::relative : pruning_.scores,
+                              attention_scratch_);
     if (mask) device::scale_columns(policy_, tokens, qkv.outputs / 3, mask, context);
 }
 
@@ -165,6 +172,16 @@ void device_network<Policy, T>::drop(std::size_t l, const float* scores, T*& x, 
                                                          policy_, tokens * columns);
     device::gather_rows<T>(policy_, by_threshold ? tokens : behind.tokens(), positions,
                            behind.there + behind.count, {x, rows, d}, {context, units, columns});
+    if (model_.config.distance_buckets > 0) {
+        const device::place* const stood = moved_ ? stood_.data() : batch_.places();
+        const device::place* const count = behind.there + behind.count;
+        device::place* const to = spare_stood_.get(policy_, tokens);
+        policy_.for_each(tokens, [=] PARE_HD(index_t i) {
+            if (i < *count) to[i] = stood[positions[i]];
+        });
+        std::swap(stood_, spare_stood_);
+        moved_ = true;
+    }
     if (by_threshold) batch_.wait();
     std::swap(stream_, spare_);
     x = rows;

@@ -197,6 +197,8 @@ class device_network : public engine {
         dense_weights qkv, attention_output, intermediate, output, exit;
         device::norm<Policy> attention_norm, output_norm;
         buffer<float> heads_mask, filters_mask; // a number a column
+        buffer<float> distance_bias;            // [heads x distances]
+        index_t distances = 0;
         bool masked_heads = false, masked_filters = false;
     };
 
@@ -206,6 +208,14 @@ class device_network : public engine {
     void upload_weights();
     /// What a learner has changed.
     void fetch_weights() const;
+    /// `stood`: where tokens stood [tokens left], or null if none has left.
+    distances by_distance(std::size_t l, const device::place* stood) const {
+        const weights& w = *layers_[l];
+        const index_t heads = w.distances > 0 ? w.qkv.outputs / (3 * model_.config.head_size) : 0;
+        return {{w.distance_bias.data(), heads, w.distances},
+                {stood, stood ? left_.tokens() : index_t{0}}};
+    }
+
     /// f(dense, its weights here) for the layers of the head.
     template <class F>
     void for_head(const F& f) {
@@ -266,6 +276,9 @@ class device_network : public engine {
     device::packed_batch<Policy> batch_;
     device::sequences came_, left_;
     bool gone_counts_ = false, fading_ = false;
+    bool moved_ =
+        false; // tokens have left, where distances count: `stood_` is where the others stood
+    buffer<device::place> stood_, spare_stood_;
     buffer<float> gone_, carry_, divisors_;
 
     // Memory that is used again.

@@ -24,6 +24,9 @@ void device_network<Policy, T>::upload_weights() {
         device::upload(policy_, from.intermediate, to.intermediate);
         device::upload(policy_, from.output, to.output);
         device::upload(policy_, from.output_norm, to.output_norm);
+        const matrix biases = biases_by_distance(from);
+        to.distances = biases.cols();
+        device::upload(policy_, biases.data(), biases.size(), to.distance_bias);
         if (!model_.exits.empty()) device::upload(policy_, model_.exits[l], to.exit);
     }
     for_head([&](const dense& from, auto& to) { device::upload(policy_, from, to); });
@@ -36,6 +39,7 @@ void device_network<Policy, T>::start(const batch& b, bool leaving) {
     const auto layers = static_cast<index_t>(leaving ? layers_.size() : 0);
     batch_.take(policy_, b, layers);
     came_ = left_ = batch_.all();
+    moved_ = false;
     const bool by_lengths = pruning_.by != token_pruning::rule::threshold;
     for (index_t l = 0; by_lengths && l < layers; ++l) {
         const auto at = static_cast<std::size_t>(l);

@@ -21,12 +21,14 @@ index_t longest(const std::vector<std::int64_t>& offsets) {
 } // namespace
 
 void attention_forward(const projections<const float>& in, const std::vector<std::int64_t>& offsets,
-                       const fading& soft, float* context, pare::view<float, 1> scores,
-                       pare::workspace& scratch) {
+                       const fading& soft, const distances& by, float* context,
+                       pare::view<float, 1> scores, pare::workspace& scratch) {
     const index_t tokens = offsets.back();
     pare::attention_options<float> options;
     if (soft.key_bias) options.key_bias = {soft.key_bias, tokens};
     if (soft.query_weights) options.query_weights = {soft.query_weights, tokens};
+    options.distance_bias = by.bias;
+    options.positions = by.positions;
     const auto heads_of = [&](const float* x) {
         return pare::view<const float, 3>(x, {tokens, in.heads, in.head_size},
                                           {in.token_stride, in.head_stride, 1});
@@ -38,7 +40,7 @@ void attention_forward(const projections<const float>& in, const std::vector<std
 
 void attention_backward(const projections<const float>& in,
                         const std::vector<std::int64_t>& offsets, const fading& soft,
-                        const float* context, const float* context_gradient,
+                        const distances& by, const float* context, const float* context_gradient,
                         const projections<float>& gradient, fading_gradients* others,
                         pare::workspace& scratch) {
     using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -85,6 +87,14 @@ void attention_backward(const projections<const float>& in,
         Eigen::Map<matrix> p(memory + slot * slot_size, n, n), ds(p.data() + square, n, n);
         p.noalias() = factor * q * k.transpose();
         if (soft.key_bias) p.rowwise() += of_tokens(soft.key_bias).transpose();
+        if (const index_t most = by.bias.extent(1) / 2; most > 0)
+            for (index_t i = 0; i < n; ++i)
+                for (index_t j = 0; j < n; ++j) {
+                    const bool moved = by.positions.extent(0) > 0;
+                    const index_t distance =
+                        moved ? by.positions(begin + j) - by.positions(begin + i) : j - i;
+                    p(i, j) += by.bias(head, most + std::clamp(distance, -most, most));
+                }
         p = (p.colwise() - p.rowwise().maxCoeff().eval()).array().exp();
         p.array().colwise() /= p.rowwise().sum().array().eval();
 

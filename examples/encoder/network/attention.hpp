@@ -26,25 +26,31 @@ struct fading {
 /// What is left of a token counts as this much at least where its logarithm is taken.
 inline constexpr float least_carry = 1e-20f;
 
+/// Biases of logits by distance, as pare::attention_options has them; empty: there are none.
+struct distances {
+    pare::view<const float, 2> bias;
+    pare::view<const std::int32_t, 1> positions = {};
+};
+
 /// Gradients at what fades, numbers a token.
 struct fading_gradients {
     std::vector<float> scores, key_bias, query_weights;
 };
 
-/// context = softmax(q k' / sqrt(head_size)) v for each head within each sequence (tokens
+/// context = softmax(q k' / sqrt(head_size) + biases) v for each head within each sequence (tokens
 /// offsets[s] to offsets[s + 1]); [tokens x heads * head_size], contiguous. No n x n matrix is
 /// made: a strip of queries against all keys stays in the cache.
 /// `scores` [tokens] gets the relative importance of tokens (pare::importance), or is empty.
 void attention_forward(const projections<const float>& in, const std::vector<std::int64_t>& offsets,
-                       const fading& soft, float* context, pare::view<float, 1> scores,
-                       pare::workspace& scratch);
+                       const fading& soft, const distances& by, float* context,
+                       pare::view<float, 1> scores, pare::workspace& scratch);
 
 /// Gradients of q, k and v from the context and its gradient. Probabilities are computed again, an
 /// n x n matrix per thread at a time. `others`, null where nothing fades, has the gradient at the
 /// scores and gets the rest.
 void attention_backward(const projections<const float>& in,
                         const std::vector<std::int64_t>& offsets, const fading& soft,
-                        const float* context, const float* context_gradient,
+                        const distances& by, const float* context, const float* context_gradient,
                         const projections<float>& gradient, fading_gradients* others,
                         pare::workspace& scratch);
 

@@ -257,7 +257,7 @@ void network::state::backward(const batch& b, const loss_gradient& loss, const u
         attention_backward(
             by_head<const float>(l, r.qkv.get<float>(all_tokens * 3 * columns), all_tokens),
             r.offsets, soft ? fading{r.key_bias.data(), r.carry.data()} : fading{},
-            r.context.data(), context_gradient.data(),
+            by_distance(l, r.positions), r.context.data(), context_gradient.data(),
             {q, q + columns, q + 2 * columns, heads(l), size, 3 * columns, size},
             soft ? &others : nullptr, attention_scratch);
         for_row_blocks(all_tokens, [&](Index first, Index rows, Index) {

@@ -59,6 +59,8 @@ void check(const model& m) {
         check_shape(name + "query", y.query, columns, c.hidden);
         check_shape(name + "key", y.key, columns, c.hidden);
         check_shape(name + "value", y.value, columns, c.hidden);
+        check_shape(name + "distance bias", y.distance_bias, c.distance_buckets,
+                    c.distance_buckets > 0 ? y.heads(c.head_size) : 0);
         check_shape(name + "attention output", y.attention_output, c.hidden, columns);
         check_norm(name + "attention norm", y.attention_norm, c.hidden);
         check_shape(name + "intermediate", y.intermediate, filters, c.hidden);

@@ -38,12 +38,25 @@ void network::state::scale_scores(const std::vector<std::int64_t>& offsets,
     }
 }
 
+std::vector<std::int32_t> network::state::positions_of(const remaining& left,
+                                                       const std::vector<std::int64_t>& kept) {
+    std::vector<std::int32_t> positions;
+    positions.reserve(kept.size());
+    std::size_t s = 0;
+    for (const std::int64_t t : kept) {
+        while (left.offsets[s + 1] <= t) ++s;
+        positions.push_back(left.positions.empty() ? static_cast<std::int32_t>(t - left.offsets[s])
+                                                   : left.positions[static_cast<std::size_t>(t)]);
+    }
+    return positions;
+}
+
 float* network::state::attend_dropping(std::size_t l, const float* projected, float* residual,
                                        float* heads_out, record* r, remaining& left) {
     const Index tokens = left.offsets.back(), d = hidden(), columns = context_columns(l);
     std::vector<float> values(static_cast<std::size_t>(tokens));
     const pare::view<float, 1> scores(values.data(), tokens);
-    attend(l, projected, left.offsets, heads_out, scores);
+    attend(l, projected, left.offsets, left.positions, heads_out, scores);
     scale_scores(left.offsets, {}, scores);
     std::vector<std::int64_t> kept(values.size()), offsets(left.offsets.size());
     const Index stay = choose_tokens(pruning, l, scores, left.offsets, kept, offsets);
@@ -52,6 +65,7 @@ float* network::state::attend_dropping(std::size_t l, const float* projected, fl
     kept.resize(static_cast<std::size_t>(stay));
     if (carries())
         leave(l, left.offsets, residual, heads_out, leaving_tokens(tokens, kept), left.gone);
+    if (model.config.distance_buckets > 0) left.positions = positions_of(left, kept);
     left.offsets = std::move(offsets);
     pare::gather_rows(pare::simd, kept, pare::view<float, 2>(residual, tokens, d));
     const pare::view<float, 2> all(heads_out, tokens, columns);
@@ -74,7 +88,7 @@ void network::state::attend_fading(std::size_t l, const float* projected, double
     std::transform(r.carry.begin(), r.carry.end(), r.key_bias.begin(),
                    [](float c) { return std::log(std::max(c, least_carry)); });
     const pare::view<float, 1> scores(r.scores.data(), left.offsets.back());
-    attend(l, projected, left.offsets, r.context.data(), scores,
+    attend(l, projected, left.offsets, {}, r.context.data(), scores,
            {r.key_bias.data(), r.carry.data()});
     scale_scores(left.offsets, r.carry, scores);
     r.mask.assign(tokens, 1.f);

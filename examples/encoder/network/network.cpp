@@ -4,6 +4,8 @@
 #include "encoder/report/report.hpp"
 #include "network_state.hpp"
 
+#include <pare/distance_buckets.hpp>
+
 #include <utility>
 
 namespace encoder {
@@ -21,6 +23,14 @@ dense stack_projections(const layer& y) {
     dense all{matrix(3 * n, y.query.weight.cols()), vector(3 * n)};
     all.weight << y.query.weight, y.key.weight, y.value.weight;
     all.bias << y.query.bias, y.key.bias, y.value.bias;
+    return all;
+}
+
+matrix biases_by_distance(const layer& y) {
+    if (y.distance_bias.rows() == 0) return {};
+    const pare::distance_buckets buckets{y.distance_bias.rows()};
+    matrix all(y.distance_bias.cols(), 2 * buckets.max_distance + 1);
+    pare::expand_buckets(y.distance_bias, all, buckets);
     return all;
 }
 
@@ -51,6 +61,7 @@ void network::state::pack() {
         pack_dense(y.attention_output, p.attention_output);
         pack_dense(y.intermediate, p.intermediate);
         pack_dense(y.output, p.output);
+        p.distance_bias = biases_by_distance(y);
         p.exit.replace(model.exits.empty() ? matrix() : stack_exit(model.exits[l]), vector());
     });
 }
@@ -100,7 +111,7 @@ float* network::state::run_layers(const batch& b, const pass& how, remaining& le
                                   std::vector<token_use>* use) {
     const bool keep = how.records, soft = how.temperature > 0 && !pruning.numbers.empty();
     const bool dropping = how.drop && !soft && !pruning.numbers.empty();
-    left = {b.offsets, b.offsets, {}, {}};
+    left = {b.offsets, b.offsets, {}, {}, {}};
     if ((dropping || soft) && carries()) left.gone = matrix::Zero(b.sequences(), hidden());
     if (soft) left.carry.assign(static_cast<std::size_t>(b.tokens()), 1.f);
     if (use) use->resize(depth());
@@ -128,6 +139,7 @@ float* network::state::run_layers(const batch& b, const pass& how, remaining& le
         if (keep) {
             r->context.resize(tokens, columns);
             r->offsets = left.offsets;
+            r->positions = left.positions;
             r->kept.clear();
             r->carry = left.carry;
         }
@@ -142,7 +154,7 @@ float* network::state::run_layers(const batch& b, const pass& how, remaining& le
             heads_out = attend_dropping(l, projected, residual, heads_out, r, left);
             tokens = left.offsets.back();
         } else {
-            attend(l, projected, left.offsets, heads_out);
+            attend(l, projected, left.offsets, left.positions, heads_out);
         }
         if (use) {
             (*use)[l].kept += tokens;
@@ -268,7 +280,7 @@ void network::attention(std::size_t l, const matrix& x, const batch& b, matrix& 
         s.project(l, row(x, first), first, rows, tokens, blocks + slot * s.wide_size(), projected);
     });
     context.resize(tokens, columns);
-    s.attend(l, projected, b.offsets, context.data(), scores);
+    s.attend(l, projected, b.offsets, {}, context.data(), scores);
     if (scores.extent(0) > 0) s.scale_scores(b.offsets, {}, scores);
 }
 

@@ -36,6 +36,9 @@ std::int64_t choose_tokens(const token_pruning& p, std::size_t l, pare::view<con
 
 /// Queries, keys and values in one layer.
 dense stack_projections(const layer& y);
+/// Biases of a layer's attention for each distance [heads x distances], as pare::attention takes them; or
+/// empty.
+matrix biases_by_distance(const layer& y);
 
 /// A model with its weights packed for fast matrix products. Threads: OpenMP's default number.
 /// Not safe for concurrent calls on one object (it holds scratch memory).

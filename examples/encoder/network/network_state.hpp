@@ -22,7 +22,8 @@ matrix stack_exit(const dense& exit);
 
 struct packed_layer {
     linear qkv, attention_output, intermediate, output;
-    linear exit; // of sums over tokens and, for its bias, of how many: [hidden x sums]
+    matrix distance_bias; // of the heads, for all distances: what attention takes, or empty
+    linear exit;          // of sums over tokens and, for its bias, of how many: [hidden x sums]
 
     const linear& reader(unit_kind kind) const {
         return kind == unit_kind::head ? attention_output : output;
@@ -37,7 +38,8 @@ struct record {
     // To learn, also:
     pare::workspace input;
     std::vector<std::int64_t> offsets,
-        kept; // of the tokens that come in; those that stay, if not all
+        kept;                            // of the tokens that come in; those that stay, if not all
+    std::vector<std::int32_t> positions; // where they stood, if others between them have left
     // Of soft tokens, what comes in of them, its logarithm, their masks, and what leaves.
     std::vector<float> carry, key_bias, scores, mask, leaving;
 };
@@ -116,11 +118,18 @@ struct network::state {
     /// `block` is scratch.
     void project(std::size_t l, const float* x, Index first, Index rows, Index tokens, float* block,
                  float* to) const;
-    /// `scores` [tokens] gets the relative importance of tokens, or is empty.
+    distances by_distance(std::size_t l, const std::vector<std::int32_t>& positions) const {
+        const matrix& bias = packed[l].distance_bias;
+        return {{bias.data(), bias.rows(), bias.cols()},
+                {positions.data(), static_cast<Index>(positions.size())}};
+    }
+    /// `positions`: where tokens stood, or empty if none has left. `scores` [tokens] gets the
+    /// relative importance of tokens, or is empty.
     void attend(std::size_t l, const float* projected, const std::vector<std::int64_t>& offsets,
-                float* to, pare::view<float, 1> scores = {}, const fading& soft = {}) {
-        attention_forward(by_head(l, projected, offsets.back()), offsets, soft, to, scores,
-                          attention_scratch);
+                const std::vector<std::int32_t>& positions, float* to,
+                pare::view<float, 1> scores = {}, const fading& soft = {}) {
+        attention_forward(by_head(l, projected, offsets.back()), offsets, soft,
+                          by_distance(l, positions), to, scores, attention_scratch);
     }
 
     void norm(const layer_norm& n, Index rows, const float* from, float* to) const {
@@ -143,7 +152,9 @@ struct network::state {
     /// Tokens that are left of a batch.
     struct remaining {
         std::vector<std::int64_t> offsets, came; // of those left, and of all
-        matrix gone; // [sequences x hidden]: what those that left add to the mean's sum, or empty
+        std::vector<std::int32_t>
+            positions; // of those left, where distances count and some are gone
+        matrix gone;   // [sequences x hidden]: what those that left add to the mean's sum, or empty
         std::vector<float> carry; // of soft tokens, what of them is left
     };
 
@@ -155,6 +166,9 @@ struct network::state {
     /// of a sequence's tokens, `carry` of each, or all of each if that is empty.
     void scale_scores(const std::vector<std::int64_t>& offsets, const std::vector<float>& carry,
                       pare::view<float, 1> scores) const;
+    /// Where those that stay stood in their sequences.
+    static std::vector<std::int32_t> positions_of(const remaining& left,
+                                                  const std::vector<std::int64_t>& kept);
     /// Attention, and the tokens with low scores leave: their rows in the residual stream, in
     /// place, and in `heads_out`. Returns where the heads' outputs of those that stay are; with a
     /// record, all of them remain in it.

@@ -101,6 +101,7 @@ model widest_layer(model m) {
             both.key = l.key;
             both.value = l.value;
             both.attention_output = l.attention_output;
+            both.distance_bias = l.distance_bias;
         }
         if (l.filters() > both.filters()) {
             both.intermediate = l.intermediate;

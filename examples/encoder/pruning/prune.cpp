@@ -239,24 +239,26 @@ model shrink(const model& m, const kept_units& kept) {
         pare::keep_entries(pare::seq, d.bias, rows, out.bias);
         d = std::move(out);
     };
-    const auto keep_columns = [](dense& d, const std::vector<pare::index_t>& columns) {
-        matrix out(d.weight.rows(), static_cast<Eigen::Index>(columns.size()));
-        pare::keep_columns(pare::seq, d.weight, columns, out);
-        d.weight = std::move(out);
+    const auto keep_columns = [](matrix& of, const std::vector<pare::index_t>& columns) {
+        matrix out(of.rows(), static_cast<Eigen::Index>(columns.size()));
+        pare::keep_columns(pare::seq, of, columns, out);
+        of = std::move(out);
     };
     for (std::size_t l = 0; l < small.layers.size(); ++l) {
         layer& at = small.layers[l];
         const auto heads = pare::kept_positions(kept.heads[l], m.config.head_size);
         const auto filters = pare::kept_positions(kept.filters[l]);
         for (dense* d : {&at.query, &at.key, &at.value}) keep_rows(*d, heads);
-        keep_columns(at.attention_output, heads);
+        keep_columns(at.attention_output.weight, heads);
+        if (m.config.distance_buckets > 0)
+            keep_columns(at.distance_bias, pare::kept_positions(kept.heads[l]));
         keep_rows(at.intermediate, filters);
-        keep_columns(at.output, filters);
+        keep_columns(at.output.weight, filters);
         if (small.exits.empty()) continue;
         std::vector<pare::index_t> seen(static_cast<std::size_t>(m.config.hidden));
         std::iota(seen.begin(), seen.end(), pare::index_t{0}); // a token's state, then its heads
         for (const pare::index_t h : heads) seen.push_back(m.config.hidden + h);
-        keep_columns(small.exits[l], seen);
+        keep_columns(small.exits[l].weight, seen);
     }
     return small;
 }
