@@ -29,9 +29,10 @@ struct method {
     encoder::tuning tuning;
     bool weighted = false; ///< tokens, when refitting
     bool by_time = false;  ///< shares are of the time, not of multiply-adds
+    layer_widths allowed = layer_widths::uneven;
 };
 
-/// Those named, or all whose shares are of multiply-adds.
+/// Those named, or all whose shares are of multiply-adds and whose widths are their own.
 std::vector<method> choose_methods(fisher_source fisher, const std::vector<std::string>& keys) {
     std::vector<method> all = {
         {"magnitude", "magnitude", fisher_source::magnitude, false, false, tuning::none},
@@ -49,10 +50,17 @@ std::vector<method> choose_methods(fisher_source fisher, const std::vector<std::
          tuning::reconstruct, true},
         {"timed", "surgeon with shares of time + reconstruct, tokens weighted", fisher, true, false,
          tuning::reconstruct, true, true},
+        {"tied", "surgeon, as many heads in all layers, and as many filters", fisher, true, false,
+         tuning::reconstruct, true, false, layer_widths::tied},
+        {"equal", "surgeon, all heads, and as many filters in all layers", fisher, true, false,
+         tuning::reconstruct, true, false, layer_widths::equal},
         {"identity", "surgeon without gradients + reconstruct", fisher_source::none, true, false,
          tuning::reconstruct}};
     if (keys.empty()) {
-        all.erase(std::remove_if(all.begin(), all.end(), [](const method& m) { return m.by_time; }),
+        all.erase(std::remove_if(all.begin(), all.end(),
+                                 [](const method& m) {
+                                     return m.by_time || m.allowed != layer_widths::uneven;
+                                 }),
                   all.end());
         return all;
     }
@@ -68,6 +76,7 @@ std::vector<method> choose_methods(fisher_source fisher, const std::vector<std::
 
 // Mean and standard deviation over samples of calibration text.
 std::string cell(const std::vector<double>& values, double unit, int digits) {
+    if (values.empty()) return "not possible";
     double mean = 0, square = 0;
     for (const double v : values) mean += v / static_cast<double>(values.size());
     for (const double v : values) square += (v - mean) * (v - mean);
@@ -132,9 +141,15 @@ void run(const arguments& a) {
             if (all[i].weighted) weights = cuts->weights();
             const auto losses = cuts ? cuts->losses() : fisher->losses();
             for (std::size_t j = 0; j < shares.size(); ++j) {
-                kept_units kept = (all[i].by_time ? search(m, losses, times.value(), shares[j])
-                                                  : search(m, losses, costs, shares[j]))
-                                      .kept;
+                kept_units kept;
+                try {
+                    kept = (all[i].by_time
+                                ? search(m, losses, times.value(), shares[j], all[i].allowed)
+                                : search(m, losses, costs, shares[j], all[i].allowed))
+                               .kept;
+                } catch (const std::invalid_argument&) {
+                    continue; // not even the least of these widths fits
+                }
                 if (all[i].rearranged) rearrange(*fisher, kept);
                 std::vector<std::string> notes;
                 network pruned(tune(dense, kept, data.all(), all[i].tuning,
@@ -183,9 +198,11 @@ int main(int argc, char** argv) {
     app.add_option("--repeats", a.repeats, "calibration samples");
     app.add_option("--ridge", a.ridge, "of the tuning")->default_str("as prune_encoder's");
     app.add_option("--macs", a.shares, "shares of the multiply-adds to keep")->delimiter(',');
-    app.add_option("--methods", a.methods,
-                   "of magnitude, search, rearrange, paper, fisher, forward, surgeon, unweighted, "
-                   "rearranged, timed (whose shares are of time) and identity; or all but timed")
+    app.add_option(
+           "--methods", a.methods,
+           "of magnitude, search, rearrange, paper, fisher, forward, surgeon, unweighted, "
+           "rearranged, timed (whose shares are of time), tied, equal (prune_encoder's --widths) "
+           "and identity; or all but timed, tied and equal")
         ->delimiter(',');
     app.add_option("--latency-batch", batch, "sequences and tokens of batches to time, by a comma")
         ->delimiter(',')

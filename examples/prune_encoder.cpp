@@ -27,6 +27,7 @@ struct arguments {
     encoder::tuning tuning = encoder::tuning::reconstruct;
     bool surgeon = true;                        // chooses, or Fisher information does
     fisher_source fisher = fisher_source::free; // or the source of the surgeon's gradients
+    layer_widths widths = layer_widths::uneven;
     bool rearrange = false;
     std::optional<double> ridge; // of the kind of tuning
     std::size_t samples = 2048;
@@ -73,6 +74,12 @@ bool parse(int argc, char** argv, arguments& a) {
            {{"free", fisher_source::free},
             {"labels", fisher_source::labels},
             {"none", fisher_source::none}});
+    o.word("--widths", a.widths,
+           "what layers keep: uneven (each its own), tied (as many heads in all, and as many "
+           "filters) or equal (all heads, and as many filters in all, which transformers loads)",
+           {{"uneven", layer_widths::uneven},
+            {"tied", layer_widths::tied},
+            {"equal", layer_widths::equal}});
     o.add_flag(
         "--rearrange", a.rearrange,
         "exchange units within layers against the block Fisher matrix; with --criterion fisher");
@@ -161,6 +168,8 @@ class pruning {
         // Tokens that the model drops are kept here: which ones leave depends on the heads there
         // are.
         dense_.set_token_pruning({});
+        check_budget(original_, unit_prices(a.kind, original_.config, costs_),
+                     a.kind == budget_kind::latency ? 1 : a.share, a.widths);
         if (a.evaluate.empty()) return;
         task_ = read_dataset(task_of(original_), a.evaluate, words_, original_.config);
         check_classes(*task_, a.evaluate, original_);
@@ -217,7 +226,7 @@ class pruning {
                 return cuts.losses();
             });
             found_units found = timed("search", [&] {
-                return prices_.emplace(original_, dense_, a_.kind, a_.latency, costs_)
+                return prices_.emplace(original_, dense_, a_.kind, a_.latency, costs_, a_.widths)
                     .search(losses_, a_.share);
             });
             r_.loss_expected = found.loss;

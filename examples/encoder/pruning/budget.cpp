@@ -8,16 +8,19 @@ const char* name_of(budget_kind kind) {
                                              : "time";
 }
 
+unit_costs unit_prices(budget_kind kind, const config& shape, const unit_costs& macs) {
+    return kind == budget_kind::parameters ? unit_costs::parameters(shape) : macs;
+}
+
 pricing::pricing(const model& m, const engine& dense, budget_kind kind, const latency_options& how,
-                 const unit_costs& macs)
-    : model_(m),
-      counts_(kind == budget_kind::parameters ? unit_costs::parameters(m.config) : macs) {
+                 const unit_costs& macs, layer_widths allowed)
+    : model_(m), allowed_(allowed), counts_(unit_prices(kind, m.config, macs)) {
     if (kind == budget_kind::latency) times.emplace(dense, how);
 }
 
 found_units pricing::search(const std::vector<pare::loss_curve>& losses, double share) {
-    return times ? encoder::search(model_, losses, *times, share)
-                 : encoder::search(model_, losses, counts_, share);
+    return times ? encoder::search(model_, losses, *times, share, allowed_)
+                 : encoder::search(model_, losses, counts_, share, allowed_);
 }
 
 std::vector<pricing::choice> pricing::front(const std::vector<pare::loss_curve>& losses) const {
@@ -27,8 +30,9 @@ std::vector<pricing::choice> pricing::front(const std::vector<pare::loss_curve>&
     const double rest = times ? times->rest() : 0,
                  whole = times ? times->dense() : counts_.of(model_);
     std::vector<choice> choices;
-    for (const pare::width_choice& c : pare::width_search(prunables(model_, losses, cost)).front())
-        choices.push_back({(c.cost + rest) / whole, c.loss, c.kept});
+    for (const pare::width_choice& c :
+         pare::width_search(prunables(model_, losses, cost, allowed_)).front())
+        choices.push_back({(c.cost + rest) / whole, c.loss, of_sublayers(model_, c.kept)});
     return choices;
 }
 

@@ -15,13 +15,16 @@ enum class budget_kind { macs, parameters, latency };
 /// In words.
 const char* name_of(budget_kind kind);
 
+/// Of a budget that is no time: parameters, or the multiply-adds that are given.
+unit_costs unit_prices(budget_kind kind, const config& shape, const unit_costs& macs);
+
 /// What heads and filters of a model cost.
 class pricing {
   public:
     /// `m`, which is kept by reference, is the dense model that runs in `dense`; `macs` are its
     /// units' multiply-adds. For a budget of latency, times a few widths.
     pricing(const model& m, const engine& dense, budget_kind kind, const latency_options& how,
-            const unit_costs& macs);
+            const unit_costs& macs, layer_widths allowed);
 
     found_units search(const std::vector<pare::loss_curve>& losses, double share);
 
@@ -36,6 +39,7 @@ class pricing {
 
   private:
     const model& model_;
+    layer_widths allowed_;
     unit_costs counts_;
 };
 

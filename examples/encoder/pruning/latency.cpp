@@ -276,7 +276,7 @@ double latency::share_of(const model& other) {
 }
 
 found_units search(const model& m, const std::vector<pare::loss_curve>& losses, latency& costs,
-                   double share) {
+                   double share, layer_widths allowed) {
     const auto cost = [&](std::size_t l, unit_kind kind) { return costs.table(l, kind); };
     double missed = 0; // by the sums, of the dense model's time
     found_units result;
@@ -284,21 +284,22 @@ found_units search(const model& m, const std::vector<pare::loss_curve>& losses, 
         pare::width_choice found;
         do {
             const double budget = (share - missed) * costs.dense() - costs.rest();
-            const pare::width_search all(prunables(m, losses, cost), budget);
+            const pare::width_search all(prunables(m, losses, cost, allowed), budget);
             found = all.best(budget);
             result.bound = all.bound(budget);
             if (!found.feasible)
                 throw std::invalid_argument(
-                    "a share of " + std::to_string(share) +
-                    " of the time is below what remains without heads and filters, " +
-                    std::to_string(costs.rest() / costs.dense() + missed));
+                    "a share of " + std::to_string(share) + " of the time is below what remains " +
+                    (allowed == layer_widths::uneven ? "without heads and filters, "
+                                                     : "with the least of equal widths, ") +
+                    std::to_string((found.cost + costs.rest()) / costs.dense() + missed));
             std::vector<index_t> heads, filters; // in turn, as the curves are
             for (std::size_t i = 0; i < found.kept.size(); ++i)
                 (i % 2 == 0 ? heads : filters).push_back(found.kept[i]);
             const bool more_heads = costs.measure(unit_kind::head, heads);
             if (!costs.measure(unit_kind::filter, filters) && !more_heads) break;
         } while (true);
-        result.kept = keep(m, losses, found.kept);
+        result.kept = keep(m, losses, of_sublayers(m, found.kept));
         result.loss = found.loss;
         const double achieved = costs.share_of(shrink(m, result.kept));
         const double promised = (found.cost + costs.rest()) / costs.dense() + missed;

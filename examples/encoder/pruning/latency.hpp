@@ -67,6 +67,6 @@ class latency {
 /// and the choice made again with what the sums had missed, until the promise holds or three times.
 /// Throws std::invalid_argument if even the narrowest takes longer.
 found_units search(const model& m, const std::vector<pare::loss_curve>& losses, latency& costs,
-                   double share);
+                   double share, layer_widths allowed);
 
 } // namespace encoder

@@ -179,17 +179,36 @@ surgeon::surgeon(engine& net, const calibration& data, fisher_source source, std
 }
 
 std::vector<pare::prunable> prunables(const model& m, const std::vector<pare::loss_curve>& losses,
-                                      const sublayer_cost& cost) {
+                                      const sublayer_cost& cost, layer_widths allowed) {
     const bool divisible = std::all_of(m.layers.begin(), m.layers.end(), [](const layer& l) {
         return l.filters() % filter_multiple == 0;
     });
-    std::vector<pare::prunable> sublayers;
+    std::vector<pare::prunable> sublayers, heads, filters;
     for_sublayers(m, [&](std::size_t l, unit_kind kind) {
-        const bool filters = kind == unit_kind::filter;
+        const bool is_head = kind == unit_kind::head;
         sublayers.push_back({losses[place(l, kind)].loss, cost(l, kind),
-                             filters && divisible ? filter_multiple : 1, 0});
+                             !is_head && divisible ? filter_multiple : 1, 0});
+        if (allowed == layer_widths::uneven) return;
+        pare::prunable& last = sublayers.back();
+        const pare::index_t units = last.units();
+        last.at_least =
+            is_head && allowed == layer_widths::equal ? units : std::min<pare::index_t>(1, units);
+        auto& all = is_head ? heads : filters;
+        all.push_back(last);
+        if (units != all[0].units())
+            throw std::invalid_argument(
+                "layers of " + std::to_string(all[0].units()) + " and " + std::to_string(units) +
+                (is_head ? " heads" : " filters") +
+                " cannot be made equally wide; prune a model whose layers are");
     });
-    return sublayers;
+    if (allowed == layer_widths::uneven) return sublayers;
+    return {pare::tied(heads), pare::tied(filters)};
+}
+
+std::vector<pare::index_t> of_sublayers(const model& m, const std::vector<pare::index_t>& found) {
+    std::vector<pare::index_t> all;
+    for (std::size_t i = 0; i < 2 * m.layers.size(); ++i) all.push_back(found[i % found.size()]);
+    return all;
 }
 
 kept_units keep(const model& m, const std::vector<pare::loss_curve>& losses,
@@ -204,16 +223,29 @@ kept_units keep(const model& m, const std::vector<pare::loss_curve>& losses,
 }
 
 found_units search(const model& m, const std::vector<pare::loss_curve>& losses,
-                   const unit_costs& costs, double share) {
-    const double budget = share * costs.of(m);
+                   const unit_costs& costs, double share, layer_widths allowed) {
+    const double whole = costs.of(m), budget = share * whole;
     const auto sublayers = prunables(
-        m, losses, [&](std::size_t l, unit_kind kind) { return costs.table(m, l, kind); });
+        m, losses, [&](std::size_t l, unit_kind kind) { return costs.table(m, l, kind); }, allowed);
     const pare::width_search all(sublayers, budget);
     const pare::width_choice found = all.best(budget);
+    if (!found.feasible)
+        throw std::invalid_argument("a budget of " + std::to_string(share) +
+                                    " of heads and filters is below the least of equal widths, " +
+                                    std::to_string(found.cost / whole));
     if (found.cost == 0 && found.loss > 0) // units without which nothing is lost may all go
         throw std::invalid_argument("a budget of " + std::to_string(share) +
                                     " of heads and filters keeps nothing");
-    return {keep(m, losses, found.kept), found.loss, all.bound(budget)};
+    return {keep(m, losses, of_sublayers(m, found.kept)), found.loss, all.bound(budget)};
+}
+
+void check_budget(const model& m, const unit_costs& costs, double share, layer_widths allowed) {
+    std::vector<pare::loss_curve> alike;
+    for_sublayers(m, [&](std::size_t l, unit_kind kind) {
+        const auto units = static_cast<std::size_t>(costs.table(m, l, kind).units());
+        alike.push_back(pare::sorted_losses(std::vector<double>(units, 1)));
+    });
+    search(m, alike, costs, share, allowed);
 }
 
 std::int64_t rearrange(const criterion& c, kept_units& kept) {

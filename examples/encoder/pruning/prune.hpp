@@ -85,15 +85,26 @@ struct unit_costs {
 /// kernels like it, and the choice among thousands of filters hardly notices.
 inline constexpr pare::index_t filter_multiple = 16;
 
+/// Which widths layers may have beside each other.
+enum class layer_widths {
+    uneven, ///< any
+    tied,   ///< the same number of heads in all layers, and of filters
+    equal   ///< all heads, and the same number of filters in all layers
+};
+
 /// 1 for units that are kept: [layer][unit].
 struct kept_units {
     std::vector<std::vector<std::uint8_t>> heads, filters;
 };
 
-/// Sublayers for pare::width_search; `losses` are in the order of criterion::losses().
+/// Sublayers for pare::width_search, or all layers' heads as one and their filters as another;
+/// `losses` are in the order of criterion::losses(). Throws std::invalid_argument if widths
+/// are to be the same in layers that differ.
 using sublayer_cost = std::function<pare::cost_table(std::size_t layer, unit_kind kind)>;
 std::vector<pare::prunable> prunables(const model& m, const std::vector<pare::loss_curve>& losses,
-                                      const sublayer_cost& cost);
+                                      const sublayer_cost& cost, layer_widths allowed);
+/// What a search over prunables() keeps, by sublayer.
+std::vector<pare::index_t> of_sublayers(const model& m, const std::vector<pare::index_t>& found);
 /// The units that go last.
 kept_units keep(const model& m, const std::vector<pare::loss_curve>& losses,
                 const std::vector<pare::index_t>& widths);
@@ -106,9 +117,14 @@ struct found_units {
 };
 
 /// What to keep with at most `share` of what the model's heads and filters cost.
-/// Throws std::invalid_argument if the budget does not even keep one unit.
+/// Throws std::invalid_argument if the budget does not even keep one unit, or what equal widths keep
+/// at least.
 found_units search(const model& m, const std::vector<pare::loss_curve>& losses,
-                   const unit_costs& costs, double share);
+                   const unit_costs& costs, double share,
+                   layer_widths allowed = layer_widths::uneven);
+
+/// Throws what search() would, whatever the losses.
+void check_budget(const model& m, const unit_costs& costs, double share, layer_widths allowed);
 
 /// Exchanges units within layers against the criterion's blocks; returns how many were exchanged.
 std::int64_t rearrange(const criterion& c, kept_units& kept);

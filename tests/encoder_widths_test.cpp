@@ -1,0 +1,146 @@
+// Widths that layers share.
+#include "encoder_program.hpp"
+#include "encoder_random.hpp"
+
+#include <encoder/pruning/prune.hpp>
+
+#include <algorithm>
+
+using namespace encoder;
+using Eigen::Index;
+using nlohmann::json;
+using programs::read, programs::write;
+namespace fs = std::filesystem;
+
+namespace {
+
+json read_json(const fs::path& file) {
+    return json::parse(read(file));
+}
+
+/// Whether a list holds one number again and again.
+bool is_even(const json& list) {
+    return std::count(list.begin(), list.end(), list[0]) == static_cast<long>(list.size());
+}
+
+/// With so many first heads and filters in each layer.
+model cut(const model& m, const std::vector<index_t>& heads, const std::vector<index_t>& filters) {
+    kept_units kept;
+    for (std::size_t l = 0; l < m.layers.size(); ++l) {
+        const auto first = [](Index of, index_t n) {
+            std::vector<std::uint8_t> mask(static_cast<std::size_t>(of), 0);
+            std::fill_n(mask.begin(), n, 1);
+            return mask;
+        };
+        kept.heads.push_back(first(m.layers[l].heads(m.config.head_size), heads[l]));
+        kept.filters.push_back(first(m.layers[l].filters(), filters[l]));
+    }
+    return shrink(m, kept);
+}
+
+} // namespace
+
+TEST_CASE("shared widths are the best ones that fit the budget") {
+    random_source random;
+    CAPTURE(random);
+    const model m = load_model(fixtures::path("tiny_bert"));
+    const auto layers = static_cast<Index>(m.layers.size());
+    const Index heads = m.heads()[0], filters = m.filters()[0];
+    const unit_costs costs =
+        unit_costs::multiply_adds(m.config, random_texts(m, 20, 3, 20, random));
+    std::vector<pare::loss_curve> losses;
+    for (std::size_t s = 0; s < 2 * m.layers.size(); ++s) {
+        losses.push_back(pare::sorted_losses(s % 2 == 0 ? random.vector<double>(heads, 0, 9)
+                                                        : random.vector<double>(filters, 0, 1)));
+    }
+    const auto loss_of = [&](Index h, Index f) {
+        double sum = 0;
+        for (std::size_t s = 0; s < losses.size(); ++s)
+            sum += losses[s].loss[static_cast<std::size_t>(s % 2 == 0 ? heads - h : filters - f)];
+        return sum;
+    };
+    const auto cost_of = [&](Index h, Index f) {
+        return static_cast<double>(layers) * (costs.per_head * static_cast<double>(h) +
+                                              costs.per_filter * static_cast<double>(f));
+    };
+    const layer_widths allowed = GENERATE(layer_widths::tied, layer_widths::equal);
+    const Index fewest = allowed == layer_widths::equal ? heads : 1;
+    const double least = cost_of(fewest, 1) / costs.of(m);
+    for (const double share : {least + 0.001, 0.3, 0.5, 0.7, 0.9}) {
+        if (share < least) continue;
+        CAPTURE(share);
+        const double budget = share * costs.of(m);
+        double best = std::numeric_limits<double>::max(); // a little below the budget
+        for (Index h = fewest; h <= heads; ++h)
+            for (Index f = 1; f <= filters; ++f)
+                if (cost_of(h, f) <= 0.999 * budget) best = std::min(best, loss_of(h, f));
+        const found_units found = search(m, losses, costs, share, allowed);
+        const model small = shrink(m, found.kept);
+        CHECK(is_even(small.heads()));
+        CHECK(is_even(small.filters()));
+        CHECK(small.heads()[0] >= fewest);
+        CHECK(small.filters()[0] >= 1);
+        CHECK(costs.of(small) <= budget);
+        CHECK(found.loss <= best * (1 + 1e-12));
+        CHECK(found.bound <= found.loss);
+        CHECK_THAT(found.loss, WithinRel(loss_of(small.heads()[0], small.filters()[0]), 1e-12));
+        CHECK(found.loss >= search(m, losses, costs, share).bound);
+    }
+    CHECK_THROWS_WITH(
+        search(m, losses, costs, least / 2, allowed),
+        ContainsSubstring("is below the least of equal widths, " + std::to_string(least)));
+    CHECK_THROWS_AS(check_budget(m, costs, least / 2, allowed), std::invalid_argument);
+    check_budget(m, costs, least + 0.001, allowed);
+    const auto uneven = cut(m, {1, 2, 2}, {9, 9, 9});
+    CHECK_THROWS_WITH(check_budget(uneven, costs, 0.5, allowed),
+                      ContainsSubstring("layers of 1 and 2 heads cannot be made equally wide"));
+}
+
+TEST_CASE("prune_encoder keeps widths that layers share") {
+    programs::sandbox p(PARE_PRUNE_ENCODER);
+    const std::string files = "--model model --calibrate text --out small --json r.json ";
+    const auto prune = [&](const std::string& how) {
+        CAPTURE(how);
+        const int status = p.run(files + how);
+        INFO(p.errors);
+        REQUIRE(status == 0);
+        return read_json(p.folder / "r.json");
+    };
+    const json dense = read_json(p.folder / "model/config.json");
+    for (const std::string how : {"--macs 0.5 --front f.json", "--budget params=0.6",
+                                  "--budget latency=0.9 --latency-batch 2x8",
+                                  "--macs 0.6 --html p.html", "--macs 0.5 --criterion fisher"}) {
+        const json tied = prune(how + " --widths tied");
+        CHECK(is_even(tied["heads_kept"]));
+        CHECK(is_even(tied["filters_kept"]));
+    }
+    for (const json& point : read_json(p.folder / "f.json")) {
+        CHECK(point["heads"].size() == dense["num_hidden_layers"]);
+        CHECK(is_even(point["heads"]));
+        CHECK(is_even(point["filters"]));
+    }
+    const json equal = prune("--macs 0.7 --widths equal");
+    CHECK(equal["heads_kept"][0] == dense["num_attention_heads"]);
+    CHECK(is_even(equal["heads_kept"]));
+    CHECK(is_even(equal["filters_kept"]));
+    const json written = read_json(p.folder / "small/config.json");
+    CHECK_FALSE(written.contains("pare"));
+    CHECK(written["intermediate_size"] == equal["filters_kept"][0]);
+
+    fs::remove_all(p.folder / "small");
+    const auto fails = [&](const std::string& arguments, const std::string& sentence) {
+        CAPTURE(arguments);
+        CHECK(p.run(arguments) == 2);
+        CHECK_THAT(p.errors, ContainsSubstring(sentence));
+        CHECK(p.output.empty());
+        CHECK_FALSE(fs::exists(p.folder / "small"));
+    };
+    fails(files + "--widths some", "--widths");
+    fails(files + "--macs 0.1 --widths equal", "below the least of equal widths, 0.");
+    fails(files + "--budget latency=0.01 --latency-batch 2x8 --widths equal",
+          "below what remains with the least of equal widths, 0.");
+    const model m = load_model(p.folder / "model");
+    save_model(cut(m, {1, 2, 2}, {9, 9, 9}), p.folder / "model", p.folder / "uneven");
+    fails("--model uneven --calibrate text --out small --widths tied",
+          "layers of 1 and 2 heads cannot be made equally wide");
+}
