@@ -30,6 +30,7 @@ struct arguments {
     layer_widths widths = layer_widths::uneven;
     bool rearrange = false;
     std::optional<double> ridge; // of the kind of tuning
+    bool code = false;           // is written beside the model
     std::size_t samples = 2048;
     std::uint64_t seed = 1;
     place where;
@@ -90,6 +91,9 @@ bool parse(int argc, char** argv, arguments& a) {
     o.where(a.where, "runs", "sums");
     o.path("--out", a.out, "folder to write the model to")
         ->default_str("MODEL-pruned, in this folder");
+    o.add_flag("--transformers-code", a.code,
+               "write modeling_pare.py there too, by which transformers loads layers of unequal "
+               "widths, with trust_remote_code");
     o.path("--json", a.json, "file to write the report to");
     o.path("--front", a.front,
            "file to write the widths of all budgets to, with the loss that the criterion expects");
@@ -179,6 +183,7 @@ class pruning {
         prune();
         // What is written and loaded again must say what the dense model says with masks over its
         // units.
+        if (a_.code) small_.has_code = true;
         write_model(small_, a_.model, out_);
         r_.bytes_pruned = bytes_of_weights(out_.path());
         const std::unique_ptr<engine> pruned = dense_.make(load_model(out_.path()));

@@ -196,7 +196,7 @@ TEST_CASE("a model is written as one of its family, and read again") {
     }
 }
 
-TEST_CASE("biases by distance are one tensor where all layers have the same heads") {
+TEST_CASE("biases by distance are one tensor where all layers have all heads") {
     const scratch_folder folder;
     const fs::path source = folder / "source", out = folder / "out";
     copy_fixture("families/mpnet", source);

@@ -71,4 +71,18 @@ struct sandbox {
     }
 };
 
+/// Whether a script of this folder is content with what is in `folder`, or says "skipped" because
+/// its Python lacks something: that of PARE_PYTHON, or what setup.sh --peers installs, or the system's.
+inline bool run_python(const std::string& script, const fs::path& folder) {
+    const std::string command =
+        "peers=\"${XDG_CACHE_HOME:-$HOME/.cache}/pare/peers/bin/python\"; [ -x \"$peers\" ] || "
+        "peers=python3; \"${PARE_PYTHON:-$peers}\" '" +
+        fixtures::path("../" + script).string() + "' '" + folder.string() + "' >'" +
+        (folder / "said").string() + "' 2>&1 </dev/null";
+    const int status = std::system(command.c_str());
+    std::cout << read(folder / "said");
+    constexpr int skipped = 77;
+    return WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == skipped);
+}
+
 } // namespace programs

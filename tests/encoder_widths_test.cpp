@@ -1,7 +1,10 @@
-// Widths that layers share.
+// Widths that layers share, and what transformers loads: plain where layers are alike, else by the code
+// that is written beside the weights.
 #include "encoder_program.hpp"
 #include "encoder_random.hpp"
 
+#include <encoder/files/heads.hpp>
+#include <encoder/network/network.hpp>
 #include <encoder/pruning/prune.hpp>
 
 #include <algorithm>
@@ -23,6 +26,10 @@ bool is_even(const json& list) {
     return std::count(list.begin(), list.end(), list[0]) == static_cast<long>(list.size());
 }
 
+std::string code() {
+    return read(fixtures::path("../../examples/encoder/files/modeling_pare.py"));
+}
+
 /// With so many first heads and filters in each layer.
 model cut(const model& m, const std::vector<index_t>& heads, const std::vector<index_t>& filters) {
     kept_units kept;
@@ -36,6 +43,12 @@ model cut(const model& m, const std::vector<index_t>& heads, const std::vector<i
         kept.filters.push_back(first(m.layers[l].filters(), filters[l]));
     }
     return shrink(m, kept);
+}
+
+dense random_dense(Index rows, Index columns, random_source& random) {
+    const auto weight = random.vector<float>(rows * columns), bias = random.vector<float>(rows);
+    return {Eigen::Map<const encoder::matrix>(weight.data(), rows, columns),
+            Eigen::Map<const encoder::vector>(bias.data(), rows)};
 }
 
 } // namespace
@@ -143,4 +156,83 @@ TEST_CASE("prune_encoder keeps widths that layers share") {
     save_model(cut(m, {1, 2, 2}, {9, 9, 9}), p.folder / "model", p.folder / "uneven");
     fails("--model uneven --calibrate text --out small --widths tied",
           "layers of 1 and 2 heads cannot be made equally wide");
+}
+
+TEST_CASE("code for transformers is written where it is asked for, and stays with the model") {
+    programs::sandbox p(PARE_PRUNE_ENCODER);
+    const std::string plain = "--model model --calibrate text --macs 0.5 --out plain";
+    REQUIRE(p.run(plain) == 0);
+    CHECK_FALSE(fs::exists(p.folder / "plain/modeling_pare.py"));
+    for (int again = 0; again < 2; ++again) // what was written here is replaced
+        REQUIRE(p.run("--model model --calibrate text --macs 0.5 --out small "
+                      "--transformers-code") == 0);
+    CHECK(read(p.folder / "small/modeling_pare.py") == code());
+    json config = read_json(p.folder / "small/config.json");
+    const json map = {{"AutoModel", "modeling_pare.PareBertModel"}};
+    CHECK(config["auto_map"] == map);
+    config.erase("auto_map");
+    CHECK(config == read_json(p.folder / "plain/config.json"));
+
+    REQUIRE(p.run("--model small --calibrate text --macs 0.8 --out smaller") == 0);
+    p.program = PARE_LEARN_THRESHOLDS;
+    REQUIRE(p.run("--model smaller --train text --stage calibrate --target-macs 0.8 --out drop") ==
+            0);
+    CHECK(read(p.folder / "drop/modeling_pare.py") == code());
+    CHECK(read_json(p.folder / "drop/config.json")["auto_map"] == map);
+}
+
+TEST_CASE("transformers gives the outputs of models of all families, uneven ones by their code") {
+    random_source random;
+    CAPTURE(random);
+    const fixtures::scratch_folder folder;
+    json models = json::array();
+    const auto add = [&](const model& m, const fs::path& source, const std::string& kind) {
+        const std::string name = std::to_string(models.size());
+        save_model(m, source, folder / name);
+        network net(m);
+        std::vector<sequence> texts = random_texts(m, 5, 1, 11, random);
+        for (sequence& text : texts)
+            for (auto& id : text) id = std::max(id, 4); // others may be padding, which has no place
+        const encoder::matrix found = embed(net, texts, "");
+        json rows = json::array();
+        for (const auto& row : found.rowwise())
+            rows.push_back(std::vector<float>(row.begin(), row.end()));
+        models.push_back({{"folder", name},
+                          {"class", kind},
+                          {"needs_code", m.has_code},
+                          {"has_others", !m.others.empty()},
+                          {"sequences", texts},
+                          {"outputs", rows}});
+    };
+    for (const auto& [name, prefix] :
+         {std::pair("bert", "bert."), std::pair("distilbert", "distilbert."),
+          std::pair("roberta", "roberta."), std::pair("xlm-roberta", "roberta."),
+          std::pair("electra", "electra."), std::pair("mpnet", "mpnet.")}) {
+        const fs::path source = fixtures::path(std::string("families/") + name);
+        const model dense = load_model(source);
+        const Index hidden = dense.config.hidden;
+        model headed = dense;
+        const stock_head* const stock = find_stock_head(name);
+        headed.others.clear();
+        headed.prefix = prefix;
+        headed.config.pooling = pooling::cls;
+        headed.head = head{random_dense(3, hidden, random), random_dense(hidden, hidden, random),
+                           stock->between, stock};
+        headed.json["architectures"] = {stock->architecture};
+        add(cut(dense, {2, 2}, {5, 5}), source, "AutoModel"); // as --widths equal has it
+        add(cut(headed, {2, 2}, {7, 7}), source, "AutoModelForSequenceClassification");
+        for (const auto& [heads, filters] :
+             {std::pair(std::vector<index_t>{1, 2}, std::vector<index_t>{12, 3}),
+              std::pair(std::vector<index_t>{0, 1}, std::vector<index_t>{4, 0}),
+              std::pair(std::vector<index_t>{1, 1}, std::vector<index_t>{6, 6})}) {
+            model uneven = cut(dense, heads, filters);
+            uneven.has_code = true;
+            add(uneven, source, "AutoModel");
+            uneven = cut(headed, heads, filters);
+            uneven.has_code = true;
+            add(uneven, source, "AutoModelForSequenceClassification");
+        }
+    }
+    write(folder / "models.json", models.dump());
+    CHECK(programs::run_python("check_transformers.py", folder.path()));
 }

@@ -1,6 +1,7 @@
 #include "config.hpp"
 
 #include "heads.hpp"
+#include "transformers_code.hpp"
 
 #include <pare/distance_buckets.hpp>
 
@@ -240,6 +241,7 @@ json describe(const model& m, const widths& w) {
     if (!m.tokens.numbers.empty()) pare["tokens"] = describe_tokens(m);
     j.erase("pare");
     if (!pare.empty()) j["pare"] = std::move(pare);
+    if (m.has_code) ask_for_code(j);
     return j;
 }
 

@@ -2,6 +2,7 @@
 
 #include "config.hpp"
 #include "heads.hpp"
+#include "transformers_code.hpp"
 #include "weights.hpp"
 
 #include <algorithm>
@@ -27,12 +28,12 @@ namespace fs = std::filesystem;
 
 /// Under which its metadata lists the files of a folder that is written here.
 constexpr const char* manifest = "pare";
-/// Of a layer, where not all have the same.
+/// Of a layer, where not all have all heads.
 constexpr const char* own_distance_bias = "attention.relative_attention_bias";
 
 bool shares_distance_bias(const model& m) {
     return std::all_of(m.layers.begin(), m.layers.end(), [&](const layer& l) {
-        return l.distance_bias.cols() == m.layers[0].distance_bias.cols() &&
+        return l.distance_bias.cols() == m.config.hidden / m.config.head_size &&
                l.distance_bias == m.layers[0].distance_bias;
     });
 }
@@ -237,6 +238,7 @@ model load_model(const path& folder) {
     model m;
     m.config = detail::read_config(folder, parts, given);
     m.json = given.all();
+    m.has_code = detail::asks_for_code(m.json);
     const family& f = *m.config.family;
     m.layers.resize(static_cast<std::size_t>(given.size(f.keys.layers, 1 << 10)));
     detail::additions more = detail::read_additions(given, m.layers.size(), m.config);
@@ -339,6 +341,7 @@ void write_model(const model& m, const path& source, const output& out) try {
     const path part = detail::read_modules(source).transformer;
     make_folders(folder, part);
     write_file(folder / part / "config.json", {config});
+    if (m.has_code) write_file(folder / part / detail::code_file, {detail::code});
     std::set<std::string> files = files_in(folder);
     files.insert((part / weights_file).lexically_normal().string());
     write_safetensors(folder / part / weights_file, tensors,

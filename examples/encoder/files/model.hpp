@@ -134,7 +134,8 @@ struct model {
     std::string prefix;                   ///< of the tensor names: "", "bert." or another
     std::vector<tensor>
         others; ///< tensors that the encoder does not use (pooler, ...), written back unchanged
-    nlohmann::json json; ///< config.json as read
+    nlohmann::json json;   ///< config.json as read
+    bool has_code = false; ///< whether code for transformers is beside the weights
 
     /// Of each layer.
     std::vector<Eigen::Index> heads() const;
@@ -174,8 +175,8 @@ model load_model(const std::filesystem::path& folder);
 
 /// Writes `m` as a folder of the same kind and family, all weights in one file, with the tokenizer's
 /// files and the modules copied from `source`. A head of transformers' is written as it is there, with
-/// labels in config.json for its outputs. Biases by distance are one tensor, as there, or where layers
-/// have them of several heads a tensor a layer. What sets the model apart from others of its family is in
+/// labels in config.json for its outputs. Biases by distance are one tensor, as there, or where heads
+/// are gone a tensor a layer. What sets the model apart from others of its family is in
 /// config.json's "pare", and load_model reads it again:
 ///     "heads", "filters"  of uneven layers, a number a layer
 ///     "classes"           outputs of a head of ours, one dense layer on the pooled vector, which is
@@ -184,6 +185,8 @@ model load_model(const std::filesystem::path& folder);
 ///     "tokens"            {"by": "threshold", "share" or "count", "numbers": [...], "alpha",
 ///                         "carried", "scores": "relative" or "per_query",
 ///                         "curve": [{"alpha", "macs_ratio", "metric" or null}, ...]}
+/// With has_code there is modeling_pare.py, which config.json names under "auto_map": by it
+/// transformers loads uneven layers too.
 /// Throws file_error.
 void write_model(const model& m, const std::filesystem::path& source, const output& out);
 /// The same, and puts it in place.
