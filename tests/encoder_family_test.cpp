@@ -483,15 +483,23 @@ TEST_CASE("modules that are not understood are refused by name") {
         CHECK_THAT(error_with(content), ContainsSubstring("modules.json: " + sentence));
     };
     const std::string models = "sentence_transformers.models.";
-    refused(modules({{"Transformer", ""}, {"Dense", "2_Dense"}}),
+    refused(modules({{"Transformer", ""}, {"LSTM", "2_LSTM"}}),
             "holds a module of type '" + models +
-                "Dense', only Transformer, Pooling and Normalize");
+                "LSTM', only Transformer, Pooling, Dense and Normalize");
+    for (const auto& parts : std::vector<std::vector<std::string>>{
+             {"Dense"}, {"Pooling", "Normalize", "Dense"}, {"Pooling", "Dense", "Dense"}}) {
+        std::vector<std::pair<std::string, std::string>> all = {{"Transformer", ""}};
+        for (const std::string& part : parts) all.emplace_back(part, part);
+        refused(modules(all), "holds a module of type '" + models + "Dense' in a place where none");
+    }
     refused("[3]", "holds 3, not a module");
     refused("[{}]", "holds a module of type ''");
     refused(R"([{"type": 3}])", "type is 3, not a string");
     refused("{}", "holds a JSON object, not an array");
     refused("[]", "holds no module of type Transformer");
     refused(modules({{"Pooling", "1_Pooling"}, {"Transformer", ""}}),
+            "holds a module of type '" + models + "Pooling' in a place where none is possible");
+    refused(modules({{"Transformer", ""}, {"Normalize", "2"}, {"Pooling", "1"}}),
             "holds a module of type '" + models + "Pooling' in a place where none is possible");
     refused(modules({{"Transformer", ""}, {"Transformer", ""}}),
             "holds a module of type '" + models + "Transformer' in a place");

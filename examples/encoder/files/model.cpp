@@ -1,6 +1,7 @@
 #include "model.hpp"
 
 #include "config.hpp"
+#include "dense_module.hpp"
 #include "heads.hpp"
 #include "transformers_code.hpp"
 #include "weights.hpp"
@@ -128,6 +129,9 @@ std::vector<path> files_to_copy(const path& folder) {
     }
     if (!parts.transformer.empty()) all.emplace_back("config.json"); // of sentence-transformers
     for (const path& module : parts.others) all.push_back(module / "config.json");
+    if (parts.dense)
+        for (const path& file : detail::weights_of_dense(folder / *parts.dense))
+            all.push_back(*parts.dense / file);
     return all;
 }
 
@@ -193,10 +197,17 @@ std::vector<Index> model::filters() const {
     return all;
 }
 
+Index model::outputs() const {
+    return head         ? head->output.weight.rows()
+           : projection ? projection->layer.weight.rows()
+                        : config.hidden;
+}
+
 std::int64_t model::parameters() const {
     std::int64_t sum = 0;
     for_each_weight(*this, widths_of(*this),
                     [&](const auto&, const auto& weight, const auto&) { sum += weight.size(); });
+    if (projection) sum += projection->layer.weight.size() + projection->layer.bias.size();
     for (const tensor& t : others)
         sum +=
             std::accumulate(t.shape.begin(), t.shape.end(), std::int64_t{1}, std::multiplies<>());
@@ -246,6 +257,7 @@ model load_model(const path& folder) {
     m.curve = std::move(more.curve);
     if (more.kept.outputs > 0) m.head.emplace();
     if (more.exits) m.exits.resize(m.layers.size());
+    if (parts.dense) m.projection = detail::read_dense(folder / *parts.dense, m.config.hidden);
 
     const stored_weights file(folder / parts.transformer);
     m.prefix = find_prefix(file, f);

@@ -66,6 +66,13 @@ struct head {
     bool is_score() const { return output.weight.rows() == 1; }
 };
 
+/// A Dense module of sentence-transformers: embeddings are made of what it makes of the pooled vector.
+/// It is not trained here.
+struct projection {
+    dense layer; ///< [columns x hidden]
+    bool tanh = true;
+};
+
 struct config {
     const encoder::family* family = &bert;
     Eigen::Index hidden = 0, head_size = 0, vocabulary = 0, positions = 0, types = 0;
@@ -122,6 +129,7 @@ struct model {
     std::vector<layer> layers;
     /// Of a model for classification or regression; with none, outputs are embeddings.
     std::optional<encoder::head> head;
+    std::optional<encoder::projection> projection; ///< of embeddings; a head does without it
 
     token_pruning tokens; ///< tokens that forward passes drop
     /// What a token dropped in layer l would have become, guessed from its input to the layer and
@@ -137,6 +145,8 @@ struct model {
     nlohmann::json json;   ///< config.json as read
     bool has_code = false; ///< whether code for transformers is beside the weights
 
+    /// Columns of the outputs.
+    Eigen::Index outputs() const;
     /// Of each layer.
     std::vector<Eigen::Index> heads() const;
     std::vector<Eigen::Index> filters() const;
@@ -166,8 +176,8 @@ std::filesystem::path transformer_folder(const std::filesystem::path& folder);
 std::uintmax_t bytes_of_weights(const std::filesystem::path& folder);
 
 /// Reads config.json, model.safetensors (or what model.safetensors.index.json names) and, where they
-/// exist, sentence_bert_config.json, tokenizer_config.json, modules.json and the pooling's
-/// config.json. Every tensor is checked against the config and for NaN and infinity before anything
+/// exist, sentence_bert_config.json, tokenizer_config.json, modules.json, the pooling's config.json
+/// and a Dense module's folder. Every tensor is checked against the config and for NaN and infinity before anything
 /// is returned. The gamma and beta of older files become the weight and bias that they are called
 /// today.
 /// Throws file_error with a sentence that names the file and what is wrong with it.

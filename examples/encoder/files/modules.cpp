@@ -1,5 +1,9 @@
 #include "modules.hpp"
 
+#include <algorithm>
+#include <iterator>
+#include <string_view>
+
 namespace encoder::detail {
 
 modules read_modules(const std::filesystem::path& folder) {
@@ -10,31 +14,35 @@ modules read_modules(const std::filesystem::path& folder) {
         if (is_file(folder / "1_Pooling" / "config.json")) m.pooling = "1_Pooling";
         return m;
     }
-    bool transforms = false;
+    constexpr std::string_view kinds[] = {"Transformer", "Pooling", "Dense",
+                                          "Normalize"}; // in this order
+    const auto *next = std::begin(kinds), *const end = std::end(kinds);
     for (const nlohmann::json& value :
          parse_json(file, read_text(file), nlohmann::json::value_t::array)) {
         if (!value.is_object()) fail(file, "holds ", value, ", not a module");
         const settings part(file, value);
         const std::string type = part.text("type", ""), path = part.text("path", "");
         const std::string kind = type.substr(type.rfind('.') + 1);
-        const bool is_transformer = kind == "Transformer", is_pooling = kind == "Pooling";
-        if (!is_transformer && !is_pooling && kind != "Normalize")
+        if (std::find(kinds, end, kind) == end)
             fail(file, "holds a module of type '", type,
-                 "', only Transformer, Pooling and Normalize are possible");
+                 "', only Transformer, Pooling, Dense and Normalize are possible");
         if (!is_inside(path))
             fail(file, "names the folder ", nlohmann::json(path), ", which is not in the model's");
-        if (is_transformer == transforms || (is_pooling && m.pooling))
+        const auto* const found = std::find(next, end, kind);
+        const bool is_first = next == std::begin(kinds);
+        if (found == end || (is_first && found != next) || (kind == "Dense" && !m.pooling))
             fail(file, "holds a module of type '", type,
-                 "' in a place where none is possible: the order is Transformer, Pooling, "
-                 "Normalize");
-        transforms = true;
-        if (is_pooling) m.pooling = path;
-        if (is_transformer)
+                 "' in a place where none is possible: the order is Transformer, Pooling, Dense "
+                 "(behind a pooling), Normalize");
+        next = found + 1;
+        if (kind == "Transformer")
             m.transformer = path;
         else
             m.others.emplace_back(path);
+        if (kind == "Pooling") m.pooling = path;
+        if (kind == "Dense") m.dense = path;
     }
-    if (!transforms) fail(file, "holds no module of type Transformer");
+    if (next == std::begin(kinds)) fail(file, "holds no module of type Transformer");
     return m;
 }
 

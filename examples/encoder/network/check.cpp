@@ -76,6 +76,11 @@ void check(const model& m) {
             if (!m.head->stock) fail("a head of two layers without names for their tensors");
         }
     }
+    if (m.projection) {
+        const Index columns = m.projection->layer.weight.rows();
+        if (columns < 1) fail("a projection to no columns");
+        check_shape("projection", m.projection->layer, columns, c.hidden);
+    }
     if (!m.exits.empty() && m.exits.size() != m.layers.size())
         fail(std::to_string(m.exits.size()) + " exits for " + std::to_string(m.layers.size()) +
              " layers");

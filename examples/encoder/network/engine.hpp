@@ -59,9 +59,7 @@ class engine {
     /// With the weights that it has now: on a GPU, what was learned since the last call is fetched.
     virtual const encoder::model& model() const = 0;
     /// Columns of what forward() gives.
-    Eigen::Index outputs() const {
-        return model().head ? model().head->output.weight.rows() : model().config.hidden;
-    }
+    Eigen::Index outputs() const { return model().outputs(); }
     /// What runs it, in words: times of one such place say nothing about another.
     virtual std::string place() const = 0;
     /// So many tokens make a batch that keeps it busy, in a forward and in a backward pass.

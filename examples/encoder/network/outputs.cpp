@@ -76,11 +76,20 @@ matrix values(function f, const matrix& x) {
         [f](float v) { return static_cast<float>(value(f, static_cast<double>(v))); });
 }
 
+/// What embeddings are of, before they are scaled.
+matrix projected(const model& m, const matrix& pooled) {
+    if (!m.projection) return pooled;
+    const matrix y = apply(m.projection->layer, pooled);
+    return m.projection->tanh ? values(function::tanh, y) : y;
+}
+
 } // namespace
 
 matrix outputs_of(const model& m, const matrix& pooled) {
-    if (!m.head)
-        return pooled.array().colwise() / pooled.rowwise().norm().array().max(shortest_length);
+    if (!m.head) {
+        const matrix rows = projected(m, pooled);
+        return rows.array().colwise() / rows.rowwise().norm().array().max(shortest_length);
+    }
     const head& h = *m.head;
     return apply(h.output, h.before ? values(h.between, apply(*h.before, pooled)) : pooled);
 }
@@ -89,10 +98,13 @@ outputs_gradient outputs_backward(const model& m, const matrix& pooled, const ma
                                   const matrix& gradient) {
     outputs_gradient found;
     if (!m.head) {
-        const Eigen::ArrayXf lengths = pooled.rowwise().norm().array().max(shortest_length);
+        const matrix rows = projected(m, pooled); // cheaper than to keep it
+        const Eigen::ArrayXf lengths = rows.rowwise().norm().array().max(shortest_length);
         const Eigen::ArrayXf along = (outputs.array() * gradient.array()).rowwise().sum();
-        found.at_pooled =
-            (gradient.array() - outputs.array().colwise() * along).colwise() / lengths;
+        matrix at_rows = (gradient.array() - outputs.array().colwise() * along).colwise() / lengths;
+        if (m.projection && m.projection->tanh)
+            at_rows = (at_rows.array() * (1 - rows.array().square())).matrix().eval();
+        found.at_pooled = m.projection ? apply_backward(m.projection->layer, at_rows) : at_rows;
         return found;
     }
     const head& h = *m.head;
