@@ -76,6 +76,9 @@ if(PARE_EXAMPLES)
   # oneDNN is optional: without it the encoder uses a kernel of its own. By header and library, because its config
   # insists on OpenCL.
   pare_find_library(dnnl oneapi/dnnl/dnnl.hpp dnnl)
+  # ONNX is optional: without it nothing is exported. Its config brings in more than the format.
+  pare_find_library(onnx_proto onnx/onnx-ml.pb.h onnx_proto)
+  pare_find_library(protobuf google/protobuf/message.h protobuf)
 endif()
 
 if(PARE_MISSING)

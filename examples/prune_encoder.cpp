@@ -1,5 +1,6 @@
 // Prunes heads and filters of a BERT-type sentence encoder without retraining and without labels,
 // writes the smaller model, loads it again, checks it, and reports.
+#include "encoder/export/onnx.hpp"
 #include "encoder/pruning/results.hpp"
 #include "encoder/pruning/verify.hpp"
 #include "encoder/report/progress.hpp"
@@ -28,7 +29,7 @@ struct arguments {
     bool surgeon = true;                        // chooses, or Fisher information does
     fisher_source fisher = fisher_source::free; // or the source of the surgeon's gradients
     layer_widths widths = layer_widths::uneven;
-    bool rearrange = false;
+    bool rearrange = false, onnx = false;
     std::optional<double> ridge; // of the kind of tuning
     bool code = false;           // is written beside the model
     std::size_t samples = 2048;
@@ -43,10 +44,10 @@ bool parse(int argc, char** argv, arguments& a) {
     o.path("--model", a.model, "folder with config.json, model.safetensors and a tokenizer")
         ->required();
     o.path(
-         "--calibrate", a.calibrate,
-         "text, a document a line; for a model with a head one or two texts a line, by tabs; with "
-         "--fisher labels, a label or score first, or without a head a score and two texts")
-        ->required();
+        "--calibrate", a.calibrate,
+        "text, a document a line; for a model with a head one or two texts a line, by tabs; with "
+        "--fisher labels, a label or score first, or without a head a score and two texts; may be "
+        "left out to --export a model as it is");
     o.number("--macs", a.macs, "share of the multiply-adds to keep")->default_str("0.5");
     o.add_option(
         "--budget", a.budget,
@@ -94,6 +95,9 @@ bool parse(int argc, char** argv, arguments& a) {
     o.add_flag("--transformers-code", a.code,
                "write modeling_pare.py there too, by which transformers loads layers of unequal "
                "widths, with trust_remote_code");
+    o.word("--export", a.onnx,
+           "none, or onnx: also write the model as an ONNX graph, to the name of --out and .onnx",
+           {{"none", false}, {"onnx", true}});
     o.path("--json", a.json, "file to write the report to");
     o.path("--front", a.front,
            "file to write the widths of all budgets to, with the loss that the criterion expects");
@@ -131,8 +135,30 @@ void read_budget(arguments& a) {
             fmt::format("--latency-batch is '{}', expected SEQUENCESxTOKENS", a.batch));
 }
 
+/// Empty if none is asked for.
+fs::path onnx_file(const arguments& a) {
+    if (!a.onnx) return {};
+    return a.out.parent_path() / name_beside(a.out, ".onnx");
+}
+
+/// Of a run that only exports. Options that say how to prune are not passed over.
+void check_export(arguments& a) {
+    if (!a.onnx) throw std::invalid_argument("--calibrate is required");
+    if (a.macs || !a.budget.empty() || !a.evaluate.empty() || !a.json.empty() || !a.front.empty() ||
+        !a.html.empty() || !a.latency.times.empty())
+        throw std::invalid_argument("--calibrate is required to prune; without it, --export goes "
+                                    "with --model and --out alone");
+    if (a.out.empty()) a.out = name_beside(a.model, "");
+    check_outputs(model_inputs(a.model), {{"--export", onnx_file(a)}});
+}
+
 /// Everything that can be known to be wrong before the work begins.
 void check(arguments& a) {
+    if (a.onnx) check_can_export();
+    if (a.calibrate.empty()) {
+        check_export(a);
+        return;
+    }
     if (a.macs && !a.budget.empty())
         throw std::invalid_argument("--macs and --budget are both there, expected one");
     read_budget(a);
@@ -149,6 +175,7 @@ void check(arguments& a) {
     inputs.push_back({"the text to calibrate on", a.calibrate});
     inputs.push_back({"the text to evaluate on", a.evaluate});
     check_outputs(inputs, {{"--out", a.out, &written_model},
+                           {"--export", onnx_file(a)},
                            {"--json", a.json},
                            {"--front", a.front},
                            {"--latency-times", a.latency.times},
@@ -196,9 +223,10 @@ class pruning {
             if (front_) front_.write(to_text(to_json(front)));
             if (html_) draw(front);
         }
+        if (onnx_) onnx_.write(to_onnx(pruned->model()));
         if (prices_->times) prices_->times->save();
         // The model first, so that a report always has its model.
-        put_in_place({&out_, &json_, &front_, &html_});
+        put_in_place({&out_, &onnx_, &json_, &front_, &html_});
         print(r_, a_.out);
     }
 
@@ -318,7 +346,8 @@ class pruning {
 
     const progress whole_{"", 1}; // a clock
     const arguments& a_;
-    output out_{a_.out, written_model}, json_{a_.json}, front_{a_.front}, html_{a_.html};
+    output out_{a_.out, written_model}, onnx_{onnx_file(a_)}, json_{a_.json}, front_{a_.front},
+        html_{a_.html};
     const std::unique_ptr<engine> made_;
     engine& dense_;
     const model& original_;
@@ -336,6 +365,14 @@ class pruning {
     pruning_results r_{};
 };
 
+/// The model as it is.
+void export_model(const arguments& a) {
+    output file(onnx_file(a));
+    file.write(to_onnx(load_model(a.model)));
+    put_in_place({&file});
+    fmt::print("{}: the model in {} as an ONNX graph\n", file.name().string(), a.model.string());
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
@@ -344,6 +381,6 @@ int main(int argc, char** argv) {
         if (!parse(argc, argv, a)) return;
         check(a);
         set_threads(a.where.threads);
-        pruning(a).run();
+        a.calibrate.empty() ? export_model(a) : pruning(a).run();
     });
 }

@@ -1,0 +1,162 @@
+// Models as ONNX graphs: what ONNX Runtime makes of them, where it is installed, beside the network.
+#include "catch.hpp"
+#include "encoder_fixtures.hpp"
+#include "encoder_models.hpp"
+#include "encoder_program.hpp"
+
+#include <encoder/export/onnx.hpp>
+#include <encoder/files/heads.hpp>
+#include <encoder/network/network.hpp>
+
+using nlohmann::json;
+
+#ifdef PARE_HAVE_ONNX
+
+namespace {
+
+constexpr int not_installed = 77; // what check_onnx.py ends with
+
+/// PARE_PYTHON is one that has them.
+int run_check(const fixtures::scratch_folder& folder) {
+    const char* const python = std::getenv("PARE_PYTHON");
+    const std::string command = std::string(python ? python : "python3") +
+                                " '" PARE_FIXTURES "/../onnx/check_onnx.py' '" +
+                                folder.path().string() + "'";
+    const int status = std::system(command.c_str());
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+}
+
+/// Texts of several lengths, all types of tokens in them, and what the network gives for them.
+void write_case(const fixtures::scratch_folder& folder, const std::string& name, const model& m,
+                const std::string& bytes) {
+    std::mt19937 engine(3);
+    const auto below = [&](Index n) {
+        return std::uniform_int_distribution<std::int32_t>(0, static_cast<std::int32_t>(n) -
+                                                                  1)(engine);
+    };
+    const auto words = static_cast<std::int32_t>(m.config.vocabulary);
+    json texts = json::array(), types = json::array();
+    batch b;
+    for (const Index length : {Index{7}, Index{1}, m.config.longest(), Index{12}}) {
+        sequence ids, of_types, both;
+        for (Index t = 0; t < length; ++t) {
+            ids.push_back(below(words));
+            of_types.push_back(m.config.types > 1 ? below(m.config.types) : 0);
+            both.push_back(ids.back() + words * of_types.back());
+        }
+        texts.push_back(ids);
+        types.push_back(of_types);
+        b.append(both);
+    }
+    network net(m);
+    net.set_token_pruning({});
+    matrix outputs;
+    net.forward(b, outputs);
+    json rows = json::array();
+    for (Index r = 0; r < outputs.rows(); ++r)
+        rows.push_back(std::vector<float>(row(outputs, r), row(outputs, r) + outputs.cols()));
+    programs::write(folder / (name + ".onnx"), bytes);
+    programs::write(
+        folder / (name + ".json"),
+        json{{"texts", texts}, {"types", m.config.types > 1 ? types : json()}, {"outputs", rows}}
+            .dump());
+}
+
+} // namespace
+
+TEST_CASE("ONNX Runtime finds in an exported model what the network does") {
+    const fixtures::scratch_folder folder;
+    const auto add = [&](const std::string& name, const model& m) {
+        write_case(folder, name, m, to_onnx(m));
+    };
+    shape s; // of uneven layers
+    for (const auto& [name, pool] :
+         {std::pair("mean", pooling::mean), std::pair("cls", pooling::cls),
+          std::pair("max", pooling::max)}) {
+        s.pool = pool;
+        add(name, make_model(s));
+    }
+    s = {};
+    s.f = activation::relu;
+    s.heads = {0, 2, 0}; // layers of which biases alone are left
+    s.filters = {5, 0, 0};
+    add("nothing_left", make_model(s));
+    s = {};
+    s.f = activation::gelu_tanh;
+    s.narrow_embeddings = 10;
+    add("narrow", make_model(s));
+    s = {};
+    s.first_position = 2;
+    s.types = 1;
+    add("one_type", make_model(s));
+    s.types = 0;
+    s.distance_buckets = 32;
+    s.positions = 300; // beyond the last bucket
+    model m = make_model(s);
+    add("distances", m);
+    s.heads = {2, 2, 1};
+    m = make_model(s);
+    m.layers[1].distance_bias = m.layers[0].distance_bias;
+    add("shared_distances", m);
+
+    m = make_model({});
+    random_numbers random(5);
+    const auto layer_of = [&](Index outputs) {
+        return dense{random.normal(outputs, m.config.hidden, 0.3f),
+                     random.normal_vector(outputs, 0, 0.1f)};
+    };
+    m.config.pooling = pooling::cls;
+    for (const auto& [name, between] :
+         {std::pair("tanh", head::function::tanh), std::pair("relu", head::function::relu),
+          std::pair("gelu", head::function::gelu)}) {
+        m.head = head{layer_of(3), layer_of(m.config.hidden), between};
+        add(std::string("head_") + name, m);
+    }
+    m.head = head{layer_of(1)};
+    add("score", m);
+
+    const int status = run_check(folder);
+    CHECK((status == 0 || status == not_installed));
+}
+
+TEST_CASE("families that transformers wrote are exported") {
+    const fixtures::scratch_folder folder;
+    for (const char* name : {"bert", "distilbert", "roberta", "xlm-roberta", "electra", "mpnet"}) {
+        const model m = load_model(fixtures::path("families") / name);
+        write_case(folder, name, m, to_onnx(m));
+    }
+    const int status = run_check(folder);
+    CHECK((status == 0 || status == not_installed));
+}
+
+TEST_CASE("prune_encoder exports what it prunes, and a model as it is") {
+    programs::sandbox p(PARE_PRUNE_ENCODER);
+    REQUIRE(p.run("--model model --calibrate text --macs 0.6 --export onnx --out small/") == 0);
+    const std::string pruned = programs::read(p.folder / "small.onnx");
+    CHECK(p.files() == std::vector<std::string>{"small", "small.onnx"});
+    REQUIRE(p.run("--model small --export onnx --out again") == 0);
+    CHECK(programs::read(p.folder / "again.onnx") == pruned);
+    CHECK(p.output == "again.onnx: the model in small as an ONNX graph\n");
+    REQUIRE(p.run("--model small --export onnx") == 0);
+    CHECK(p.files() == std::vector<std::string>{"again.onnx", "small", "small.onnx"});
+
+    const fixtures::scratch_folder folder;
+    write_case(folder, "pruned", load_model(p.folder / "small"), pruned);
+    const int status = run_check(folder);
+    CHECK((status == 0 || status == not_installed));
+
+    CHECK(p.run("--model small --export onnx --macs 0.3 --out wrong") == 2);
+    CHECK(p.run("--model small --out wrong") == 2);
+    CHECK_FALSE(programs::fs::exists(p.folder / "wrong.onnx"));
+}
+
+#else
+
+TEST_CASE("a build without ONNX says so before it works") {
+    programs::sandbox p(PARE_PRUNE_ENCODER);
+    CHECK(p.run("--model model --calibrate text --export onnx --out small") == 2);
+    CHECK(p.errors.find("install libonnx-dev libprotobuf-dev") != std::string::npos);
+    CHECK(p.files().empty());
+}
+
+#endif

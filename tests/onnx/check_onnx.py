@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+"""check_onnx.py FOLDER: each NAME.onnx there is well formed, and ONNX Runtime finds in it what NAME.json expects, within
+1e-4, whatever the padding. Without ONNX and ONNX Runtime: exit status 77.
+
+NAME.json: "texts", lists of ids; "types", the same, or null; "outputs", a list of numbers a text.
+"""
+
+import json
+import pathlib
+import sys
+
+try:
+    import numpy
+    import onnx
+    import onnxruntime
+except ImportError as error:
+    print(f"skipped: {error}")
+    sys.exit(77)
+
+TOLERANCE = 1e-4
+
+
+def padded(rows, length, before, filler):
+    found = numpy.full((len(rows), length), filler, dtype=numpy.int64)
+    for to, row in zip(found, rows):
+        first = length - len(row) if before else 0
+        to[first : first + len(row)] = row
+    return found
+
+
+files = sorted(pathlib.Path(sys.argv[1]).glob("*.onnx"))
+worst = 0.0
+for path in files:
+    onnx.checker.check_model(str(path), full_check=True)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    case = json.loads(path.with_suffix(".json").read_text())
+    texts = case["texts"]
+    expected = numpy.array(case["outputs"])
+    longest = max(map(len, texts))
+    alone = [(i, i + 1, len(texts[i]), False, 0) for i in range(len(texts))]
+    # What stands in the padding does not matter.
+    for first, end, length, before, filler in [(0, len(texts), longest, False, 0), (0, len(texts), longest + 3, False, 7),
+                                               (0, len(texts), longest + 3, True, 1), *alone]:
+        chosen = texts[first:end]
+        inputs = {"input_ids": padded(chosen, length, before, filler),
+                  "attention_mask": padded([[1] * len(ids) for ids in chosen], length, before, 0)}
+        if case["types"]:
+            inputs["token_type_ids"] = padded(case["types"][first:end], length, before, filler % 2)
+        (found,) = session.run(None, inputs)
+        rows = expected[first:end]
+        if found.shape != rows.shape:
+            sys.exit(f"{path.name}: outputs are {found.shape}, expected {rows.shape}")
+        off = numpy.abs(found - rows).max()
+        worst = max(worst, off)
+        if not off <= TOLERANCE:
+            sys.exit(f"{path.name}: texts {first} to {end} in {length}: off by {off:.2g}")
+if not files:
+    sys.exit("no file to check")
+print(f"{len(files)} files, off by {worst:.2g} at most")
