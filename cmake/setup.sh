@@ -4,8 +4,8 @@
 #
 #   sh cmake/setup.sh           compiler, build tools, libraries, pip (which fetches the demo's model)
 #   sh cmake/setup.sh --ci      also what the stricter presets use: the newest clang that the system has, its OpenMP
-#                               and sanitizers, clang-format; Doxygen, which makes and checks the reference; and
-#                               MPI, for the example that calibrates with it
+#                               and sanitizers, clang-format; Doxygen, which makes and checks the reference; MPI,
+#                               for the example that calibrates with it; and ONNX's library, to export models
 #   sh cmake/setup.sh --peers   also what benchmarks are timed beside: LAPACK, and in a folder of the user's cache
 #                               PyTorch, ONNX Runtime, NumPy, SciPy and, for pictures, Matplotlib from the Python
 #                               package index (6 GB)
@@ -22,7 +22,7 @@ newest_clang=
 case "${1-}" in
 "") ;;
 --ci)
-    needed="$needed clang-format doxygen libmpich-dev mpich"
+    needed="$needed clang-format doxygen libmpich-dev mpich libonnx-dev libprotobuf-dev"
     newest_clang=yes
     ;;
 --peers)

@@ -54,7 +54,7 @@ void write_case(const fixtures::scratch_folder& folder, const std::string& name,
     net.forward(b, outputs);
     json rows = json::array();
     for (Index r = 0; r < outputs.rows(); ++r)
-        rows.push_back(std::vector<float>(row(outputs, r), row(outputs, r) + outputs.cols()));
+        rows.push_back(std::vector<float>(&outputs(r, 0), &outputs(r, 0) + outputs.cols()));
     programs::write(folder / (name + ".onnx"), bytes);
     programs::write(
         folder / (name + ".json"),
@@ -106,11 +106,10 @@ TEST_CASE("ONNX Runtime finds in an exported model what the network does") {
                      random.normal_vector(outputs, 0, 0.1f)};
     };
     m.config.pooling = pooling::cls;
-    for (const auto& [name, between] :
-         {std::pair("tanh", head::function::tanh), std::pair("relu", head::function::relu),
-          std::pair("gelu", head::function::gelu)}) {
-        m.head = head{layer_of(3), layer_of(m.config.hidden), between};
-        add(std::string("head_") + name, m);
+    for (const char* type : {"bert", "distilbert", "electra"}) { // tanh, ReLU, GELU
+        const stock_head* const stock = find_stock_head(type);
+        m.head = head{layer_of(3), layer_of(m.config.hidden), stock->between, stock};
+        add(std::string("head_of_") + type, m);
     }
     m.head = head{layer_of(1)};
     add("score", m);
