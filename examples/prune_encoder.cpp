@@ -138,7 +138,8 @@ void read_budget(arguments& a) {
 /// Empty if none is asked for.
 fs::path onnx_file(const arguments& a) {
     if (!a.onnx) return {};
-    return a.out.parent_path() / name_beside(a.out, ".onnx");
+    fs::path file = a.out.has_filename() ? a.out : a.out.parent_path();
+    return file += ".onnx";
 }
 
 /// Of a run that only exports. Options that say how to prune are not passed over.
