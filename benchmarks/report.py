@@ -11,7 +11,8 @@ pictures and documents anew. For a new run, write its commands into such a file,
 RESULTS.in.md is the template of RESULTS.md, README.in.md that of the blocks of README.md. In both, {{ EXPRESSION }} or
 {{ EXPRESSION:FORMAT }} stands for what an expression over the functions of figures.py gives.
 
-MODEL (the environment's PARE_MODEL_DIR, or what cmake/fetch_data.py fetches) is all-MiniLM-L6-v2; DATA holds stsb, sst2 and
+MODEL (the environment's PARE_MODEL_DIR, or what cmake/fetch_data.py fetches) is all-MiniLM-L6-v2, MPNET what `fetch_data.py
+mpnet` fetches; DATA holds stsb, sst2 and
 mrpc (train.tsv and dev.tsv) and bbc (train.tsv); PROGRAMS is build/bench/bin. What a run writes besides is in build/results.
 """
 
@@ -115,7 +116,8 @@ def main():
         return write()
     work = pathlib.Path("build/results")  # a relative name, for what programs print
     (TOP / work).mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "MODEL": str(arguments.model.resolve()), "LEE": str(CACHE / "lee"), "WORK": str(work),
+    environment = {**os.environ, "MODEL": str(arguments.model.resolve()), "MPNET": str(CACHE / "mpnet"),
+                   "LEE": str(CACHE / "lee"), "WORK": str(work),
                    "PATH": f"{arguments.programs.resolve()}{os.pathsep}{os.environ['PATH']}"}
     if arguments.data:
         environment["DATA"] = str(arguments.data.resolve())
