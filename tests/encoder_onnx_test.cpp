@@ -113,6 +113,9 @@ TEST_CASE("ONNX Runtime finds in an exported model what the network does") {
     }
     m.head = head{layer_of(1)};
     add("score", m);
+    m.head.reset();
+    m.projection = projection{layer_of(10), true};
+    add("projection", m);
 
     const int status = run_check(folder);
     CHECK((status == 0 || status == not_installed));

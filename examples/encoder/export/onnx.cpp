@@ -295,11 +295,15 @@ class writer {
     void write_outputs(value x) {
         if (!m_.head) {
             x = pool(x);
+            if (m_.projection) {
+                x = apply("projection", m_.projection->layer, x);
+                if (m_.projection->tanh) x = g_.node("Tanh", {x});
+            }
             const value length =
                 g_.node("ReduceL2", {x},
                         {attribute("axes", numbers{1}), attribute("keepdims", std::int64_t{1})});
             x = g_.node("Div", {x, g_.node("Max", {length, g_.constant(1e-12f)})});
-            g_.output("embeddings", c_.hidden, x);
+            g_.output("embeddings", m_.outputs(), x);
             return;
         }
         const head& h = *m_.head;
