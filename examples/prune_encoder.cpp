@@ -146,7 +146,7 @@ fs::path onnx_file(const arguments& a) {
 void check_export(arguments& a) {
     if (!a.onnx) throw std::invalid_argument("--calibrate is required");
     if (a.macs || !a.budget.empty() || !a.evaluate.empty() || !a.json.empty() || !a.front.empty() ||
-        !a.html.empty() || !a.latency.times.empty())
+        !a.html.empty() || !a.latency.times.empty() || a.code)
         throw std::invalid_argument("--calibrate is required to prune; without it, --export goes "
                                     "with --model and --out alone");
     if (a.out.empty()) a.out = name_beside(a.model, "");

@@ -105,6 +105,11 @@ TEST_CASE("ONNX Runtime finds in an exported model what the network does") {
         return dense{random.normal(outputs, m.config.hidden, 0.3f),
                      random.normal_vector(outputs, 0, 0.1f)};
     };
+    for (const bool tanh : {false, true}) {
+        m.projection = projection{layer_of(9), tanh};
+        add(tanh ? "dense_module_tanh" : "dense_module", m);
+    }
+    m.projection.reset();
     m.config.pooling = pooling::cls;
     for (const char* type : {"bert", "distilbert", "electra"}) { // tanh, ReLU, GELU
         const stock_head* const stock = find_stock_head(type);

@@ -17,7 +17,7 @@ void check_can_export();
 ///                            side by side, and 0 for padding before or behind them. What the padding
 ///                            is changes nothing
 /// token_type_ids             the same, if the model has more than one type
-/// embeddings                 float [batch x hidden], pooled and scaled to length 1; of a model with a
+/// embeddings                 float [batch x m.outputs()], pooled and scaled to length 1; of a model with a
 ///                            head, instead,
 /// logits                     float [batch x outputs]
 ///
