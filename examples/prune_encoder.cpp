@@ -145,8 +145,12 @@ fs::path onnx_file(const arguments& a) {
 /// Of a run that only exports. Options that say how to prune are not passed over.
 void check_export(arguments& a) {
     if (!a.onnx) throw std::invalid_argument("--calibrate is required");
-    if (a.macs || !a.budget.empty() || !a.evaluate.empty() || !a.json.empty() || !a.front.empty() ||
-        !a.html.empty() || !a.latency.times.empty() || a.code)
+    const arguments none;
+    if (a.macs || !a.budget.empty() || a.batch != none.batch || !a.evaluate.empty() ||
+        !a.json.empty() || !a.front.empty() || !a.html.empty() || !a.latency.times.empty() ||
+        a.latency.fitted || a.tuning != none.tuning || a.surgeon != none.surgeon ||
+        a.fisher != none.fisher || a.widths != none.widths || a.rearrange || a.ridge || a.code ||
+        a.samples != none.samples || a.seed != none.seed)
         throw std::invalid_argument("--calibrate is required to prune; without it, --export goes "
                                     "with --model and --out alone");
     if (a.out.empty()) a.out = name_beside(a.model, "");
