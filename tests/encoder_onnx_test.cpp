@@ -14,18 +14,6 @@ using nlohmann::json;
 
 namespace {
 
-constexpr int not_installed = 77; // what check_onnx.py ends with
-
-/// PARE_PYTHON is one that has them.
-int run_check(const fixtures::scratch_folder& folder) {
-    const char* const python = std::getenv("PARE_PYTHON");
-    const std::string command = std::string(python ? python : "python3") +
-                                " '" PARE_FIXTURES "/../onnx/check_onnx.py' '" +
-                                folder.path().string() + "'";
-    const int status = std::system(command.c_str());
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-}
-
 /// Texts of several lengths, all types of tokens in them, and what the network gives for them.
 void write_case(const fixtures::scratch_folder& folder, const std::string& name, const model& m,
                 const std::string& bytes) {
@@ -119,8 +107,7 @@ TEST_CASE("ONNX Runtime finds in an exported model what the network does") {
     m.head = head{layer_of(1)};
     add("score", m);
 
-    const int status = run_check(folder);
-    CHECK((status == 0 || status == not_installed));
+    CHECK(programs::run_python("onnx/check_onnx.py", folder.path()));
 }
 
 TEST_CASE("families that transformers wrote are exported") {
@@ -129,8 +116,7 @@ TEST_CASE("families that transformers wrote are exported") {
         const model m = load_model(fixtures::path("families") / name);
         write_case(folder, name, m, to_onnx(m));
     }
-    const int status = run_check(folder);
-    CHECK((status == 0 || status == not_installed));
+    CHECK(programs::run_python("onnx/check_onnx.py", folder.path()));
 }
 
 TEST_CASE("prune_encoder exports what it prunes, and a model as it is") {
@@ -146,8 +132,7 @@ TEST_CASE("prune_encoder exports what it prunes, and a model as it is") {
 
     const fixtures::scratch_folder folder;
     write_case(folder, "pruned", load_model(p.folder / "small"), pruned);
-    const int status = run_check(folder);
-    CHECK((status == 0 || status == not_installed));
+    CHECK(programs::run_python("onnx/check_onnx.py", folder.path()));
 
     for (const char* option : {"--macs 0.3", "--samples 5", "--widths tied", "--tune none"})
         CHECK(p.run(std::string("--model small --export onnx --out wrong ") + option) == 2);
