@@ -1,9 +1,9 @@
 // Sentence encoders with a Dense module behind their pooling.
 #include "catch.hpp"
 #include "encoder_fixtures.hpp"
+#include "encoder_outputs.hpp"
 #include "encoder_program.hpp"
 
-#include "encoder/network/network.hpp"
 #include "encoder/network/outputs.hpp"
 
 namespace fs = std::filesystem;
@@ -38,19 +38,6 @@ void add_dense(const fs::path& folder, const projection& p, const json& patch = 
         {"type": "sentence_transformers.models.Transformer", "path": ""},
         {"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"},
         {"type": "sentence_transformers.models.Dense", "path": "2_Dense"}])");
-}
-
-matrix run(const model& m, const batch& b) {
-    network net(m);
-    matrix outputs;
-    net.forward(b, outputs);
-    return outputs;
-}
-
-float distance(const matrix& a, const matrix& b) {
-    REQUIRE(a.rows() == b.rows());
-    REQUIRE(a.cols() == b.cols());
-    return (a - b).cwiseAbs().maxCoeff();
 }
 
 /// What embeddings are of these pooled rows, in double.

@@ -2,9 +2,8 @@
 // folders by modules.json, and what is no model.
 #include "catch.hpp"
 #include "encoder_fixtures.hpp"
+#include "encoder_outputs.hpp"
 #include "encoder_program.hpp"
-
-#include "encoder/network/network.hpp"
 
 #include <array>
 #include <set>
@@ -15,6 +14,7 @@ using Eigen::Index;
 using fixtures::error_of;
 using fixtures::scratch_folder;
 using nlohmann::json;
+using programs::read_json;
 
 namespace {
 
@@ -30,11 +30,6 @@ void write(const fs::path& path, const std::string& text) {
 void copy_fixture(const std::string& fixture, const fs::path& to) {
     fs::create_directories(to.parent_path());
     fs::copy(fixtures::path(fixture), to, fs::copy_options::recursive);
-}
-
-json read_json(const fs::path& path) {
-    std::ifstream in(path);
-    return json::parse(in);
 }
 
 std::vector<tensor> tensors_of(const fs::path& file) {
@@ -71,19 +66,6 @@ struct reference {
         return Eigen::Map<const matrix>(values.data(), n, static_cast<Index>(values.size()) / n);
     }
 };
-
-matrix run(const model& m, const batch& b) {
-    network net(m);
-    matrix outputs;
-    net.forward(b, outputs);
-    return outputs;
-}
-
-float distance(const matrix& a, const matrix& b) {
-    REQUIRE(a.rows() == b.rows());
-    REQUIRE(a.cols() == b.cols());
-    return (a - b).cwiseAbs().maxCoeff();
-}
 
 /// [sequences x layers * units] of heads, then of filters: the gradient of <direction, output>.
 std::array<matrix, 2> mask_gradients(const model& m, const batch& b, const matrix& directions) {

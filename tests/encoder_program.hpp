@@ -22,6 +22,10 @@ inline std::string read(const fs::path& path) {
     return {std::istreambuf_iterator<char>(in), {}};
 }
 
+inline nlohmann::json read_json(const fs::path& path) {
+    return nlohmann::json::parse(read(path));
+}
+
 /// A program in a folder of its own, with a copy of the small model, some text, pairs with scores,
 /// and texts and pairs with classes.
 struct sandbox {

@@ -12,14 +12,10 @@
 using namespace encoder;
 using Eigen::Index;
 using nlohmann::json;
-using programs::read, programs::write;
+using programs::read, programs::read_json, programs::write;
 namespace fs = std::filesystem;
 
 namespace {
-
-json read_json(const fs::path& file) {
-    return json::parse(read(file));
-}
 
 /// Whether a list holds one number again and again.
 bool is_even(const json& list) {
