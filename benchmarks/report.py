@@ -12,8 +12,8 @@ RESULTS.in.md is the template of RESULTS.md, README.in.md that of the blocks of 
 {{ EXPRESSION:FORMAT }} stands for what an expression over the functions of figures.py gives.
 
 MODEL (the environment's PARE_MODEL_DIR, or what cmake/fetch_data.py fetches) is all-MiniLM-L6-v2, MPNET what `fetch_data.py
-mpnet` fetches; DATA holds stsb, sst2 and
-mrpc (train.tsv and dev.tsv) and bbc (train.tsv); PROGRAMS is build/bench/bin. What a run writes besides is in build/results.
+mpnet` fetches; DATA holds stsb, sst2 and mrpc (train.tsv and dev.tsv) and bbc (train.tsv); PROGRAMS is build/bench/bin.
+What a run writes besides is in build/results.
 """
 
 import argparse

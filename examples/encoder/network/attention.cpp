@@ -87,10 +87,10 @@ void attention_backward(const projections<const float>& in,
         Eigen::Map<matrix> p(memory + slot * slot_size, n, n), ds(p.data() + square, n, n);
         p.noalias() = factor * q * k.transpose();
         if (soft.key_bias) p.rowwise() += of_tokens(soft.key_bias).transpose();
+        const bool moved = by.positions.extent(0) > 0;
         if (const index_t most = by.bias.extent(1) / 2; most > 0)
             for (index_t i = 0; i < n; ++i)
                 for (index_t j = 0; j < n; ++j) {
-                    const bool moved = by.positions.extent(0) > 0;
                     const index_t distance =
                         moved ? by.positions(begin + j) - by.positions(begin + i) : j - i;
                     p(i, j) += by.bias(head, most + std::clamp(distance, -most, most));
