@@ -243,7 +243,7 @@ void run(arguments& a) {
     }
     // The outputs of a model with a head are distilled as they are classified or scored.
     const bool distills = a.task == task_kind::distill;
-    const task_kind measured_as = distills ? task_of(original) : a.task,
+    const task_kind of_model = task_of(original), measured_as = distills ? of_model : a.task,
                     learned_as = distills && !original.head ? a.task : measured_as;
     if (a.rates.empty())
         for (stage& s : a.how.stages)

@@ -36,14 +36,17 @@ dense formula(Index rows, int k) {
     return d;
 }
 
-model with_head(int outputs, const char* model_type = "bert") {
+model with_head(int outputs, const char* model_type = "bert",
+                head::subject of = head::subject::text) {
     model m = load_model(fixtures::path("tiny_bert"));
-    const stock_head* const stock = find_stock_head(model_type);
+    const stock_head* const stock = find_stock_head(model_type, of);
     REQUIRE(stock != nullptr);
     m.others.clear();
     m.prefix = "bert.";
     m.config.pooling = pooling::cls;
-    m.head = head{formula(outputs, 3), formula(hidden, 1), stock->between, stock};
+    m.head = head{formula(outputs, of == head::subject::text ? 3 : 1), std::nullopt, stock->between,
+                  stock, of};
+    if (of == head::subject::text) m.head->before = formula(hidden, 1);
     m.json["architectures"] = {stock->architecture};
     return m;
 }
@@ -81,20 +84,39 @@ std::vector<std::string> tensors_in(const fs::path& folder) {
 TEST_CASE("heads of all families say what transformers' say") {
     const json fixture = fixtures::json("heads.json");
     const std::vector<sequence> texts = fixture["sequences"];
-    CHECK(fixture["heads"].size() == 6);
+    CHECK(fixture["heads"].size() == 18);
     for (const json& expected : fixture["heads"]) {
         const std::string type = expected["model_type"];
-        CAPTURE(type);
-        const auto logits = expected["logits"].get<std::vector<std::vector<double>>>();
-        const model m = with_head(static_cast<int>(logits[0].size()), type.c_str());
+        const std::string architecture = expected["architecture"];
+        CAPTURE(architecture);
+        const auto asks_for = [&](const char* what) {
+            return architecture.find(what) != architecture.npos;
+        };
+        const auto of = asks_for("ForToken")      ? head::subject::token
+                        : asks_for("ForQuestion") ? head::subject::span
+                                                  : head::subject::text;
+        std::vector<std::vector<double>> logits;
+        const auto add = [&](const json& row) { logits.push_back(row.get<std::vector<double>>()); };
+        for (const json& of_text : expected["logits"])
+            if (of == head::subject::text)
+                add(of_text);
+            else
+                for (const json& of_token : of_text) add(of_token);
+        const model m = with_head(static_cast<int>(logits[0].size()), type.c_str(), of);
         CHECK(m.head->stock->architecture == expected["architecture"]);
         std::vector<std::string> names;
         for (const std::string& layer :
-             {detail::before_name(*m.head, "bert."), detail::output_name(*m.head)})
-            for (const char* part : {".weight", ".bias"}) names.push_back(layer + part);
+             {of == head::subject::text ? detail::before_name(*m.head, "bert.") : "",
+              detail::output_name(*m.head)})
+            if (!layer.empty())
+                for (const char* part : {".weight", ".bias"}) names.push_back(layer + part);
         CHECK(names == expected["tensors"].get<std::vector<std::string>>());
-        const encoder::matrix found = outputs_of(m, texts);
-        for (std::size_t s = 0; s < texts.size(); ++s)
+        batch b;
+        for (const sequence& text : texts) b.append(text);
+        encoder::matrix found;
+        network(m).forward(b, found);
+        REQUIRE(found.rows() == static_cast<Index>(logits.size()));
+        for (std::size_t s = 0; s < logits.size(); ++s)
             for (std::size_t k = 0; k < logits[s].size(); ++k)
                 CHECK_THAT(static_cast<double>(found(static_cast<Index>(s), static_cast<Index>(k))),
                            WithinAbs(logits[s][k], 1e-5));
@@ -163,6 +185,51 @@ TEST_CASE("a family's head is read and written beside its encoder") {
         CHECK(outputs_of(again, texts) == outputs_of(m, texts));
         CHECK(json::parse(read(folder / name / "config.json"))["architectures"] ==
               json{stock->architecture});
+    }
+}
+
+TEST_CASE("a family's heads on tokens are read and written beside its encoder") {
+    const fixtures::scratch_folder folder;
+    const auto of = GENERATE(head::subject::token, head::subject::span);
+    for (const std::string name :
+         {"bert", "distilbert", "electra", "roberta", "xlm-roberta", "mpnet"}) {
+        CAPTURE(name);
+        const fs::path source = fixtures::path("families/" + name);
+        model m = load_model(source);
+        const stock_head* const stock =
+            find_stock_head(m.json["model_type"].get<std::string>(), of);
+        REQUIRE(stock != nullptr);
+        const Index outputs = of == head::subject::span ? 2 : 3;
+        m.others.clear();
+        m.config.pooling = pooling::cls;
+        m.head = head{
+            {encoder::matrix::Random(outputs, m.config.hidden), encoder::vector::Random(outputs)},
+            std::nullopt,
+            stock->between,
+            stock,
+            of};
+        m.json["architectures"] = {stock->architecture};
+        if (of == head::subject::token) m.json["id2label"] = labels({"O", "B-PER", "I-PER"});
+        save_model(m, source, folder / name);
+        const model once = load_model(folder / name);
+        REQUIRE(once.head);
+        CHECK(once.head->stock == stock);
+        CHECK(once.is_per_token());
+        CHECK(once.others.empty());
+        const std::string layer = of == head::subject::span ? "qa_outputs" : "classifier";
+        const std::vector<std::string> names = tensors_in(folder / name);
+        CHECK(std::count(names.begin(), names.end(), layer + ".weight") == 1);
+        batch b;
+        b.append({1, 2, 3, 4});
+        b.append({5});
+        encoder::matrix before, after;
+        network(m).forward(b, before);
+        network(once).forward(b, after);
+        CHECK(before.rows() == 5);
+        CHECK(before == after);
+        save_model(once, folder / name, folder / "again");
+        CHECK(read(folder / name / "config.json") == read(folder / "again/config.json"));
+        fs::remove_all(folder / "again");
     }
 }
 
@@ -238,10 +305,11 @@ TEST_CASE("heads that are not read are refused by name, and files that differ") 
     const auto asks = [](const char* architecture) {
         return json{{"architectures", {architecture}}};
     };
-    refused(asks("BertForTokenClassification"), "classifier",
+    refused(asks("BertForQuestionAnswering"), "qa_outputs",
+            "asks for BertForQuestionAnswering, tensor 'qa_outputs.weight' has 3 rows, not 2");
+    refused(asks("BertForTokenClassification"), "qa_outputs",
             "config.json: architectures asks for BertForTokenClassification, whose head (tensor "
-            "'classifier.weight') is not read");
-    refused(asks("BertForQuestionAnswering"), "qa_outputs", "asks for BertForQuestionAnswering");
+            "'qa_outputs.weight') is not read");
     refused(asks("BertForMultipleChoice"), "classifier", "asks for BertForMultipleChoice");
     refused(asks("BertForNextSentencePrediction"), "cls.seq_relationship",
             "asks for BertForNextSentencePrediction");

@@ -19,6 +19,11 @@ using plain = Eigen::MatrixXd;
 
 namespace {
 
+/// With 0 for the answers that are impossible.
+plain finite(const plain& x) {
+    return x.unaryExpr([](double v) { return std::isinf(v) && v < 0 ? 0. : v; });
+}
+
 /// A model's weights by name, and what else its output depends on.
 struct reference {
     encoder::model shape;
@@ -51,7 +56,10 @@ struct reference {
         return y.rowwise() + weights.at(name + ".bias").col(0).transpose();
     }
 
-    /// Outputs [sequences x ...]; `left` gets, by layer, the mean share of tokens left.
+    bool on_tokens() const { return shape.is_per_token(); }
+    bool on_spans() const { return on_tokens() && shape.head->of == head::subject::span; }
+
+    /// Outputs [sequences or, of a head on tokens, tokens x ...]; `left` gets, by layer, the mean share of tokens left.
     plain forward(const batch& b, std::vector<double>& left) const {
         const config& c = shape.config;
         left.assign(shape.layers.size(), 0);
@@ -69,7 +77,7 @@ struct reference {
             x = norm("embeddings.LayerNorm", x);
             if (c.narrow_embeddings > 0) x = dense("embeddings_project", x);
             Eigen::VectorXd carry = Eigen::VectorXd::Ones(n);
-            Eigen::RowVectorXd gone = Eigen::RowVectorXd::Zero(c.hidden);
+            plain gone = plain::Zero(n, c.hidden); // of each token
             for (std::size_t l = 0; l < shape.layers.size(); ++l) {
                 const std::string name = "encoder.layer." + std::to_string(l) + ".";
                 const plain q = dense(name + "attention.self.query", x),
@@ -93,9 +101,11 @@ struct reference {
                 if (per_query) scores /= carry.sum();
                 const Eigen::VectorXd came = carry;
                 for (Index t = 1; t < n && !thresholds.empty() && heads > 0; ++t)
-                    carry(t) *= temperature > 0
-                                    ? 1 / (1 + std::exp((thresholds[l] - scores(t)) / temperature))
-                                    : (scores(t) >= thresholds[l] ? 1. : 0.);
+                    if (b.pins.empty() || !b.pins[static_cast<std::size_t>(first + t)])
+                        carry(t) *=
+                            temperature > 0
+                                ? 1 / (1 + std::exp((thresholds[l] - scores(t)) / temperature))
+                                : (scores(t) >= thresholds[l] ? 1. : 0.);
                 plain y = norm(name + "attention.output.LayerNorm",
                                x + dense(name + "attention.output.dense", context));
                 const plain active = dense(name + "intermediate.dense", y).unaryExpr([&](double a) {
@@ -111,18 +121,26 @@ struct reference {
                     both << x, context;
                     exit = dense("exits." + std::to_string(l), both);
                 }
-                gone += (came - carry).transpose() * exit;
+                gone += (came - carry).asDiagonal() * exit;
                 x = y;
                 left[l] += carry.mean() / static_cast<double>(b.sequences());
             }
             const bool mean = c.pooling == pooling::mean;
+            if (on_tokens()) {
+                plain e = on_spans() ? x : plain(carry.asDiagonal() * x + gone);
+                e = dense(on_spans() ? "qa_outputs" : "classifier", e);
+                if (on_spans()) e.array().colwise() += carry.array().log();
+                if (s == 0) out.resize(b.tokens(), e.cols());
+                out.middleRows(first, n) = e;
+                continue;
+            }
             Eigen::RowVectorXd e = x.row(0);
             if (c.pooling == pooling::max)
                 for (Index t = 1; t < n; ++t)
                     e = e.cwiseMax(
                         (x.row(t).array() + std::log(std::max(carry(t), 1e-20))).matrix());
             if (mean && carried)
-                e = (carry.transpose() * x + gone) / static_cast<double>(n);
+                e = (carry.transpose() * x + gone.colwise().sum()) / static_cast<double>(n);
             else if (mean)
                 e = carry.transpose() * x / carry.sum();
             if (shape.head) {
@@ -145,7 +163,7 @@ struct reference {
     }
     double loss(const batch& b, const encoder::matrix& directions) const {
         std::vector<double> left;
-        double sum = forward(b, left).cwiseProduct(directions.cast<double>()).sum();
+        double sum = finite(forward(b, left)).cwiseProduct(directions.cast<double>()).sum();
         for (std::size_t l = 0; l < price.size(); ++l) sum += price[l] * left[l];
         return sum;
     }
@@ -243,7 +261,8 @@ void check_same_bits(step a, step b) {
 void check_gradients(const model& m, const batch& b, const learning& how, random_source& random) {
     network net(m);
     const Index columns = m.head ? m.head->output.bias.size() : m.config.hidden;
-    const encoder::matrix directions = random_matrix(b.sequences(), columns, random);
+    const encoder::matrix directions =
+        random_matrix(m.is_per_token() ? b.tokens() : b.sequences(), columns, random);
     step s = learn(net, b, directions, how);
 
     reference r(m);
@@ -251,7 +270,9 @@ void check_gradients(const model& m, const batch& b, const learning& how, random
     r.price = how.weights;
     for (double& p : r.price) p *= how.lambda;
     std::vector<double> left;
-    CHECK((s.outputs.cast<double>() - r.forward(b, left)).cwiseAbs().maxCoeff() < 1e-5);
+    const plain outputs = s.outputs.cast<double>(), expected_outputs = r.forward(b, left);
+    CHECK(outputs.array().isInf().cwiseEqual(expected_outputs.array().isInf()).all());
+    CHECK((finite(outputs) - finite(expected_outputs)).cwiseAbs().maxCoeff() < 1e-5);
     for (std::size_t l = 0; l < left.size(); ++l) CHECK(std::abs(s.found.left[l] - left[l]) < 1e-5);
 
     double largest = 0;
@@ -456,6 +477,59 @@ TEST_CASE("gradients through heads of two layers equal finite differences") {
     check_gradients(m, random_batch(m, ragged, random), {}, random);
     m.tokens.numbers = some_thresholds(m, random);
     check_gradients(m, random_batch(m, ragged, random), {}, random);
+}
+
+TEST_CASE("gradients through heads on tokens equal finite differences") {
+    random_source random;
+    CAPTURE(random);
+    const auto of = GENERATE(head::subject::token, head::subject::span);
+    const bool exits = GENERATE(false, true), pins = GENERATE(false, true);
+    const bool soft = GENERATE(false, true);
+    CAPTURE(static_cast<int>(of), exits, pins, soft);
+    model m = lively_model(random);
+    const Index d = m.config.hidden, outputs = of == head::subject::span ? 2 : 3;
+    const stock_head* const stock = find_stock_head("bert", of);
+    m.head =
+        head{{random_matrix(outputs, d, random) * 0.3f, random_matrix(outputs, 1, random).col(0)},
+             std::nullopt,
+             stock->between,
+             stock,
+             of};
+    m.config.pooling = pooling::cls;
+    batch b = random_batch(m, ragged, random);
+    if (pins)
+        for (std::int64_t t = 0; t < b.tokens(); ++t) b.pins.push_back(random.integer(0, 3) == 0);
+    learning how;
+    if (!soft && !exits) check_gradients(m, b, how, random);
+    if (exits) add_exits(m, random);
+    m.tokens.numbers = some_thresholds(m, random);
+    if (soft) {
+        how.temperature = 0.3;
+        how.lambda = 0.7;
+        how.weights.assign(m.layers.size(), 0.5);
+    }
+    check_gradients(m, b, how, random);
+    if (soft) return;
+    for (const auto by : {token_pruning::rule::share, token_pruning::rule::count}) {
+        m.tokens.by = by;
+        m.tokens.numbers.assign(m.layers.size(), by == token_pruning::rule::share ? 0.6 : 4.);
+        network net(m);
+        encoder::matrix found;
+        std::vector<token_use> use;
+        net.forward(b, found, &use);
+        CHECK(found.rows() == b.tokens());
+        std::int64_t stay = 0; // in the last layer, at least
+        for (std::int64_t t = 0; t < b.tokens(); ++t) {
+            const bool first = std::count(b.offsets.begin(), b.offsets.end(), t) > 0;
+            const bool pinned = first || (pins && b.pins[static_cast<std::size_t>(t)]);
+            stay += pinned;
+            if (of == head::subject::token || pinned) CHECK(found.row(t).array().isFinite().all());
+        }
+        CHECK(use.back().kept >= stay);
+        CHECK(use.back().kept < b.tokens());
+        if (of == head::subject::span)
+            CHECK(found.col(0).array().isFinite().count() == use.back().kept);
+    }
 }
 
 TEST_CASE("gradients where tokens are gone equal finite differences") {

@@ -13,6 +13,16 @@ using nlohmann::json;
 
 constexpr Index most_outputs = 1 << 16;
 
+constexpr stock_head of_tokens(const char* model_type, const char* architecture,
+                               const char* plain) {
+    return {model_type,           architecture,        plain, false, nullptr, "classifier",
+            head::function::tanh, head::subject::token};
+}
+constexpr stock_head of_spans(const char* model_type, const char* architecture, const char* plain) {
+    return {model_type,           architecture,       plain, false, nullptr, "qa_outputs",
+            head::function::tanh, head::subject::span};
+}
+
 constexpr stock_head stock_heads[] = {
     {"bert", "BertForSequenceClassification", "BertModel", true, "pooler.dense", "classifier",
      head::function::tanh},
@@ -28,6 +38,20 @@ constexpr stock_head stock_heads[] = {
      "classifier.out_proj", head::function::gelu},
     {"distilbert", "DistilBertForSequenceClassification", "DistilBertModel", false,
      "pre_classifier", "classifier", head::function::relu},
+    of_tokens("bert", "BertForTokenClassification", "BertModel"),
+    of_tokens("roberta", "RobertaForTokenClassification", "RobertaModel"),
+    of_tokens("xlm-roberta", "XLMRobertaForTokenClassification", "XLMRobertaModel"),
+    of_tokens("camembert", "CamembertForTokenClassification", "CamembertModel"),
+    of_tokens("mpnet", "MPNetForTokenClassification", "MPNetModel"),
+    of_tokens("electra", "ElectraForTokenClassification", "ElectraModel"),
+    of_tokens("distilbert", "DistilBertForTokenClassification", "DistilBertModel"),
+    of_spans("bert", "BertForQuestionAnswering", "BertModel"),
+    of_spans("roberta", "RobertaForQuestionAnswering", "RobertaModel"),
+    of_spans("xlm-roberta", "XLMRobertaForQuestionAnswering", "XLMRobertaModel"),
+    of_spans("camembert", "CamembertForQuestionAnswering", "CamembertModel"),
+    of_spans("mpnet", "MPNetForQuestionAnswering", "MPNetModel"),
+    of_spans("electra", "ElectraForQuestionAnswering", "ElectraModel"),
+    of_spans("distilbert", "DistilBertForQuestionAnswering", "DistilBertModel"),
 };
 
 bool begins_with(const std::string& text, const std::string& with) {
@@ -47,12 +71,21 @@ Index labels_of(const settings& given) {
     return given.count("num_labels", 1, most_outputs).value_or(2);
 }
 
+/// The one of a family's that has an architecture; null if none has.
+const stock_head* find_by_architecture(const std::string& model_type, const std::string& name) {
+    const auto found =
+        std::find_if(std::begin(stock_heads), std::end(stock_heads), [&](const stock_head& h) {
+            return h.model_type == model_type && h.architecture == name;
+        });
+    return found == std::end(stock_heads) ? nullptr : found;
+}
+
 } // namespace
 
-const stock_head* find_stock_head(const std::string& model_type) {
+const stock_head* find_stock_head(const std::string& model_type, head::subject of) {
     const auto found =
         std::find_if(std::begin(stock_heads), std::end(stock_heads),
-                     [&](const stock_head& h) { return h.model_type == model_type; });
+                     [&](const stock_head& h) { return h.model_type == model_type && h.of == of; });
     return found == std::end(stock_heads) ? nullptr : found;
 }
 
@@ -68,10 +101,10 @@ std::string output_name(const head& h) {
 
 std::optional<expected_head> find_head(const settings& given, const tensor_shapes& tensors,
                                        bool pools) {
-    const stock_head* const stock = find_stock_head(given.text("model_type", ""));
-    const std::vector<std::string> asked = given.texts("architectures");
-    if (!stock || std::find(asked.begin(), asked.end(), stock->architecture) == asked.end())
-        return std::nullopt;
+    const stock_head* stock = nullptr;
+    for (const std::string& name : given.texts("architectures"))
+        if (!stock) stock = find_by_architecture(given.text("model_type", ""), name);
+    if (!stock) return std::nullopt;
     const std::string layer = std::string(stock->output) + '.', weight = layer + "weight";
     const auto next = tensors.lower_bound(layer);
     if (next == tensors.end() || !begins_with(next->first, layer)) return std::nullopt;
@@ -87,11 +120,20 @@ std::optional<expected_head> find_head(const settings& given, const tensor_shape
     if (shape.size() != 2 || shape[0] < 1 || shape[0] > most_outputs)
         fail(given.file(), "architectures asks for ", stock->architecture, ", tensor '", weight,
              "' is not a matrix of 1 to ", most_outputs, " rows");
+    expected_head expected{{{}, std::nullopt, stock->between, stock, stock->of}, shape[0]};
+    if (stock->before) expected.empty.before = dense{};
+    if (stock->of == head::subject::span) {
+        if (shape[0] != 2)
+            fail(given.file(), "architectures asks for ", stock->architecture, ", tensor '", weight,
+                 "' has ", shape[0], " rows, not 2: an answer's first and last token");
+        return expected;
+    }
     const bool says_labels =
         !given.object("id2label").all().empty() || given.count("num_labels", 1, most_outputs);
     if (const Index labels = labels_of(given); says_labels && labels != shape[0])
         fail(given.file(), "tells of ", labels, " labels, tensor '", weight, "' has ", shape[0],
              " rows");
+    if (stock->of == head::subject::token) return expected;
     const std::string problem = given.text("problem_type", "");
     if (problem == "multi_label_classification")
         fail(given.file(), "problem_type is multi_label_classification, only "
@@ -99,7 +141,7 @@ std::optional<expected_head> find_head(const settings& given, const tensor_shape
     if (problem == "regression" && shape[0] > 1)
         fail(given.file(), "problem_type is regression of ", shape[0],
              " outputs, only one is possible");
-    return expected_head{{{}, dense{}, stock->between, stock}, shape[0]};
+    return expected;
 }
 
 void check_others(const settings& given, const model& m) {
@@ -131,14 +173,14 @@ void check_others(const settings& given, const model& m) {
 
 void describe_head(const model& m, json& config) {
     const settings given({}, config);
-    const stock_head* const stock = find_stock_head(given.text("model_type", ""));
-    if (!stock) return;
+    const std::string model_type = given.text("model_type", "");
     const bool is_stock = m.head && m.head->stock;
     bool changed = false;
     if (!is_stock && config.contains("architectures"))
         for (json& name : config["architectures"])
-            if (name == stock->architecture) {
-                name = stock->plain;
+            if (const stock_head* const was =
+                    name.is_string() ? find_by_architecture(model_type, name) : nullptr) {
+                name = was->plain;
                 changed = true;
             }
     if (!is_stock && !changed) return;
@@ -147,8 +189,10 @@ void describe_head(const model& m, json& config) {
             config.erase(key);
         return;
     }
+    if (m.head->of == head::subject::span) return; // its outputs are no labels
     const Index outputs = m.head->output.weight.rows();
-    if (given.all().contains("problem_type") && !config["problem_type"].is_null())
+    if (m.head->of == head::subject::text && given.all().contains("problem_type") &&
+        !config["problem_type"].is_null())
         config["problem_type"] = m.head->is_score() ? "regression" : "single_label_classification";
     if (labels_of(given) == outputs) return;
     config.erase("num_labels"); // that of the names is meant

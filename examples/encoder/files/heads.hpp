@@ -1,5 +1,5 @@
-// Heads of transformers' models for classification and regression, by family: how their tensors are
-// called, and what config.json says of them.
+// Heads of transformers' models for classification and regression, of texts and of tokens, by family:
+// how their tensors are called, and what config.json says of them.
 #pragma once
 
 #include "model.hpp"
@@ -10,18 +10,20 @@
 namespace encoder {
 
 /// What a family puts on its last layer's first token: a dense layer, an activation, the output
-/// layer.
+/// layer. On each of its tokens: the output layer alone.
 struct stock_head {
-    const char* model_type;   ///< in config.json
-    const char* architecture; ///< with the head,
-    const char* plain;        ///< and without
-    bool is_pooler;           ///< `before` is a part of the encoder, behind its prefix
-    const char *before, *output;
-    head::function between;
+    const char* model_type;      ///< in config.json
+    const char* architecture;    ///< with the head,
+    const char* plain;           ///< and without
+    bool is_pooler;              ///< `before` is a part of the encoder, behind its prefix
+    const char *before, *output; ///< `before` is null if there is none
+    head::function between = head::function::tanh;
+    head::subject of = head::subject::text;
 };
 
 /// The one of a family; null if that has none here.
-const stock_head* find_stock_head(const std::string& model_type);
+const stock_head* find_stock_head(const std::string& model_type,
+                                  head::subject of = head::subject::text);
 
 namespace detail {
 
@@ -37,7 +39,7 @@ struct expected_head {
 using tensor_shapes = std::map<std::string, std::vector<std::int64_t>>;
 /// The head that config.json asks for and that there are tensors of; `pools`: modules beside the model
 /// make embeddings of its states. Throws file_error where these differ, and for outputs that are
-/// neither classes nor one score.
+/// neither classes, one score nor an answer's two ends.
 std::optional<expected_head> find_head(const settings& given, const tensor_shapes& tensors,
                                        bool pools);
 

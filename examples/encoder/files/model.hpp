@@ -52,18 +52,24 @@ enum class pooling { mean, cls, max };
 
 struct stock_head; // heads.hpp
 
-/// What a model that classifies or scores texts puts on its pooled vector: the output layer, behind
-/// one more layer and an activation if there is `before`. One output is a score (regression, a
+/// What a model that classifies or scores puts on its vectors: the output layer, behind one more
+/// layer and an activation if there is `before`. Of a text, one output is a score (regression, a
 /// reranker's relevance), more are the logits of classes.
 struct head {
     enum class function { tanh, relu, gelu };
+    enum class subject {
+        text,  ///< on the pooled vector: a row of outputs a sequence
+        token, ///< on each token's, for labels: a row a token, in the batch's order
+        span   ///< the same, of two outputs: logits of an answer's first and last token
+    };
 
     dense output;                               ///< [outputs x hidden]
     std::optional<dense> before = std::nullopt; ///< [hidden x hidden]
     function between = function::tanh;          ///< behind `before`
     const stock_head* stock = nullptr; ///< what transformers calls it and its tensors; null: ours
+    subject of = subject::text;
 
-    bool is_score() const { return output.weight.rows() == 1; }
+    bool is_score() const { return of == subject::text && output.weight.rows() == 1; }
 };
 
 /// A Dense module of sentence-transformers: embeddings are made of what it makes of the pooled vector.
@@ -127,7 +133,8 @@ struct model {
     layer_norm embedding_norm;
     dense embedding_projection; ///< of narrow embeddings: [hidden x embedding_columns()]
     std::vector<layer> layers;
-    /// Of a model for classification or regression; with none, outputs are embeddings.
+    /// Of a model for classification, regression, labels of tokens or answers; with none, outputs
+    /// are embeddings.
     std::optional<encoder::head> head;
     std::optional<encoder::projection> projection; ///< of embeddings; a head does without it
 
@@ -150,6 +157,8 @@ struct model {
     /// Of each layer.
     std::vector<Eigen::Index> heads() const;
     std::vector<Eigen::Index> filters() const;
+    /// Whether outputs are a row a token, not a row a sequence.
+    bool is_per_token() const { return head && head->of != head::subject::text; }
     /// Parameters of everything that is written, `others` included.
     std::int64_t parameters() const;
 };

@@ -67,15 +67,16 @@ network::state::descent network::state::pool_backward(const remaining& left, con
                                                       float* to) const {
     descent down{left.offsets, {}, {}};
     down.carry.assign(left.carry.size(), 0.f);
-    const pooling pool = model.config.pooling;
+    const pooling by = pool();
+    const std::vector<std::int64_t>& offsets = left.pooled_by();
     if (left.gone.size() > 0) down.gone.resize(gradient.rows(), hidden());
     pare::openmp{}.run(gradient.rows(), [&](Index s, Index) {
         const auto at = static_cast<std::size_t>(s);
-        const Index first = left.offsets[at], n = left.offsets[at + 1] - first;
+        const Index first = offsets[at], n = offsets[at + 1] - first;
         Eigen::Map<matrix> result(to + first * hidden(), n, hidden());
-        if (pool != pooling::mean) result.setZero();
-        if (pool == pooling::cls) result.row(0) = gradient.row(s);
-        if (pool == pooling::max)
+        if (by != pooling::mean) result.setZero();
+        if (by == pooling::cls && n > 0) result.row(0) = gradient.row(s);
+        if (by == pooling::max)
             for (Index j = 0; j < hidden(); ++j) {
                 Index largest = 0;
                 const auto value = [&](Index t) {
@@ -88,13 +89,12 @@ network::state::descent network::state::pool_backward(const remaining& left, con
                 const auto t = static_cast<std::size_t>(first + largest);
                 if (left.carry[t] > least_carry) down.carry[t] += gradient(s, j) / left.carry[t];
             }
-        if (pool != pooling::mean) return;
+        if (by != pooling::mean) return;
         // The mean is (sum of carry x + what is gone) / count.
         vector carry = vector::Ones(n);
         if (!left.carry.empty()) carry = Eigen::Map<const vector>(left.carry.data() + first, n);
         const bool all = down.gone.size() > 0;
-        const float count =
-            all ? static_cast<float>(left.came[at + 1] - left.came[at]) : carry.sum();
+        const float count = all ? left.count(at) : carry.sum();
         const Eigen::RowVectorXf g = gradient.row(s) / count;
         result.noalias() = carry * g;
         if (all) down.gone.row(s) = g;
@@ -151,10 +151,15 @@ void network::state::backward(const batch& b, const loss_gradient& loss, const u
     remaining left;
     const float* const last =
         run_layers(b, {true, learn, learn, learn ? how->temperature : 0}, left, nullptr);
-    const matrix vectors = pooled(last, left), output = outputs_of(model, vectors);
+    const matrix vectors = pooled(last, left), output = outputs(vectors, left);
     matrix gradient = matrix::Zero(output.rows(), output.cols());
     loss(output, gradient);
     check_shape("gradient", gradient, output.rows(), output.cols());
+    if (model.is_per_token()) // what is gone has no part in an answer, minus infinity or not
+        for (Index t = 0; t < gradient.rows(); ++t)
+            if (!carries() && left.groups[static_cast<std::size_t>(t)] ==
+                                  left.groups[static_cast<std::size_t>(t) + 1])
+                gradient.row(t).setZero();
     const outputs_gradient above = outputs_backward(model, vectors, output, gradient);
     if (learn && model.head) {
         head& to = *found->weights.head;
@@ -169,9 +174,13 @@ void network::state::backward(const batch& b, const loss_gradient& loss, const u
     // From here on, the residual stream's place holds the gradient at it.
     float* const residual = stream.get<float>(b.tokens() * d);
     matrix last_rows; // which pooling weighs by what is left, or takes the largest of
-    if (!left.carry.empty() || model.config.pooling == pooling::max)
+    if (!left.carry.empty() || pool() == pooling::max)
         last_rows = Eigen::Map<const matrix>(last, left.offsets.back(), d);
     descent down = pool_backward(left, vectors, above.at_pooled, last_rows, residual);
+    if (model.is_per_token() && !carries()) // log(carry) is added to logits
+        for (std::size_t t = 0; t < left.carry.size(); ++t)
+            if (left.carry[t] > least_carry)
+                down.carry[t] += gradient.row(static_cast<Index>(t)).sum() / left.carry[t];
     std::vector<float> carry_after = left.carry;
 
     for (std::size_t l = depth(); l-- > 0;) {

@@ -75,6 +75,8 @@ void check(const model& m) {
             check_shape("head", *m.head->before, c.hidden, c.hidden);
             if (!m.head->stock) fail("a head of two layers without names for their tensors");
         }
+        if (m.head->of == head::subject::span && outputs != 2)
+            fail("a head for answers has " + text(outputs) + " outputs, expected 2");
     }
     if (m.projection) {
         const Index columns = m.projection->layer.weight.rows();
@@ -118,6 +120,8 @@ void check(const batch& b, const config& c) {
             fail("sequence " + std::to_string(s - 1) + " has " + text(n) +
                  " tokens, expected 1 to " + text(c.longest()));
     }
+    if (!b.pins.empty() && b.pins.size() != b.ids.size())
+        fail(std::to_string(b.pins.size()) + " pins for " + text(ids) + " tokens");
     const Index end = c.vocabulary * std::max<Index>(c.types, 1);
     for (std::size_t t = 0; t < b.ids.size(); ++t)
         if (b.ids[t] < 0 || b.ids[t] >= end)

@@ -28,7 +28,9 @@ struct token_use {
     std::int64_t attending = 0; ///< tokens that came in
     std::int64_t pairs = 0;     ///< their squares: attention probabilities
     std::int64_t kept = 0;      ///< tokens that stayed
-    std::int64_t guessed = 0;   ///< sequences whose tokens that left went through an exit
+    std::int64_t guessed =
+        0; ///< rows that went through an exit: of sequences whose tokens left, or
+           ///< of such tokens where outputs are a row a token
 
     /// A sequence of `length` tokens came in.
     void attend(std::int64_t length) {
@@ -86,7 +88,9 @@ class engine {
 
     /// embed ... pool in one call, masks applied and tokens dropped. Of these, `use` gets the
     /// numbers, a layer each, added to what it holds. A model with a head gives what that makes
-    /// [sequences x outputs] of the pooled row, which is not scaled to length 1.
+    /// [sequences x outputs] of the pooled row, which is not scaled to length 1. A head on tokens
+    /// gives a row a token of the batch [tokens x outputs]: for labels, of a dropped token what the
+    /// head says of its last state or of what the model's exit makes of it; for answers, minus infinity.
     virtual void forward(const batch& b, matrix& outputs,
                          std::vector<token_use>* use = nullptr) = 0;
 

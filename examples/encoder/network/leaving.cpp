@@ -21,8 +21,13 @@ std::int64_t choose_tokens(const token_pruning& p, std::size_t l, pare::view<con
         return pare::keep_above(pare::simd, scores, p.alpha * p.numbers[l], offsets, kept,
                                 kept_offsets, first);
     std::vector<std::int64_t> k;
-    for (std::size_t s = 0; s + 1 < offsets.size(); ++s)
-        k.push_back(tokens_to_keep(p.by, p.numbers[l], offsets[s + 1] - offsets[s]));
+    for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {
+        std::int64_t pins = 1; // the first one
+        for (std::int64_t t = offsets[s] + 1; t < offsets[s + 1]; ++t)
+            pins += scores(t) == pin_score;
+        k.push_back(
+            std::max(pins, tokens_to_keep(p.by, p.numbers[l], offsets[s + 1] - offsets[s])));
+    }
     return pare::keep_top_k(pare::simd, scores, k, offsets, kept, kept_offsets, first);
 }
 
@@ -51,6 +56,20 @@ std::vector<std::int32_t> network::state::positions_of(const remaining& left,
     return positions;
 }
 
+void network::state::remaining::leave(const std::vector<float>& leaving) {
+    std::int64_t row = 0, begin = 0; // of the rows that stay; a token's row before
+    for (std::size_t t = 0; t + 1 < groups.size(); ++t) {
+        const std::int64_t end = groups[t + 1];
+        if (end > begin && leaving[static_cast<std::size_t>(begin)] == 0) ++row;
+        groups[t + 1] = row;
+        begin = end;
+    }
+    std::size_t to = 0;
+    for (std::size_t t = 0; t < pins.size(); ++t)
+        if (leaving[t] == 0) pins[to++] = pins[t];
+    pins.resize(to);
+}
+
 float* network::state::attend_dropping(std::size_t l, const float* projected, float* residual,
                                        float* heads_out, record* r, remaining& left) {
     const Index tokens = left.offsets.back(), d = hidden(), columns = context_columns(l);
@@ -59,12 +78,15 @@ float* network::state::attend_dropping(std::size_t l, const float* projected, fl
     attend(l, projected, left.offsets, left.positions, heads_out, scores);
     scale_scores(left.offsets, {}, scores);
     std::vector<std::int64_t> kept(values.size()), offsets(left.offsets.size());
+    for (std::size_t t = 0; t < left.pins.size(); ++t)
+        if (left.pins[t]) values[t] = pin_score;
     const Index stay = choose_tokens(pruning, l, scores, left.offsets, kept, offsets);
     if (stay == tokens) return heads_out;
 
     kept.resize(static_cast<std::size_t>(stay));
-    if (carries())
-        leave(l, left.offsets, residual, heads_out, leaving_tokens(tokens, kept), left.gone);
+    const std::vector<float> leaving = leaving_tokens(tokens, kept);
+    if (carries()) leave(l, left.pooled_by(), residual, heads_out, leaving, left.gone);
+    left.leave(leaving);
     if (model.config.distance_buckets > 0) left.positions = positions_of(left, kept);
     left.offsets = std::move(offsets);
     pare::gather_rows(pare::simd, kept, pare::view<float, 2>(residual, tokens, d));
@@ -98,14 +120,16 @@ void network::state::attend_fading(std::size_t l, const float* projected, double
                         r.mask);
         for (std::size_t s = 0; s + 1 < left.offsets.size(); ++s)
             r.mask[static_cast<std::size_t>(left.offsets[s])] = 1; // the first token stays
+        for (std::size_t t = 0; t < left.pins.size(); ++t)
+            if (left.pins[t]) r.mask[t] = 1;
     }
     for (std::size_t t = 0; t < tokens; ++t) {
         left.carry[t] = r.carry[t] * r.mask[t];
         r.leaving[t] = r.carry[t] - left.carry[t];
     }
     if (carries())
-        leave(l, left.offsets, r.input.get<float>(left.offsets.back() * hidden()), r.context.data(),
-              r.leaving, left.gone);
+        leave(l, left.pooled_by(), r.input.get<float>(left.offsets.back() * hidden()),
+              r.context.data(), r.leaving, left.gone);
 }
 
 matrix network::state::leaving_sums(std::size_t l, const std::vector<std::int64_t>& offsets,
@@ -127,9 +151,22 @@ void network::state::leave(std::size_t l, const std::vector<std::int64_t>& offse
         gone += sums.leftCols(hidden());
         return;
     }
-    for_row_blocks(gone.rows(), [&](Index first, Index rows, Index) {
-        packed[l].exit.add(row(sums, first), rows, row(gone, first));
+    if (!model.is_per_token()) {
+        for_row_blocks(gone.rows(), [&](Index first, Index rows, Index) {
+            packed[l].exit.add(row(sums, first), rows, row(gone, first));
+        });
+        return;
+    }
+    std::vector<Index> some; // others add nothing
+    for (Index t = 0; t < sums.rows(); ++t)
+        if (sums(t, sums.cols() - 1) != 0) some.push_back(t);
+    const matrix left = sums(some, Eigen::all);
+    matrix guesses(left.rows(), hidden());
+    for_row_blocks(left.rows(), [&](Index first, Index rows, Index) {
+        packed[l].exit.assign(row(left, first), rows, row(guesses, first));
     });
+    for (std::size_t i = 0; i < some.size(); ++i)
+        gone.row(some[i]) += guesses.row(static_cast<Index>(i));
 }
 
 matrix network::state::leave_backward(std::size_t l, const record& r, const float* input,
@@ -144,7 +181,7 @@ matrix network::state::leave_backward(std::size_t l, const record& r, const floa
     for_row_blocks(gone.rows(), [&](Index first, Index rows, Index) {
         transposed[l].exit.assign(row(gone, first), rows, row(gradient, first));
     });
-    const matrix sums = leaving_sums(l, r.offsets, input, r.context.data(), leaving);
+    const matrix sums = leaving_sums(l, r.pooled_by(), input, r.context.data(), leaving);
     dense stacked{matrix::Zero(d, inputs + 1), vector::Zero(d)}; // its own bias is not there
     add_weight_gradient(gone.rows(), gone.data(), d, sums.data(), stacked.weight, stacked.bias);
     found.exits[l].weight += stacked.weight.leftCols(inputs);
@@ -162,11 +199,12 @@ void network::state::undrop(std::size_t l, const record& r, const float* input, 
     if (down.gone.size() > 0) {
         const matrix gradient =
             leave_backward(l, r, input, leaving_tokens(tokens, r.kept), down.gone, found);
-        for (std::size_t s = 0; s + 1 < r.offsets.size(); ++s) {
-            const Index n = r.offsets[s + 1] - r.offsets[s];
+        const std::vector<std::int64_t>& pooled_by = r.pooled_by();
+        for (std::size_t s = 0; s + 1 < pooled_by.size(); ++s) {
+            const Index first = pooled_by[s], n = pooled_by[s + 1] - first;
             const auto g = gradient.row(static_cast<Index>(s));
-            all.middleRows(r.offsets[s], n).rowwise() = g.head(d);
-            context_all.middleRows(r.offsets[s], n).rowwise() = g.segment(d, columns);
+            all.middleRows(first, n).rowwise() = g.head(d);
+            context_all.middleRows(first, n).rowwise() = g.segment(d, columns);
         }
     }
     pare::restore(pare::simd, r.kept, pare::from_to(pare::view<const float, 2>(rows, kept, d), all),
@@ -209,7 +247,8 @@ fading_gradients network::state::fade_backward(std::size_t l, const record& r, d
         const matrix gradient = leave_backward(l, r, input, r.leaving, down.gone, found.weights);
         pare::openmp{}.run(gradient.rows(), [&](Index s, Index) {
             const auto at = static_cast<std::size_t>(s);
-            const Index first = r.offsets[at], n = r.offsets[at + 1] - first;
+            const std::vector<std::int64_t>& pooled_by = r.pooled_by();
+            const Index first = pooled_by[at], n = pooled_by[at + 1] - first;
             const auto of_row = gradient.row(s).head(d);
             const auto of_context = gradient.row(s).segment(d, columns);
             const Eigen::Map<const vector> share(r.leaving.data() + first, n);
@@ -230,6 +269,8 @@ fading_gradients network::state::fade_backward(std::size_t l, const record& r, d
     }
     for (std::size_t s = 0; s + 1 < r.offsets.size(); ++s) // the first token stays
         g.scores[static_cast<std::size_t>(r.offsets[s])] = 0;
+    for (std::size_t t = 0; t < r.pins.size(); ++t)
+        if (r.pins[t]) g.scores[t] = 0;
     found.thresholds[l] += pruning.alpha * pare::soft_mask_backward(pare::simd, r.mask, g.scores,
                                                                     temperature, g.scores);
     scale_scores_backward(r, g.scores, down.carry);

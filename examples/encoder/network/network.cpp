@@ -6,6 +6,8 @@
 
 #include <pare/distance_buckets.hpp>
 
+#include <limits>
+#include <numeric>
 #include <utility>
 
 namespace encoder {
@@ -111,8 +113,13 @@ float* network::state::run_layers(const batch& b, const pass& how, remaining& le
                                   std::vector<token_use>* use) {
     const bool keep = how.records, soft = how.temperature > 0 && !pruning.numbers.empty();
     const bool dropping = how.drop && !soft && !pruning.numbers.empty();
-    left = {b.offsets, b.offsets, {}, {}, {}};
-    if ((dropping || soft) && carries()) left.gone = matrix::Zero(b.sequences(), hidden());
+    left = {b.offsets, b.offsets, {}, {}, {}, {}, b.pins};
+    if (model.is_per_token()) {
+        left.groups.resize(static_cast<std::size_t>(b.tokens()) + 1);
+        std::iota(left.groups.begin(), left.groups.end(), std::int64_t{0});
+    }
+    if ((dropping || soft) && carries())
+        left.gone = matrix::Zero(static_cast<Index>(left.pooled_by().size()) - 1, hidden());
     if (soft) left.carry.assign(static_cast<std::size_t>(b.tokens()), 1.f);
     if (use) use->resize(depth());
     Index tokens = b.tokens();
@@ -140,6 +147,8 @@ float* network::state::run_layers(const batch& b, const pass& how, remaining& le
             r->context.resize(tokens, columns);
             r->offsets = left.offsets;
             r->positions = left.positions;
+            r->groups = left.groups;
+            r->pins = left.pins;
             r->kept.clear();
             r->carry = left.carry;
         }
@@ -159,7 +168,7 @@ float* network::state::run_layers(const batch& b, const pass& how, remaining& le
         if (use) {
             (*use)[l].kept += tokens;
             if (tokens < came && carries() && !model.exits.empty())
-                (*use)[l].guessed += b.sequences();
+                (*use)[l].guessed += model.is_per_token() ? came - tokens : b.sequences();
         }
 
         float* const first_sum = keep ? r->attention_sum.get<float>(tokens * d) : residual;
@@ -201,17 +210,30 @@ float network::state::carry_offset(const remaining& left, Index t) {
     return std::log(std::max(left.carry[static_cast<std::size_t>(t)], least_carry));
 }
 
+void network::state::add_left(const remaining& left, matrix& outputs) const {
+    for (Index t = 0; t < outputs.rows(); ++t) {
+        const Index row = left.groups[static_cast<std::size_t>(t)];
+        outputs.row(t).array() += row < left.groups[static_cast<std::size_t>(t) + 1]
+                                      ? carry_offset(left, row)
+                                      : -std::numeric_limits<float>::infinity();
+    }
+}
+
 matrix network::state::pooled(const float* rows, const remaining& left) const {
-    const auto sequences = static_cast<Index>(left.offsets.size()) - 1;
+    const std::vector<std::int64_t>& offsets = left.pooled_by();
+    const auto sequences = static_cast<Index>(offsets.size()) - 1;
     matrix result(sequences, hidden());
     const Eigen::Map<const matrix> all(rows, left.offsets.back(), hidden());
     pare::openmp{}.run(sequences, [&](Index s, Index) {
         const auto at = static_cast<std::size_t>(s);
-        const Index first = left.offsets[at], n = left.offsets[at + 1] - first;
+        const Index first = offsets[at], n = offsets[at + 1] - first;
         auto sum = result.row(s);
-        sum = all.row(first);
-        if (model.config.pooling == pooling::cls) return;
-        if (model.config.pooling == pooling::max) {
+        if (n > 0)
+            sum = all.row(first);
+        else
+            sum.setZero();
+        if (pool() == pooling::cls) return;
+        if (pool() == pooling::max) {
             for (Index t = 0; t < n; ++t)
                 sum = sum.cwiseMax(
                     (all.row(first + t).array() + carry_offset(left, first + t)).matrix());
@@ -228,7 +250,7 @@ matrix network::state::pooled(const float* rows, const remaining& left) const {
         }
         if (left.gone.size() > 0) {
             sum += left.gone.row(s);
-            count = static_cast<float>(left.came[at + 1] - left.came[at]);
+            count = left.count(at);
         }
         sum /= count;
     });
@@ -281,7 +303,10 @@ void network::attention(std::size_t l, const matrix& x, const batch& b, matrix& 
     });
     context.resize(tokens, columns);
     s.attend(l, projected, b.offsets, {}, context.data(), scores);
-    if (scores.extent(0) > 0) s.scale_scores(b.offsets, {}, scores);
+    if (scores.extent(0) == 0) return;
+    s.scale_scores(b.offsets, {}, scores);
+    for (std::size_t t = 0; t < b.pins.size(); ++t)
+        if (b.pins[t]) scores(static_cast<Index>(t)) = pin_score;
 }
 
 void network::activation(std::size_t l, const matrix& x, matrix& active) {
@@ -333,7 +358,7 @@ void network::forward(const batch& b, matrix& outputs, std::vector<token_use>* u
     check(b, model().config);
     state::remaining left;
     const float* const last = state_->run_layers(b, {}, left, use);
-    outputs = outputs_of(model(), state_->pooled(last, left));
+    outputs = state_->outputs(state_->pooled(last, left), left);
 }
 
 void network::update(const std::function<void(encoder::model&)>& change) {

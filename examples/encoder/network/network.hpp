@@ -28,7 +28,7 @@ PARE_HD inline std::int64_t tokens_to_keep(token_pruning::rule by, double number
 }
 
 /// The tokens of a batch that stay in layer l by their scores, and their offsets, which may be
-/// `offsets`; returns how many. `kept` has room for all.
+/// `offsets`; returns how many. `kept` has room for all. Tokens with an infinite score stay: pinned ones.
 std::int64_t choose_tokens(const token_pruning& p, std::size_t l, pare::view<const float, 1> scores,
                            const std::vector<std::int64_t>& offsets,
                            std::vector<std::int64_t>& kept,
@@ -68,8 +68,8 @@ class network : public engine {
     std::unique_ptr<pruner> make_pruner() override;
 
     void embed(const batch& b, matrix& x);
-    /// `scores` [tokens] gets the attention that tokens receive, as tokens() scales it, or is
-    /// empty.
+    /// `scores` [tokens] gets the attention that tokens receive, as tokens() scales it, infinity for
+    /// pinned ones, or is empty.
     void attention(std::size_t l, const matrix& x, const batch& b, matrix& context,
                    pare::view<float, 1> scores = {});
     void activation(std::size_t l, const matrix& x, matrix& active);

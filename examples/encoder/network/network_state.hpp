@@ -11,6 +11,7 @@
 #include <pare/core/workspace.hpp>
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 namespace encoder {
@@ -40,9 +41,16 @@ struct record {
     std::vector<std::int64_t> offsets,
         kept;                            // of the tokens that come in; those that stay, if not all
     std::vector<std::int32_t> positions; // where they stood, if others between them have left
+    std::vector<std::int64_t> groups;    // as of what remains
+    std::vector<char> pins;
     // Of soft tokens, what comes in of them, its logarithm, their masks, and what leaves.
     std::vector<float> carry, key_bias, scores, mask, leaving;
+
+    const std::vector<std::int64_t>& pooled_by() const { return groups.empty() ? offsets : groups; }
 };
+
+/// In place of a pinned token's score, so that it is chosen before all others.
+inline constexpr float pin_score = std::numeric_limits<float>::infinity();
 
 /// 1 for tokens that leave, 0 for those kept.
 inline std::vector<float> leaving_tokens(Index tokens, const std::vector<std::int64_t>& kept) {
@@ -154,8 +162,22 @@ struct network::state {
         std::vector<std::int64_t> offsets, came; // of those left, and of all
         std::vector<std::int32_t>
             positions; // of those left, where distances count and some are gone
-        matrix gone;   // [sequences x hidden]: what those that left add to the mean's sum, or empty
+        matrix gone;   // [pooled x hidden]: what those that left add to a mean's sum, or empty
         std::vector<float> carry; // of soft tokens, what of them is left
+        // Where outputs are a row a token, each token is pooled alone: offsets of rows [all tokens + 1],
+        // with none for a token that is gone.
+        std::vector<std::int64_t> groups;
+        std::vector<char> pins; // of those left, as of a batch
+
+        const std::vector<std::int64_t>& pooled_by() const {
+            return groups.empty() ? offsets : groups;
+        }
+        /// Tokens that a mean with what is gone is of.
+        float count(std::size_t s) const {
+            return groups.empty() ? static_cast<float>(came[s + 1] - came[s]) : 1.f;
+        }
+        /// Groups and pins without the tokens that leave.
+        void leave(const std::vector<float>& leaving);
     };
 
     /// The whole stack; returns the last layer's output, which lies in `stream`. Masks are applied
@@ -178,8 +200,25 @@ struct network::state {
     void attend_fading(std::size_t l, const float* projected, double temperature, record& r,
                        remaining& left);
 
-    /// Whether tokens that leave take part in the pooled row.
-    bool carries() const { return pruning.carried && model.config.pooling == pooling::mean; }
+    /// How rows become one: those of a sequence or, with a head on tokens, of a token, which is what is
+    /// left of it and what it left as. An answer's end is the token's own row or nothing.
+    pooling pool() const {
+        if (!model.is_per_token()) return model.config.pooling;
+        return model.head->of == head::subject::token ? pooling::mean : pooling::cls;
+    }
+    /// Whether tokens that leave take part in the pooled row. Labels have all tokens.
+    bool carries() const {
+        return (pruning.carried || model.is_per_token()) && pool() == pooling::mean;
+    }
+    /// The same, of answers' ends: adds the logarithm of what is left of a token to its logits, which
+    /// for one that is gone is minus infinity.
+    void add_left(const remaining& left, matrix& outputs) const;
+    /// The head's outputs of pooled rows.
+    matrix outputs(const matrix& pooled, const remaining& left) const {
+        matrix found = outputs_of(model, pooled);
+        if (model.is_per_token() && model.head->of == head::subject::span) add_left(left, found);
+        return found;
+    }
     /// What of each sequence's tokens leaves in layer l, by the share of each: sums of their inputs
     /// to the layer, of their heads' outputs, and how many they are [sequences x all three].
     matrix leaving_sums(std::size_t l, const std::vector<std::int64_t>& offsets, const float* x,
@@ -191,7 +230,7 @@ struct network::state {
     /// What is added to a token's row in a maximum: the logarithm of what is left of it, as to its
     /// key in attention, so that one that is gone is never the largest.
     static float carry_offset(const remaining& left, Index t);
-    /// Each sequence's mean, maximum or first row, before it is scaled to length 1.
+    /// Each sequence's mean, maximum or first row, before it is scaled to length 1; or each token's.
     matrix pooled(const float* rows, const remaining& left) const;
 
     /// Packs the weights; the transposed ones, through which gradients go.

@@ -1,6 +1,7 @@
 #include "task.hpp"
 
 #include "encoder/files/file.hpp"
+#include "encoder/files/heads.hpp"
 #include "metrics.hpp"
 
 #include <algorithm>
@@ -113,6 +114,11 @@ void select(std::vector<Row>& rows, const selection& some) {
 } // namespace
 
 task_kind task_of(const model& m) {
+    if (m.is_per_token())
+        throw std::invalid_argument(
+            "the model has a head on tokens (" +
+            std::string(m.head->stock ? m.head->stock->architecture : "ours") +
+            "), which no task judges; to prune its encoder alone, save that as a plain model");
     return !m.head              ? task_kind::similarity
            : m.head->is_score() ? task_kind::regress
                                 : task_kind::classify;

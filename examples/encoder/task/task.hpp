@@ -15,7 +15,8 @@ enum class task_kind {
     distill     ///< the embeddings of the model as it was, from raw text
 };
 
-/// What a model's outputs are for: what its head does or, without one, similarity.
+/// What a model's outputs are for: what its head does or, without one, similarity. Throws
+/// std::invalid_argument for a head on tokens.
 task_kind task_of(const model& m);
 
 /// Texts to learn from or to measure on.

@@ -8,6 +8,8 @@
 #include <pare/tune.hpp>
 
 #include <algorithm>
+#include <cmath>
+#include <iterator>
 #include <numeric>
 #include <stdexcept>
 #include <utility>
@@ -29,6 +31,9 @@ std::vector<std::int64_t> drop(const token_pruning& p, std::size_t l, stream& s)
     kept.resize(static_cast<std::size_t>(
         choose_tokens(p, l, scores, s.tokens.offsets, kept, s.tokens.offsets)));
     pare::gather_rows(pare::simd, kept, s.tokens.ids, s.x, s.context);
+    for (std::size_t i = 0; i < kept.size() && !s.tokens.pins.empty(); ++i)
+        s.tokens.pins[i] = s.tokens.pins[static_cast<std::size_t>(kept[i])];
+    if (!s.tokens.pins.empty()) s.tokens.pins.resize(kept.size());
     const auto rows = static_cast<Eigen::Index>(kept.size());
     s.tokens.ids.resize(kept.size());
     s.x.conservativeResize(rows, Eigen::NoChange);
@@ -116,7 +121,7 @@ token_pruning schedule(network& net, const std::vector<sequence>& text, token_pr
         net.embed(streams.back().tokens, streams.back().x);
     }
     for (std::size_t l = 0; l < m.layers.size(); ++l) {
-        std::vector<float> scores; // of all but first tokens
+        std::vector<float> scores; // of all but first and pinned tokens
         for (stream& s : streams) {
             const auto& offsets = s.tokens.offsets;
             s.scores.resize(s.tokens.ids.size());
@@ -124,8 +129,8 @@ token_pruning schedule(network& net, const std::vector<sequence>& text, token_pr
                           pare::view<float, 1>(s.scores.data(), s.tokens.tokens()));
             for (std::size_t i = 0; i + 1 < offsets.size(); ++i) {
                 use[l].attend(offsets[i + 1] - offsets[i]);
-                scores.insert(scores.end(), s.scores.begin() + offsets[i] + 1,
-                              s.scores.begin() + offsets[i + 1]);
+                std::copy_if(s.scores.begin() + offsets[i] + 1, s.scores.begin() + offsets[i + 1],
+                             std::back_inserter(scores), [](float x) { return std::isfinite(x); });
             }
         }
         // A layer without heads has no scores and drops nothing.
@@ -136,7 +141,8 @@ token_pruning schedule(network& net, const std::vector<sequence>& text, token_pr
             drop(found, l, s);
             use[l].kept += s.tokens.tokens();
             if (!m.exits.empty() && s.tokens.tokens() < came)
-                use[l].guessed += s.tokens.sequences();
+                use[l].guessed +=
+                    m.is_per_token() ? came - s.tokens.tokens() : s.tokens.sequences();
             finish(net, l, s.context, s.x);
         }
     }
