@@ -6,25 +6,53 @@
 #include <cmath>
 #include <limits>
 #include <map>
-#include <numeric>
+#include <utility>
 
 namespace encoder {
 namespace {
 
-/// Lower case, without punctuation and articles.
+bool is_article(const std::u32string& word) {
+    return word == U"a" || word == U"an" || word == U"the";
+}
+
+/// Lower case, without punctuation and articles, which stand between characters of other kinds.
 std::vector<std::string> words_of(const std::string& text) {
-    const std::u32string lowered = detail::lower(detail::decode(text));
-    std::vector<std::string> words(1);
-    for (const char32_t c : lowered)
-        if (detail::is_space(c) || (c >= 0x1c && c <= 0x1f)) // separators too
+    std::vector<std::u32string> words(1);
+    std::size_t begin = 0; // of the letters and digits at the last word's end
+    const auto end_run = [&] {
+        if (is_article(words.back().substr(begin))) {
+            words.back().erase(begin);
             words.emplace_back();
-        else if (c >= 0x80 || !detail::is_punctuation(c))
-            detail::append(c, words.back());
-    const auto gone = [](const std::string& word) {
-        return word.empty() || word == "a" || word == "an" || word == "the";
+        }
+        begin = words.back().size();
     };
-    words.erase(std::remove_if(words.begin(), words.end(), gone), words.end());
-    return words;
+    for (const char32_t c : detail::lower(detail::decode(text))) {
+        if (c < 0x80 && detail::is_punctuation(c)) continue;
+        const bool is_letter = detail::is_word(c) && !detail::is_mark(c);
+        if (!is_letter) end_run();
+        if (detail::is_space(c) || (c >= 0x1c && c <= 0x1f)) { // separators of ASCII too
+            words.emplace_back();
+            begin = 0;
+        } else {
+            words.back() += c;
+            if (!is_letter) begin = words.back().size();
+        }
+    }
+    end_run();
+    std::vector<std::string> there;
+    for (const std::u32string& word : words)
+        if (!word.empty()) there.push_back(detail::encode(word));
+    return there;
+}
+
+/// Those that are not empty; an empty one where there is none.
+std::vector<std::vector<std::string>> words_of(const std::vector<std::string>& answers) {
+    std::vector<std::vector<std::string>> all;
+    for (const std::string& a : answers)
+        if (std::vector<std::string> words = words_of(a); !words.empty())
+            all.push_back(std::move(words));
+    if (all.empty()) all.emplace_back();
+    return all;
 }
 
 double f1(const std::vector<std::string>& given, const std::vector<std::string>& right) {
@@ -63,19 +91,14 @@ std::string normalized_answer(const std::string& text) {
 }
 
 double exact_match(const std::string& given, const std::vector<std::string>& right) {
-    const std::string normalized = normalized_answer(given);
-    if (right.empty()) return normalized.empty() ? 1 : 0;
-    return std::any_of(right.begin(), right.end(),
-                       [&](const std::string& r) { return normalized_answer(r) == normalized; })
-               ? 1
-               : 0;
+    const auto all = words_of(right);
+    return std::find(all.begin(), all.end(), words_of(given)) != all.end() ? 1 : 0;
 }
 
 double word_f1(const std::string& given, const std::vector<std::string>& right) {
     const std::vector<std::string> words = words_of(given);
-    if (right.empty()) return words.empty() ? 1 : 0;
     double best = 0;
-    for (const std::string& r : right) best = std::max(best, f1(words, words_of(r)));
+    for (const auto& r : words_of(right)) best = std::max(best, f1(words, r));
     return best;
 }
 
@@ -92,9 +115,8 @@ std::vector<answer_span> best_answers(const std::vector<answer_window>& windows,
                                    static_cast<double>(in.first[first]) +
                                        static_cast<double>(in.last[last])});
     }
-    std::stable_sort(all.begin(), all.end(), [](const answer_span& a, const answer_span& b) {
-        return a.score > b.score;
-    });
+    std::stable_sort(all.begin(), all.end(),
+                     [](const answer_span& a, const answer_span& b) { return a.score > b.score; });
     all.resize(std::min(all.size(), how.best));
     return all;
 }

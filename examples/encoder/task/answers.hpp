@@ -12,11 +12,11 @@ namespace encoder {
 /// space between words.
 std::string normalized_answer(const std::string& text);
 
-/// 1 if the normalized answer is one of `right`, else 0. To a question without an answer (`right` is
-/// empty), an empty one is right.
+/// 1 if the normalized answer is one of `right`, else 0. Answers without a word do not count among
+/// `right`; where none is left, an answer without a word is right.
 double exact_match(const std::string& given, const std::vector<std::string>& right);
-/// Of words that the normalized answers share, each as often as both have it: the best over `right`.
-/// Where one of the answers has no word, 1 if neither has, else 0.
+/// The harmonic mean of precision and recall of words that the normalized answers share, each as
+/// often as both have it: the best over `right`. Where one has no word, 1 if neither has, else 0.
 double word_f1(const std::string& given, const std::vector<std::string>& right);
 
 /// One of a window's spans, by its tokens; both are in it.
@@ -27,14 +27,14 @@ struct answer_span {
 
 /// Of a question's windows, which of them may answer is one's [begin, end) of its tokens.
 struct answer_window {
-    const float *first, *last;  ///< a logit a token; -infinity where it was dropped
-    std::size_t begin, end;     ///< tokens of the context
-    std::size_t none = 0;       ///< the token that stands for no answer: the first one
+    const float *first, *last; ///< a logit a token; -infinity where it was dropped
+    std::size_t begin, end;    ///< tokens of the context
+    std::size_t none = 0;      ///< the token that stands for no answer: the first one
 };
 
 /// How answers are looked for.
 struct answer_search {
-    std::size_t best = 20;   ///< of each window's first and last tokens, so many are combined
+    std::size_t best = 20;    ///< of each window's first and last tokens, so many are combined
     std::size_t longest = 30; ///< tokens of an answer
 };
 
