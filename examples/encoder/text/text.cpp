@@ -114,6 +114,28 @@ std::vector<labelled_text> read_labelled(const std::filesystem::path& file, targ
     return texts;
 }
 
+std::vector<labelled_sentence> read_labelled_words(const std::filesystem::path& file) {
+    constexpr const char* between = " \t";
+    std::vector<labelled_sentence> sentences;
+    std::size_t next = 0; // line of the open sentence
+    for_lines(file, [&](const std::string& line, std::size_t number) {
+        const std::size_t begin = line.find_first_not_of(between),
+                          end = line.find_first_of(between, begin),
+                          last = line.find_last_not_of(between),
+                          label = line.find_last_of(between, last);
+        const std::string word = line.substr(begin, end - begin);
+        if (word == "-DOCSTART-") return;
+        if (end == line.npos || end > last)
+            fail(file, "line ", number, " has one column, not a word and its label");
+        if (sentences.empty() || number != next) sentences.emplace_back();
+        sentences.back().words.push_back(word);
+        sentences.back().labels.push_back(line.substr(label + 1, last - label));
+        next = number + 1;
+    });
+    if (sentences.empty()) fail(file, "holds no sentence");
+    return sentences;
+}
+
 std::vector<sequence> tokenize(const tokenizer& words, const std::vector<std::string>& texts,
                                std::size_t max_tokens) {
     std::vector<sequence> result;

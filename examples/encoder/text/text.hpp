@@ -1,5 +1,5 @@
-// Text files: documents, pairs of texts with a score, texts or pairs with a label; batches of their
-// tokens.
+// Text files: documents, pairs of texts with a score, texts or pairs with a label, words with labels;
+// batches of their tokens.
 #pragma once
 
 #include "batch.hpp"
@@ -40,6 +40,11 @@ struct labelled_text {
     std::string first, second;
 };
 
+/// Words, each with its label.
+struct labelled_sentence {
+    std::vector<std::string> words, labels;
+};
+
 /// A document a line; blank lines do not count. Throws file_error if the file cannot be read, has
 /// no document, or is not UTF-8 (with the line's number).
 std::vector<std::string> read_documents(const std::filesystem::path& file);
@@ -53,6 +58,11 @@ std::vector<scored_pair> read_pairs(const std::filesystem::path& file);
 /// 0: text or text, text on a line.
 std::vector<labelled_text> read_labelled(const std::filesystem::path& file,
                                          target_kind target = target_kind::label);
+
+/// Files of CoNLL's shared tasks: a word a line, its label in the last of two or more columns, which
+/// tabs or spaces separate; a blank line between sentences. Lines of the word -DOCSTART- are not
+/// read. Throws file_error as above, and for a line of one column.
+std::vector<labelled_sentence> read_labelled_words(const std::filesystem::path& file);
 
 /// The token ids of each text.
 std::vector<sequence> tokenize(const tokenizer& words, const std::vector<std::string>& texts,

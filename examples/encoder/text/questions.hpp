@@ -1,0 +1,44 @@
+// Questions about texts that hold their answers: SQuAD's files, and windows over long texts.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace encoder {
+
+struct right_answer {
+    std::string text;
+    std::size_t begin; ///< the byte of the context where it begins
+};
+
+struct question {
+    std::string id, text;
+    std::size_t context;               ///< which one
+    std::vector<right_answer> answers; ///< none: the context does not hold one
+};
+
+struct question_set {
+    std::vector<std::string> contexts;
+    std::vector<question> questions;
+
+    /// Whether some have no answer, as in SQuAD 2.0.
+    bool has_unanswerable() const;
+};
+
+/// JSON of SQuAD 1.1 or 2.0. Throws file_error if the file cannot be read, is not such JSON, has no
+/// question, or has an answer that does not stand in its context where it says.
+question_set read_questions(const std::filesystem::path& file);
+
+/// A part of a context's tokens, the last one not in it.
+struct window {
+    std::size_t begin, end;
+};
+
+/// Windows of at most `longest` tokens over `tokens`, in order; two beside each other share `shared`
+/// tokens, as far as that leaves a window at least one of its own. At least one window. Throws
+/// std::invalid_argument if `longest` is 0.
+std::vector<window> make_windows(std::size_t tokens, std::size_t longest, std::size_t shared = 128);
+
+} // namespace encoder
