@@ -32,13 +32,16 @@ std::size_t room(const text_template& around, std::size_t max_tokens, const char
     return max_tokens - tokens;
 }
 
-ids fill(const text_template& around, const ids& first, const ids& second, std::int32_t type_step) {
-    ids all;
-    all.reserve(first.size() + second.size() + around.tokens());
+tokenizer::framed fill(const text_template& around, const ids& first, const ids& second,
+                       std::int32_t type_step) {
+    tokenizer::framed all{};
+    all.ids.reserve(first.size() + second.size() + around.tokens());
     for (const template_part& p : around.parts) {
         using kind = template_part::kind;
         const ids& from = p.what == kind::first ? first : p.what == kind::second ? second : p.ids;
-        for (const std::int32_t id : from) all.push_back(id + p.type * type_step);
+        if (p.what == kind::first) all.first = all.ids.size();
+        if (p.what == kind::second) all.second = all.ids.size();
+        for (const std::int32_t id : from) all.ids.push_back(id + p.type * type_step);
     }
     return all;
 }
@@ -62,7 +65,7 @@ tokenizer::tokenizer(const std::filesystem::path& folder, const config& c)
 ids tokenizer::encode(std::string_view text, std::size_t max_tokens) const {
     ids found;
     steps_->append(text, room(steps_->single, max_tokens, "a text"), found);
-    return fill(steps_->single, found, {}, type_step_);
+    return frame(found).ids;
 }
 
 ids tokenizer::encode(std::string_view first, std::string_view second,
@@ -78,7 +81,21 @@ ids tokenizer::encode(std::string_view first, std::string_view second,
         shorter.resize(std::min(shorter.size(), most / 2));
         longer.resize(most - shorter.size());
     }
-    return fill(steps_->pair, found, more, type_step_);
+    return frame(found, more).ids;
+}
+
+ids tokenizer::tokens_of(std::string_view text) const {
+    ids found;
+    steps_->append(text, text.npos, found);
+    return found;
+}
+
+tokenizer::framed tokenizer::frame(const ids& text) const {
+    return fill(steps_->single, text, {}, type_step_);
+}
+
+tokenizer::framed tokenizer::frame(const ids& first, const ids& second) const {
+    return fill(steps_->pair, first, second, type_step_);
 }
 
 const std::string& tokenizer::word(std::int32_t id) const {

@@ -51,6 +51,18 @@ class tokenizer {
     std::vector<std::int32_t> encode(std::string_view first, std::string_view second,
                                      std::size_t max_tokens) const;
 
+    /// The tokens of a text alone, all of them. Throws as above.
+    std::vector<std::int32_t> tokens_of(std::string_view text) const;
+
+    /// Such tokens with those around them, as encode() has them.
+    struct framed {
+        std::vector<std::int32_t> ids;
+        std::size_t first, second = 0; ///< where the texts' tokens begin
+    };
+    framed frame(const std::vector<std::int32_t>& text) const;
+    framed frame(const std::vector<std::int32_t>& first,
+                 const std::vector<std::int32_t>& second) const;
+
     /// The vocabulary's entry for an id (>= 0) of any type, as the file has it: "##" begins what
     /// continues a word of WordPiece.
     const std::string& word(std::int32_t id) const;
