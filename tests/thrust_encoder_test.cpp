@@ -158,7 +158,8 @@ namespace {
 
 /// What pruning learns from a backward pass: [name of layer and kind] -> numbers.
 std::map<std::string, matrix> gradients_of(engine& net, const batch& b) {
-    const matrix directions = random_numbers(7).normal(b.sequences(), net.outputs(), 1);
+    const Index rows = net.model().is_per_token() ? b.tokens() : b.sequences();
+    const matrix directions = random_numbers(7).normal(rows, net.outputs(), 1);
     const pruning_text text{{b}, {b.offsets}, [&](std::int64_t, const matrix&, matrix& gradient) {
                                 gradient = directions;
                             }};
@@ -243,6 +244,19 @@ TEST_CASE("heads on Thrust give what they give on the CPU, and so do gradients t
     m.head->before.reset();
     m.head->stock = nullptr;
     check_forward(m, make_batch(ragged));
+}
+
+TEST_CASE("heads on tokens on Thrust give what they give on the CPU; tokens do not leave there") {
+    const auto of = GENERATE(head::subject::token, head::subject::span);
+    model m = make_model({});
+    add_head_on_tokens(m, of);
+    check_forward(m, make_batch(ragged));
+    check_gradients(m, make_batch({70, 3, 33}), precision::fp32, 3e-5f);
+    m.tokens.numbers.assign(m.layers.size(), 0.5);
+    on_engines(m, [](engine& net) {
+        matrix found;
+        CHECK_THROWS_AS(net.forward(make_batch({4}), found), std::invalid_argument);
+    });
 }
 
 namespace {

@@ -52,6 +52,19 @@ inline void add_head(model& m, head::function between = head::function::tanh, In
     m.head = head{some(outputs), some(m.config.hidden), between, find_stock_head("bert")};
 }
 
+/// On each token.
+inline void add_head_on_tokens(model& m, head::subject of) {
+    random_numbers random(17);
+    const Index outputs = of == head::subject::span ? 2 : 3;
+    const stock_head* const stock = find_stock_head("bert", of);
+    m.head = head{
+        {random.normal(outputs, m.config.hidden, 0.3f), random.normal_vector(outputs, 0, 0.3f)},
+        std::nullopt,
+        stock->between,
+        stock,
+        of};
+}
+
 inline std::vector<token_pruning> all_rules() {
     using rule = token_pruning::rule;
     return {{rule::threshold, {0.7, 0.9, 1.1}, 1, true},

@@ -133,6 +133,14 @@ template <class Policy, class T>
 void device_network<Policy, T>::pool_backward(const matrix& pooled_gradient, float lift, const T* x,
                                               T* gradient) {
     const index_t d = hidden(), count = left_.count, tokens = left_.tokens();
+    if (model_.is_per_token()) {
+        float* const at_rows = float_sums_.get(policy_, tokens * d);
+        policy_.copy_from_host(pooled_gradient.data(), pooled_gradient.size(), at_rows);
+        device::for_elements(policy_, tokens, d, [=] PARE_HD(index_t t, index_t j) {
+            gradient[t * d + j] = static_cast<T>(lift * at_rows[t * d + j]);
+        });
+        return;
+    }
     const bool mean = model_.config.pooling == pooling::mean;
     const device::place* const largest =
         model_.config.pooling == pooling::max ? largest_.data() : nullptr;

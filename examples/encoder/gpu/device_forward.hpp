@@ -10,6 +10,8 @@ T* device_network<Policy, T>::run_layers(const batch& b, purpose of, double temp
                                          std::vector<token_use>* use) {
     const bool keep = of != purpose::outputs, learn = of == purpose::learning;
     const bool leaving = of != purpose::units && !pruning_.numbers.empty();
+    if (leaving && (model_.is_per_token() || !b.pins.empty()))
+        fail("tokens of a head on tokens, or pinned ones, leave on the CPU alone; run it there");
     fading_ = leaving && temperature > 0;
     start(b, leaving && !fading_);
     const index_t all = b.tokens(), d = hidden();
@@ -214,11 +216,17 @@ void device_network<Policy, T>::leave(std::size_t l, const float* leaving, const
 
 template <class Policy, class T>
 matrix device_network<Policy, T>::pooled(const T* x) {
-    const index_t count = left_.count, d = hidden(), size = count * d;
+    const bool per_token = model_.is_per_token();
+    const index_t count = per_token ? left_.tokens() : left_.count;
+    const index_t d = hidden(), size = count * d;
     float *const result = float_sums_.get(policy_, size), *const divisors =
                                                               divisors_.get(policy_, count);
     const device::place* const offsets = left_.there;
-    if (model_.config.pooling == pooling::max) {
+    if (per_token) {
+        device::for_elements(policy_, count, d, [=] PARE_HD(index_t t, index_t j) {
+            result[t * d + j] = static_cast<float>(x[t * d + j]);
+        });
+    } else if (model_.config.pooling == pooling::max) {
         device::place* const largest = largest_.get(policy_, size);
         const float* const carry = fading_ ? carry_.data() : nullptr;
         device::for_elements(policy_, count, d, [=] PARE_HD(index_t s, index_t j) {

@@ -144,8 +144,9 @@ class device_network : public engine {
 
     /// Adds to `gone_` what of each sequence's tokens leaves, by the share of each.
     void leave(std::size_t l, const float* leaving, const T* x, const T* context);
-    /// Each sequence's mean, maximum or first row, in the host's memory; `divisors_` gets what a
-    /// mean's sum is divided by, `largest_` the tokens of a maximum.
+    /// Each sequence's mean, maximum or first row, or with a head on tokens each token's, in the
+    /// host's memory; `divisors_` gets what a mean's sum is divided by, `largest_` the tokens of a
+    /// maximum.
     matrix pooled(const T* x);
 
     // And of the backward pass: gradients [tokens x columns] at what the steps give and take. All
