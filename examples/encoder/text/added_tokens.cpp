@@ -8,37 +8,14 @@
 namespace encoder::detail {
 namespace {
 
-/// Where the character before byte `at` begins.
-std::size_t previous(std::string_view text, std::size_t at) {
-    do --at;
-    while (at > 0 && !begins_character(text, at));
-    return at;
-}
-
 bool is_after_word(std::string_view text, std::size_t at) {
     if (at == 0) return false;
-    std::size_t before = previous(text, at);
+    std::size_t before = previous_character(text, at);
     return is_word(next_character(text, before));
 }
 
 bool is_before_word(std::string_view text, std::size_t at) {
     return at < text.size() && is_word(next_character(text, at));
-}
-
-std::size_t without_spaces_before(std::string_view text, std::size_t at, std::size_t least) {
-    while (at > least) {
-        const std::size_t from = previous(text, at);
-        std::size_t behind = from;
-        if (from < least || !is_space(next_character(text, behind))) break;
-        at = from;
-    }
-    return at;
-}
-
-std::size_t without_spaces_after(std::string_view text, std::size_t at) {
-    for (std::size_t next = at; at < text.size(); at = next)
-        if (!is_space(next_character(text, next))) break;
-    return at;
 }
 
 } // namespace

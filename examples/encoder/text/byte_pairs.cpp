@@ -1,6 +1,7 @@
 #include "subwords.hpp"
 #include "unicode.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <functional>
 #include <limits>
@@ -34,20 +35,24 @@ class byte_pairs final : public subwords {
         }
     }
 
-    void append(const std::string& word, std::vector<std::int32_t>& ids) const override {
+    void append(const std::string& word, token_list& to) const override {
         if (whole_words_)
             if (const auto found = ids_.find(word); found != ids_.end())
-                return ids.push_back(found->second);
+                return to.add(found->second, {0, word.size()});
         std::vector<symbol> symbols = characters(word);
         merge(symbols);
         for (std::int32_t i = symbols.empty() ? -1 : 0; i >= 0; i = at(symbols, i).next)
-            ids.push_back(at(symbols, i).id);
+            to.add(at(symbols, i).id, at(symbols, i).place());
     }
 
   private:
     /// Of a list; what has gone has id -1.
     struct symbol {
         std::int32_t id, previous, next;
+        std::int32_t begin, end; // of its place
+        text_range place() const {
+            return {static_cast<std::size_t>(begin), static_cast<std::size_t>(end)};
+        }
     };
     struct merged {
         std::int32_t rank, id;
@@ -83,38 +88,38 @@ class byte_pairs final : public subwords {
 
     std::vector<symbol> characters(const std::string& word) const {
         std::vector<symbol> all;
-        const auto add = [&](std::int32_t id) {
+        const auto add = [&](std::int32_t id, text_range place) {
             const auto here = static_cast<std::int32_t>(all.size());
             if (here > 0) all.back().next = here;
-            all.push_back({id, here - 1, -1});
+            all.push_back({id, here - 1, -1, static_cast<std::int32_t>(place.begin),
+                           static_cast<std::int32_t>(place.end)});
         };
-        bool pending = false; // an unknown token, which those that follow may join
+        text_range pending{0, 0}; // an unknown token, if any, which those that follow may join
+        const auto add_pending = [&] {
+            if (pending.end > 0) add(unknown_.value(), pending);
+        };
         for (std::size_t from = 0, to = 0; from < word.size(); from = to) {
             next_character(word, to);
             const std::string character = word.substr(from, to - from);
             std::string name = from > 0 ? before_ + character : character;
             if (to == word.size()) name += after_;
             if (const auto found = ids_.find(name); found != ids_.end()) {
-                if (pending) add(unknown_.value());
-                pending = false;
-                add(found->second);
+                add_pending();
+                pending = {0, 0};
+                add(found->second, {from, to});
                 continue;
             }
-            if (byte_fallback_ && add_bytes(name, add)) continue;
+            std::vector<std::int32_t> bytes;
+            if (byte_fallback_ && append_bytes(ids_, name, bytes)) {
+                for (const std::int32_t id : bytes) add(id, {from, to});
+                continue;
+            }
             if (!unknown_) continue;
-            if (pending && !fuse_unknown_) add(*unknown_);
-            pending = true;
+            if (!fuse_unknown_) add_pending();
+            pending = {fuse_unknown_ && pending.end > 0 ? pending.begin : from, to};
         }
-        if (pending) add(unknown_.value());
+        add_pending();
         return all;
-    }
-
-    template <class Add>
-    bool add_bytes(const std::string& text, const Add& add) const {
-        std::vector<std::int32_t> bytes;
-        if (!append_bytes(ids_, text, bytes)) return false;
-        for (const std::int32_t id : bytes) add(id);
-        return true;
     }
 
     /// The pair of the lowest rank, and of these the first, as long as there is one.
@@ -142,6 +147,8 @@ class byte_pairs final : public subwords {
             const auto found = merges_.find(key(left.id, right.id));
             if (found == merges_.end() || found->second.id != c.id) continue; // others by now
             left.id = c.id;
+            left.begin = std::min(left.begin, right.begin);
+            left.end = std::max(left.end, right.end);
             left.next = right.next;
             right.id = -1;
             if (left.next >= 0) at(symbols, left.next).previous = c.left;

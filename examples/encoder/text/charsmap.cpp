@@ -111,7 +111,7 @@ class charsmap {
 
 normalizer make_charsmap(const std::filesystem::path& file, const std::string& base64) {
     const auto map = std::make_shared<const charsmap>(file, decode_base64(file, base64));
-    return [map](std::string& text) { (*map)(text); };
+    return traced([map](std::string& text) { (*map)(text); });
 }
 
 } // namespace encoder::detail

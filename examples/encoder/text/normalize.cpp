@@ -48,12 +48,12 @@ struct bert_normalizer {
 /// Calls change(character, text to append to) for each character.
 template <class Change>
 normalizer each_character(const Change& change) {
-    return [change](std::string& text) {
+    return traced([change](std::string& text) {
         std::u32string changed;
         changed.reserve(text.size());
         for (std::size_t at = 0; at < text.size();) change(next_character(text, at), changed);
         text = encode(changed);
-    };
+    });
 }
 
 void append_nmt(char32_t c, std::u32string& text) {
@@ -67,16 +67,12 @@ void append_nmt(char32_t c, std::u32string& text) {
 }
 
 normalizer make_strip(bool left, bool right) {
-    return [=](std::string& text) {
-        std::u32string characters = decode(text);
-        const auto stays = [](char32_t c) { return !is_space(c); };
-        if (right)
-            characters.erase(std::find_if(characters.rbegin(), characters.rend(), stays).base(),
-                             characters.end());
-        if (left)
-            characters.erase(characters.begin(),
-                             std::find_if(characters.begin(), characters.end(), stays));
-        text = encode(characters);
+    return [=](std::string& text, origins& from) {
+        const std::size_t begin = left ? without_spaces_after(text, 0) : 0;
+        const std::size_t end =
+            right ? without_spaces_before(text, text.size(), begin) : text.size();
+        text = text.substr(begin, end - begin);
+        from = from.slice(begin, end);
     };
 }
 
@@ -86,29 +82,36 @@ normalizer make_replace(const settings& given) {
     constexpr std::size_t longest = 1 << 10; // so that a text grows with bounds
     if (with.size() > longest)
         fail(given.file(), "replaces something by ", with.size(), " bytes, more than ", longest);
-    return [=](std::string& text) {
+    return [=](std::string& text, origins& from) {
         std::string replaced;
+        origins of_replaced;
         for (const span& s : what.spans(text))
             if (s.is_match) {
                 replaced += with;
+                // Of whitespace the last: other steps may have dropped something before it.
+                const bool space = without_spaces_before(text, s.end, s.begin) == s.begin;
+                const std::size_t begin = space ? previous_character(text, s.end) : s.begin;
+                of_replaced.add(with.size(), from, begin, s.end);
                 check_growth(replaced.size());
             } else {
                 replaced.append(text, s.begin, s.end - s.begin);
+                of_replaced.append(from, s.begin, s.end);
             }
         text = std::move(replaced);
+        from = std::move(of_replaced);
     };
 }
 
 normalizer make_form(form f) {
-    return [f](std::string& text) { text = normal_form(text, f); };
+    return traced([f](std::string& text) { text = normal_form(text, f); });
 }
 
 normalizer make_sequence(const settings& given) {
     std::vector<normalizer> all;
     for (const settings& one : given.objects("normalizers")) all.push_back(make_normalizer(one));
-    return [all](std::string& text) {
+    return [all](std::string& text, origins& from) {
         for (const normalizer& one : all) {
-            one(text);
+            one(text, from);
             check_growth(text.size());
         }
     };
@@ -121,6 +124,12 @@ void check_growth(std::size_t bytes) {
     if (bytes > most)
         throw std::invalid_argument("the tokenizer makes more than " + std::to_string(most) +
                                     " bytes of a text");
+}
+
+normalizer traced(std::function<void(std::string&)> change) {
+    return [change = std::move(change)](std::string& text, origins& from) {
+        change_traced(change, text, from);
+    };
 }
 
 std::string visible_bytes(const std::string& text) {
@@ -156,9 +165,9 @@ normalizer make_normalizer(const settings& given) {
     const std::string type = given.text("type", "");
     if (type == "BertNormalizer") {
         const bool lower_case = given.flag("lowercase", true);
-        return bert_normalizer{given.flag("clean_text", true),
-                               given.flag("handle_chinese_chars", true),
-                               given.flag("strip_accents", lower_case), lower_case};
+        return traced(bert_normalizer{given.flag("clean_text", true),
+                                      given.flag("handle_chinese_chars", true),
+                                      given.flag("strip_accents", lower_case), lower_case});
     }
     if (type == "Sequence") return make_sequence(given);
     if (type == "Lowercase") return each_character(append_lower);
@@ -176,13 +185,15 @@ normalizer make_normalizer(const settings& given) {
     if (type == "Replace") return make_replace(given);
     if (type == "Prepend") {
         const std::string before = given.text("prepend", "");
-        return [before](std::string& text) {
-            if (!text.empty()) text.insert(0, before);
+        return [before](std::string& text, origins& from) {
+            if (text.empty()) return;
+            text.insert(0, before);
+            from.insert_front(before.size());
         };
     }
     if (type == "Precompiled")
         return make_charsmap(given.file(), given.text("precompiled_charsmap", ""));
-    if (type == "ByteLevel") return [](std::string& text) { text = visible_bytes(text); };
+    if (type == "ByteLevel") return traced([](std::string& text) { text = visible_bytes(text); });
     fail(given.file(), "has the normalizer '", type,
          "', not BertNormalizer, Lowercase, NFC, NFD, NFKC, NFKD, StripAccents, Strip, Replace, "
          "Prepend, Nmt, Precompiled, ByteLevel or Sequence");

@@ -1,6 +1,8 @@
 // What a tokenizer makes of a text before it is cut.
 #pragma once
 
+#include "origins.hpp"
+
 #include "encoder/files/settings.hpp"
 
 #include <functional>
@@ -12,8 +14,12 @@ namespace encoder::detail {
 /// many times as long, and there may be any number of them.
 void check_growth(std::size_t bytes);
 
-/// Takes UTF-8 and leaves UTF-8. Safe for concurrent calls. Throws as check_growth() does.
-using normalizer = std::function<void(std::string&)>;
+/// Takes UTF-8 and leaves UTF-8, and keeps its origins in step. Safe for concurrent calls. Throws as
+/// check_growth() and change_traced() do.
+using normalizer = std::function<void(std::string&, origins&)>;
+
+/// Of what makes of a word alone what it makes of it in a text.
+normalizer traced(std::function<void(std::string&)> change);
 
 /// As a normalizer of tokenizer.json says: BertNormalizer, Lowercase, NFC, NFD, NFKC, NFKD,
 /// StripAccents, Strip, Replace, Prepend, Nmt, Precompiled, ByteLevel, or a Sequence of these.

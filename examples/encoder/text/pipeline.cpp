@@ -7,6 +7,35 @@
 #include <utility>
 
 namespace encoder::detail {
+namespace {
+
+/// Of tokens from the first-th on, places in a text become those of what it comes from.
+void trace_back(const origins& from, std::size_t first, token_list& tokens) {
+    if (tokens.places == nullptr) return;
+    for (std::size_t i = first; i < tokens.places->size(); ++i) {
+        text_range& place = (*tokens.places)[i];
+        place = from.of(place.begin, place.end);
+    }
+}
+
+void lower_characters(std::string& text) {
+    std::u32string lowered;
+    for (const char32_t c : decode(text)) append_lower(c, lowered);
+    text = encode(lowered);
+}
+
+void append_added(const added_tokens::segment& s, const origins& from, token_list& to) {
+    to.add(s.id, {s.begin, s.end});
+    trace_back(from, to.ids.size() - 1, to);
+}
+
+/// Of nothing but whitespace, its end.
+text_range without_spaces(std::string_view text, text_range all) {
+    const std::size_t begin = without_spaces_after(text.substr(0, all.end), all.begin);
+    return {begin, without_spaces_before(text, all.end, begin)};
+}
+
+} // namespace
 
 void pipeline::add_word(const std::filesystem::path& file, const std::string& word,
                         std::int64_t id) {
@@ -40,7 +69,10 @@ void pipeline::set_added(std::vector<added_token> all) {
     std::vector<added_token> later(rest, all.end());
     all.erase(rest, all.end());
     if (normalize)
-        for (added_token& token : later) normalize(token.content);
+        for (added_token& token : later) {
+            origins unasked;
+            normalize(token.content, unasked);
+        }
     raw = added_tokens(std::move(all));
     normalized = added_tokens(std::move(later));
 }
@@ -51,42 +83,46 @@ std::int32_t pipeline::find(const std::string& word) const {
     return -1;
 }
 
-void pipeline::append(std::string_view text, std::size_t most,
-                      std::vector<std::int32_t>& to) const {
+void pipeline::append(std::string_view text, std::size_t most, token_list to) const {
     if (const std::size_t bad = find_invalid(text); bad != text.npos)
         throw std::invalid_argument("text is not valid UTF-8 at byte " + std::to_string(bad));
-    std::string lowered;
-    if (lowers_first) text = lowered = encode(lower(decode(text)));
-    for (const added_tokens::segment& s : raw.find(text)) {
-        if (to.size() >= most) break;
-        if (s.id == added_tokens::none)
-            append_plain(std::string(text.substr(s.begin, s.end - s.begin)), s.begin == 0, most,
-                         to);
-        else
-            to.push_back(s.id);
+    piece whole{std::string(text), true, to.places != nullptr ? origins(text) : origins()};
+    if (lowers_first) {
+        // Character by character but for a sigma that ends a word, which has as many bytes.
+        if (to.places != nullptr) change_traced(lower_characters, whole.text, whole.from);
+        whole.text = encode(lower(decode(text)));
     }
-    to.resize(std::min(to.size(), most));
+    for (const added_tokens::segment& s : raw.find(whole.text)) {
+        if (to.ids.size() >= most) break;
+        if (s.id == added_tokens::none)
+            append_plain(part_of(whole, s.begin, s.end), most, to);
+        else
+            append_added(s, whole.from, to);
+    }
+    to.resize(std::min(to.ids.size(), most));
+    if (to.places != nullptr)
+        for (text_range& place : *to.places) place = without_spaces(text, place);
 }
 
-void pipeline::append_plain(std::string text, bool begins, std::size_t most,
-                            std::vector<std::int32_t>& to) const {
-    if (normalize) normalize(text);
+void pipeline::append_plain(piece text, std::size_t most, token_list& to) const {
+    if (normalize) normalize(text.text, text.from);
     std::vector<piece> pieces;
-    for (const added_tokens::segment& s : normalized.find(text)) {
-        if (to.size() >= most) return;
+    for (const added_tokens::segment& s : normalized.find(text.text)) {
+        if (to.ids.size() >= most) return;
         if (s.id != added_tokens::none) {
-            to.push_back(s.id);
+            append_added(s, text.from, to);
             continue;
         }
-        piece whole{text.substr(s.begin, s.end - s.begin), begins && s.begin == 0};
         pieces.clear();
         if (split)
-            split(std::move(whole), pieces);
+            split(part_of(text, s.begin, s.end), pieces);
         else
-            pieces.push_back(std::move(whole));
+            pieces.push_back(part_of(text, s.begin, s.end));
         for (const piece& p : pieces) {
-            if (to.size() >= most) return;
+            const std::size_t before = to.ids.size();
+            if (before >= most) return;
             if (!p.text.empty()) model->append(p.text, to);
+            trace_back(p.from, before, to);
         }
     }
 }

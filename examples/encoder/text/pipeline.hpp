@@ -55,13 +55,12 @@ struct pipeline {
     /// The id of a word or an added token, or -1.
     std::int32_t find(const std::string& word) const;
 
-    /// Appends the first ids of `text` alone, up to `most` in all. Throws std::invalid_argument as
-    /// tokenizer::encode() does.
-    void append(std::string_view text, std::size_t most, std::vector<std::int32_t>& to) const;
+    /// Appends the first tokens of `text` alone, up to `most` in all. Throws std::invalid_argument
+    /// as tokenizer::encode() does.
+    void append(std::string_view text, std::size_t most, token_list to) const;
 
   private:
-    void append_plain(std::string text, bool begins, std::size_t most,
-                      std::vector<std::int32_t>& to) const;
+    void append_plain(piece text, std::size_t most, token_list& to) const;
 
     word_ids added_;
 };

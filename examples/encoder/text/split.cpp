@@ -69,8 +69,7 @@ std::vector<span> behave(std::vector<span> all, behavior how) {
 void cut(piece&& from, const std::vector<span>& at, std::vector<piece>& to) {
     if (at.size() == 1 && at[0].begin == 0 && at[0].end == from.text.size())
         return to.push_back(std::move(from));
-    for (const span& s : at)
-        to.push_back({from.text.substr(s.begin, s.end - s.begin), from.begins && s.begin == 0});
+    for (const span& s : at) to.push_back(part_of(from, s.begin, s.end));
 }
 
 /// Characters that `matches`, each a match, and what is between.
@@ -110,7 +109,7 @@ splitter split_at(const pattern& what, behavior how, bool invert) {
 void split_words(piece&& from, std::vector<piece>& to) {
     std::size_t word = 0;
     const auto end_word = [&](std::size_t end) {
-        if (end > word) to.push_back({from.text.substr(word, end - word), false});
+        if (end > word) to.push_back(part_of(from, word, end));
     };
     for (std::size_t at = 0; at < from.text.size();) {
         const std::size_t begin = at;
@@ -134,12 +133,42 @@ void split_runs(piece&& from, std::vector<piece>& to) {
     for (std::size_t at = 0; at <= text.size();) {
         const std::size_t here = at;
         const char kind = at < text.size() ? kind_of(next_character(text, at)) : ' ';
-        if (kind != before && before != ' ')
-            to.push_back({text.substr(begin, here - begin), from.begins && begin == 0});
+        if (kind != before && before != ' ') to.push_back(part_of(from, begin, here));
         if (kind != before) begin = here;
         before = kind;
         if (here == text.size()) break;
     }
+}
+
+void insert_front(const std::string& what, piece& of) {
+    of.text.insert(0, what);
+    of.from.insert_front(what.size());
+}
+
+void mark_spaces(const std::string& mark, piece& in) {
+    piece marked{"", in.begins, {}};
+    for (std::size_t i = 0; i < in.text.size(); ++i) {
+        const bool space = in.text[i] == ' ';
+        if (space)
+            marked.text += mark;
+        else
+            marked.text += in.text[i];
+        marked.from.add(space ? mark.size() : 1, in.from, i, i + 1);
+    }
+    in = std::move(marked);
+}
+
+/// Each byte is a character of what can be seen.
+void make_visible(piece& p) {
+    std::string visible = visible_bytes(p.text);
+    origins from;
+    for (std::size_t i = 0, at = 0; i < p.text.size() && !p.from.empty(); ++i) {
+        const std::size_t begin = at;
+        next_character(visible, at);
+        from.add(at - begin, p.from, i, i + 1);
+    }
+    p.text = std::move(visible);
+    p.from = std::move(from);
 }
 
 splitter make_metaspace(const settings& given) {
@@ -154,15 +183,9 @@ splitter make_metaspace(const settings& given) {
     const bool split = given.flag("split", true);
     const char32_t character = decode(mark)[0];
     return [=](piece&& from, std::vector<piece>& to) {
-        std::string text;
-        for (const char c : from.text)
-            if (c == ' ')
-                text += mark;
-            else
-                text += c;
+        mark_spaces(mark, from);
         const bool may = scheme == "always" || (scheme == "first" && from.begins);
-        if (may && text.compare(0, mark.size(), mark) != 0) text.insert(0, mark);
-        from.text = std::move(text);
+        if (may && from.text.compare(0, mark.size(), mark) != 0) insert_front(mark, from);
         if (!split) return to.push_back(std::move(from));
         const auto spans = behave(spans_of(from.text, [=](char32_t c) { return c == character; }),
                                   behavior::with_next);
@@ -178,14 +201,14 @@ splitter make_byte_level(const settings& given) {
         R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)");
     const bool split = given.flag("use_regex", true);
     return [=](piece&& from, std::vector<piece>& to) {
-        if (prefix && from.text.compare(0, 1, " ") != 0) from.text.insert(0, 1, ' ');
+        if (prefix && from.text.compare(0, 1, " ") != 0) insert_front(" ", from);
         const std::size_t before = to.size();
         if (split) {
             const std::vector<span> spans = words.spans(from.text);
             cut(std::move(from), spans, to);
         } else
             to.push_back(std::move(from));
-        for (std::size_t i = before; i < to.size(); ++i) to[i].text = visible_bytes(to[i].text);
+        for (std::size_t i = before; i < to.size(); ++i) make_visible(to[i]);
     };
 }
 
@@ -208,6 +231,11 @@ splitter make_sequence(const settings& given) {
 }
 
 } // namespace
+
+piece part_of(const piece& whole, std::size_t begin, std::size_t end) {
+    return {whole.text.substr(begin, end - begin), whole.begins && begin == 0,
+            whole.from.slice(begin, end)};
+}
 
 splitter make_splitter(const settings& given) {
     const std::string type = given.text("type", "");

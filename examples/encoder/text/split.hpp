@@ -1,6 +1,8 @@
 // How a tokenizer cuts a text into pieces, each of which becomes tokens on its own.
 #pragma once
 
+#include "origins.hpp"
+
 #include "encoder/files/settings.hpp"
 
 #include <functional>
@@ -11,8 +13,11 @@ namespace encoder::detail {
 
 struct piece {
     std::string text;
-    bool begins; ///< the whole text does
+    bool begins;  ///< the whole text does
+    origins from; ///< of the text, where they are asked for
 };
+
+piece part_of(const piece& whole, std::size_t begin, std::size_t end);
 
 /// Appends what a piece falls into. Safe for concurrent calls. Throws std::invalid_argument where a
 /// regular expression takes too long, and as check_growth() does.

@@ -64,7 +64,7 @@ tokenizer::tokenizer(const std::filesystem::path& folder, const config& c)
 
 ids tokenizer::encode(std::string_view text, std::size_t max_tokens) const {
     ids found;
-    steps_->append(text, room(steps_->single, max_tokens, "a text"), found);
+    steps_->append(text, room(steps_->single, max_tokens, "a text"), {found, nullptr});
     return frame(found).ids;
 }
 
@@ -72,8 +72,8 @@ ids tokenizer::encode(std::string_view first, std::string_view second,
                       std::size_t max_tokens) const {
     const std::size_t most = room(steps_->pair, max_tokens, "two texts");
     ids found, more;
-    steps_->append(first, first.npos, found);
-    steps_->append(second, second.npos, more);
+    steps_->append(first, first.npos, {found, nullptr});
+    steps_->append(second, second.npos, {more, nullptr});
     if (found.size() + more.size() > most) {
         // Of equal ones the second counts as the longer.
         const bool first_is_longer = found.size() > more.size();
@@ -86,7 +86,14 @@ ids tokenizer::encode(std::string_view first, std::string_view second,
 
 ids tokenizer::tokens_of(std::string_view text) const {
     ids found;
-    steps_->append(text, text.npos, found);
+    steps_->append(text, text.npos, {found, nullptr});
+    return found;
+}
+
+ids tokenizer::tokens_of(std::string_view text, std::vector<text_range>& places) const {
+    ids found;
+    places.clear();
+    steps_->append(text, text.npos, {found, &places});
     return found;
 }
 

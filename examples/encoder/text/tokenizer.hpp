@@ -1,6 +1,8 @@
 // Text to token ids, as a model's folder says.
 #pragma once
 
+#include "text_range.hpp"
+
 #include "encoder/files/model.hpp"
 
 #include <cstdint>
@@ -53,6 +55,14 @@ class tokenizer {
 
     /// The tokens of a text alone, all of them. Throws as above.
     std::vector<std::int32_t> tokens_of(std::string_view text) const;
+
+    /// The same, and in `places` of each token what of the text it stands for, without the whitespace
+    /// at its ends: whole characters, and all of what has become one, or several that cannot be told
+    /// apart (a letter with its accents). Of a token that stands for nothing, or for whitespace, it
+    /// is empty, and where the token stands. Throws as above, and where a word becomes something
+    /// else in the text than alone.
+    std::vector<std::int32_t> tokens_of(std::string_view text,
+                                        std::vector<text_range>& places) const;
 
     /// Such tokens with those around them, as encode() has them.
     struct framed {

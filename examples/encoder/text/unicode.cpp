@@ -72,11 +72,33 @@ std::string encode(const std::u32string& text) {
     return encoded;
 }
 
+std::size_t previous_character(std::string_view text, std::size_t at) {
+    do --at;
+    while (at > 0 && !begins_character(text, at));
+    return at;
+}
+
 bool is_space(char32_t c) {
     if (c < 0x80) return c == ' ' || (c >= '\t' && c <= '\r');
     const auto of = category(c);
     return c == 0x85 || of == UTF8PROC_CATEGORY_ZS || of == UTF8PROC_CATEGORY_ZL ||
            of == UTF8PROC_CATEGORY_ZP;
+}
+
+std::size_t without_spaces_before(std::string_view text, std::size_t at, std::size_t least) {
+    while (at > least) {
+        const std::size_t from = previous_character(text, at);
+        std::size_t behind = from;
+        if (from < least || !is_space(next_character(text, behind))) break;
+        at = from;
+    }
+    return at;
+}
+
+std::size_t without_spaces_after(std::string_view text, std::size_t at) {
+    for (std::size_t next = at; at < text.size(); at = next)
+        if (!is_space(next_character(text, next))) break;
+    return at;
 }
 
 bool is_punctuation(char32_t c) {

@@ -33,8 +33,14 @@ inline bool begins_character(std::string_view text, std::size_t at) {
     return at == text.size() || (static_cast<unsigned char>(text[at]) & 0xc0) != 0x80;
 }
 
+/// Where the character before byte `at` (> 0) begins.
+std::size_t previous_character(std::string_view text, std::size_t at);
+
 /// Unicode's White_Space.
 bool is_space(char32_t c);
+/// From byte `at` on backwards over whitespace, not beyond byte `least`; and forwards.
+std::size_t without_spaces_before(std::string_view text, std::size_t at, std::size_t least);
+std::size_t without_spaces_after(std::string_view text, std::size_t at);
 /// ASCII's punctuation with its symbols, and Unicode's categories P.
 bool is_punctuation(char32_t c);
 /// \w of regular expressions: letters, marks, digits, connectors.

@@ -35,20 +35,19 @@ class unigram final : public subwords {
         tokens_ = prefixes(std::move(tokens));
     }
 
-    void append(const std::string& text, std::vector<std::int32_t>& ids) const override {
+    void append(const std::string& text, token_list& to) const override {
         const std::vector<node> best = best_cuts(text);
-        std::vector<std::pair<std::size_t, std::size_t>> tokens; // from the last to the first
-        bool joins = false; // unknown tokens beside each other are one
+        std::vector<text_range> tokens; // from the last to the first
+        bool joins = false;             // unknown tokens beside each other are one
         for (std::size_t end = text.size(); end > 0; end = best[end].begin) {
             const bool is_unknown = unknown_ && best[end].id == *unknown_;
             if (joins && is_unknown)
-                tokens.back().first = best[end].begin;
+                tokens.back().begin = best[end].begin;
             else
-                tokens.emplace_back(best[end].begin, end);
+                tokens.push_back({best[end].begin, end});
             joins = is_unknown;
         }
-        for (std::size_t i = tokens.size(); i-- > 0;)
-            append_token(text.substr(tokens[i].first, tokens[i].second - tokens[i].first), ids);
+        for (std::size_t i = tokens.size(); i-- > 0;) append_token(text, tokens[i], to);
     }
 
   private:
@@ -85,11 +84,18 @@ class unigram final : public subwords {
         return best;
     }
 
-    void append_token(const std::string& token, std::vector<std::int32_t>& ids) const {
+    void append_token(const std::string& text, text_range at, token_list& to) const {
+        const std::string token = text.substr(at.begin, at.end - at.begin);
+        std::vector<std::int32_t> bytes;
         if (const auto found = ids_.find(token); found != ids_.end())
-            ids.push_back(found->second);
-        else if (!byte_fallback_ || !append_bytes(ids_, token, ids))
-            ids.push_back(unknown_.value());
+            to.add(found->second, at);
+        else if (byte_fallback_ && append_bytes(ids_, token, bytes))
+            for (const std::int32_t id : bytes) {
+                to.add(id, {at.begin, at.begin + 1});
+                ++at.begin;
+            }
+        else
+            to.add(unknown_.value(), at);
     }
 
     const word_ids& ids_; // outlives this

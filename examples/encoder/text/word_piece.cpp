@@ -19,8 +19,8 @@ class word_piece final : public subwords {
         for (const auto& [word, id] : ids_) longest_ = std::max(longest_, word.size());
     }
 
-    void append(const std::string& word, std::vector<std::int32_t>& ids) const override {
-        const std::size_t before = ids.size();
+    void append(const std::string& word, token_list& to) const override {
+        const std::size_t before = to.ids.size();
         std::size_t characters = 0;
         for (std::size_t at = 0; at < word.size(); ++at) characters += begins_character(word, at);
         bool is_known = characters <= most_;
@@ -34,12 +34,12 @@ class word_piece final : public subwords {
                 if (begins_character(word, at + length) && (found = ids_.find(piece)) != ids_.end())
                     break;
             is_known = found != ids_.end();
-            if (is_known) ids.push_back(found->second);
+            if (is_known) to.add(found->second, {at, at + length});
             at += length;
         }
         if (!is_known) {
-            ids.resize(before);
-            ids.push_back(unknown_);
+            to.resize(before);
+            to.add(unknown_, {0, word.size()});
         }
     }
 
