@@ -1,17 +1,20 @@
 #include "encoder_program.hpp"
+#include "encoder_tokenizers.hpp"
 
 #include "encoder/files/model.hpp"
 #include "encoder/text/tokenizer.hpp"
 
 #include <algorithm>
-#include <map>
 #include <random>
 
 namespace fs = std::filesystem;
 using fixtures::scratch_folder;
 using nlohmann::json;
 using programs::write;
-using ids = std::vector<std::int32_t>;
+using tokenizers::config_of;
+using tokenizers::ids;
+using tokenizers::kind;
+using tokenizers::unpack;
 
 namespace {
 
@@ -19,38 +22,8 @@ constexpr const char* kinds[] = {
     "word_piece",        "word_piece_cased", "word_piece_accents", "byte_level", "byte_level_split",
     "byte_level_prefix", "characters",       "bytes_behind",       "unigram",    "unigram_bytes"};
 
-json kind(const std::string& name) {
-    return fixtures::json("tokenizers/" + name + ".json");
-}
-
 std::vector<std::string> texts() {
     return fixtures::json("tokenizers/texts.json")["texts"];
-}
-
-encoder::config config_of(const json& of) {
-    encoder::config c;
-    c.vocabulary = of["rows"];
-    c.positions = c.max_tokens = 512;
-    c.types = 2;
-    return c;
-}
-
-/// As tests/fixtures/make_tokenizer_fixtures.py packs them.
-std::vector<ids> unpack(const std::string& packed) {
-    std::map<char, std::int32_t> digits;
-    for (char c = 33; c < 127; ++c)
-        if (c != '"' && c != '\\') digits.emplace(c, static_cast<std::int32_t>(digits.size()));
-    std::vector<ids> all(1);
-    for (std::size_t i = 0; i < packed.size();) {
-        if (packed[i] == ' ') {
-            all.emplace_back();
-            ++i;
-            continue;
-        }
-        all.back().push_back(digits.at(packed[i]) * 92 + digits.at(packed.at(i + 1)));
-        i += 2;
-    }
-    return all;
 }
 
 constexpr std::size_t any_number = 1 << 20;

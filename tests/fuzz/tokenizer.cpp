@@ -3,6 +3,7 @@
 #include "files.hpp"
 
 #include "encoder/text/tokenizer.hpp"
+#include "encoder/text/unicode.hpp"
 
 #include <algorithm>
 
@@ -16,6 +17,19 @@ void check(const encoder::tokenizer& words, const ids& found, std::size_t max_to
     for (const std::int32_t id : found) {
         EXPECT(id >= 0 && id < c.vocabulary * c.types);
         words.word(id);
+    }
+}
+
+/// Asking for places changes nothing else, and they are whole characters of the text.
+void check_places(const encoder::tokenizer& words, const std::string& text) {
+    std::vector<encoder::text_range> places;
+    const ids found = words.tokens_of(text, places);
+    EXPECT(found == words.tokens_of(text));
+    EXPECT(places.size() == found.size());
+    using encoder::detail::begins_character;
+    for (const encoder::text_range& r : places) {
+        EXPECT(r.begin <= r.end && r.end <= text.size());
+        EXPECT(begins_character(text, r.begin) && begins_character(text, r.end));
     }
 }
 
@@ -49,6 +63,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             // [CLS] and [SEP] stand around it.
             if (kind == 0) EXPECT(std::equal(some.begin(), some.end() - 1, all.begin()));
         });
+        fuzz::unusable([&] { check_places(words, first); });
         fuzz::unusable(
             [&] { check(words, words.encode(first, second, max_tokens), max_tokens, c); });
     });
