@@ -4,7 +4,7 @@
 #include <encoder/pruning/latency.hpp>
 #include <encoder/pruning/prune.hpp>
 #include <encoder/task/evaluate.hpp>
-#include <encoder/task/task.hpp>
+#include <encoder/task/quality.hpp>
 
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
@@ -99,12 +99,12 @@ struct arguments {
 void run(const arguments& a) {
     const model m = load_model(a.model);
     const tokenizer words(a.model, m.config);
-    const dataset task = read_dataset(task_of(m), a.evaluate, words, m.config);
+    const dataset task = read_dataset(task_of(m), a.evaluate, words, m);
     const auto quality_of = [&](network& net, const char* stage) {
         return measure(task, embed(net, measured_texts(task), stage));
     };
     network dense(m);
-    const double dense_quality = quality_of(dense, "dense");
+    const quality of_dense = qualities(task, embed(dense, measured_texts(task), "dense"))[0];
 
     const std::vector<double>& shares = a.shares;
     const std::vector<method> all =
@@ -165,7 +165,7 @@ void run(const arguments& a) {
     }
     fmt::print("{} x 100, dense {:.2f}; {} {} of calibration, mean ± standard deviation over "
                "{} samples.\n\n",
-               task_of(m) == task_kind::classify ? "Accuracy" : "Spearman", 100 * dense_quality,
+               of_dense.name, 100 * of_dense.value,
                a.samples, a.labels ? "labelled examples" : "texts", a.repeats);
     const auto print = [&](const auto& values, double unit, int digits) {
         fmt::print("| share kept | {} |\n|---|", fmt::join(shares, " | "));

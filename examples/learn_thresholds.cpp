@@ -1,6 +1,7 @@
 // Learns which tokens a BERT-type encoder can drop, layer by layer, for a task or for its
 // embeddings as they are; writes the model with its thresholds, loads it again, checks it, and
 // reports.
+#include "encoder/files/heads.hpp"
 #include "encoder/gpu/device.hpp"
 #include "encoder/report/progress.hpp"
 #include "encoder/report/report.hpp"
@@ -49,20 +50,23 @@ bool parse(int argc, char** argv, arguments& a) {
         ->required();
     o.word("--task", a.task,
            "what to keep: distill (the outputs as they are: embeddings, or a head's), classify, "
-           "regress or similarity",
+           "regress, tag, answer or similarity",
            {{"classify", task_kind::classify},
             {"regress", task_kind::regress},
+            {"tag", task_kind::tag},
+            {"answer", task_kind::answer},
             {"similarity", task_kind::similarity},
             {"distill", task_kind::distill}});
     o.path(
          "--train", a.train,
          "distill: text, a document a line, or for a head one or two texts, by tabs; classify: a "
-         "label and one or two texts, by tabs; regress: a score and those; similarity: a score and "
-         "two texts")
+         "label and one or two texts, by tabs; regress: a score and those; tag: a word and its tag "
+         "a line, a blank one behind a sentence; answer: JSON as SQuAD has it, also to distill; "
+         "similarity: a score and two texts")
         ->required();
     o.path("--dev", a.dev,
            "what to measure the curve on, as --train; to distill, with what the outputs should be: "
-           "a score and two texts, or for a head as to classify or regress");
+           "a score and two texts, or for a head as to classify, regress, tag or answer");
     o.path("--evaluate", a.evaluate, "what to measure the result on, as --dev");
     o.add_option("--stage", a.stages,
                  "stages, by commas: calibrate (thresholds from a sample, without training), "
@@ -94,8 +98,8 @@ bool parse(int argc, char** argv, arguments& a) {
     o.number("--temperature", a.how.temperature, "temperature of the soft masks in the end");
     o.number("--alpha", a.alpha, "factor of all thresholds of the written model; 0 makes it dense");
     o.word("--dropped", a.dropped,
-           "what a dropped token counts for in mean pooling: guessed (what it would have become), "
-           "carried (what it was) or gone",
+           "what a dropped token counts for in mean pooling and what its tag is made of: guessed "
+           "(what it would have become), carried (what it was) or, in the mean, gone",
            {{"guessed", leaving::guessed}, {"carried", leaving::carried}, {"gone", leaving::gone}});
     o.word(
         "--scores", a.scores,
@@ -222,34 +226,53 @@ void fit_head(model& m, const arguments& a, int outputs, bool labels) {
     add_outputs(m, outputs, a.how.seed);
 }
 
+/// Whether the task is one of the model's outputs.
+void check_task(const model& m, const arguments& a) {
+    const task_kind of_model = task_of(m);
+    const bool on_tokens = m.is_per_token();
+    if (on_tokens && a.where.device == device_kind::cuda)
+        throw std::invalid_argument(
+            fmt::format("{} has a head on tokens, whose tokens leave on the CPU alone; drop --device",
+                        a.model.string()));
+    if (a.task == task_kind::similarity && m.head && m.head->stock)
+        throw std::invalid_argument(
+            fmt::format("--task similarity is of embeddings, {} has a head; its outputs are what "
+                        "--task {} or distill keep",
+                        a.model.string(), on_tokens ? name_of(of_model) : "classify, regress"));
+    if (a.task == of_model || a.task == task_kind::distill) {
+        if (of_model == task_kind::tag && a.dropped == leaving::gone)
+            throw std::invalid_argument("--dropped gone is of means; every token has a tag");
+    } else if (on_tokens) {
+        throw std::invalid_argument(
+            fmt::format("--task {} is of texts, {} has a head on tokens; --task {} or distill keep "
+                        "its outputs",
+                        name_of(a.task), a.model.string(), name_of(of_model)));
+    } else if (a.task == task_kind::tag || a.task == task_kind::answer) {
+        throw std::invalid_argument(fmt::format(
+            "--task {}: {} has no head on tokens, {}", name_of(a.task), a.model.string(),
+            a.task == task_kind::tag ? "...ForTokenClassification" : "...ForQuestionAnswering"));
+    }
+}
+
 void run(arguments& a) {
     const progress whole("", 1); // a clock
     output out(a.out, written_model), json(a.json), html(a.html);
     const checkpoints kept(a.out);
     model original = load_model(a.model);
-    const config& shape = original.config;
-    const tokenizer words(a.model, shape);
+    const tokenizer words(a.model, original.config);
     const token_pruning given = std::exchange(original.tokens, {});
     original.exits.clear();
     original.curve.clear();
 
-    if (a.task == task_kind::similarity) {
-        if (original.head && original.head->stock)
-            throw std::invalid_argument(fmt::format(
-                "--task similarity is of embeddings, {} has a head; its outputs are what "
-                "--task classify, regress or distill keep",
-                a.model.string()));
-        original.head.reset();
-    }
+    check_task(original, a);
+    if (a.task == task_kind::similarity) original.head.reset();
     // The outputs of a model with a head are distilled as they are classified or scored.
     const bool distills = a.task == task_kind::distill;
-    const task_kind of_model = task_of(original), measured_as = distills ? of_model : a.task,
+    const task_kind measured_as = distills ? task_of(original) : a.task,
                     learned_as = distills && !original.head ? a.task : measured_as;
+    const bool of_head = learned_as != task_kind::similarity && learned_as != task_kind::distill;
     if (a.rates.empty())
-        for (stage& s : a.how.stages)
-            s.rate =
-                default_rate(s.kind, a.labels,
-                             learned_as == task_kind::classify || learned_as == task_kind::regress);
+        for (stage& s : a.how.stages) s.rate = default_rate(s.kind, a.labels, of_head);
     const auto [without, with] = split(a.how);
     const bool goes_on = without.stages.empty() && !given.numbers.empty() &&
                          given.by == rule::threshold && given.scores == a.scores;
@@ -258,10 +281,10 @@ void run(arguments& a) {
             "--stage hard: there are no thresholds to go on with; begin with soft or calibrate");
     selection all;
     all.labels = !distills;
-    dataset train = read_dataset(learned_as, a.train, words, shape, all);
+    dataset train = read_dataset(learned_as, a.train, words, original, all);
     std::optional<dataset> dev, evaluate;
-    if (!a.dev.empty()) dev = read_dataset(measured_as, a.dev, words, shape);
-    if (!a.evaluate.empty()) evaluate = read_dataset(measured_as, a.evaluate, words, shape);
+    if (!a.dev.empty()) dev = read_dataset(measured_as, a.dev, words, original);
+    if (!a.evaluate.empty()) evaluate = read_dataset(measured_as, a.evaluate, words, original);
     if (!evaluate) evaluate = dev ? dev : hold_out(train, 10);
     if (!dev) dev = evaluate;
     const bool labels = a.labels || !without.stages.empty(); // something is learned from them

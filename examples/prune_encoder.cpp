@@ -45,9 +45,9 @@ bool parse(int argc, char** argv, arguments& a) {
         ->required();
     o.path(
         "--calibrate", a.calibrate,
-        "text, a document a line; for a model with a head one or two texts a line, by tabs; with "
-        "--fisher labels, a label or score first, or without a head a score and two texts; may be "
-        "left out to --export a model as it is");
+        "text, a document a line; for a model with a head one or two texts a line, by tabs, or for "
+        "answers JSON as SQuAD has it; with --fisher labels, as --evaluate; may be left out to "
+        "--export a model as it is");
     o.number("--macs", a.macs, "share of the multiply-adds to keep")->default_str("0.5");
     o.add_option(
         "--budget", a.budget,
@@ -60,7 +60,8 @@ bool parse(int argc, char** argv, arguments& a) {
                "price widths by a constant and a price a unit, fitted to the times");
     o.path("--evaluate", a.evaluate,
            "what to measure quality on, by tabs: a score and two texts, or for a model with a head "
-           "a label (of one output, a score) and one or two texts");
+           "a label (of one output, a score) and one or two texts; for a head on tokens a word and "
+           "its tag, a blank line behind a sentence, or for answers JSON as SQuAD has it");
     o.word(
         "--tune", a.tuning,
         "what to refit behind the kept units: reconstruct (all weights and the bias), scale "
@@ -207,7 +208,7 @@ class pruning {
         check_budget(original_, unit_prices(a.kind, original_.config, costs_),
                      a.kind == budget_kind::latency ? 1 : a.share, a.widths);
         if (a.evaluate.empty()) return;
-        task_ = read_dataset(task_of(original_), a.evaluate, words_, original_.config);
+        task_ = read_dataset(task_of(original_), a.evaluate, words_, original_);
         check_classes(*task_, a.evaluate, original_);
     }
 
@@ -303,7 +304,7 @@ class pruning {
     void measure(engine& pruned) {
         r_.macs_dense = costs_.of(original_);
         r_.macs_ratio = costs_.of(small_) / r_.macs_dense;
-        r_.alike = likeness(original_, by_dense_, by_pruned_);
+        r_.alike = likeness(original_, texts(), by_dense_, by_pruned_);
         if (task_) {
             r_.quality_dense = qualities(*task_, by_dense_);
             r_.quality_pruned = qualities(*task_, by_pruned_);
@@ -331,7 +332,7 @@ class pruning {
     void draw(const std::vector<pricing::choice>& front) {
         const auto quality_of = [&](const matrix& outputs) {
             return task_ ? 100 * encoder::measure(*task_, outputs)
-                         : likeness(original_, by_dense_, outputs).value;
+                         : likeness(original_, texts(), by_dense_, outputs).value;
         };
         std::vector<measured_budget> points = {
             {a_.share, quality_of(by_pruned_), r_.speed.tokens_per_second_pruned}};

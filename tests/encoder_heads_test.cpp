@@ -9,6 +9,7 @@
 #include <encoder/network/network.hpp>
 #include <encoder/pruning/prune.hpp>
 #include <encoder/task/metrics.hpp>
+#include <encoder/task/quality.hpp>
 
 #include <cmath>
 
@@ -215,6 +216,7 @@ TEST_CASE("a family's heads on tokens are read and written beside its encoder") 
         REQUIRE(once.head);
         CHECK(once.head->stock == stock);
         CHECK(once.is_per_token());
+        CHECK(task_of(once) == (of == head::subject::span ? task_kind::answer : task_kind::tag));
         CHECK(once.others.empty());
         const std::string layer = of == head::subject::span ? "qa_outputs" : "classifier";
         const std::vector<std::string> names = tensors_in(folder / name);
@@ -439,8 +441,8 @@ TEST_CASE("qualities are those of a model's task") {
     embeddings.row(3) << 0, 1;
     CHECK_THAT(measure(held, embeddings), WithinAbs(-1, 1e-12));
     const model m = with_head(1);
-    CHECK(likeness(m, outputs, -outputs).name == std::string("correlation to dense"));
-    CHECK_THAT(likeness(m, outputs, -outputs).value, WithinAbs(-1, 1e-12));
+    CHECK(likeness(m, {}, outputs, -outputs).name == std::string("correlation to dense"));
+    CHECK_THAT(likeness(m, {}, outputs, -outputs).value, WithinAbs(-1, 1e-12));
 }
 
 TEST_CASE("gradients of a score without labels are those of a slope of 1 on average") {

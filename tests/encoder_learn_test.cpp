@@ -7,7 +7,7 @@
 
 #include "encoder/files/heads.hpp"
 #include "encoder/network/network.hpp"
-#include "encoder/task/task.hpp"
+#include "encoder/task/loss.hpp"
 
 #include <cmath>
 #include <map>

@@ -1,6 +1,7 @@
 #include "heads.hpp"
 
 #include <algorithm>
+#include <random>
 
 namespace encoder {
 namespace {
@@ -87,6 +88,32 @@ const stock_head* find_stock_head(const std::string& model_type, head::subject o
         std::find_if(std::begin(stock_heads), std::end(stock_heads),
                      [&](const stock_head& h) { return h.model_type == model_type && h.of == of; });
     return found == std::end(stock_heads) ? nullptr : found;
+}
+
+std::vector<std::string> label_names(const model& m) {
+    const settings names = settings("config.json", m.json).object("id2label");
+    std::vector<std::string> all;
+    for (Index i = 0; m.head && i < m.head->output.weight.rows(); ++i) {
+        const std::string number = std::to_string(i);
+        all.push_back(names.text(number.c_str(), ("LABEL_" + number).c_str()));
+    }
+    return all;
+}
+
+void add_outputs(model& m, int outputs, std::uint64_t seed) {
+    if (!m.head) {
+        m.head.emplace();
+        m.others.erase(
+            std::remove_if(m.others.begin(), m.others.end(),
+                           [](const tensor& t) { return t.name.rfind("classifier.", 0) == 0; }),
+            m.others.end());
+    }
+    std::mt19937_64 random(seed);
+    matrix& weight = m.head->output.weight;
+    weight.resize(outputs, m.config.hidden);
+    for (float& w : weight.reshaped<Eigen::RowMajor>())
+        w = 0.04f * (static_cast<float>(random() >> 40) * 0x1p-24f - 0.5f);
+    m.head->output.bias = vector::Zero(outputs);
 }
 
 namespace detail {

@@ -25,6 +25,12 @@ struct stock_head {
 const stock_head* find_stock_head(const std::string& model_type,
                                   head::subject of = head::subject::text);
 
+/// The names of a head's outputs: id2label's in config.json, or LABEL_0 and so on.
+std::vector<std::string> label_names(const model& m);
+
+/// An output layer of small random weights: of the head that the model has, or of one of ours.
+void add_outputs(model& m, int outputs, std::uint64_t seed);
+
 namespace detail {
 
 /// Names of a head's layers, without ".weight" and ".bias"; `prefix` is the encoder's.

@@ -159,6 +159,10 @@ struct model {
     std::vector<Eigen::Index> filters() const;
     /// Whether outputs are a row a token, not a row a sequence.
     bool is_per_token() const { return head && head->of != head::subject::text; }
+    /// Whether tokens that left may take part in outputs: in a mean, and as the rows of labels.
+    bool counts_what_left() const {
+        return is_per_token() ? head->of == head::subject::token : config.pooling == pooling::mean;
+    }
     /// Parameters of everything that is written, `others` included.
     std::int64_t parameters() const;
 };

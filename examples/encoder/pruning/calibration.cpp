@@ -1,5 +1,7 @@
 #include "calibration.hpp"
 
+#include "encoder/task/loss.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -8,21 +10,37 @@
 namespace encoder {
 namespace {
 
+// With r standard normal and s the roots of the probabilities p, s * r - p (s . r) has the
+// covariance diag(p) - p p'.
+void spread_as_classes(const Eigen::ArrayXf& logits, Eigen::ArrayXf& r) {
+    Eigen::ArrayXf p = (logits - logits.maxCoeff()).exp();
+    p /= p.sum();
+    const Eigen::ArrayXf drawn = p.sqrt() * r;
+    r = drawn - p * drawn.sum();
+}
+
 // The gradient of a random function of a text's outputs, by sample so that batches do not matter.
-void draw_gradient(task_kind kind, std::uint64_t seed, std::int64_t sample,
-                   const Eigen::Ref<const Eigen::RowVectorXf>& outputs,
-                   Eigen::Ref<Eigen::RowVectorXf> gradient) {
+template <class Rows, class Gradient>
+void draw_gradient(task_kind kind, std::uint64_t seed, std::int64_t sample, const Rows& outputs,
+                   Gradient gradient) {
     std::seed_seq mixed{seed, static_cast<std::uint64_t>(sample)};
     std::mt19937_64 random(mixed);
     std::normal_distribution<float> normal;
-    for (float& x : gradient) x = normal(random);
-    if (kind != task_kind::classify) return;
-    // With r standard normal and s the roots of the probabilities p, s * r - p (s . r) has the
-    // covariance diag(p) - p p'.
-    Eigen::ArrayXf p = (outputs.array() - outputs.maxCoeff()).exp();
-    p /= p.sum();
-    const Eigen::ArrayXf drawn = p.sqrt() * gradient.transpose().array();
-    gradient = (drawn - p * drawn.sum()).transpose();
+    for (Eigen::Index i = 0; i < gradient.rows(); ++i)
+        for (Eigen::Index j = 0; j < gradient.cols(); ++j) gradient(i, j) = normal(random);
+    Eigen::ArrayXf drawn;
+    if (kind == task_kind::classify || kind == task_kind::tag)
+        for (Eigen::Index i = 0; i < gradient.rows(); ++i) {
+            drawn = gradient.row(i).transpose();
+            spread_as_classes(outputs.row(i).transpose(), drawn);
+            gradient.row(i) = drawn.transpose();
+        }
+    if (kind == task_kind::answer) // its classes are the text's tokens
+        for (Eigen::Index j = 0; j < gradient.cols(); ++j) {
+            drawn = gradient.col(j);
+            spread_as_classes(outputs.col(j), drawn);
+            gradient.col(j) = drawn;
+        }
 }
 
 // The texts of about `share` of the sequences, one after another, cut into pieces of 4 to
@@ -63,9 +81,10 @@ std::vector<sequence> calibration::all() const {
 calibration read_calibration(const std::filesystem::path& file, bool labelled, std::size_t samples,
                              std::uint64_t seed, const tokenizer& words, const model& m) {
     const task_kind kind = m.head || labelled ? task_of(m) : task_kind::distill;
-    calibration data{read_dataset(kind, file, words, m.config, {samples, seed, labelled}), {}};
+    calibration data{read_dataset(kind, file, words, m, {samples, seed, labelled}), {}};
     const std::vector<double>& targets = data.examples.targets;
-    if (labelled && std::equal(targets.begin() + 1, targets.end(), targets.begin()))
+    if (labelled && !data.examples.is_per_token() &&
+        std::equal(targets.begin() + 1, targets.end(), targets.begin()))
         throw file_error(file.string() + ": all " +
                          (kind == task_kind::classify ? "labels" : "scores") + " are the same");
     check_classes(data.examples, file, m);
@@ -81,7 +100,8 @@ pruning_text gradient_text(const engine& net, const calibration& data, std::uint
     const std::size_t per_sample = examples.texts_each();
     const std::vector<sequence> sequences = labelled ? examples.texts : data.all();
     pruning_text text;
-    std::vector<std::int64_t> first; // sample of each batch
+    std::vector<std::int64_t> first;             // sample of each batch
+    std::vector<std::vector<std::int64_t>> rows; // of each of its texts
     for (std::size_t next = 0; next < sequences.size();) {
         first.push_back(static_cast<std::int64_t>(next / per_sample));
         batch& b = text.batches.emplace_back();
@@ -90,20 +110,25 @@ pruning_text gradient_text(const engine& net, const calibration& data, std::uint
             for (std::size_t i = 0; i < per_sample; ++i) b.append(sequences[next++]);
             offsets.push_back(b.tokens());
         }
+        rows.push_back(b.offsets);
+        if (!examples.is_per_token()) std::iota(rows.back().begin(), rows.back().end(), 0);
     }
-    text.loss = [&examples, labelled, seed, first = std::move(first)](
-                    std::int64_t b, const matrix& outputs, matrix& gradient) {
+    text.loss = [&examples, labelled, seed, first = std::move(first),
+                 rows = std::move(rows)](std::int64_t b, const matrix& outputs, matrix& gradient) {
         const std::int64_t begin = first[static_cast<std::size_t>(b)];
+        const std::vector<std::int64_t>& of_text = rows[static_cast<std::size_t>(b)];
         if (labelled) { // of the sum, not the mean
-            const auto each = static_cast<Eigen::Index>(examples.texts_each());
-            std::vector<std::size_t> some(static_cast<std::size_t>(outputs.rows() / each));
+            std::vector<std::size_t> some((of_text.size() - 1) / examples.texts_each());
             std::iota(some.begin(), some.end(), static_cast<std::size_t>(begin));
             loss(examples, some, outputs, gradient);
-            gradient *= static_cast<float>(some.size());
+            gradient *= static_cast<float>(counted(examples, some));
             return;
         }
-        for (Eigen::Index s = 0; s < outputs.rows(); ++s)
-            draw_gradient(examples.kind, seed, begin + s, outputs.row(s), gradient.row(s));
+        for (std::size_t s = 0; s + 1 < of_text.size(); ++s) {
+            const std::int64_t n = of_text[s + 1] - of_text[s];
+            draw_gradient(examples.kind, seed, begin + static_cast<std::int64_t>(s),
+                          outputs.middleRows(of_text[s], n), gradient.middleRows(of_text[s], n));
+        }
     };
     return text;
 }

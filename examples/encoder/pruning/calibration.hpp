@@ -2,7 +2,7 @@
 #pragma once
 
 #include "encoder/network/pruner.hpp"
-#include "encoder/task/task.hpp"
+#include "encoder/task/dataset.hpp"
 
 namespace encoder {
 
@@ -19,8 +19,8 @@ struct calibration {
 
 /// At most `samples` examples of a file, chosen by the seed. For a model without a head, documents, a
 /// document a line, or, if `labelled`, score, text, text; for one with a head, text or text, text,
-/// behind a label or score if `labelled`. A quarter of the texts, drawn at random, is
-/// also recut. Throws file_error.
+/// behind a label or score if `labelled`; for one with a head on tokens as read_dataset() has it. A
+/// quarter of the texts, drawn at random, is also recut. Throws file_error.
 calibration read_calibration(const std::filesystem::path& file, bool labelled, std::size_t samples,
                              std::uint64_t seed, const tokenizer& words, const model& m);
 
@@ -28,7 +28,7 @@ calibration read_calibration(const std::filesystem::path& file, bool labelled, s
 /// is a text, or a pair that shares a label; its loss is that of the labels or, without, a random
 /// function of each text's outputs, drawn by sample, whose gradient has mean zero and as covariance
 /// the metric in which outputs differ: of embeddings and scores the identity, of logits the Fisher information
-/// of the classes, diag(p) - p p'. `data` must outlive it.
+/// of the classes, diag(p) - p p', which for answers are the text's tokens. `data` must outlive it.
 pruning_text gradient_text(const engine& net, const calibration& data, std::uint64_t seed);
 
 /// What forward passes run over.

@@ -3,7 +3,7 @@
 
 #include "budget.hpp"
 #include "encoder/report/page.hpp"
-#include "encoder/task/task.hpp"
+#include "encoder/task/quality.hpp"
 
 #include <nlohmann/json.hpp>
 

@@ -25,8 +25,10 @@ double median(std::vector<double> values) {
 
 matrix embed(engine& net, const std::vector<sequence>& sequences, const std::string& stage,
              std::vector<token_use>* use) {
-    matrix all(static_cast<Eigen::Index>(sequences.size()), net.outputs()), some;
     const std::vector<batch> batches = make_batches(sequences, any_number, documents);
+    Eigen::Index rows = 0;
+    for (const batch& b : batches) rows += net.model().is_per_token() ? b.tokens() : b.sequences();
+    matrix all(rows, net.outputs()), some;
     progress bar(stage, static_cast<std::int64_t>(batches.size()));
     Eigen::Index row = 0;
     for (const batch& b : batches) {

@@ -9,7 +9,8 @@
 
 namespace encoder {
 
-/// What engine::forward gives of all sequences, a row each, in batches of 32; and `use`.
+/// What engine::forward gives of all sequences, a row each or, with a head on tokens, a row a token, in
+/// batches of 32; and `use`.
 matrix embed(engine& net, const std::vector<sequence>& sequences, const std::string& stage,
              std::vector<token_use>* use = nullptr);
 

@@ -10,6 +10,9 @@ namespace encoder {
 /// is asked of the tokens behind it.
 using sequence = std::vector<std::int32_t>;
 inline constexpr std::int32_t pinned = 1 << 30;
+inline std::int32_t without_pin(std::int32_t id) {
+    return id & (pinned - 1);
+}
 
 /// Sequences one after another, without padding: sequence s is ids[offsets[s]] .. ids[offsets[s +
 /// 1]]. A token of type t has the id of its word plus t * config.vocabulary, as if each type had a

@@ -68,14 +68,42 @@ question_set read_questions(const std::filesystem::path& file) {
 }
 
 std::vector<window> make_windows(std::size_t tokens, std::size_t longest, std::size_t shared) {
-    if (longest == 0)
-        throw std::invalid_argument("no token of the context fits beside its question");
-    const std::size_t step = longest - std::min(shared, longest - 1);
+    if (longest == 0) throw std::invalid_argument("windows of 0 tokens hold nothing");
+    const std::size_t step = longest - std::min(shared, longest / 2);
     std::vector<window> windows;
     for (std::size_t begin = 0;; begin += step) {
         windows.push_back({begin, std::min(begin + longest, tokens)});
         if (windows.back().end == tokens) return windows;
     }
+}
+
+std::vector<asked> ask(const tokenizer& words, const question_set& all, std::size_t number,
+                       const config& c) {
+    const question& q = all.questions[number];
+    const auto begins = std::find_if(q.text.begin(), q.text.end(), [](unsigned char letter) {
+        return letter > ' '; // transformers leaves out spaces there as well
+    });
+    const std::vector<std::int32_t> asks = words.tokens_of(std::string(begins, q.text.end()));
+    std::vector<text_range> places;
+    const std::vector<std::int32_t> context = words.tokens_of(all.contexts[q.context], places);
+    const std::size_t taken = words.frame(asks, {}).ids.size(),
+                      most = static_cast<std::size_t>(c.max_tokens);
+    if (taken >= most)
+        throw std::invalid_argument("the question " + q.id + " takes " + std::to_string(taken) +
+                                    " of " + std::to_string(most) +
+                                    " tokens, which leaves none for its context");
+    std::vector<asked> found;
+    for (const window& w : make_windows(context.size(), most - taken)) {
+        const auto part = [&](const auto& from) {
+            return std::vector(from.begin() + static_cast<std::ptrdiff_t>(w.begin),
+                               from.begin() + static_cast<std::ptrdiff_t>(w.end));
+        };
+        tokenizer::framed f = words.frame(asks, part(context));
+        for (std::size_t t = 0; t < f.ids.size(); ++t)
+            if (t < f.second || t >= f.second + (w.end - w.begin)) f.ids[t] += pinned;
+        found.push_back({std::move(f.ids), {number, f.second, part(places)}});
+    }
+    return found;
 }
 
 } // namespace encoder

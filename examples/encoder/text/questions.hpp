@@ -1,6 +1,9 @@
 // Questions about texts that hold their answers: SQuAD's files, and windows over long texts.
 #pragma once
 
+#include "batch.hpp"
+#include "tokenizer.hpp"
+
 #include <cstddef>
 #include <filesystem>
 #include <string>
@@ -37,8 +40,23 @@ struct window {
 };
 
 /// Windows of at most `longest` tokens over `tokens`, in order; two beside each other share `shared`
-/// tokens, as far as that leaves a window at least one of its own. At least one window. Throws
-/// std::invalid_argument if `longest` is 0.
+/// tokens, or half of `longest` if that is less. At least one window. Throws std::invalid_argument if
+/// `longest` is 0.
 std::vector<window> make_windows(std::size_t tokens, std::size_t longest, std::size_t shared = 128);
+
+/// What a sequence holds of a question's context.
+struct context_window {
+    std::size_t question;
+    std::size_t begin;              ///< the first of the context's tokens in the sequence
+    std::vector<text_range> places; ///< of those, what of the context they stand for
+};
+struct asked {
+    sequence ids; ///< the question and a window of its context; all other tokens are pinned
+    context_window window;
+};
+/// A question as a network of config `c` gets it, once with each window of its context. Throws
+/// std::invalid_argument if it has no room for a context, and as tokenizer::encode() does.
+std::vector<asked> ask(const tokenizer& words, const question_set& all, std::size_t number,
+                       const config& c);
 
 } // namespace encoder

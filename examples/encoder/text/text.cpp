@@ -114,22 +114,22 @@ std::vector<labelled_text> read_labelled(const std::filesystem::path& file, targ
     return texts;
 }
 
-std::vector<labelled_sentence> read_labelled_words(const std::filesystem::path& file) {
+std::vector<tagged_sentence> read_tagged_words(const std::filesystem::path& file) {
     constexpr const char* between = " \t";
-    std::vector<labelled_sentence> sentences;
+    std::vector<tagged_sentence> sentences;
     std::size_t next = 0; // line of the open sentence
     for_lines(file, [&](const std::string& line, std::size_t number) {
         const std::size_t begin = line.find_first_not_of(between),
                           end = line.find_first_of(between, begin),
                           last = line.find_last_not_of(between),
-                          label = line.find_last_of(between, last);
+                          tag = line.find_last_of(between, last);
         const std::string word = line.substr(begin, end - begin);
         if (word == "-DOCSTART-") return;
         if (end == line.npos || end > last)
-            fail(file, "line ", number, " has one column, not a word and its label");
-        if (sentences.empty() || number != next) sentences.emplace_back();
+            fail(file, "line ", number, " has one column, not a word and its tag");
+        if (sentences.empty() || number != next) sentences.push_back({{}, {}, number});
         sentences.back().words.push_back(word);
-        sentences.back().labels.push_back(line.substr(label + 1, last - label));
+        sentences.back().tags.push_back(line.substr(tag + 1, last - tag));
         next = number + 1;
     });
     if (sentences.empty()) fail(file, "holds no sentence");
@@ -153,6 +153,37 @@ std::vector<sequence> tokenize(const tokenizer& words, const std::vector<labelle
         result.push_back(pairs ? words.encode(text.first, text.second, max_tokens)
                                : words.encode(text.first, max_tokens));
     return result;
+}
+
+std::vector<sentence_part> tokenize_sentence(const tokenizer& words,
+                                             const std::vector<std::string>& sentence,
+                                             std::size_t max_tokens) {
+    const tokenizer::framed around = words.frame({});
+    const std::size_t room = max_tokens - std::min(max_tokens, around.ids.size());
+    if (room == 0)
+        throw std::invalid_argument("max_tokens is " + std::to_string(max_tokens) +
+                                    ", the tokens around a sentence alone are " +
+                                    std::to_string(around.ids.size()));
+    std::vector<sentence_part> parts;
+    std::vector<std::int32_t> ids;
+    std::vector<std::pair<std::size_t, std::size_t>> places;
+    const auto end_part = [&] {
+        for (auto& [word, token] : places) token += around.first;
+        parts.push_back({words.frame(ids).ids, std::move(places)});
+        ids.clear();
+        places.clear();
+    };
+    for (std::size_t word = 0; word < sentence.size(); ++word) {
+        std::vector<std::int32_t> of_word =
+            words.tokens_of(word == 0 ? sentence[word] : ' ' + sentence[word]);
+        of_word.resize(std::min(of_word.size(), room));
+        if (of_word.empty()) continue;
+        if (ids.size() + of_word.size() > room) end_part();
+        places.emplace_back(word, ids.size());
+        ids.insert(ids.end(), of_word.begin(), of_word.end());
+    }
+    end_part();
+    return parts;
 }
 
 std::vector<batch> make_batches(const std::vector<sequence>& from, std::int64_t tokens,

@@ -1,4 +1,4 @@
-// Text files: documents, pairs of texts with a score, texts or pairs with a label, words with labels;
+// Text files: documents, pairs of texts with a score, texts or pairs with a label, words with tags;
 // batches of their tokens.
 #pragma once
 
@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 namespace encoder {
@@ -40,9 +41,10 @@ struct labelled_text {
     std::string first, second;
 };
 
-/// Words, each with its label.
-struct labelled_sentence {
-    std::vector<std::string> words, labels;
+/// Words, each with its tag, which stand on lines one after another.
+struct tagged_sentence {
+    std::vector<std::string> words, tags;
+    std::size_t line; ///< of the first one
 };
 
 /// A document a line; blank lines do not count. Throws file_error if the file cannot be read, has
@@ -59,10 +61,10 @@ std::vector<scored_pair> read_pairs(const std::filesystem::path& file);
 std::vector<labelled_text> read_labelled(const std::filesystem::path& file,
                                          target_kind target = target_kind::label);
 
-/// Files of CoNLL's shared tasks: a word a line, its label in the last of two or more columns, which
+/// Files of CoNLL's shared tasks: a word a line, its tag in the last of two or more columns, which
 /// tabs or spaces separate; a blank line between sentences. Lines of the word -DOCSTART- are not
 /// read. Throws file_error as above, and for a line of one column.
-std::vector<labelled_sentence> read_labelled_words(const std::filesystem::path& file);
+std::vector<tagged_sentence> read_tagged_words(const std::filesystem::path& file);
 
 /// The token ids of each text.
 std::vector<sequence> tokenize(const tokenizer& words, const std::vector<std::string>& texts,
@@ -71,6 +73,19 @@ std::vector<sequence> tokenize(const tokenizer& words, const std::vector<std::st
 /// std::invalid_argument if such a model cannot tell the texts of a pair apart.
 std::vector<sequence> tokenize(const tokenizer& words, const std::vector<labelled_text>& texts,
                                const config& c);
+
+/// What a network gets of a sentence's words.
+struct sentence_part {
+    sequence ids;
+    /// Words, and which of these tokens is the first of each; none of a word without tokens.
+    std::vector<std::pair<std::size_t, std::size_t>> words;
+};
+/// Tokens word by word, behind a space but for the first one; in as many parts of at most max_tokens
+/// as it takes, at least one, cut between words. A word that is longer loses its end. Throws
+/// std::invalid_argument as tokenizer::encode() does.
+std::vector<sentence_part> tokenize_sentence(const tokenizer& words,
+                                             const std::vector<std::string>& sentence,
+                                             std::size_t max_tokens);
 
 /// No bound on tokens or sequences.
 inline constexpr std::int64_t any_number = std::int64_t{1} << 40;

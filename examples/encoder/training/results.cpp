@@ -68,7 +68,7 @@ page to_page(const learning_results& r, const model& m, const std::vector<sequen
     for (std::size_t i = 0; i < std::min(most, texts.size()); ++i) {
         const sequence& s = texts[i * texts.size() / std::min(most, texts.size())];
         page::text t{{}, layers_of_leaving(net, s)};
-        for (const std::int32_t id : s) t.tokens.push_back(words.word(id));
+        for (const std::int32_t id : s) t.tokens.push_back(words.word(without_pin(id)));
         p.texts.push_back(std::move(t));
     }
     p.layers = m.layers.size();

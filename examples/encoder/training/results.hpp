@@ -2,7 +2,7 @@
 #pragma once
 
 #include "encoder/report/page.hpp"
-#include "encoder/task/task.hpp"
+#include "encoder/task/quality.hpp"
 
 #include <nlohmann/json.hpp>
 

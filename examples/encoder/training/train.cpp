@@ -1,6 +1,7 @@
 #include "train.hpp"
 
 #include "encoder/report/progress.hpp"
+#include "encoder/task/loss.hpp"
 
 #include <fmt/core.h>
 
@@ -141,7 +142,7 @@ trainer::soft_macs trainer::count_soft(const batch& b, const std::vector<double>
 void trainer::begin_stage() {
     const stage_kind s = how_.stages[at_].kind;
     learner_.reset();                                                 // its memory first
-    const bool counts = net_.model().config.pooling == pooling::mean; // what left, by its exit
+    const bool counts = net_.model().counts_what_left(); // by its exit
     if (s != stage_kind::finetune && how_.exits && counts && net_.model().exits.empty()) {
         network copy = here(net_);
         fit_exits(copy, sample(data_, how_.seed, 32768)); // dozens of tokens an unknown

@@ -3,7 +3,7 @@
 
 #include "encoder/files/output.hpp"
 #include "encoder/network/learner.hpp"
-#include "encoder/task/task.hpp"
+#include "encoder/task/dataset.hpp"
 #include "tokens.hpp"
 
 #include <nlohmann/json.hpp>
