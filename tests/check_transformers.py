@@ -2,8 +2,8 @@
 """check_transformers.py FOLDER: transformers loads each model that FOLDER/models.json lists and gives its outputs to 1e-5.
 
 Of each: "folder", the class that loads it, whether it "needs_code" of the folder (it must not load without), sequences of
-ids, and outputs: logits, or of AutoModel the mean of the last states, scaled to length 1. Ends with status 77 where there is
-no transformers.
+ids, and outputs: logits, those of answers' first and last tokens side by side, or of AutoModel the mean of the last states,
+scaled to length 1. Ends with status 77 where there is no transformers.
 """
 
 import json
@@ -27,6 +27,8 @@ def outputs(model, ids):
     found = model(torch.tensor([ids]))
     if "logits" in found:
         return found.logits[0]
+    if "start_logits" in found:
+        return torch.stack([found.start_logits[0], found.end_logits[0]], -1)
     return torch.nn.functional.normalize(found.last_hidden_state[0].mean(0), dim=0)
 
 
@@ -45,8 +47,8 @@ def check(at, model):
     if needed or told["unexpected_keys"] and not model["has_others"]:
         sys.exit(f"{at} lacks {needed} or has no place for {told['unexpected_keys']}")
     with torch.no_grad():
-        found = torch.stack([outputs(loaded.eval(), ids) for ids in model["sequences"]])
-    difference = (found - torch.tensor(model["outputs"])).abs().max().item()
+        found = [torch.atleast_2d(outputs(loaded.eval(), ids)) for ids in model["sequences"]]
+    difference = (torch.cat(found) - torch.tensor(model["outputs"])).abs().max().item()
     if not difference < 1e-5:
         sys.exit(f"{at}, a {type(loaded).__name__}, differs by {difference}")
 

@@ -106,6 +106,11 @@ TEST_CASE("ONNX Runtime finds in an exported model what the network does") {
     }
     m.head = head{layer_of(1)};
     add("score", m);
+    for (const auto of : {head::subject::token, head::subject::span}) {
+        const stock_head* const stock = find_stock_head("bert", of);
+        m.head = head{layer_of(2), std::nullopt, stock->between, stock, of};
+        add(stock->architecture, m);
+    }
 
     CHECK(programs::run_python("onnx/check_onnx.py", folder.path()));
 }

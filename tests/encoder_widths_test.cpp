@@ -1,13 +1,14 @@
 // Widths that layers share, and what transformers loads: plain where layers are alike, else by the code
 // that is written beside the weights.
+#include "encoder_heads.hpp"
 #include "encoder_program.hpp"
 #include "encoder_random.hpp"
 
-#include <encoder/files/heads.hpp>
 #include <encoder/network/network.hpp>
 #include <encoder/pruning/prune.hpp>
 
 #include <algorithm>
+#include <tuple>
 
 using namespace encoder;
 using Eigen::Index;
@@ -222,6 +223,16 @@ TEST_CASE("transformers gives the outputs of models of all families, uneven ones
         headed.json["architectures"] = {stock->architecture};
         add(cut(dense, {2, 2}, {5, 5}), source, "AutoModel"); // as --widths equal has it
         add(cut(headed, {2, 2}, {7, 7}), source, "AutoModelForSequenceClassification");
+        for (const auto& [of, outputs, kind] :
+             {std::tuple(head::subject::token, 4, "AutoModelForTokenClassification"),
+              std::tuple(head::subject::span, 2, "AutoModelForQuestionAnswering")}) {
+            model on_tokens = with_head_on_tokens(dense, of, outputs);
+            on_tokens.prefix = prefix;
+            add(cut(on_tokens, {2, 2}, {5, 5}), source, kind);
+            on_tokens = cut(on_tokens, {1, 0}, {3, 9});
+            on_tokens.has_code = true;
+            add(on_tokens, source, kind);
+        }
         for (const auto& [heads, filters] :
              {std::pair(std::vector<index_t>{1, 2}, std::vector<index_t>{12, 3}),
               std::pair(std::vector<index_t>{0, 1}, std::vector<index_t>{4, 0}),

@@ -106,9 +106,20 @@ class graph {
     void input(const char* name) {
         describe(*to_.add_input(), name, TensorProto::INT64)->set_dim_param("length");
     }
-    /// [batch x columns]
-    void output(const char* name, Index columns, const value& from) {
-        describe(*to_.add_output(), name, TensorProto::FLOAT)->set_dim_value(columns);
+    /// [batch x columns], or if `of_tokens` [batch x length x columns]
+    void output(const char* name, Index columns, const value& from, bool of_tokens = false) {
+        onnx::ValueInfoProto& v = *to_.add_output();
+        auto* side = describe(v, name, TensorProto::FLOAT);
+        if (of_tokens) {
+            side->set_dim_param("length");
+            side = v.mutable_type()->mutable_tensor_type()->mutable_shape()->add_dim();
+        }
+        side->set_dim_value(columns);
+        node_named(name, "Identity", {from});
+    }
+    /// [batch x length]
+    void output_of_tokens(const char* name, const value& from) {
+        describe(*to_.add_output(), name, TensorProto::FLOAT)->set_dim_param("length");
         node_named(name, "Identity", {from});
     }
 
@@ -307,14 +318,20 @@ class writer {
             return;
         }
         const head& h = *m_.head;
-        x = pool(x);
+        if (!m_.is_per_token()) x = pool(x);
         if (h.before) {
             x = apply("head.before", *h.before, x);
             x = h.between == head::function::gelu   ? gelu(x)
                 : h.between == head::function::relu ? g_.node("Relu", {x})
                                                     : g_.node("Tanh", {x});
         }
-        g_.output("logits", h.output.weight.rows(), apply("head.output", h.output, x));
+        const value logits = apply("head.output", h.output, x);
+        if (h.of != head::subject::span)
+            return g_.output("logits", h.output.weight.rows(), logits, m_.is_per_token());
+        for (const auto& [name, column] :
+             {std::pair("start_logits", std::int64_t{0}), std::pair("end_logits", std::int64_t{1})})
+            g_.output_of_tokens(name, g_.node("Gather", {logits, g_.constant(column)},
+                                              {attribute("axis", std::int64_t{2})}));
     }
 
     const model& m_;

@@ -19,7 +19,9 @@ void check_can_export();
 /// token_type_ids             the same, if the model has more than one type
 /// embeddings                 float [batch x m.outputs()], pooled and scaled to length 1; of a model with a
 ///                            head, instead,
-/// logits                     float [batch x outputs]
+/// logits                     float [batch x outputs], or of a head for labels of tokens
+///                            [batch x length x outputs]; of one for answers, instead,
+/// start_logits, end_logits   float [batch x length]
 ///
 /// Throws as check_can_export() does, and std::runtime_error for a model of more than 2 GB, which
 /// protobuf cannot hold. Complexity: that of copying the weights, twice.
