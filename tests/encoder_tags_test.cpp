@@ -200,3 +200,9 @@ TEST_CASE("learn_thresholds drops tokens of a model that tags words, and teaches
     fails("--model tagger --task tag --dropped gone", "every token has a tag");
     fails("--model model --task tag", "model has no head on tokens, ...ForTokenClassification");
 }
+
+TEST_CASE("prune_encoder measures tags and answers as transformers and seqeval would") {
+    const fixtures::scratch_folder folder;
+    write(folder / "program", PARE_PRUNE_ENCODER);
+    CHECK(programs::run_python("check_tasks.py", folder.path()));
+}
