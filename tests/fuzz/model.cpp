@@ -1,7 +1,7 @@
-// A model's folder, with or without a head: config.json, tokenizer_config.json,
-// sentence_bert_config.json, modules.json, 1_Pooling/config.json and model.safetensors.index.json,
-// beside weights that fit, in one file or, with an index, in two. What is loaded runs, and is the same
-// when it was written and loaded again.
+// A model's folder, with or without a head or a Dense module: config.json, tokenizer_config.json,
+// sentence_bert_config.json, modules.json, the pooling's and the module's config.json and
+// model.safetensors.index.json, beside weights that fit, in one file or, with an index, in two. What is
+// loaded runs, and is the same when it was written and loaded again.
 #include "files.hpp"
 #include "small_model.hpp"
 
@@ -10,8 +10,8 @@
 namespace {
 
 constexpr const char* names[] = {
-    "config.json",  "tokenizer_config.json", "sentence_bert_config.json",
-    "modules.json", "1_Pooling/config.json", "model.safetensors.index.json"};
+    "config.json",           "tokenizer_config.json", "sentence_bert_config.json",   "modules.json",
+    "1_Pooling/config.json", "2_Dense/config.json",   "model.safetensors.index.json"};
 
 std::vector<tensor> small_weights() {
     model m = fuzz::small_model();
@@ -45,11 +45,17 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     static const fuzz::folder here;
     const auto source = here / "model", target = here / "again";
     static const std::vector<tensor> all = small_weights();
+    static const dense module{matrix::Random(3, 4), vector::Random(3)};
     static const bool once = [&] {
         std::filesystem::create_directories(source);
         const auto middle = all.begin() + static_cast<std::ptrdiff_t>(all.size() / 2);
         write_safetensors(source / "a", {all.begin(), middle});
         write_safetensors(source / "b", {middle, all.end()});
+        std::filesystem::create_directories(source / "2_Dense");
+        write_safetensors(
+            source / "2_Dense/model.safetensors",
+            {make_tensor("linear.weight", {3, 4}, module.weight.data(), data_type::f32),
+             make_tensor("linear.bias", {3}, module.bias.data(), data_type::f32)});
         return true;
     }();
     (void)once;

@@ -134,7 +134,16 @@ void add_models(seeds& to, const fuzz::folder& here) {
         const std::vector<encoder::weight> all = encoder::weights(m);
         for (std::size_t i = 0; i < all.size(); ++i)
             index["weight_map"][all[i].name] = i < all.size() / 2 ? "a" : "b";
-        to.add("model", config + std::string(5, '\xff') + index.dump());
+        to.add("model", config + std::string(6, '\xff') + index.dump());
+        for (const char* function : {"Tanh", "Identity"})
+            to.add("model", config + std::string(3, '\xff') +
+                                R"([{"type": "models.Transformer", "path": ""},)"
+                                R"( {"type": "models.Pooling", "path": "1_Pooling"},)"
+                                R"( {"type": "models.Dense", "path": "2_Dense"}])" +
+                                '\xff' + R"({"pooling_mode_mean_tokens": true})" + '\xff' +
+                                R"({"in_features": 4, "out_features": 3, "bias": true, )"
+                                R"("activation_function": "torch.nn.modules.activation.)" +
+                                function + R"("})");
     };
     add();
     m.tokens.by = encoder::token_pruning::rule::share;
