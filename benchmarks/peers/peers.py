@@ -3,11 +3,12 @@
 result is the median of the paired ratios. What is not installed is left out. Results that differ are an error.
 
 python3 benchmarks/peers/peers.py LIBRARY --out FILE.json [--filter REGEX] [--model DIR] [--texts NAME=TSV ...]
-    [--pruned NAME=DIR ...]
+    [--pruned NAME=DIR ...] [--exported DENSE.onnx PRUNED.onnx]
 
 LIBRARY is libpare_peers.so as the preset `bench` builds it. The encoder has the weights of --model, where given, and random
 ones of BERT-base's shape. --texts adds 64 of a file's texts (a label and one or two texts by tabs), sorted by length, in
-batches of 32; --pruned runs models on them that prune_encoder or learn_thresholds wrote from the one in --model.
+batches of 32; --pruned runs models on them that prune_encoder or learn_thresholds wrote from the one in --model. --exported
+are the graphs that prune_encoder --export onnx wrote of the one in --model and of the one in the folder PRUNED.
 """
 
 import argparse
@@ -103,8 +104,9 @@ class Rows:
     def wants(self, name):
         return self.names.search(f"{name}/threads:{self.count}")
 
-    def race(self, name, ours, peers, same=None, **more):
-        """`peers`: by name, calls of the same work. `same` compares results, once all have been called."""
+    def race(self, name, ours, peers, same=None, gains=(), **more):
+        """`peers`: by name, calls of the same work. `same` compares results, once all have been called. `gains`: of whom, and
+        which call is to be how many times as fast as which other, "" being ours."""
         if not self.wants(name):
             return
         calls = {"": ours, **peers}
@@ -130,11 +132,16 @@ class Rows:
                     call()
                 times[who].append(seconds(call, repeats[who]))
                 time.sleep(LONG_REST if "ONNX" in who else REST)
-        row = {"name": name, "threads": self.count, "ms": 1e3 * quantile(times[""], 0.5), "rounds": rounds, **more, "peers": []}
-        for who in peers:
-            ratios = [theirs / mine for mine, theirs in zip(times[""], times[who])]
-            row["peers"].append({"name": who, "ms": 1e3 * quantile(times[who], 0.5), "ratio": quantile(ratios, 0.5),
-                                 "low": quantile(ratios, 0.1), "high": quantile(ratios, 0.9)})
+
+        def ratio(fast, slow):
+            ratios = [theirs / mine for mine, theirs in zip(times[fast], times[slow])]
+            return {"ratio": quantile(ratios, 0.5), "low": quantile(ratios, 0.1), "high": quantile(ratios, 0.9)}
+        row = {"name": name, "threads": self.count, "ms": 1e3 * quantile(times[""], 0.5), "rounds": rounds, **more}
+        if gains:
+            found = [{"name": who, **ratio(fast, slow)} for who, fast, slow in gains]
+            row["note"] = "as fast as dense, times: " + ", ".join(
+                f"{gain['name']} {gain['ratio']:.2f} ({gain['low']:.2f} to {gain['high']:.2f})" for gain in found)
+        row["peers"] = [{"name": who, "ms": 1e3 * quantile(times[who], 0.5), **ratio("", who)} for who in peers]
         self.rows.append(row)
         print(f"{name}/threads:{self.count}: {row['ms']:.3g} ms; " +
               "; ".join(f"{p['name']} {p['ratio']:.2f} ({p['low']:.2f} to {p['high']:.2f})" for p in row["peers"]), flush=True)
@@ -342,20 +349,46 @@ def structure_flow(rows):
         rows.rows[-1]["note"] = f"error here {off(ours()):.1e}, lsmr {off(found['z']):.1e}"
 
 
+def load(library, folder):
+    found = library.encoder(str(folder))()
+    if not found:
+        sys.exit(f"peers.py: the encoder does not read {folder}")
+    return ctypes.c_void_p(found)
+
+
+def packed(library, network, batches, columns):
+    """A call that encodes all batches, of lists of ids."""
+    calls = []
+    for sequences in batches:
+        ids = numpy.array([i for s in sequences for i in s], numpy.int32)
+        offsets = numpy.cumsum([0] + [len(s) for s in sequences]).astype(numpy.int64)
+        out = numpy.empty((len(sequences), columns), numpy.float32)
+        calls.append((library.encode(network, ids, offsets, len(sequences), out), out))
+
+    def run():
+        for call, _ in calls:
+            call()
+        return numpy.concatenate([out for _, out in calls])
+    return run
+
+
+def onnx_session(path, threads):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    if threads > 1:  # else they would inherit the one core that OpenMP has bound this thread to
+        options.add_session_config_entry("session.intra_op_thread_affinities",
+                                         ";".join(str(core) for core in range(2, threads + 1)))
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
 class Encoders:
     """One model in all libraries."""
 
     def __init__(self, library, folder, threads):
         self.library, self.folder = library, str(folder)
-        self.mine = self.load(folder)
+        self.mine = load(library, folder)
         self.bert = transformers.BertModel.from_pretrained(folder, attn_implementation="sdpa", add_pooling_layer=False).eval()
         self.session = self.onnx(threads) if onnxruntime else None
-
-    def load(self, folder):
-        found = self.library.encoder(str(folder))()
-        if not found:
-            sys.exit(f"peers.py: the encoder does not read {folder}")
-        return ctypes.c_void_p(found)
 
     def onnx(self, threads):
         """With the fused layers of ONNX Runtime's own optimizer, which knows them in the eager form of attention."""
@@ -380,12 +413,7 @@ class Encoders:
             config = eager.config
             optimizer.optimize_model(path, model_type="bert", num_heads=config.num_attention_heads,
                                      hidden_size=config.hidden_size).save_model_to_file(path)
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = threads
-            if threads > 1:  # else they would inherit the one core that OpenMP has bound this thread to
-                options.add_session_config_entry("session.intra_op_thread_affinities",
-                                                 ";".join(str(core) for core in range(2, threads + 1)))
-            return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            return onnx_session(path, threads)
 
     @staticmethod
     def pooled(states, mask):
@@ -394,19 +422,7 @@ class Encoders:
         return mean / numpy.linalg.norm(mean, axis=1, keepdims=True)
 
     def packed(self, network, batches):
-        """A call that encodes all batches, of lists of ids."""
-        calls = []
-        for sequences in batches:
-            ids = numpy.array([i for s in sequences for i in s], numpy.int32)
-            offsets = numpy.cumsum([0] + [len(s) for s in sequences]).astype(numpy.int64)
-            out = numpy.empty((len(sequences), self.bert.config.hidden_size), numpy.float32)
-            calls.append((self.library.encode(network, ids, offsets, len(sequences), out), out))
-
-        def run():
-            for call, _ in calls:
-                call()
-            return numpy.concatenate([out for _, out in calls])
-        return run
+        return packed(self.library, network, batches, self.bert.config.hidden_size)
 
     def peers(self, batches):
         padded = []
@@ -460,7 +476,7 @@ def encoders(rows, arguments, threads):
         peers = found.peers(batches)
         rows.race(f"{name}, {label}, {len(ids)} texts", found.packed(found.mine, batches), peers, same, tokens=tokens)
         for pruned, folder in arguments.pruned:
-            network = found.load(folder)
+            network = load(rows.library, folder)
             rows.race(f"{name}, {label}, {pruned}", found.packed(network, batches),
                       {"dense " + who: call for who, call in peers.items()}, tokens=tokens)
             rows.library.encoder_end(network)()
@@ -483,6 +499,34 @@ def encoders(rows, arguments, threads):
             found = Encoders(rows.library, folder, threads)
             race_shapes(name, found)
             found.end()
+
+
+def exports(rows, arguments, threads):
+    """What ONNX Runtime gains by pruning, by graphs as prune_encoder writes them, and the encoder here."""
+    if not (onnxruntime and arguments.model and arguments.exported) or threads < os.cpu_count():
+        return
+    folders = {"dense": arguments.model, "pruned": arguments.exported[1].with_suffix("")}
+    config = json.loads((arguments.model / "config.json").read_text())
+    sessions = {kind: onnx_session(graph, threads) for kind, graph in zip(folders, arguments.exported)}
+    networks = {kind: load(rows.library, folder) for kind, folder in folders.items()}
+    rng = numpy.random.default_rng(4)
+    for batch, n in ((32, 128), (1, 32)):
+        ids = rng.integers(5, config["vocab_size"], (batch, n))
+        given = {"input_ids": ids, "attention_mask": numpy.ones_like(ids), "token_type_ids": numpy.zeros_like(ids)}
+
+        def by_onnx(session):
+            inputs = {i.name: given[i.name] for i in session.get_inputs()}
+            return lambda: session.run(None, inputs)[0]
+        here = {kind: packed(rows.library, network, [ids.tolist()], config["hidden_size"]) for kind, network in networks.items()}
+        there = {kind: by_onnx(session) for kind, session in sessions.items()}
+        if off := close(2e-4, (here["dense"](), there["dense"]())):
+            sys.exit(f"peers.py: {arguments.exported[0]} is another model than {arguments.model}: {off}")
+        rows.race(f"exported encoder, {config['num_hidden_layers']} x {config['hidden_size']}, {batch} x {n}, pruned", here["pruned"],
+                  {"ONNX Runtime, pruned": there["pruned"], "ONNX Runtime, dense": there["dense"], "here, dense": here["dense"]},
+                  lambda mine, theirs, who: close(2e-4, (mine, theirs)) if who.endswith("pruned") else None,
+                  [("ONNX Runtime", "ONNX Runtime, pruned", "ONNX Runtime, dense"), ("here", "", "here, dense")], tokens=batch * n)
+    for network in networks.values():
+        rows.library.encoder_end(network)()
 
 
 def versions():
@@ -512,6 +556,7 @@ def main():
     parser.add_argument("--model", type=pathlib.Path)
     parser.add_argument("--texts", type=named, action="append", default=[])
     parser.add_argument("--pruned", type=named, action="append", default=[])
+    parser.add_argument("--exported", type=pathlib.Path, nargs=2, metavar=("DENSE.onnx", "PRUNED.onnx"))
     arguments = parser.parse_args()
     if not (numpy and torch):
         print("peers.py: NumPy and PyTorch are not installed (sh cmake/setup.sh --peers does): no peers", file=sys.stderr)
@@ -522,6 +567,7 @@ def main():
         tokens_flow(rows)
         structure_flow(rows)
         encoders(rows, arguments, threads)
+        exports(rows, arguments, threads)
     report = {"date": datetime.date.today().isoformat(), "versions": versions(), "rows": rows.rows}
     arguments.out.write_text(json.dumps(report, indent=1) + "\n")
 
