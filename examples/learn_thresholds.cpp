@@ -299,7 +299,9 @@ void run(arguments& a) {
              {std::pair(&*dev, &a.dev), std::pair(&*evaluate, &a.evaluate)})
             if (!file->empty()) check_classes(*data, *file, original);
 
-    const std::unique_ptr<engine> made = make_engine(original, a.where.device, a.where.precision);
+    const bool exact = original.stored_as == data_type::f32; // what is written
+    const std::unique_ptr<engine> made =
+        make_engine(std::move(original), a.where.device, a.where.precision);
     engine& dense = *made;
     if (!without.stages.empty()) {
         trainer first(dense, train, without);
@@ -340,18 +342,20 @@ void run(arguments& a) {
         }
     p.alpha = a.alpha;
     net.set_token_pruning(p);
-    model result = net.model();
-    result.tokens = p;
-    result.curve = r.curve;
 
     // What is written and loaded again must say what was measured.
-    write_model(result, a.model, out);
+    {
+        model result = net.model();
+        result.tokens = p;
+        result.curve = r.curve;
+        write_model(result, a.model, out);
+    }
     const std::unique_ptr<engine> loaded = dense.make(load_model(out.path()));
     engine& written = *loaded;
     const std::vector<sequence>& texts = measured_texts(*evaluate);
     r.metric_dense = measure(*evaluate, embed(dense, texts, "measure, dense"));
     r.pruned = measure_at(written, *evaluate, outputs);
-    if (original.stored_as == data_type::f32)
+    if (exact)
         if (const matrix learned = embed(net, texts, "verify"); learned != outputs)
             throw std::runtime_error(fmt::format("the written model's outputs differ by {:.2e}",
                                                  (learned - outputs).cwiseAbs().maxCoeff()));

@@ -74,7 +74,7 @@ TEST_CASE("what prunes heads and filters keeps the classifier and the tokens to 
     model m = classifying(load_model(fixtures::path("tiny_bert")));
     m.tokens = {token_pruning::rule::threshold, {0.5, 0.75, 1}, 2, false};
     m.curve = {{1, 0.5, 0.25}};
-    add_exits(m);
+    m.exits = plain_exits(m);
     network net(m);
     const calibration data = random_calibration(m, random, false);
     const auto kept = search(m, criterion(net, data, fisher_source::magnitude, false, 1).losses(),

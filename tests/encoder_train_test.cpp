@@ -134,6 +134,57 @@ TEST_CASE("the same seed gives the same weights, for any number of threads") {
     }
 }
 
+TEST_CASE("a batch that is learned in parts has the gradients of the whole") {
+    struct with_little_room : network {
+        using network::network;
+        std::int64_t backward_tokens() const override { return 60; } // two texts or three
+    };
+    const fixtures::scratch_folder folder;
+    // Of one step: Adam's first moments, which are gradients, and what is left of tokens.
+    const auto found = [&](network&& net, const dataset& data, const recipe& how) {
+        token_pruning p;
+        p.numbers.assign(net.model().layers.size(), 0.95);
+        net.set_token_pruning(p);
+        trainer t(net, data, how);
+        t.epoch();
+        t.save(folder / "checkpoint");
+        std::vector<float> all;
+        const safetensors_file tensors(folder / "checkpoint/weights.safetensors");
+        for (const auto& [name, entry] : tensors.entries())
+            if (name.rfind("first moments/", 0) == 0)
+                for (const float x : tensors.read(name, entry.shape)) all.push_back(x);
+        const auto state =
+            nlohmann::json::parse(detail::read_text(folder / "checkpoint/state.json"));
+        for (const char* key : {"first", "left"})
+            for (const float x : state[key]) all.push_back(x);
+        return Eigen::Map<const encoder::vector>(all.data(), static_cast<Eigen::Index>(all.size()))
+            .eval();
+    };
+    random_source random;
+    CAPTURE(random);
+    for (const task_kind kind : {task_kind::distill, task_kind::classify, task_kind::similarity})
+        for (const stage_kind stage : {stage_kind::finetune, stage_kind::soft, stage_kind::hard}) {
+            CAPTURE(kind, stage);
+            work w(kind, 24, random);
+            if (kind == task_kind::distill) // of others, or there is nothing to learn at first
+                w.data.teacher = w.data.teacher.colwise().reverse().eval();
+            if (kind == task_kind::similarity) { // of two texts each
+                w.model.head.reset();
+                w.data.targets.resize(12);
+            }
+            recipe how = soft_and_hard();
+            how.batch = 24;
+            how.lambda = 0.1; // a mean over all texts, too
+            how.target.reset();
+            how.stages = {{stage, 1, 5e-4}};
+            const encoder::vector whole = found(network(w.model), w.data, how),
+                                  parts = found(with_little_room(w.model), w.data, how);
+            REQUIRE(whole.size() == parts.size());
+            CHECK(whole.norm() > 1e-3f);
+            CHECK((whole - parts).norm() < 1e-4f * whole.norm());
+        }
+}
+
 TEST_CASE("scaled thresholds keep to the share, and drop no more than need be") {
     random_source random;
     CAPTURE(random);

@@ -123,6 +123,11 @@ void from_float(data_type type, std::uint32_t bits, std::byte* to) {
     std::memcpy(to, &rounded, sizeof rounded);
 }
 
+[[noreturn]] void fail_as_not_finite(const std::string& name, std::size_t element, float value,
+                                     const std::string& dtype) {
+    fail(name, "element ", element, " is ", value, ", which is not finite as ", dtype);
+}
+
 /// The next bytes of a file.
 void read_bytes(std::ifstream& in, void* to, std::size_t size, const std::filesystem::path& path) {
     in.read(static_cast<char*>(to), static_cast<std::streamsize>(size));
@@ -285,21 +290,33 @@ tensor make_tensor(std::string name, shape_type shape, const float* values, data
         const auto bits = bit_cast<std::uint32_t>(values[i]);
         if (is_finite(bits)) from_float(as, bits, to);
         if (!is_finite(bits) || !is_finite(to_float(as, to)))
-            fail(made.name, "element ", i, " is ", values[i], ", which is not finite as ",
-                 made.dtype);
+            fail_as_not_finite(made.name, i, values[i], made.dtype);
     }
     return made;
 }
 
+tensor_view::tensor_view(std::string of, shape_type extents, const float* values)
+    : name(std::move(of)), dtype("F32"), shape(std::move(extents)),
+      data(reinterpret_cast<const std::byte*>(values)), bytes(byte_size(name, name, dtype, shape)) {
+    for (std::size_t i = 0; i < bytes / sizeof *values; ++i)
+        if (!is_finite(bit_cast<std::uint32_t>(values[i])))
+            fail_as_not_finite(name, i, values[i], dtype);
+}
+
 void write_safetensors(const std::filesystem::path& path, const std::vector<tensor>& tensors,
                        const std::map<std::string, std::string>& metadata) {
+    write_views(path, {tensors.begin(), tensors.end()}, metadata);
+}
+
+void write_views(const std::filesystem::path& path, const std::vector<tensor_view>& tensors,
+                 const std::map<std::string, std::string>& metadata) {
     nlohmann::ordered_json header = nlohmann::ordered_json::object();
     if (!metadata.empty()) header["__metadata__"] = metadata;
     std::size_t end = 0;
-    for (const tensor& t : tensors) {
+    for (const tensor_view& t : tensors) {
         const std::size_t begin = end, needed = byte_size(path, t.name, t.dtype, t.shape);
-        if (t.bytes.size() != needed)
-            fail(path, "tensor '", t.name, "' has ", t.bytes.size(), " bytes, ", t.dtype, ' ',
+        if (t.bytes != needed)
+            fail(path, "tensor '", t.name, "' has ", t.bytes, " bytes, ", t.dtype, ' ',
                  to_string(t.shape), " needs ", needed);
         end += needed;
         const auto [at, is_new] = header.emplace(
@@ -318,8 +335,8 @@ void write_safetensors(const std::filesystem::path& path, const std::vector<tens
     const std::uint64_t header_size = text.size();
     std::vector<std::string_view> parts = {
         {reinterpret_cast<const char*>(&header_size), length_bytes}, text};
-    for (const tensor& t : tensors)
-        parts.emplace_back(reinterpret_cast<const char*>(t.bytes.data()), t.bytes.size());
+    for (const tensor_view& t : tensors)
+        parts.emplace_back(reinterpret_cast<const char*>(t.data), t.bytes);
     write_file(path, parts);
 }
 

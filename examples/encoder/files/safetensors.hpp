@@ -31,6 +31,20 @@ struct tensor {
     std::vector<std::byte> bytes;
 };
 
+/// The same in somebody else's memory.
+struct tensor_view {
+    tensor_view(const tensor& t)
+        : name(t.name), dtype(t.dtype), shape(t.shape), data(t.bytes.data()),
+          bytes(t.bytes.size()) {}
+    /// Numbers as they are, F32. Throws file_error if one of them is NaN or infinite.
+    tensor_view(std::string name, std::vector<std::int64_t> shape, const float* values);
+
+    std::string name, dtype;
+    std::vector<std::int64_t> shape;
+    const std::byte* data;
+    std::size_t bytes;
+};
+
 /// A safetensors file in memory. Everything that the header says (length, JSON, dtypes, shapes,
 /// offsets: in range, not overlapping, without holes, as long as shape times dtype) is checked in
 /// the constructor; nothing is used before.
@@ -69,5 +83,8 @@ tensor make_tensor(std::string name, std::vector<std::int64_t> shape, const floa
 /// before anything is written, if two tensors share a name or a shape does not fit its bytes.
 void write_safetensors(const std::filesystem::path& path, const std::vector<tensor>& tensors,
                        const std::map<std::string, std::string>& metadata = {});
+/// The same without a copy in memory.
+void write_views(const std::filesystem::path& path, const std::vector<tensor_view>& tensors,
+                 const std::map<std::string, std::string>& metadata = {});
 
 } // namespace encoder

@@ -17,9 +17,15 @@ namespace {
 namespace fs = std::filesystem;
 
 /// Models whose weights a checkpoint holds, by name.
-std::vector<std::pair<std::string, model*>> checkpointed(model& current, moments& state) {
+template <class Model> // const or not
+std::vector<std::pair<std::string, Model*>> checkpointed(Model& current, moments& state) {
     return {
         {"weights", &current}, {"first moments", &state.first}, {"second moments", &state.second}};
+}
+
+/// To be read alone, not copied.
+const std::vector<weight> weights_of(const model& m) {
+    return weights(const_cast<model&>(m));
 }
 
 constexpr const char *state_file = "state.json", *weights_file = "weights.safetensors";
@@ -54,8 +60,7 @@ const output::kind training_checkpoint = {
 
 std::uint64_t trainer::fingerprint_of(const model& m) {
     fingerprint found;
-    model of = m;
-    for (const weight& w : weights(of))
+    for (const weight& w : weights_of(m))
         for (Eigen::Index i = 0; i < w.size(); ++i) found.add(w.data[i]);
     return found.value;
 }
@@ -94,21 +99,20 @@ void trainer::save(const fs::path& folder) try {
                             {"left", learner_->found().left},
                             {"numbers", net_.tokens().numbers},
                             {"exits", !net_.model().exits.empty()}};
-    std::vector<tensor> tensors;
-    model current = net_.model();
+    const model& current = net_.model();
+    fs::create_directories(folder.parent_path());
+    output out(folder, training_checkpoint);
     learner_->update([&](moments& of) {
         state["steps"] = of.steps;
         state["first"] = of.first_of_thresholds;
         state["second"] = of.second_of_thresholds;
+        std::vector<tensor_view> tensors; // as they are in memory, which is the most of a run's
         for (const auto& [prefix, m] : checkpointed(current, of))
-            for (const weight& w : weights(*m))
-                tensors.push_back(make_tensor(prefix + "/" + w.name, {w.rows, w.columns}, w.data,
-                                              data_type::f32));
+            for (const weight& w : weights_of(*m))
+                tensors.emplace_back(prefix + "/" + w.name, std::vector{w.rows, w.columns}, w.data);
+        write_views(out.path() / weights_file, tensors);
     });
-    fs::create_directories(folder.parent_path());
-    output out(folder, training_checkpoint);
     write_file(out.path() / state_file, {state.dump(1) + '\n'});
-    write_safetensors(out.path() / weights_file, tensors);
     put_in_place({&out});
 } catch (const fs::filesystem_error& error) {
     detail::fail(folder, "cannot be written: ", error.code().message());
@@ -139,7 +143,7 @@ void trainer::resume(const fs::path& folder) {
     token_pruning p = net_.tokens();
     p.numbers = state.numbers_or_none("numbers", layers);
     model current = net_.model();
-    if (state.flag("exits", false) && current.exits.empty()) add_exits(current);
+    if (state.flag("exits", false) && current.exits.empty()) current.exits = plain_exits(current);
     moments of = {zeros_like(current), zeros_like(current),
                   state.numbers_or_none("first", layers, -settings::largest),
                   state.numbers_or_none("second", layers), whole("steps", Index{1} << 53)};

@@ -149,21 +149,19 @@ token_pruning schedule(network& net, const std::vector<sequence>& text, token_pr
     return found;
 }
 
-void add_exits(model& m) {
-    m.exits.clear();
+std::vector<dense> plain_exits(const model& m) {
+    std::vector<dense> exits;
     for (const layer& y : m.layers)
-        m.exits.push_back(
-            {matrix::Identity(m.config.hidden, m.config.hidden + y.query.weight.rows()),
-             vector::Zero(m.config.hidden)});
+        exits.push_back({matrix::Identity(m.config.hidden, m.config.hidden + y.query.weight.rows()),
+                         vector::Zero(m.config.hidden)});
+    return exits;
 }
 
 void fit_exits(network& net, const std::vector<sequence>& text) {
     const model& m = net.model();
-    model with = m;
-    add_exits(with);
+    std::vector<dense> exits = plain_exits(m);
     std::vector<pare::least_squares> statistics;
-    for (const dense& exit : with.exits)
-        statistics.emplace_back(exit.weight.cols(), exit.weight.rows());
+    for (const dense& exit : exits) statistics.emplace_back(exit.weight.cols(), exit.weight.rows());
     const std::vector<batch> batches = make_batches(text, net.forward_tokens(), any_number);
     progress bar("exits", static_cast<std::int64_t>(batches.size()));
     for (const batch& b : batches) {
@@ -180,9 +178,8 @@ void fit_exits(network& net, const std::vector<sequence>& text) {
     }
     constexpr double ridge = 1e-3;
     for (std::size_t l = 0; l < m.layers.size(); ++l)
-        pare::reconstruct(pare::simd, statistics[l], with.exits[l].weight, with.exits[l].bias,
-                          ridge);
-    net.update([&](model& changed) { changed.exits = std::move(with.exits); });
+        pare::reconstruct(pare::simd, statistics[l], exits[l].weight, exits[l].bias, ridge);
+    net.update([&](model& changed) { changed.exits = std::move(exits); });
 }
 
 token_pruning schedule_for(network& net, const std::vector<sequence>& text, token_pruning::rule by,

@@ -32,8 +32,8 @@ double dense_token_macs(const model& m, const std::vector<sequence>& sequences);
 token_pruning schedule(network& net, const std::vector<sequence>& text, token_pruning::rule by,
                        double most, std::vector<token_use>& use);
 
-/// Exits that leave a token as it is.
-void add_exits(model& m);
+/// Exits that leave a token as it is, one for each layer of the model.
+std::vector<dense> plain_exits(const model& m);
 
 /// Exits that guess by least squares what tokens of the text become in the dense network: they go
 /// into the network's model. A forward pass over the text.

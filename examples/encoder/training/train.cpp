@@ -141,14 +141,14 @@ trainer::soft_macs trainer::count_soft(const batch& b, const std::vector<double>
 
 void trainer::begin_stage() {
     const stage_kind s = how_.stages[at_].kind;
-    learner_.reset();                                                 // its memory first
+    learner_.reset(); // its memory first
+    net_.end_backward();
     const bool counts = net_.model().counts_what_left(); // by its exit
     if (s != stage_kind::finetune && how_.exits && counts && net_.model().exits.empty()) {
         network copy = here(net_);
         fit_exits(copy, sample(data_, how_.seed, 32768)); // dozens of tokens an unknown
         net_.update([&](model& m) { m.exits = copy.model().exits; });
     }
-    learner_ = net_.make_learner();
     token_pruning p = net_.tokens();
     if (s == stage_kind::finetune) {
         p.numbers.clear();
@@ -166,6 +166,7 @@ void trainer::begin_stage() {
     } else if (s == stage_kind::hard) {
         fit_to_target();
     }
+    learner_ = net_.make_learner(); // and its memory last
 }
 
 void trainer::fit_to_target() {
@@ -174,13 +175,57 @@ void trainer::fit_to_target() {
         scale_thresholds(net_, sample_, *how_.target);
 }
 
+/// learner::learn() for texts, `each` of which belong together, in parts that a backward pass has
+/// room for: gradients, means and the loss that is returned are those of all.
+double trainer::learn(const std::vector<sequence>& texts, std::size_t each,
+                      const loss_of_texts& loss, learning how) {
+    const std::size_t depth = costs_.size();
+    std::vector<double> left(depth), left_by_threshold(depth);
+    double mean = 0;
+    const double lambda = how.lambda;
+    for (std::size_t first = 0, end = 0; first < texts.size(); first = end) {
+        batch part;
+        const auto tokens_of_next = [&] {
+            std::size_t tokens = 0;
+            for (std::size_t t = end; t < end + each; ++t) tokens += texts[t].size();
+            return static_cast<std::int64_t>(tokens);
+        };
+        do {
+            for (std::size_t t = 0; t < each; ++t) part.append(texts[end++]);
+        } while (end < texts.size() && part.tokens() + tokens_of_next() <= net_.backward_tokens());
+
+        const double share = static_cast<double>(end - first) / static_cast<double>(texts.size());
+        how.lambda = share * lambda;
+        learner_->learn(
+            part,
+            [&](const matrix& outputs, matrix& gradient) {
+                mean += share * loss(first, end, outputs, gradient);
+                gradient *= static_cast<float>(share);
+            },
+            how);
+        const token_gradients& found = learner_->found();
+        for (std::size_t l = 0; l < depth; ++l) {
+            left[l] += share * found.left[l];
+            left_by_threshold[l] += share * found.left_by_threshold[l];
+        }
+    }
+    learner_->found().left = std::move(left);
+    learner_->found().left_by_threshold = std::move(left_by_threshold);
+    return mean;
+}
+
 /// The share of multiply-adds by the soft masks that the soft stage ends with, on the sample.
 double trainer::soft_share() {
     double sum = 0, all = 0;
-    for (const batch& b :
-         make_batches(sample_, any_number, static_cast<std::int64_t>(how_.batch))) {
+    for (std::size_t first = 0; first < sample_.size(); first += how_.batch) {
+        const auto some = sample_.begin() + static_cast<std::ptrdiff_t>(first);
+        const std::vector<sequence> texts(
+            some, some + static_cast<std::ptrdiff_t>(std::min(how_.batch, sample_.size() - first)));
+        batch b;
+        for (const sequence& text : texts) b.append(text);
         // Without a loss there are no gradients either.
-        learner_->learn(b, [](const matrix&, matrix&) {}, {mean_score_ * how_.temperature, 0, {}});
+        learn(texts, 1, [](std::size_t, std::size_t, const matrix&, matrix&) { return 0.; },
+              {mean_score_ * how_.temperature, 0, {}});
         const auto tokens = static_cast<double>(b.tokens());
         sum += tokens * count_soft(b, learner_->found().left).share;
         all += tokens;
@@ -235,24 +280,39 @@ void trainer::follow_line(double excess, std::vector<double>& thresholds) const 
 /// One step for some of the examples, when `done` of the stage is done; returns the loss.
 double trainer::step(const std::vector<std::size_t>& examples, double done) {
     const stage_kind s = how_.stages[at_].kind;
+    const std::size_t each = data_.texts_each();
+    std::vector<sequence> texts;
     batch b;
     for (const std::size_t e : examples)
-        for (std::size_t t = 0; t < data_.texts_each(); ++t)
-            b.append(data_.texts[e * data_.texts_each() + t]);
+        for (std::size_t t = 0; t < each; ++t) {
+            texts.push_back(data_.texts[e * each + t]);
+            b.append(texts.back());
+        }
 
     learning how;
-    std::vector<double>& left = learner_->found().left;
+    const std::vector<double>& left = learner_->found().left;
     if (s == stage_kind::soft) {
         how.temperature = mean_score_ * how_.temperature * std::pow(5, 1 - done);
         how.lambda = lambda_;
-        if (left.empty()) left.assign(costs_.size(), 1);
-        how.weights = count_soft(b, left).slopes;
+        how.weights =
+            count_soft(b, left.empty() ? std::vector<double>(costs_.size(), 1) : left).slopes;
     }
-    double of_batch = 0;
-    learner_->learn(
-        b,
-        [&](const matrix& outputs, matrix& gradient) {
-            of_batch = loss(data_, examples, outputs, gradient);
+    // Of an example, what its loss is a mean of: one, or tokens with tags.
+    const auto counts_each = [&](const std::vector<std::size_t>& some) {
+        return static_cast<double>(counted(data_, some)) / static_cast<double>(some.size());
+    };
+    const double counts = counts_each(examples);
+    const double of_batch = learn(
+        texts, each,
+        [&](std::size_t first, std::size_t end, const matrix& outputs, matrix& gradient) {
+            const auto at = [&](std::size_t text) {
+                return examples.begin() + static_cast<std::ptrdiff_t>(text / each);
+            };
+            const std::vector<std::size_t> part(at(first), at(end));
+            const double by = counts > 0 ? counts_each(part) / counts : 1;
+            const double found = loss(data_, part, outputs, gradient);
+            gradient *= static_cast<float>(by);
+            return by * found;
         },
         how);
     share_ = count_soft(b, left).share;

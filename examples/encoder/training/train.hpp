@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -57,6 +58,9 @@ class trainer {
     /// The engine's thresholds, if it has any, are the first ones. `net` and `data` are kept by
     /// reference.
     trainer(engine& net, const dataset& data, recipe how);
+    ~trainer() { net_.end_backward(); }
+    trainer(const trainer&) = delete;
+    trainer& operator=(const trainer&) = delete;
 
     bool done() const { return at_ == how_.stages.size(); }
     /// Runs the next epoch, or what is left of one. Throws std::runtime_error if the loss is not
@@ -82,6 +86,11 @@ class trainer {
   private:
     void begin_stage();
     void learn_epoch();
+    /// The mean loss of texts first ... end - 1 of a step, and its gradient.
+    using loss_of_texts = std::function<double(std::size_t first, std::size_t end,
+                                               const matrix& outputs, matrix& gradient)>;
+    double learn(const std::vector<sequence>& texts, std::size_t each, const loss_of_texts& loss,
+                 learning how);
     double step(const std::vector<std::size_t>& examples, double done);
     double line(double done) const;
     void free_of_price();
