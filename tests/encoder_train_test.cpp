@@ -4,6 +4,7 @@
 #include "support.hpp"
 
 #include <encoder/files/file.hpp>
+#include <encoder/files/heads.hpp>
 #include <encoder/files/output.hpp>
 #include <encoder/training/train.hpp>
 
@@ -162,12 +163,22 @@ TEST_CASE("a batch that is learned in parts has the gradients of the whole") {
     };
     random_source random;
     CAPTURE(random);
-    for (const task_kind kind : {task_kind::distill, task_kind::classify, task_kind::similarity})
+    for (const task_kind kind :
+         {task_kind::distill, task_kind::classify, task_kind::tag, task_kind::similarity})
         for (const stage_kind stage : {stage_kind::finetune, stage_kind::soft, stage_kind::hard}) {
             CAPTURE(kind, stage);
             work w(kind, 24, random);
             if (kind == task_kind::distill) // of others, or there is nothing to learn at first
                 w.data.teacher = w.data.teacher.colwise().reverse().eval();
+            if (kind == task_kind::tag) { // of which texts have few or many
+                w.model.head->of = head::subject::token;
+                w.model.head->stock = find_stock_head("bert", head::subject::token);
+                w.data.targets.clear();
+                for (std::size_t text = 0; text < w.data.size(); ++text)
+                    for (std::size_t t = 0; t < w.data.rows(text); ++t)
+                        w.data.targets.push_back(
+                            text % 3 == 0 && t > 2 ? dataset::no_tag : static_cast<double>(t % 3));
+            }
             if (kind == task_kind::similarity) { // of two texts each
                 w.model.head.reset();
                 w.data.targets.resize(12);

@@ -39,12 +39,17 @@ double divergence(const ArrayXf& logits, const ArrayXf& teacher, float n, ArrayX
 
 /// The rows of some examples among those of all.
 std::vector<Index> rows_of(const dataset& data, const std::vector<std::size_t>& examples) {
-    const std::vector<std::size_t> first = data.first_rows();
     std::vector<Index> rows;
-    for (const std::size_t e : examples)
-        for (std::size_t r = first[e * data.texts_each()]; r < first[(e + 1) * data.texts_each()];
-             ++r)
-            rows.push_back(static_cast<Index>(r));
+    const auto add = [&](std::size_t from, std::size_t to) {
+        for (std::size_t r = from; r < to; ++r) rows.push_back(static_cast<Index>(r));
+    };
+    const std::size_t each = data.texts_each();
+    if (data.is_per_token()) {
+        const std::vector<std::size_t> first = data.first_rows();
+        for (const std::size_t e : examples) add(first[e], first[e + 1]);
+    } else {
+        for (const std::size_t e : examples) add(e * each, (e + 1) * each);
+    }
     return rows;
 }
 
