@@ -226,7 +226,7 @@ bool invert(const Policy& policy, row_major& g) {
 
 /// F with F'F = C + as little of the identity as rounding in C asks for, up to 1e-4 of its mean
 /// diagonal.
-inline row_major square_root(const row_major& c) {
+inline row_major square_root(const char* function, const row_major& c) {
     const double mean_diagonal = c.size() > 0 ? c.diagonal().mean() : 0;
     if (mean_diagonal == 0) return row_major::Zero(c.rows(), c.cols());
     for (double share = 1e-10; share < 2e-4; share *= 100) {
@@ -235,14 +235,14 @@ inline row_major square_root(const row_major& c) {
         const Eigen::LLT<row_major> factor(more);
         if (factor.info() == Eigen::Success) return factor.matrixU();
     }
-    fail<value_error>("eliminate", "the metric [", c.rows(), " x ", c.cols(),
+    fail<value_error>(function, "the metric [", c.rows(), " x ", c.cols(),
                       "] is not positive semidefinite");
 }
 
 /// A copy of `from`, or a temporary matrix itself; of a `lower` one what is above its diagonal is
 /// not read. Throws value_error for a number that is not finite.
 template <class Matrix>
-row_major finite_matrix(const char* name, Matrix&& matrix, bool lower) {
+row_major finite_matrix(const char* function, const char* name, Matrix&& matrix, bool lower) {
     row_major own;
     if constexpr (std::is_same_v<Matrix, row_major>) {
         own = std::move(matrix);
@@ -256,9 +256,53 @@ row_major finite_matrix(const char* name, Matrix&& matrix, bool lower) {
     for (index_t i = 0; i < own.rows(); ++i)
         for (index_t j = 0; j < (lower ? i + 1 : own.cols()); ++j)
             if (!is_finite(own(i, j)))
-                fail<value_error>("eliminate", name, "(", i, ", ", j, ") is ", own(i, j));
+                fail<value_error>(function, name, "(", i, ", ", j, ") is ", own(i, j));
     return own;
 }
+
+[[noreturn]] inline void not_definite(const char* function, index_t inputs, double ridge) {
+    fail<value_error>(function, "the covariance [", inputs, " x ", inputs, "] with a ridge of ",
+                      ridge, " is not positive definite");
+}
+
+/// A sublayer as eliminate takes it, checked.
+struct metric_problem {
+    row_major inputs;  ///< G + r I [inputs x inputs], its lower triangle; empty: nothing varies, or
+                       ///< nothing reads it
+    row_major outputs; ///< [inputs x outputs] the transposed weight in the metric
+
+    template <class Policy, class G, class C, class W>
+    metric_problem(const char* function, const Policy& policy, G&& covariance, const C& metric,
+                   const W& weight, index_t unit, double ridge) {
+        check_whole(policy);
+        static_assert(Policy::on_host,
+                      "pare::eliminate: it works on statistics in the host's memory; take a policy "
+                      "of the host, such as pare::seq");
+        const auto g = as_input<2>(covariance);
+        const auto c = as_input<2>(metric);
+        const auto w = as_input<2>(weight);
+        const index_t columns = w.extent(1), rows = w.extent(0);
+        const bool identity = c.extent(0) == 0 && c.extent(1) == 0;
+        if (g.extent(0) != columns || g.extent(1) != columns || unit < 1 || columns % unit != 0 ||
+            (!identity && (c.extent(0) != rows || c.extent(1) != rows)))
+            fail<shape_error>(function, "the weight is ", rows, " x ", columns, ", the covariance ",
+                              g.extent(0), " x ", g.extent(1), ", the metric ", c.extent(0), " x ",
+                              c.extent(1), ", a unit ", unit);
+        if (!is_finite(ridge) || ridge < 0) fail<value_error>(function, "the ridge is ", ridge);
+        row_major in_metric = finite_matrix(function, "weight", w, false);
+        if (!identity)
+            in_metric =
+                square_root(function, finite_matrix(function, "metric", c, true)) * in_metric;
+        inputs = finite_matrix(function, "covariance", std::forward<G>(covariance), true);
+        const double mean_diagonal = columns > 0 ? inputs.diagonal().mean() : 0;
+        if (mean_diagonal == 0 || rows == 0) {
+            inputs = row_major();
+            return;
+        }
+        inputs.diagonal().array() += ridge * mean_diagonal;
+        outputs = in_metric.transpose();
+    }
+};
 
 } // namespace detail
 
@@ -289,35 +333,14 @@ row_major finite_matrix(const char* name, Matrix&& matrix, bool lower) {
 template <class Policy, class G, class C = view<const double, 2>, class W>
 loss_curve eliminate(const Policy& policy, G&& covariance, const C& metric, const W& weight,
                      index_t unit = 1, double ridge = 1e-2) {
-    detail::check_whole(policy);
-    static_assert(Policy::on_host, "pare::eliminate: it works on statistics in the host's memory; "
-                                   "take a policy of the host, such as pare::seq");
-    const auto g = as_input<2>(covariance);
-    const auto c = as_input<2>(metric);
-    const auto w = as_input<2>(weight);
-    const index_t inputs = w.extent(1), outputs = w.extent(0);
-    const bool identity = c.extent(0) == 0 && c.extent(1) == 0;
-    if (g.extent(0) != inputs || g.extent(1) != inputs || unit < 1 || inputs % unit != 0 ||
-        (!identity && (c.extent(0) != outputs || c.extent(1) != outputs)))
-        detail::fail<shape_error>("eliminate", "the weight is ", outputs, " x ", inputs,
-                                  ", the covariance ", g.extent(0), " x ", g.extent(1),
-                                  ", the metric ", c.extent(0), " x ", c.extent(1), ", a unit ",
-                                  unit);
-    if (!detail::is_finite(ridge) || ridge < 0)
-        detail::fail<value_error>("eliminate", "the ridge is ", ridge);
-    detail::row_major in_metric = detail::finite_matrix("weight", w, false);
-    if (!identity)
-        in_metric = detail::square_root(detail::finite_matrix("metric", c, true)) * in_metric;
-    detail::row_major inverse =
-        detail::finite_matrix("covariance", std::forward<G>(covariance), true);
-    const double mean_diagonal = inputs > 0 ? inverse.diagonal().mean() : 0;
-    if (mean_diagonal == 0 || outputs == 0) // inputs are constant, or nothing reads them
+    detail::metric_problem problem("eliminate", policy, std::forward<G>(covariance), metric, weight,
+                                   unit, ridge);
+    const index_t inputs = as_input<2>(weight).extent(1);
+    if (problem.inputs.size() == 0)
         return sorted_losses(std::vector<double>(static_cast<std::size_t>(inputs / unit), 0.0));
-    inverse.diagonal().array() += ridge * mean_diagonal;
-    if (!detail::invert(policy, inverse))
-        detail::fail<value_error>("eliminate", "the covariance [", inputs, " x ", inputs,
-                                  "] with a ridge of ", ridge, " is not positive definite");
-    return detail::elimination<Policy>(policy, std::move(inverse), in_metric.transpose(), unit)
+    if (!detail::invert(policy, problem.inputs)) detail::not_definite("eliminate", inputs, ridge);
+    return detail::elimination<Policy>(policy, std::move(problem.inputs),
+                                       std::move(problem.outputs), unit)
         .run();
 }
 

@@ -1,0 +1,284 @@
+// Rank inside heads: a head's vectors made of fewer numbers, which of them it needs least, and what
+// is lost with each of those that are left out.
+//
+// Let a head's vector x be replaced by P x, P = up down of a rank r below its size. Changes of the
+// model's loss are g' (P - I) x to first order, g being its gradient at x. Where x and g do not depend
+// on each other, half the mean of their squares over tokens is
+//
+//     1/2 tr(M (I - P) S (I - P)'),   S = E x x',   M = E g g',
+//
+// in the unit of pare::eliminate, so that heads, filters and ranks can share a budget.
+//
+// Queries and keys: x is a query with its bias, g the gradient at it, that of the logits times keys.
+// Softmax's gradients at the logits of a query sum up to 0, which centres the keys; all that lies
+// between the logits and the model's loss is in g. The logits q'k become (down q)' (up' k):
+//
+//     query W, b -> down W, down b        key W, b -> up' W, up' b
+//
+// both times (r / size)^(1/4) if what runs them divides by sqrt(r) where it divided by sqrt(size).
+//
+// Values and outputs: x is the head's context, less its mean, for which the output's bias makes up,
+// and g the gradient at it: M = W' C W for the metric C at what the output matrix W gives. Since
+// attention's weights of a query sum up to 1, biases go along:
+//
+//     value W, b -> down W, down b        output W -> W up
+//
+// There, other heads can make up for what one loses: eliminate_ranks.
+#pragma once
+
+#include "eliminate.hpp"
+
+#include <Eigen/Cholesky>
+#include <Eigen/Core>
+#include <Eigen/Eigenvalues>
+#include <Eigen/QR>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+namespace pare {
+inline namespace PARE_ISA {
+
+/// What makes a head's vector of fewer numbers: x ~ up (down x). The first r rows of `down` and the
+/// first r columns of `up` are those of r numbers; with all, x is what it was.
+struct head_maps {
+    detail::row_major down, up; ///< [size x size]
+};
+
+/// One head's.
+struct projection : head_maps {
+    std::vector<double>
+        loss; ///< [size + 1] with so many numbers left out; loss[0] = 0, never falls
+};
+
+/// Those of a layer's heads, each of which leaves out as many numbers.
+struct rank_curve {
+    std::vector<double> loss;     ///< [size + 1] with so many left out of each head; never falls
+    std::vector<head_maps> heads; ///< of those kept
+};
+
+namespace detail {
+
+/// Rows of `down` and columns of `up` that belong together made equally long, so that neither gets
+/// far from 1 where the other does.
+inline void balance(head_maps& maps) {
+    for (index_t i = 0; i < maps.down.rows(); ++i) {
+        const double down = maps.down.row(i).norm(), up = maps.up.col(i).norm();
+        if (!(down > 0) || !(up > 0)) continue;
+        maps.down.row(i) *= std::sqrt(up / down);
+        maps.up.col(i) *= std::sqrt(down / up);
+    }
+}
+
+inline row_major mirrored(row_major lower) {
+    lower.triangularView<Eigen::StrictlyUpper>() = lower.transpose();
+    return lower;
+}
+
+/// Eigenvalues and vectors of a matrix that is positive semidefinite but for rounding.
+inline Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> semidefinite(const char* name,
+                                                                   const row_major& of) {
+    Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> found(of);
+    const Eigen::VectorXd& values = found.eigenvalues();
+    if (found.info() != Eigen::Success || values(0) < -1e-6 * std::abs(values(values.size() - 1)))
+        fail<value_error>("project", name, " [", of.rows(), " x ", of.cols(),
+                          "] is not positive semidefinite");
+    return found;
+}
+
+/// Heads from which directions are taken, of all as many at a time, while the output matrix makes up
+/// for them.
+template <class Policy>
+class narrowing {
+  public:
+    /// `inverse` [inputs x inputs], its lower triangle valid, of G + r I; `outputs` [inputs x outputs],
+    /// the transposed weight in the metric.
+    narrowing(const Policy& policy, row_major inverse, row_major outputs, index_t size)
+        : policy_(policy), size_(size), inverse_(mirrored(std::move(inverse))),
+          outputs_(std::move(outputs)),
+          left_(static_cast<std::size_t>(inverse_.rows() / size), row_major::Identity(size, size)),
+          order_(left_.size(), row_major(size, 0)) {}
+
+    /// Returns what a head costs.
+    double remove_head(index_t head) {
+        row_major directions = row_major::Zero(inverse_.rows(), size_);
+        directions.middleRows(head * size_, size_).setIdentity();
+        left_[static_cast<std::size_t>(head)] = row_major(size_, 0);
+        return remove(directions);
+    }
+
+    /// Takes the cheapest direction from each head that has any, and returns what they cost.
+    double narrow() {
+        const auto count = static_cast<index_t>(left_.size());
+        row_major directions = row_major::Zero(inverse_.rows(), count);
+        index_t taken = 0;
+        for (index_t b = 0; b < count; ++b) {
+            row_major& left = left_[static_cast<std::size_t>(b)];
+            if (left.cols() == 0) continue;
+            const auto v = outputs_.middleRows(b * size_, size_);
+            const row_major in_outputs = left.transpose() * v;
+            const row_major own =
+                left.transpose() * inverse_.block(b * size_, b * size_, size_, size_) * left;
+            // u with the least |V'u|^2 / u'H u.
+            const Eigen::GeneralizedSelfAdjointEigenSolver<Eigen::MatrixXd> pairs(
+                in_outputs * in_outputs.transpose(), own);
+            if (pairs.info() != Eigen::Success) not_definite();
+            const Eigen::HouseholderQR<Eigen::MatrixXd> turned(pairs.eigenvectors().leftCols(1));
+            const Eigen::MatrixXd basis = left * Eigen::MatrixXd(turned.householderQ());
+            directions.block(b * size_, taken++, size_, 1) = basis.col(0);
+            row_major& order = order_[static_cast<std::size_t>(b)];
+            order.conservativeResize(size_, order.cols() + 1);
+            order.rightCols(1) = basis.col(0);
+            left = basis.rightCols(basis.cols() - 1);
+        }
+        return remove(directions.leftCols(taken));
+    }
+
+    /// The directions that a head has lost, the last one first, as rows.
+    row_major last_first(index_t head) const {
+        return order_[static_cast<std::size_t>(head)].rowwise().reverse().transpose();
+    }
+
+  private:
+    [[noreturn]] static void not_definite() {
+        fail<value_error>("eliminate_ranks", "directions of heads cannot be told apart; take a "
+                                             "larger ridge");
+    }
+
+    /// With directions D [inputs x some] and D'H D = L L', what goes from H and from V are products of
+    /// L^-1 D'H with itself and with L^-1 D'V.
+    double remove(const row_major& directions) {
+        const index_t some = directions.cols(), n = inverse_.rows(), d = outputs_.cols();
+        if (some == 0) return 0;
+        row_major columns = row_major::Zero(some, n), weights = row_major::Zero(some, d);
+        add(1, directions, inverse_, columns);
+        add(1, directions, outputs_, weights);
+        const Eigen::LLT<row_major> factor(columns * directions);
+        if (factor.info() != Eigen::Success) not_definite();
+        factor.matrixL().solveInPlace(columns);
+        factor.matrixL().solveInPlace(weights);
+        add(-1, columns, columns, inverse_);
+        add(-1, columns, weights, outputs_);
+        return weights.squaredNorm() / 2;
+    }
+    /// to += by x'y
+    void add(double by, const row_major& x, const row_major& y, row_major& to) {
+        const auto all = [](auto& m) { return view<double, 2>(m.data(), m.rows(), m.cols()); };
+        policy_.gram(by, as_input<2>(x), as_input<2>(y), all(to), false, scratch_);
+    }
+
+    const Policy& policy_;
+    index_t size_;
+    row_major inverse_, outputs_;
+    std::vector<row_major> left_;  // of each head, orthonormal columns of what is left
+    std::vector<row_major> order_; // and of what is gone
+    workspace scratch_;
+};
+
+} // namespace detail
+
+/// The maps of each rank that lose least, by themselves: nothing else makes up for them.
+///
+/// moments  S [size x size], the lower triangle is read: of queries E q q', of contexts their
+///          covariance. Tokens may be weighted
+/// metric   M [size x size], the lower triangle is read: the mean of g g', g the gradient at the
+///          vector
+///
+/// Throws shape_error, and value_error for numbers that are not finite and matrices that are not
+/// positive semidefinite. Directions in which x does not vary cost nothing. Complexity: size^3.
+/// Source: for queries and keys MoDeGPT (arXiv:2408.09632), whose metric is that of the logits, with
+/// the covariance of keys for M.
+template <class S, class M>
+projection project(const S& moments, const M& metric) {
+    const auto in_s = as_input<2>(moments);
+    const auto in_m = as_input<2>(metric);
+    const index_t n = in_s.extent(0);
+    if (in_s.extent(1) != n || in_m.extent(0) != n || in_m.extent(1) != n)
+        detail::fail<shape_error>("project", "the moments are ", n, " x ", in_s.extent(1),
+                                  ", the metric ", in_m.extent(0), " x ", in_m.extent(1));
+    const auto s = detail::mirrored(detail::finite_matrix("project", "moments", in_s, true));
+    const auto m = detail::mirrored(detail::finite_matrix("project", "metric", in_m, true));
+    projection found;
+    found.loss.push_back(0);
+    if (n == 0) return found;
+    const auto of_x = detail::semidefinite("moments", s);
+    detail::semidefinite("metric", m);
+    // S = F F'. What does not vary does so a little, so that F has an inverse.
+    const double largest = of_x.eigenvalues()(n - 1);
+    const Eigen::VectorXd roots =
+        of_x.eigenvalues().cwiseMax(largest > 0 ? 1e-14 * largest : 1).cwiseSqrt();
+    const Eigen::MatrixXd f = of_x.eigenvectors() * roots.asDiagonal();
+    const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> of_both(f.transpose() * m * f);
+    const Eigen::MatrixXd v = of_both.eigenvectors().rowwise().reverse();
+    found.up = f * v;
+    found.down = (of_x.eigenvectors() * roots.cwiseInverse().asDiagonal() * v).transpose();
+    detail::balance(found);
+    for (index_t k = 0; k < n; ++k) {
+        const double square = largest > 0 ? std::max(of_both.eigenvalues()(k), 0.0) : 0;
+        found.loss.push_back(found.loss.back() + square / 2);
+    }
+    return found;
+}
+
+/// Takes from every head of a layer one direction after another of what its output matrix reads,
+/// always that without which the output can be had at the least loss when the matrix is fitted anew
+/// for what all heads have left: pare::eliminate inside heads, of all as many.
+///
+/// covariance, metric, weight, ridge  as for pare::eliminate
+/// size  inputs of one head, side by side
+/// kept  [heads] 0 for heads that are gone before; {}: none. loss[0] is what they cost, and
+///       loss[size] what all do
+///
+/// The maps of a head are those that lose least of its own values where the matrix is not fitted anew.
+/// Throws as pare::eliminate does. Complexity: size * heads * inputs * (inputs + outputs) and
+/// size * inputs * size * (size + outputs) multiply-adds in double; memory: 8 bytes * inputs *
+/// (inputs + 3 outputs).
+template <class Policy, class G, class C = view<const double, 2>, class W,
+          class Kept = view<const std::uint8_t, 1>>
+rank_curve eliminate_ranks(const Policy& policy, G&& covariance, const C& metric, const W& weight,
+                           index_t size, const Kept& kept = {}, double ridge = 1e-2) {
+    detail::metric_problem problem("eliminate_ranks", policy, std::forward<G>(covariance), metric,
+                                   weight, size, ridge);
+    const auto mask = as_input<1>(kept);
+    const index_t inputs = as_input<2>(weight).extent(1), heads = inputs / size;
+    if (mask.extent(0) != 0 && mask.extent(0) != heads)
+        detail::fail<shape_error>("eliminate_ranks", "a mask of ", mask.extent(0),
+                                  " heads, there are ", heads);
+    const auto stays = [&](index_t b) { return mask.extent(0) == 0 || mask(b); };
+    rank_curve found;
+    if (problem.inputs.size() == 0) {
+        found.loss.assign(static_cast<std::size_t>(size) + 1, 0.0);
+        const detail::row_major all = detail::row_major::Identity(size, size);
+        for (index_t b = 0; b < heads; ++b)
+            if (stays(b)) found.heads.push_back({all, all});
+        return found;
+    }
+    const detail::row_major own = problem.inputs;
+    if (!detail::invert(policy, problem.inputs))
+        detail::not_definite("eliminate_ranks", inputs, ridge);
+    detail::narrowing<Policy> state(policy, std::move(problem.inputs), std::move(problem.outputs),
+                                    size);
+    found.loss.push_back(0);
+    for (index_t b = 0; b < heads; ++b)
+        if (!stays(b)) found.loss[0] += state.remove_head(b);
+    for (index_t k = 0; k < size; ++k) found.loss.push_back(found.loss.back() + state.narrow());
+    for (index_t b = 0; b < heads; ++b) {
+        if (!stays(b)) continue;
+        // The last r directions, which span what r numbers keep, each less its share of those behind
+        // it: uncorrelated, so that `up` of r numbers is a part of that of more.
+        const detail::row_major s = detail::mirrored(own.block(b * size, b * size, size, size));
+        head_maps maps{state.last_first(b), {}};
+        const Eigen::LLT<detail::row_major> factor(maps.down * s * maps.down.transpose());
+        factor.matrixL().solveInPlace(maps.down);
+        maps.up = s * maps.down.transpose();
+        detail::balance(maps);
+        found.heads.push_back(std::move(maps));
+    }
+    return found;
+}
+
+} // namespace PARE_ISA
+} // namespace pare
