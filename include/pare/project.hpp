@@ -79,12 +79,12 @@ inline row_major mirrored(row_major lower) {
 }
 
 /// Eigenvalues and vectors of a matrix that is positive semidefinite but for rounding.
-inline Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> semidefinite(const char* name,
-                                                                   const row_major& of) {
+inline Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd>
+semidefinite(const char* function, const char* name, const row_major& of) {
     Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> found(of);
     const Eigen::VectorXd& values = found.eigenvalues();
     if (found.info() != Eigen::Success || values(0) < -1e-6 * std::abs(values(values.size() - 1)))
-        fail<value_error>("project", name, " [", of.rows(), " x ", of.cols(),
+        fail<value_error>(function, name, " [", of.rows(), " x ", of.cols(),
                           "] is not positive semidefinite");
     return found;
 }
@@ -204,8 +204,8 @@ projection project(const S& moments, const M& metric) {
     projection found;
     found.loss.push_back(0);
     if (n == 0) return found;
-    const auto of_x = detail::semidefinite("moments", s);
-    detail::semidefinite("metric", m);
+    const auto of_x = detail::semidefinite("project", "moments", s);
+    detail::semidefinite("project", "metric", m);
     // S = F F'. What does not vary does so a little, so that F has an inverse.
     const double largest = of_x.eigenvalues()(n - 1);
     const Eigen::VectorXd roots =
