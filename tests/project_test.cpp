@@ -1,6 +1,7 @@
 // Ranks inside heads against data, search by brute force and refitting from the start, in long double.
 #include "policies.hpp"
 #include "support.hpp"
+#include <pare/attention.hpp>
 #include <pare/project.hpp>
 
 #include <Eigen/Cholesky>
@@ -315,4 +316,103 @@ TEST_CASE("ranks of heads whose inputs do not vary cost nothing; others are refu
     MatrixXd bad = one;
     bad(3, 2) = not_a_number<double>();
     refused([&] { eliminate_ranks(seq, bad, none, w, 2); }, "covariance(3, 2) is nan");
+}
+
+namespace {
+
+using float_matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+/// A layer's attention: its matrices, out x in, and biases of one column.
+struct attention_layer {
+    index_t heads;
+    float_matrix q, k, v, o, q_bias, k_bias, v_bias;
+
+    attention_layer(index_t of_heads, index_t size, index_t hidden, random_source& random)
+        : heads(of_heads) {
+        for (float_matrix* w : {&q, &k, &v}) *w = some(heads * size, hidden, random);
+        for (float_matrix* b : {&q_bias, &k_bias, &v_bias}) *b = some(heads * size, 1, random);
+        o = some(hidden, heads * size, random);
+    }
+    static float_matrix some(index_t rows, index_t columns, random_source& random) {
+        return float_matrix::NullaryExpr(rows, columns, [&] { return random.uniform<float>(); });
+    }
+    template <class Policy>
+    float_matrix run(const Policy& policy, const float_matrix& x, double scale = 0) const {
+        const std::vector<int> offsets = {0, 5, static_cast<int>(x.rows())};
+        const auto rows = [&](const float_matrix& w, const float_matrix& b) {
+            return float_matrix((x * w.transpose()).rowwise() + b.col(0).transpose());
+        };
+        const auto view_of = [&](const float_matrix& m) {
+            return pare::view<const float, 3>(m.data(), m.rows(), heads, m.cols() / heads);
+        };
+        const float_matrix queries = rows(q, q_bias), keys = rows(k, k_bias),
+                           values = rows(v, v_bias);
+        float_matrix context(x.rows(), values.cols());
+        pare::attention_options<float> options;
+        options.scale = scale;
+        pare::attention(
+            policy, view_of(queries), view_of(keys), view_of(values), offsets,
+            pare::view<float, 3>(context.data(), x.rows(), heads, values.cols() / heads), options);
+        return context * o.transpose();
+    }
+};
+
+} // namespace
+
+TEMPLATE_LIST_TEST_CASE("attention of narrow heads gives what maps of their rank give", "",
+                        host_policies) {
+    random_source random;
+    CAPTURE(random);
+    const index_t heads = 2, size = 6, hidden = 7, tokens = 12;
+    const attention_layer dense(heads, size, hidden, random);
+    const float_matrix x = attention_layer::some(tokens, hidden, random);
+    std::vector<pare::projection> logits, values;
+    for (index_t h = 0; h < heads; ++h)
+        for (auto* to : {&logits, &values})
+            to->push_back(pare::project(lower_only(moments(random_rows(20, size, random))),
+                                        lower_only(moments(random_rows(20, size, random)))));
+    const float_matrix expected = dense.run(TestType::policy(), x);
+    for (const auto& [of_query, of_value] :
+         {std::pair<index_t, index_t>{size, size}, {2, 3}, {5, 1}, {1, 6}}) {
+        CAPTURE(of_query, of_value);
+        attention_layer narrow = dense, mapped = dense;
+        const auto apply = [&](const auto& maps, pare::head_map which, index_t rank,
+                               float_matrix& w, double factor = 1) {
+            float_matrix out(heads * rank, w.cols());
+            pare::narrow_rows(maps, which, rank, w, out, factor);
+            w = out;
+        };
+        const double factor = pare::rank_factor(of_query, size);
+        using pare::head_map;
+        for (float_matrix* w : {&narrow.q, &narrow.q_bias})
+            apply(logits, head_map::down, of_query, *w, factor);
+        for (float_matrix* w : {&narrow.k, &narrow.k_bias})
+            apply(logits, head_map::up, of_query, *w, factor);
+        for (float_matrix* w : {&narrow.v, &narrow.v_bias})
+            apply(values, head_map::down, of_value, *w);
+        float_matrix read = narrow.o.transpose();
+        apply(values, head_map::up, of_value, read);
+        narrow.o = read.transpose();
+        // The same without being smaller.
+        for (index_t h = 0; h < heads; ++h) {
+            const auto head = static_cast<std::size_t>(h);
+            const auto rows = [&](float_matrix& w, const real_matrix& by) {
+                w.middleRows(h * size, size) =
+                    by.cast<float>() * w.middleRows(h * size, size).eval();
+            };
+            rows(mapped.q, map_of(logits[head], of_query));
+            rows(mapped.q_bias, map_of(logits[head], of_query));
+            rows(mapped.v, map_of(values[head], of_value));
+            rows(mapped.v_bias, map_of(values[head], of_value));
+        }
+        const float_matrix found = narrow.run(TestType::policy(), x);
+        const float_matrix wanted = mapped.run(TestType::policy(), x);
+        CHECK((found - wanted).norm() <= 1e-5f * expected.norm());
+        if (of_query == size && of_value == size)
+            CHECK((found - expected).norm() <= 1e-6f * expected.norm());
+    }
+    float_matrix out(3, hidden);
+    CHECK_THROWS_WITH(
+        pare::narrow_rows(values, pare::head_map::down, 2, dense.v, out),
+        Catch::Contains("2 heads of 6 numbers made of 2, the weight is 12 x 7, out 3 x 7"));
 }

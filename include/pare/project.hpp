@@ -15,7 +15,7 @@
 //
 //     query W, b -> down W, down b        key W, b -> up' W, up' b
 //
-// both times (r / size)^(1/4) if what runs them divides by sqrt(r) where it divided by sqrt(size).
+// both times rank_factor(r, size) if what runs them divides by sqrt(r) where it divided by sqrt(size).
 //
 // Values and outputs: x is the head's context, less its mean, for which the output's bias makes up,
 // and g the gradient at it: M = W' C W for the metric C at what the output matrix W gives. Since
@@ -278,6 +278,58 @@ rank_curve eliminate_ranks(const Policy& policy, G&& covariance, const C& metric
         found.heads.push_back(std::move(maps));
     }
     return found;
+}
+
+/// Which of a head's maps.
+enum class head_map {
+    down, ///< its first rows: of queries and values
+    up    ///< its first columns, transposed: of keys and, of the transposed output matrix, outputs
+};
+
+/// out[h * rank + i, :] = factor * sum over j of map(i, j) weight[h * size + j, :], map being [rank x
+/// size]: what makes a head's vectors, or reads them, for those of fewer numbers. A bias is a matrix of
+/// one column. `factor` is rank_factor(rank, size) for queries and for keys.
+///
+/// maps    [heads], head_maps or projections
+/// weight  [heads * size x columns], out x in; the transposed view of an output matrix
+/// out     [heads * rank x columns], other memory than that of `weight`
+///
+/// Throws shape_error. Complexity: heads * rank * size * columns multiply-adds in double.
+template <class Maps, class W, class Out>
+void narrow_rows(const std::vector<Maps>& maps, head_map which, index_t rank, const W& weight,
+                 Out&& out, double factor = 1) {
+    const auto w = as_input<2>(weight);
+    const auto o = as_output<2>(std::forward<Out>(out));
+    using T = typename decltype(o)::value_type;
+    detail::check_real<T>();
+    const auto heads = static_cast<index_t>(maps.size());
+    const index_t size = heads > 0 ? maps[0].down.cols() : 0, columns = w.extent(1);
+    const bool alike = std::all_of(maps.begin(), maps.end(), [&](const head_maps& m) {
+        return m.down.rows() == size && m.down.cols() == size && m.up.rows() == size &&
+               m.up.cols() == size;
+    });
+    if (!alike || rank < 0 || rank > size || w.extent(0) != heads * size ||
+        o.extent(0) != heads * rank || o.extent(1) != columns)
+        detail::fail<shape_error>("narrow_rows", heads, " heads of ", size, " numbers made of ",
+                                  rank, ", the weight is ", w.extent(0), " x ", columns, ", out ",
+                                  o.extent(0), " x ", o.extent(1));
+    for (index_t h = 0; h < heads; ++h) {
+        const head_maps& of = maps[static_cast<std::size_t>(h)];
+        for (index_t i = 0; i < rank; ++i)
+            for (index_t c = 0; c < columns; ++c) {
+                double sum = 0;
+                for (index_t j = 0; j < size; ++j)
+                    sum += (which == head_map::down ? of.down(i, j) : of.up(j, i)) *
+                           static_cast<double>(w(h * size + j, c));
+                o(h * rank + i, c) = static_cast<T>(factor * sum);
+            }
+    }
+}
+
+/// What queries and keys are both multiplied by where attention divides logits by the root of their
+/// size, which was `size` and is `rank`.
+inline double rank_factor(index_t rank, index_t size) {
+    return std::sqrt(std::sqrt(static_cast<double>(rank) / static_cast<double>(size)));
 }
 
 } // namespace PARE_ISA

@@ -1,0 +1,167 @@
+// How many heads a layer's attention has, of how many numbers each: shapes as choices of a width
+// search, beside the filters that share its budget.
+#pragma once
+
+#include "cost.hpp"
+#include "gram.hpp"
+#include "least_squares.hpp"
+#include "project.hpp"
+#include "search.hpp"
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+namespace pare {
+inline namespace PARE_ISA {
+
+/// A layer's attention: heads, and numbers of each one's queries and keys and of its values.
+struct head_shape {
+    index_t heads = 0, queries = 0, values = 0;
+};
+
+/// What project() needs of a layer's queries; mergeable.
+class query_statistics {
+  public:
+    /// Throws shape_error for a negative number.
+    query_statistics(index_t heads, index_t size) {
+        for (index_t h = 0; h < heads; ++h) {
+            queries_.emplace_back(size);
+            gradients_.emplace_back(size);
+        }
+    }
+
+    /// Adds tokens, from the policy's memory.
+    ///
+    /// queries    [tokens x heads x size], with their bias
+    /// gradients  of the model's loss at them, as sums over all that a query does; of the same type
+    /// weights    [tokens] >= 0 of tokens in the moments; {}: all alike
+    ///
+    /// Throws shape_error, and value_error for numbers that are not finite; of heads before that one
+    /// the tokens may be added then. Complexity: 2 * tokens * heads * size^2 multiply-adds.
+    template <class Policy, class Q, class G, class Weights = detail::none>
+    void add(const Policy& policy, const Q& queries, const G& gradients,
+             const Weights& weights = {}) {
+        const auto q = as_input<3>(policy, queries);
+        const auto g = as_input<3>(policy, gradients);
+        const auto heads = static_cast<index_t>(queries_.size());
+        if (q.extent(1) != heads || g.extent(1) != heads || g.extent(0) != q.extent(0))
+            detail::fail<shape_error>("query_statistics", "queries are ", q.extent(0), " x ",
+                                      q.extent(1), " x ", q.extent(2), ", gradients ", g.extent(0),
+                                      " x ", g.extent(1), " x ", g.extent(2), ", there are ", heads,
+                                      " heads");
+        for (index_t h = 0; h < heads; ++h) {
+            const auto of_head = [&](const auto& x) {
+                using T = typename std::decay_t<decltype(x)>::value_type;
+                return view<const T, 2>(x.data_handle() + h * x.stride(1),
+                                        {x.extent(0), x.extent(2)}, {x.stride(0), x.stride(2)});
+            };
+            const auto at = static_cast<std::size_t>(h);
+            queries_[at].add(policy, of_head(q), detail::none{}, weights);
+            gradients_[at].add(policy, of_head(g));
+        }
+    }
+
+    /// Adds what another one of the same shape has seen; exact up to rounding. Throws shape_error.
+    void merge(const query_statistics& other) {
+        if (other.queries_.size() != queries_.size())
+            detail::fail<shape_error>("query_statistics", "merge: ", other.queries_.size(),
+                                      " heads into ", queries_.size());
+        for (std::size_t h = 0; h < queries_.size(); ++h) {
+            queries_[h].merge(other.queries_[h]);
+            gradients_[h].merge(other.gradients_[h]);
+        }
+    }
+
+    /// Of each head. Throws as project() does.
+    std::vector<projection> projections() {
+        std::vector<projection> all;
+        for (std::size_t h = 0; h < queries_.size(); ++h) {
+            const std::vector<double> metric = gradients_[h].mean();
+            const index_t size = queries_[h].inputs();
+            all.push_back(project(queries_[h].moment_xx(), view(metric.data(), size, size)));
+        }
+        return all;
+    }
+
+  private:
+    std::vector<least_squares> queries_;
+    std::vector<gram<double>> gradients_;
+};
+
+/// Multiply-adds of a shape per sequence: of each number of a head's queries, keys or values n d for
+/// its projection or the output's, and one for each pair of a query and a key.
+inline double shape_macs(const length_moments& n, index_t hidden, const head_shape& shape) {
+    return static_cast<double>(shape.heads) * static_cast<double>(shape.queries + shape.values) *
+           head_macs(n, hidden, 1) / 2;
+}
+
+/// The shapes that a layer's attention can have, and what they lose.
+struct head_shapes {
+    std::vector<head_shape> shapes; ///< no heads first
+    std::vector<double> losses;     ///< of each
+
+    /// As a sublayer of width_search, which keeps shapes[kept] of it. cost(shape) in any measure.
+    template <class Cost>
+    prunable choices(const Cost& cost) const {
+        std::vector<double> costs;
+        for (const head_shape& shape : shapes) costs.push_back(cost(shape));
+        return {{losses.rbegin(), losses.rend()}, cost_table(std::move(costs)), 1, 0};
+    }
+};
+
+/// All numbers of heads, the last to go kept, with ranks of queries and of values in multiples. What
+/// heads and values lose is fitted together, by eliminate_ranks for each number of heads; what logits
+/// lose is added.
+///
+/// heads    the order in which heads go, of pare::eliminate
+/// logits   [heads] of query_statistics, or empty: queries keep their size
+/// values   [heads + 1] by number of heads kept, the first of none; or empty: values keep their size,
+///          and heads alone lose what their curve says
+/// size     numbers of a head, a multiple of `multiple`
+///
+/// Throws shape_error.
+inline head_shapes shapes_of_heads(const loss_curve& heads, const std::vector<projection>& logits,
+                                   const std::vector<rank_curve>& values, index_t size,
+                                   index_t multiple) {
+    const index_t count = heads.units();
+    const auto at = [](index_t i) { return static_cast<std::size_t>(i); };
+    const auto ranks = [&](const auto& curves) {
+        for (const auto& curve : curves)
+            if (static_cast<index_t>(curve.loss.size()) != size + 1)
+                detail::fail<shape_error>("shapes_of_heads", "a curve of ", curve.loss.size(),
+                                          " losses, heads have ", size, " numbers");
+    };
+    if ((!logits.empty() && logits.size() != at(count)) ||
+        (!values.empty() && values.size() != at(count + 1)) || multiple < 1 || size % multiple != 0)
+        detail::fail<shape_error>("shapes_of_heads", count, " heads of ", size,
+                                  " numbers in multiples of ", multiple, ", logits of ",
+                                  logits.size(), " heads, values of ", values.size(),
+                                  " numbers of heads");
+    ranks(logits);
+    ranks(values);
+    head_shapes found;
+    for (index_t kept = 0; kept <= count; ++kept) {
+        const std::vector<std::uint8_t> mask = heads.mask(kept);
+        const double of_heads = heads.loss[at(count - kept)];
+        if (kept == 0) {
+            found.shapes.push_back({});
+            found.losses.push_back(of_heads);
+            continue;
+        }
+        for (index_t q = logits.empty() ? size : multiple; q <= size; q += multiple) {
+            double of_logits = 0;
+            for (index_t h = 0; h < count && !logits.empty(); ++h)
+                if (mask[at(h)]) of_logits += logits[at(h)].loss[at(size - q)];
+            for (index_t v = values.empty() ? size : multiple; v <= size; v += multiple) {
+                found.shapes.push_back({kept, q, v});
+                found.losses.push_back(
+                    of_logits + (values.empty() ? of_heads : values[at(kept)].loss[at(size - v)]));
+            }
+        }
+    }
+    return found;
+}
+
+} // namespace PARE_ISA
+} // namespace pare
