@@ -1,8 +1,9 @@
 # Every public header compiles alone and twice, and brings in no library that it is not meant to.
 file(GLOB PARE_SIMD_HEADERS CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}/include/pare/policy/kernels/*.hpp")
 list(APPEND PARE_SIMD_HEADERS pare/policy/simd.hpp)
-set(PARE_EIGEN_HEADERS pare/eliminate.hpp pare/least_squares.hpp pare/leaving.hpp pare/prune.hpp pare/prune/plan.hpp
-  pare/prune/refit.hpp pare/prune/statistics.hpp pare/prune/statistics_file.hpp pare/ridge.hpp pare/tune.hpp)
+set(PARE_EIGEN_HEADERS pare/eliminate.hpp pare/head_shapes.hpp pare/least_squares.hpp pare/leaving.hpp pare/project.hpp
+  pare/prune.hpp pare/prune/plan.hpp pare/prune/refit.hpp pare/prune/statistics.hpp pare/prune/statistics_file.hpp
+  pare/ridge.hpp pare/rotary_pairs.hpp pare/tune.hpp)
 
 file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}/include/pare/*.hpp")
 list(REMOVE_ITEM headers pare/policy/kernels/cuda_affine.hpp pare/policy/kernels/cuda_matrix.hpp) # for nvcc

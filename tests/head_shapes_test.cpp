@@ -78,6 +78,11 @@ TEMPLATE_LIST_TEST_CASE("statistics of queries give the projections of their sum
     CHECK_THROWS_WITH(two.add(TestType::policy(), rows, rows),
                       Catch::Contains("queries are 5 x 3 x 4") && Catch::Contains("2 heads"));
     CHECK_THROWS_AS(two.merge(pare::query_statistics(3, 4)), pare::shape_error);
+    CHECK_THROWS_AS(pare::query_statistics(-1, 4), pare::shape_error);
+    const pare::view<const T, 3> nothing(nullptr, {0, 2, 4}, {11, 5, 1});
+    two.add(TestType::policy(), nothing, nothing);
+    for (const pare::projection& p : two.projections())
+        CHECK(p.loss == std::vector<double>(5, 0.0));
 }
 
 TEST_CASE("a search over shapes and filters finds the best of all choices within the budget") {

@@ -276,7 +276,7 @@ struct metric_problem {
                    const W& weight, index_t unit, double ridge) {
         check_whole(policy);
         static_assert(Policy::on_host,
-                      "pare::eliminate: it works on statistics in the host's memory; take a policy "
+                      "pare: elimination works on statistics in the host's memory; take a policy "
                       "of the host, such as pare::seq");
         const auto g = as_input<2>(covariance);
         const auto c = as_input<2>(metric);

@@ -24,7 +24,9 @@ struct head_shape {
 class query_statistics {
   public:
     /// Throws shape_error for a negative number.
-    query_statistics(index_t heads, index_t size) {
+    query_statistics(index_t heads, index_t size) : size_(size) {
+        if (heads < 0)
+            detail::fail<shape_error>("query_statistics", heads, " heads of ", size, " numbers");
         for (index_t h = 0; h < heads; ++h) {
             queries_.emplace_back(size);
             gradients_.emplace_back(size);
@@ -45,11 +47,13 @@ class query_statistics {
         const auto q = as_input<3>(policy, queries);
         const auto g = as_input<3>(policy, gradients);
         const auto heads = static_cast<index_t>(queries_.size());
-        if (q.extent(1) != heads || g.extent(1) != heads || g.extent(0) != q.extent(0))
+        if (q.extent(1) != heads || g.extent(1) != heads || q.extent(2) != size_ ||
+            g.extent(2) != size_ || g.extent(0) != q.extent(0))
             detail::fail<shape_error>("query_statistics", "queries are ", q.extent(0), " x ",
                                       q.extent(1), " x ", q.extent(2), ", gradients ", g.extent(0),
                                       " x ", g.extent(1), " x ", g.extent(2), ", there are ", heads,
-                                      " heads");
+                                      " heads of ", size_);
+        if (q.extent(0) == 0 || size_ == 0) return;
         for (index_t h = 0; h < heads; ++h) {
             const auto of_head = [&](const auto& x) {
                 using T = typename std::decay_t<decltype(x)>::value_type;
@@ -78,13 +82,13 @@ class query_statistics {
         std::vector<projection> all;
         for (std::size_t h = 0; h < queries_.size(); ++h) {
             const std::vector<double> metric = gradients_[h].mean();
-            const index_t size = queries_[h].inputs();
-            all.push_back(project(queries_[h].moment_xx(), view(metric.data(), size, size)));
+            all.push_back(project(queries_[h].moment_xx(), view(metric.data(), size_, size_)));
         }
         return all;
     }
 
   private:
+    index_t size_;
     std::vector<least_squares> queries_;
     std::vector<gram<double>> gradients_;
 };

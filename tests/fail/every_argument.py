@@ -26,6 +26,11 @@ least_squares(4).add(P, i2)
 least_squares(4, 4).add(P, i2, i2)
 least_squares(4, 4).add(P, i2, i2, i1)
 eliminate(P, i2, i2, i2)
+eliminate_ranks(P, i2, i2, i2, 2, n1)
+project(i2, i2)
+narrow_rows(std::vector<head_maps>(), head_map::down, 1, i2, o2)
+query_statistics(2, 4).add(P, i3, i3, i1)
+eliminate_pairs(P, i3, i3, rotary_layout::halves)
 sorted_losses(i1)
 rearrange(P, i2, w1)
 kept_positions(n1)
@@ -83,9 +88,10 @@ leaving_map<>(4, 4).add(P, i2, o2)
 
 PREAMBLE = """
 #include <Eigen/Core>
-#include <pare/eliminate.hpp>
+#include <pare/head_shapes.hpp>
 #include <pare/leaving.hpp>
 #include <pare/pare.hpp>
+#include <pare/rotary_pairs.hpp>
 #include <pare/tune.hpp>
 
 #include <list>
