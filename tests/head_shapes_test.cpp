@@ -38,7 +38,7 @@ real_matrix moments(const matrix<T>& rows, index_t head, index_t size,
 
 } // namespace
 
-TEMPLATE_LIST_TEST_CASE("statistics of queries give the projections of their sums", "", host_runs) {
+TEMPLATE_LIST_TEST_CASE("statistics of queries give the projections of their sums", "", runs) {
     using T = typename TestType::type;
     random_source random;
     CAPTURE(random);
