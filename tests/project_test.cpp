@@ -218,7 +218,8 @@ TEMPLATE_LIST_TEST_CASE("ranks of heads lose what refitting finds that they lose
                         host_policies) {
     random_source random;
     CAPTURE(random);
-    for (const auto& [heads, size] : {std::pair<index_t, index_t>{1, 1}, {1, 4}, {5, 1}, {3, 4}}) {
+    for (const auto& [heads, size] :
+         {std::pair<index_t, index_t>{1, 1}, {1, 4}, {5, 1}, {3, 4}, {2, 19}}) {
         const heads_data data(heads, size, 5, 1e-2L, random);
         const real all = data.loss(
             std::vector<real_matrix>(static_cast<std::size_t>(heads), real_matrix(0, size)));
