@@ -28,10 +28,15 @@ inline encoder::model random_model(Eigen::Index layers, Eigen::Index hidden, Eig
     m.type_embeddings = encoder::matrix::Random(m.config.types, hidden);
     m.embedding_norm = unit_norm(hidden);
     for (Eigen::Index l = 0; l < layers; ++l)
-        m.layers.push_back({random_dense(hidden, hidden), random_dense(hidden, hidden),
-                            random_dense(hidden, hidden), random_dense(hidden, hidden),
-                            unit_norm(hidden), random_dense(filters, hidden),
-                            random_dense(hidden, filters), unit_norm(hidden)});
+        m.layers.push_back({random_dense(hidden, hidden),
+                            random_dense(hidden, hidden),
+                            random_dense(hidden, hidden),
+                            random_dense(hidden, hidden),
+                            unit_norm(hidden),
+                            random_dense(filters, hidden),
+                            random_dense(hidden, filters),
+                            unit_norm(hidden),
+                            {}});
     return m;
 }
 
