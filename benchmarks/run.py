@@ -82,9 +82,14 @@ def measure(program, names):
 
 
 def keep(path, report, rows, partly):
-    """Writes a report, with the rows of an earlier one that a partial one lacks."""
+    """Writes a report, with the rows of an earlier one that a partial one lacks: by its date, new rows by theirs."""
     if partly and path.exists():
-        found = {row_name(row): row for row in json.loads(path.read_text())[rows]}
+        earlier = json.loads(path.read_text())
+        if earlier.get("date") != report.get("date"):
+            for row in report[rows]:
+                row["note"] = "; ".join([*([row["note"]] if "note" in row else []), f"on {report['date']}"])
+            report["date"] = earlier["date"]
+        found = {row_name(row): row for row in earlier[rows]}
         found.update((row_name(row), row) for row in report[rows])
         report[rows] = list(found.values())
     path.parent.mkdir(parents=True, exist_ok=True)
