@@ -146,7 +146,7 @@ TEST_CASE("a question is asked of windows that hold all of its context") {
         CAPTURE(most);
         m.config.max_tokens = most;
         std::vector<text_range> seen;
-        for (const asked& a : ask(cut, all, 1, m.config)) {
+        for (const asked& a : ask(cut, all, 1, tokenize(cut, context), m.config)) {
             CHECK(static_cast<Eigen::Index>(a.ids.size()) <= most);
             CHECK(a.window.question == 1);
             const std::size_t end = a.window.begin + a.window.places.size();
@@ -174,7 +174,8 @@ TEST_CASE("a question is asked of windows that hold all of its context") {
         CHECK(joined == letters);
     }
     m.config.max_tokens = 6;
-    CHECK_THROWS_WITH(ask(cut, all, 1, m.config), ContainsSubstring("question 1 takes 6 of 6"));
+    CHECK_THROWS_WITH(ask(cut, all, 1, tokenize(cut, context), m.config),
+                      ContainsSubstring("question 1 takes 6 of 6"));
 }
 
 TEST_CASE("answers are read, held out and measured by questions") {
@@ -282,7 +283,7 @@ TEST_CASE("programs prune a model that answers questions, and drop its tokens") 
         const question_set all = read_questions(p.folder / "squad");
         std::size_t left = 0;
         for (std::size_t q = 0; q < all.questions.size(); ++q)
-            for (const asked& a : ask(cut, all, q, found.config)) {
+            for (const asked& a : ask(cut, all, q, tokenize(cut, context), found.config)) {
                 const std::vector<std::size_t> layers = layers_of_leaving(net, a.ids);
                 for (std::size_t t = 0; t < a.ids.size(); ++t) {
                     left += layers[t] < found.layers.size();

@@ -73,8 +73,12 @@ void read_asked(const std::filesystem::path& file, const tokenizer& words, const
     select(all.questions, some);
     data.paired = true;
     data.parts = {0};
+    context_tokens context; // questions of one stand side by side
     for (std::size_t q = 0; q < all.questions.size(); ++q) {
-        for (auto& [ids, window] : ask(words, all, q, m.config)) {
+        if (const std::size_t of = all.questions[q].context;
+            q == 0 || of != all.questions[q - 1].context)
+            context = tokenize(words, all.contexts[of]);
+        for (auto& [ids, window] : ask(words, all, q, context, m.config)) {
             if (some.labels) {
                 const std::vector<right_answer>& right = all.questions[q].answers;
                 const auto [first, last] = right.empty() ? std::pair<std::size_t, std::size_t>()

@@ -77,15 +77,19 @@ std::vector<window> make_windows(std::size_t tokens, std::size_t longest, std::s
     }
 }
 
+context_tokens tokenize(const tokenizer& words, const std::string& context) {
+    context_tokens found;
+    found.ids = words.tokens_of(context, found.places);
+    return found;
+}
+
 std::vector<asked> ask(const tokenizer& words, const question_set& all, std::size_t number,
-                       const config& c) {
+                       const context_tokens& context, const config& c) {
     const question& q = all.questions[number];
     const auto begins = std::find_if(q.text.begin(), q.text.end(), [](unsigned char letter) {
         return letter > ' '; // transformers leaves out spaces there as well
     });
     const std::vector<std::int32_t> asks = words.tokens_of(std::string(begins, q.text.end()));
-    std::vector<text_range> places;
-    const std::vector<std::int32_t> context = words.tokens_of(all.contexts[q.context], places);
     const std::size_t taken = words.frame(asks, {}).ids.size(),
                       most = static_cast<std::size_t>(c.max_tokens);
     if (taken >= most)
@@ -93,15 +97,15 @@ std::vector<asked> ask(const tokenizer& words, const question_set& all, std::siz
                                     " of " + std::to_string(most) +
                                     " tokens, which leaves none for its context");
     std::vector<asked> found;
-    for (const window& w : make_windows(context.size(), most - taken)) {
+    for (const window& w : make_windows(context.ids.size(), most - taken)) {
         const auto part = [&](const auto& from) {
             return std::vector(from.begin() + static_cast<std::ptrdiff_t>(w.begin),
                                from.begin() + static_cast<std::ptrdiff_t>(w.end));
         };
-        tokenizer::framed f = words.frame(asks, part(context));
+        tokenizer::framed f = words.frame(asks, part(context.ids));
         for (std::size_t t = 0; t < f.ids.size(); ++t)
             if (t < f.second || t >= f.second + (w.end - w.begin)) f.ids[t] += pinned;
-        found.push_back({std::move(f.ids), {number, f.second, part(places)}});
+        found.push_back({std::move(f.ids), {number, f.second, part(context.places)}});
     }
     return found;
 }

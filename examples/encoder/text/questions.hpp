@@ -44,6 +44,14 @@ struct window {
 /// `longest` is 0.
 std::vector<window> make_windows(std::size_t tokens, std::size_t longest, std::size_t shared = 128);
 
+/// A context's tokens.
+struct context_tokens {
+    std::vector<std::int32_t> ids;
+    std::vector<text_range> places; ///< what of the context each stands for
+};
+/// Throws std::invalid_argument as tokenizer::encode() does.
+context_tokens tokenize(const tokenizer& words, const std::string& context);
+
 /// What a sequence holds of a question's context.
 struct context_window {
     std::size_t question;
@@ -54,9 +62,9 @@ struct asked {
     sequence ids; ///< the question and a window of its context; all other tokens are pinned
     context_window window;
 };
-/// A question as a network of config `c` gets it, once with each window of its context. Throws
+/// A question as a network of config `c` gets it, once with each window of its `context`. Throws
 /// std::invalid_argument if it has no room for a context, and as tokenizer::encode() does.
 std::vector<asked> ask(const tokenizer& words, const question_set& all, std::size_t number,
-                       const config& c);
+                       const context_tokens& context, const config& c);
 
 } // namespace encoder
