@@ -478,10 +478,7 @@ TEST_CASE("prune_encoder prunes a stock classifier by what its head says") {
           "--calibrate classes --fisher labels", "--calibrate text --fisher none --tune scale",
           "--calibrate pair_classes --fisher labels --evaluate pair_classes --html page.html"}) {
         CAPTURE(how);
-        const int status =
-            p.run("--model stock --macs 0.5 --threads 1 --out small --json r.json " + how);
-        INFO(p.errors);
-        REQUIRE(status == 0);
+        p.must_run("--model stock --macs 0.5 --threads 1 --out small --json r.json " + how);
         const json report = json::parse(read(p.folder / "r.json"));
         for (const char* name : {"accuracy", "f1", "matthews"})
             CHECK(report.contains(std::string(name) + "_dense") ==
@@ -518,10 +515,7 @@ TEST_CASE("prune_encoder prunes a cross-encoder by its scores of pairs") {
           "--calibrate scored --fisher labels",
           "--calibrate text --evaluate scored --criterion fisher"}) {
         CAPTURE(how);
-        const int status =
-            p.run("--model reranker --macs 0.5 --threads 1 --out small --json r.json " + how);
-        INFO(p.errors);
-        REQUIRE(status == 0);
+        p.must_run("--model reranker --macs 0.5 --threads 1 --out small --json r.json " + how);
         const json report = json::parse(read(p.folder / "r.json"));
         CHECK(report.contains("spearman_dense") == (how.find("--evaluate") < how.size()));
         CHECK(report.contains("pearson_pruned") == (how.find("--evaluate") < how.size()));
@@ -554,9 +548,7 @@ TEST_CASE("learn_thresholds keeps a stock head, and learns from it or from label
     const std::string quick = " --batch 8 --threads 1 --target-macs 0.7 --out out --json r.json ";
     const auto runs = [&](const std::string& arguments) {
         CAPTURE(arguments);
-        const int status = p.run(arguments + quick);
-        INFO(p.errors);
-        REQUIRE(status == 0);
+        p.must_run(arguments + quick);
         return load_model(p.folder / "out");
     };
     for (const std::string how : {"--train text", "--train text --dev classes",

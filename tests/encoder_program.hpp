@@ -63,6 +63,12 @@ struct sandbox {
         return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
     }
 
+    void must_run(const std::string& arguments) {
+        const int status = run(arguments);
+        INFO(errors);
+        REQUIRE(status == 0);
+    }
+
     /// What programs and the test have put into the folder.
     std::vector<std::string> files() const {
         static const std::set<std::string> given = {"model",        "text",   "pairs", "classes",

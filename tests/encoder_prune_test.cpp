@@ -246,10 +246,7 @@ TEST_CASE("prune_encoder writes a smaller model that loads again, and a report")
           "--calibrate pairs --fisher labels",
           "--calibrate pairs --fisher labels --criterion fisher"}) {
         CAPTURE(how);
-        const int status =
-            p.run("--model model --evaluate pairs --macs 0.5 --out small --json r.json " + how);
-        INFO(p.errors);
-        REQUIRE(status == 0);
+        p.must_run("--model model --evaluate pairs --macs 0.5 --out small --json r.json " + how);
         CHECK(p.errors.empty());
         const auto report = nlohmann::json::parse(read(p.folder / "r.json"));
         for (const char* key :
@@ -312,9 +309,7 @@ TEST_CASE("prune_encoder prunes classifiers of texts and of pairs") {
           "--calibrate plain --criterion fisher --rearrange --html page.html",
           "--calibrate pair_classes --fisher labels --evaluate pair_classes --html page.html"}) {
         CAPTURE(how);
-        const int status = p.run("--model classifier --macs 0.5 --out small --json r.json " + how);
-        INFO(p.errors);
-        REQUIRE(status == 0);
+        p.must_run("--model classifier --macs 0.5 --out small --json r.json " + how);
         const auto report = nlohmann::json::parse(read(p.folder / "r.json"));
         CHECK(report.contains("accuracy_dense") == (how.find("--evaluate") < how.size()));
         CHECK(report["same_class_as_dense"] > 0);

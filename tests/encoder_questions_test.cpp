@@ -237,10 +237,7 @@ TEST_CASE("programs prune a model that answers questions, and drop its tokens") 
           "--calibrate squad2 --fisher labels --evaluate squad --html page.html",
           "--calibrate squad --fisher none"}) {
         CAPTURE(how);
-        const int status =
-            p.run("--model reader --macs 0.5 --threads 1 --out small --json r.json " + how);
-        INFO(p.errors);
-        REQUIRE(status == 0);
+        p.must_run("--model reader --macs 0.5 --threads 1 --out small --json r.json " + how);
         const json report = programs::read_json(p.folder / "r.json");
         for (const char* name : {"answer_f1", "exact_match"})
             CHECK(report.contains(std::string(name) + "_dense") ==
@@ -264,9 +261,7 @@ TEST_CASE("programs prune a model that answers questions, and drop its tokens") 
           "--task answer --train squad2 --stage soft,hard --labels --epochs 1,1",
           "--task answer --train squad --stage calibrate"}) {
         CAPTURE(how);
-        const int status = p.run(how + quick);
-        INFO(p.errors);
-        REQUIRE(status == 0);
+        p.must_run(how + quick);
         const json report = programs::read_json(p.folder / "r.json");
         CHECK(report["macs_ratio"] < 0.9);
         const model found = load_model(p.folder / "out");

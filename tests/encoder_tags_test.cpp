@@ -140,10 +140,7 @@ TEST_CASE("prune_encoder prunes a model that tags words") {
           "--calibrate tagged --fisher labels --evaluate tagged --html page.html",
           "--calibrate text --fisher none"}) {
         CAPTURE(how);
-        const int status =
-            p.run("--model tagger --macs 0.5 --threads 1 --out small --json r.json " + how);
-        INFO(p.errors);
-        REQUIRE(status == 0);
+        p.must_run("--model tagger --macs 0.5 --threads 1 --out small --json r.json " + how);
         const json report = read_json(p.folder / "r.json");
         for (const char* name : {"entity_f1", "precision", "recall", "accuracy"})
             CHECK(report.contains(std::string(name) + "_dense") ==
@@ -174,9 +171,7 @@ TEST_CASE("learn_thresholds drops tokens of a model that tags words, and teaches
           "--task tag --train tagged --stage calibrate --dropped carried",
           "--train text --stage calibrate"}) {
         CAPTURE(how);
-        const int status = p.run(how + quick);
-        INFO(p.errors);
-        REQUIRE(status == 0);
+        p.must_run(how + quick);
         const json report = read_json(p.folder / "r.json");
         CHECK(report["macs_ratio"] < 0.85);
         const model found = load_model(p.folder / "out");

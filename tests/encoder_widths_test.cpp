@@ -111,9 +111,7 @@ TEST_CASE("prune_encoder keeps widths that layers share") {
     const std::string files = "--model model --calibrate text --out small --json r.json ";
     const auto prune = [&](const std::string& how) {
         CAPTURE(how);
-        const int status = p.run(files + how);
-        INFO(p.errors);
-        REQUIRE(status == 0);
+        p.must_run(files + how);
         return read_json(p.folder / "r.json");
     };
     const json dense = read_json(p.folder / "model/config.json");
