@@ -30,6 +30,7 @@ struct method {
     bool weighted = false; ///< tokens, when refitting
     bool by_time = false;  ///< shares are of the time, not of multiply-adds
     layer_widths allowed = layer_widths::uneven;
+    bool whole_heads = false; ///< go or stay as they are
 };
 
 /// Those named, or all whose shares are of multiply-adds and whose widths are their own.
@@ -46,8 +47,10 @@ std::vector<method> choose_methods(fisher_source fisher, const std::vector<std::
          tuning::reconstruct, true},
         {"unweighted", "surgeon + reconstruct, tokens alike", fisher, true, false,
          tuning::reconstruct},
-        {"rearranged", "surgeon + rearrange + reconstruct, tokens weighted", fisher, true, true,
-         tuning::reconstruct, true},
+        {"whole", "surgeon + reconstruct, tokens weighted, whole heads", fisher, true, false,
+         tuning::reconstruct, true, false, layer_widths::uneven, true},
+        {"rearranged", "surgeon + rearrange + reconstruct, tokens weighted, whole heads", fisher,
+         true, true, tuning::reconstruct, true, false, layer_widths::uneven, true},
         {"timed", "surgeon with shares of time + reconstruct, tokens weighted", fisher, true, false,
          tuning::reconstruct, true, true},
         {"tied", "surgeon, as many heads in all layers, and as many filters", fisher, true, false,
@@ -139,7 +142,8 @@ void run(const arguments& a) {
                             .first->second;
             std::vector<pare::sublayer_statistics> weights;
             if (all[i].weighted) weights = cuts->weights();
-            const auto losses = cuts ? cuts->losses() : fisher->losses();
+            sublayer_losses losses = cuts ? cuts->losses() : sublayer_losses(fisher->losses());
+            if (all[i].whole_heads) losses.queries.clear();
             for (std::size_t j = 0; j < shares.size(); ++j) {
                 kept_units kept;
                 try {
@@ -165,8 +169,8 @@ void run(const arguments& a) {
     }
     fmt::print("{} x 100, dense {:.2f}; {} {} of calibration, mean ± standard deviation over "
                "{} samples.\n\n",
-               of_dense.name, 100 * of_dense.value,
-               a.samples, a.labels ? "labelled examples" : "texts", a.repeats);
+               of_dense.name, 100 * of_dense.value, a.samples,
+               a.labels ? "labelled examples" : "texts", a.repeats);
     const auto print = [&](const auto& values, double unit, int digits) {
         fmt::print("| share kept | {} |\n|---|", fmt::join(shares, " | "));
         for (std::size_t j = 0; j < shares.size(); ++j) fmt::print("---|");

@@ -29,7 +29,7 @@ struct arguments {
     bool surgeon = true;                        // chooses, or Fisher information does
     fisher_source fisher = fisher_source::free; // or the source of the surgeon's gradients
     layer_widths widths = layer_widths::uneven;
-    bool rearrange = false, onnx = false;
+    bool whole_heads = false, rearrange = false, onnx = false;
     std::optional<double> ridge; // of the kind of tuning
     bool code = false;           // is written beside the model
     std::size_t samples = 2048;
@@ -83,6 +83,9 @@ bool parse(int argc, char** argv, arguments& a) {
            {{"uneven", layer_widths::uneven},
             {"tied", layer_widths::tied},
             {"equal", layer_widths::equal}});
+    o.add_flag("--whole-heads", a.whole_heads,
+               "keep heads as they are or not at all; else their queries and keys may be made of "
+               "fewer numbers, where there are gradients to choose them by");
     o.add_flag(
         "--rearrange", a.rearrange,
         "exchange units within layers against the block Fisher matrix; with --criterion fisher");
@@ -136,6 +139,12 @@ void read_budget(arguments& a) {
             fmt::format("--latency-batch is '{}', expected SEQUENCESxTOKENS", a.batch));
 }
 
+/// Whether heads may have narrower queries and keys than they have.
+bool narrows_heads(const arguments& a) {
+    return a.surgeon && a.fisher != fisher_source::none && !a.whole_heads &&
+           a.widths != layer_widths::equal;
+}
+
 /// Empty if none is asked for.
 fs::path onnx_file(const arguments& a) {
     if (!a.onnx) return {};
@@ -150,8 +159,8 @@ void check_export(arguments& a) {
     if (a.macs || !a.budget.empty() || a.batch != none.batch || !a.evaluate.empty() ||
         !a.json.empty() || !a.front.empty() || !a.html.empty() || !a.latency.times.empty() ||
         a.latency.fitted || a.tuning != none.tuning || a.surgeon != none.surgeon ||
-        a.fisher != none.fisher || a.widths != none.widths || a.rearrange || a.ridge || a.code ||
-        a.samples != none.samples || a.seed != none.seed)
+        a.fisher != none.fisher || a.widths != none.widths || a.whole_heads || a.rearrange ||
+        a.ridge || a.code || a.samples != none.samples || a.seed != none.seed)
         throw std::invalid_argument("--calibrate is required to prune; without it, --export goes "
                                     "with --model and --out alone");
     if (a.out.empty()) a.out = name_beside(a.model, "");
@@ -206,7 +215,7 @@ class pruning {
         // are.
         dense_.set_token_pruning({});
         check_budget(original_, unit_prices(a.kind, original_.config, costs_),
-                     a.kind == budget_kind::latency ? 1 : a.share, a.widths);
+                     a.kind == budget_kind::latency ? 1 : a.share, a.widths, narrows_heads(a));
         if (a.evaluate.empty()) return;
         task_ = read_dataset(task_of(original_), a.evaluate, words_, original_);
         check_classes(*task_, a.evaluate, original_);
@@ -256,14 +265,15 @@ class pruning {
             std::optional<criterion> importance;
             losses_ = timed("fisher", [&] {
                 if (!a_.surgeon)
-                    return importance
-                        .emplace(dense_, data_, a_.fisher, a_.tuning == tuning::reconstruct,
-                                 a_.seed)
-                        .losses();
+                    return sublayer_losses(importance
+                                               .emplace(dense_, data_, a_.fisher,
+                                                        a_.tuning == tuning::reconstruct, a_.seed)
+                                               .losses());
                 const surgeon cuts(dense_, data_, a_.fisher, a_.seed);
                 weights_ = cuts.weights();
                 return cuts.losses();
             });
+            if (!narrows_heads(a_)) losses_.queries.clear();
             found_units found = timed("search", [&] {
                 return prices_.emplace(original_, dense_, a_.kind, a_.latency, costs_, a_.widths)
                     .search(losses_, a_.share);
@@ -322,6 +332,8 @@ class pruning {
         r_.bytes_dense = bytes_of_weights(a_.model);
         r_.heads_dense = original_.heads();
         r_.heads = small_.heads();
+        r_.queries_dense = original_.queries();
+        r_.queries = small_.queries();
         r_.filters_dense = original_.filters();
         r_.filters = small_.filters();
         r_.threads = threads();
@@ -362,7 +374,7 @@ class pruning {
     const unit_costs costs_;
     std::optional<dataset> task_;
 
-    std::vector<pare::loss_curve> losses_;
+    sublayer_losses losses_;
     std::vector<pare::sublayer_statistics> weights_; // of tokens
     std::optional<pricing> prices_;
     kept_units kept_;

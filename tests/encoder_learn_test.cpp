@@ -83,12 +83,14 @@ struct reference {
                 const plain q = dense(name + "attention.self.query", x),
                             k = dense(name + "attention.self.key", x),
                             v = dense(name + "attention.self.value", x);
-                const Index d = c.head_size, heads = q.cols() / d;
-                plain context(n, q.cols());
+                const Index d = c.head_size, heads = v.cols() / d;
+                const Index narrow = heads > 0 ? q.cols() / heads : 0;
+                plain context(n, v.cols());
                 Eigen::VectorXd scores = Eigen::VectorXd::Zero(n);
                 for (Index h = 0; h < heads; ++h) {
-                    plain p = q.middleCols(h * d, d) * k.middleCols(h * d, d).transpose() /
-                              std::sqrt(static_cast<double>(d));
+                    plain p = q.middleCols(h * narrow, narrow) *
+                              k.middleCols(h * narrow, narrow).transpose() /
+                              std::sqrt(static_cast<double>(narrow));
                     for (Index i = 0; i < n; ++i)
                         for (Index j = 0; j < n; ++j)
                             p(i, j) += distance_bias(shape.layers[l], h, i, j);

@@ -16,6 +16,9 @@ struct shape {
     pooling pool = pooling::mean;
     Index positions = 80, types = 2;
     Index first_position = 0, narrow_embeddings = 0, distance_buckets = 0;
+
+    /// Of a head in layer l: those of the third layer are narrower than its values.
+    Index queries(std::size_t l) const { return l == 2 ? (head_size + 1) / 2 : head_size; }
 };
 
 class random_numbers {
@@ -65,7 +68,8 @@ inline model make_model(const shape& s, unsigned seed = 1) {
     for (std::size_t l = 0; l < s.heads.size(); ++l) {
         const Index columns = s.heads[l] * s.head_size;
         layer y;
-        for (dense* d : {&y.query, &y.key, &y.value}) *d = make_dense(columns, s.hidden);
+        for (dense* d : {&y.query, &y.key}) *d = make_dense(s.heads[l] * s.queries(l), s.hidden);
+        y.value = make_dense(columns, s.hidden);
         y.attention_output = make_dense(s.hidden, columns);
         y.attention_norm = make_norm(s.hidden);
         y.intermediate = make_dense(s.filters[l], s.hidden);

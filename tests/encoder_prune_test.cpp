@@ -138,11 +138,12 @@ TEST_CASE("the surgeon's curves are of all units, and what it keeps fits the bud
         calibration data = random_calibration(m, random, source == fisher_source::labels);
         data.recut = {data.examples.texts.front()};
         const surgeon s(net, data, source, 1);
-        REQUIRE(s.losses().size() == 2 * m.layers.size());
+        REQUIRE(s.losses().units.size() == 2 * m.layers.size());
         for (std::size_t l = 0; l < m.layers.size(); ++l) {
-            CHECK(s.losses()[2 * l].units() == m.layers[l].heads(m.config.head_size));
-            CHECK(s.losses()[2 * l + 1].units() == m.layers[l].filters());
-            CHECK(s.losses()[2 * l].loss.back() > 0);
+            const auto& of_units = s.losses().units;
+            CHECK(of_units[2 * l].units() == m.layers[l].heads(m.config.head_size));
+            CHECK(of_units[2 * l + 1].units() == m.layers[l].filters());
+            CHECK(of_units[2 * l].loss.back() > 0);
         }
         std::size_t tokens = 0;
         for (const sequence& text :
@@ -495,8 +496,13 @@ TEST_CASE("prune_encoder keeps times in a file, and fits them") {
     fails({{here, {{key, 1}}}}, "lack 'dense'");
     fails(with("dense", -1), "dense is -1, not a time");
     fails(with("heads", 1), "heads is not an object");
-    fails(with("heads", {{"0", 0}}), "heads does not hold the widths 0 and");
-    fails(with("heads", {{"0", 0}, {"99999", 1}}), "heads holds the width '99999'");
+    const std::string size = std::to_string(load_model(p.folder / "model").config.head_size);
+    fails(with("heads", {{size, {{"0", 0}}}}),
+          "heads of " + size + " does not hold the widths 0 and");
+    fails(with("heads", {{size, {{"0", 0}, {"99999", 1}}}}),
+          "heads of " + size + " holds the width '99999'");
+    fails(with("heads", {{"99999", {{"0", 0}}}}), "heads holds the width '99999'");
+    fails(with("heads", {{size, 1}}), "heads of " + size + " is not an object");
     fails(with("filters", {{"-1", 0}}), "filters holds the width '-1'");
     fails(with("filters", {{"0", "x"}}), "filters 0 is \"x\", not a time");
 }
@@ -509,7 +515,8 @@ TEST_CASE("prune_encoder refuses a share of the time below what it cannot prune"
     auto times = nlohmann::json::parse(read(p.folder / "times.json"));
     auto& here = times.front().front();
     here["dense"] = 1;
-    here["heads"] = {{"0", 0}, {"3", 0.1}};
+    here["heads"] = {
+        {std::to_string(load_model(p.folder / "model").config.head_size), {{"0", 0}, {"3", 0.1}}}};
     here["filters"] = {{"0", 0}, {"40", 0.2}};
     write(p.folder / "times.json", times.dump());
     fs::remove_all(p.folder / "small");

@@ -70,7 +70,7 @@ TEST_CASE("shared widths are the best ones that fit the budget") {
         return sum;
     };
     const auto cost_of = [&](Index h, Index f) {
-        return static_cast<double>(layers) * (costs.per_head * static_cast<double>(h) +
+        return static_cast<double>(layers) * (costs.of_layers(m).heads(0, h, m.config.head_size) +
                                               costs.per_filter * static_cast<double>(f));
     };
     const layer_widths allowed = GENERATE(layer_widths::tied, layer_widths::equal);
@@ -99,10 +99,10 @@ TEST_CASE("shared widths are the best ones that fit the budget") {
     CHECK_THROWS_WITH(
         search(m, losses, costs, least / 2, allowed),
         ContainsSubstring("is below the least of equal widths, " + std::to_string(least)));
-    CHECK_THROWS_AS(check_budget(m, costs, least / 2, allowed), std::invalid_argument);
-    check_budget(m, costs, least + 0.001, allowed);
+    CHECK_THROWS_AS(check_budget(m, costs, least / 2, allowed, false), std::invalid_argument);
+    check_budget(m, costs, least + 0.001, allowed, false);
     const auto uneven = cut(m, {1, 2, 2}, {9, 9, 9});
-    CHECK_THROWS_WITH(check_budget(uneven, costs, 0.5, allowed),
+    CHECK_THROWS_WITH(check_budget(uneven, costs, 0.5, allowed, false),
                       ContainsSubstring("layers of 1 and 2 heads cannot be made equally wide"));
 }
 

@@ -465,7 +465,7 @@ TEST_CASE("statistics in a file") {
     }
     SECTION("that ends early, or has other bytes, is refused") {
         const std::string bytes = written(whole);
-        const std::string title = "pare statistics 1\n";
+        const std::string title = "pare statistics 2\n";
         const auto refused = [&](const std::string& file) {
             return sentence_of<pare::value_error>([&] { read(file); });
         };

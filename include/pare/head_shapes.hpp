@@ -24,7 +24,7 @@ struct head_shape {
 class query_statistics {
   public:
     /// Throws shape_error for a negative number.
-    query_statistics(index_t heads, index_t size) : size_(size) {
+    explicit query_statistics(index_t heads = 0, index_t size = 0) : size_(size) {
         if (heads < 0)
             detail::fail<shape_error>("query_statistics", heads, " heads of ", size, " numbers");
         for (index_t h = 0; h < heads; ++h) {
@@ -46,7 +46,7 @@ class query_statistics {
              const Weights& weights = {}) {
         const auto q = as_input<3>(policy, queries);
         const auto g = as_input<3>(policy, gradients);
-        const auto heads = static_cast<index_t>(queries_.size());
+        const index_t heads = this->heads();
         if (q.extent(1) != heads || g.extent(1) != heads || q.extent(2) != size_ ||
             g.extent(2) != size_ || g.extent(0) != q.extent(0))
             detail::fail<shape_error>("query_statistics", "queries are ", q.extent(0), " x ",
@@ -77,6 +77,8 @@ class query_statistics {
         }
     }
 
+    index_t heads() const { return static_cast<index_t>(queries_.size()); }
+
     /// Of each head. Throws as project() does.
     std::vector<projection> projections() {
         std::vector<projection> all;
@@ -88,6 +90,8 @@ class query_statistics {
     }
 
   private:
+    friend struct detail::saved; // prune/statistics_file.hpp
+
     index_t size_;
     std::vector<least_squares> queries_;
     std::vector<gram<double>> gradients_;

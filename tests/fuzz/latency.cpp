@@ -10,10 +10,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         const encoder::latency times(dense, fuzz::options(file));
         EXPECT(times.dense() > 0);
         times.rest();
-        for (const auto kind : {encoder::unit_kind::head, encoder::unit_kind::filter}) {
-            for (std::size_t l = 0; l < dense.model().layers.size(); ++l) times.table(l, kind);
-            times.fit(kind);
+        const encoder::sublayer_costs costs = times.of_layers();
+        const encoder::model& m = dense.model();
+        for (std::size_t l = 0; l < m.layers.size(); ++l) {
+            costs.filters(l);
+            for (Eigen::Index h = 0; h <= m.heads()[l]; ++h)
+                for (Eigen::Index q = 1; q <= m.queries()[l]; ++q)
+                    if (q % encoder::query_multiple(m.queries()[l]) == 0) costs.heads(l, h, q);
         }
+        for (const auto kind : {encoder::unit_kind::head, encoder::unit_kind::filter})
+            times.fit(kind);
         times.save();
         EXPECT(!fuzz::unusable([&] { encoder::latency(dense, fuzz::options(file)); }));
     });

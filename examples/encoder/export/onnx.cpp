@@ -254,13 +254,14 @@ class writer {
 
     value attend(std::size_t l, const std::string& name, const value& x) {
         const layer& y = m_.layers[l];
-        const value shape = g_.constant(numbers{0, 0, y.heads(c_.head_size), c_.head_size});
+        const Eigen::Index count = y.heads(c_.head_size);
         const auto by_heads = [&](const char* part, const dense& d, const numbers& order) {
+            const value shape = g_.constant(numbers{0, 0, count, d.weight.rows() / count});
             const value split = g_.node("Reshape", {apply(name + part, d, x), shape});
             return g_.node("Transpose", {split}, {attribute("perm", order)});
         };
         dense query = y.query; // scaled here rather than its products with all keys
-        const float scale = 1 / std::sqrt(static_cast<float>(c_.head_size));
+        const float scale = 1 / std::sqrt(static_cast<float>(y.queries(c_.head_size)));
         query.weight *= scale;
         query.bias *= scale;
         const value q = by_heads("query", query, {0, 2, 1, 3});
@@ -271,13 +272,13 @@ class writer {
         const value shares = g_.node("Softmax", {scores}, {attribute("axis", std::int64_t{-1})});
         const value heads = g_.node("Transpose", {g_.node("MatMul", {shares, v})},
                                     {attribute("perm", numbers{0, 2, 1, 3})});
-        return g_.node("Reshape", {heads, g_.constant(numbers{0, 0, y.query.weight.rows()})});
+        return g_.node("Reshape", {heads, g_.constant(numbers{0, 0, y.value.weight.rows()})});
     }
 
     value run(std::size_t l, value x) {
         const layer& y = m_.layers[l];
         const std::string name = "layers." + std::to_string(l) + '.';
-        const value context = y.query.weight.rows() > 0 ? attend(l, name, x) : value();
+        const value context = y.heads(c_.head_size) > 0 ? attend(l, name, x) : value();
         x = add(apply(name + "attention_output", y.attention_output, context), x);
         x = normalize(name + "attention_norm", y.attention_norm, x);
         const value active =

@@ -190,6 +190,7 @@ additions read_additions(const settings& given, std::size_t layers, const config
     const settings pare = given.object("pare"), tokens = pare.object("tokens");
     additions a;
     a.kept = {pare.widths("heads", layers, c.hidden / c.head_size),
+              pare.widths("queries", layers, c.head_size, 1),
               pare.widths("filters", layers, given.size(c.family->keys.filters, 1 << 20)),
               pare.count("classes", 1, 1 << 16).value_or(0)};
     a.exits = pare.flag("exits", false);
@@ -235,6 +236,7 @@ json describe(const model& m, const widths& w) {
     describe_head(m, j);
     json pare;
     if (!all(w.heads, heads)) pare["heads"] = w.heads;
+    if (!all(w.queries, c.head_size)) pare["queries"] = w.queries;
     if (!all(w.filters, filters)) pare["filters"] = w.filters;
     if (m.head && !m.head->stock) pare["classes"] = w.outputs;
     if (!m.exits.empty()) pare["exits"] = true;

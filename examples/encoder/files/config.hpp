@@ -19,9 +19,10 @@ config read_config(const std::filesystem::path& folder, const modules& parts,
 settings read_sentence_settings(const std::filesystem::path& folder);
 
 struct widths {
-    std::vector<Eigen::Index> heads, filters; // of each layer
-    Eigen::Index outputs = 0;                 // of the head; 0: there is none
-    bool one_distance_bias = false;           // all layers share it
+    std::vector<Eigen::Index> heads, queries,
+        filters;                    // of each layer; queries: numbers of a head's
+    Eigen::Index outputs = 0;       // of the head; 0: there is none
+    bool one_distance_bias = false; // all layers share it
 };
 
 /// What config.json says under "pare": what others of the family have not.

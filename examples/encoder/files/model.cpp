@@ -40,7 +40,7 @@ bool shares_distance_bias(const model& m) {
 }
 
 widths widths_of(const model& m) {
-    return {m.heads(), m.filters(), m.head ? m.head->output.weight.rows() : 0,
+    return {m.heads(), m.queries(), m.filters(), m.head ? m.head->output.weight.rows() : 0,
             shares_distance_bias(m)};
 }
 
@@ -72,9 +72,9 @@ void for_each_weight(Model& m, const widths& w, const Visit& visit) {
     for (std::size_t i = 0; i < m.layers.size(); ++i) {
         auto& l = m.layers[i];
         const std::string name = m.prefix + of.layers + std::to_string(i) + '.';
-        const Index inner = w.heads[i] * c.head_size;
-        visit_dense(name + of.query, l.query, inner, c.hidden);
-        visit_dense(name + of.key, l.key, inner, c.hidden);
+        const Index inner = w.heads[i] * c.head_size, narrower = w.heads[i] * w.queries[i];
+        visit_dense(name + of.query, l.query, narrower, c.hidden);
+        visit_dense(name + of.key, l.key, narrower, c.hidden);
         visit_dense(name + of.value, l.value, inner, c.hidden);
         visit_dense(name + of.attention_output, l.attention_output, c.hidden, inner);
         visit_norm(name + of.attention_norm, l.attention_norm, c.hidden);
@@ -188,6 +188,12 @@ std::set<std::string> files_in(const path& folder) {
 std::vector<Index> model::heads() const {
     std::vector<Index> all;
     for (const layer& l : layers) all.push_back(l.heads(config.head_size));
+    return all;
+}
+
+std::vector<Index> model::queries() const {
+    std::vector<Index> all;
+    for (const layer& l : layers) all.push_back(l.queries(config.head_size));
     return all;
 }
 

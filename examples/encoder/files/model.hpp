@@ -31,10 +31,12 @@ struct layer_norm {
 };
 
 /// One post-LayerNorm transformer layer. Layers may differ in heads and filters; a layer may have
-/// none of either, and then its matrices have a side of length 0 and only the bias acts.
+/// none of either, and then its matrices have a side of length 0 and only the bias acts. Queries and
+/// keys may be narrower than values: logits are divided by the root of their own size.
 struct layer {
-    dense query, key, value; // [heads * head_size x hidden]
-    dense attention_output;  // [hidden x heads * head_size]
+    dense query, key;       // [heads * queries x hidden]
+    dense value;            // [heads * head_size x hidden]
+    dense attention_output; // [hidden x heads * head_size]
     layer_norm attention_norm;
     dense intermediate; // [filters x hidden]
     dense output;       // [hidden x filters]
@@ -44,7 +46,12 @@ struct layer {
     matrix distance_bias;
 
     Eigen::Index filters() const { return intermediate.weight.rows(); }
-    Eigen::Index heads(Eigen::Index head_size) const { return query.weight.rows() / head_size; }
+    Eigen::Index heads(Eigen::Index head_size) const { return value.weight.rows() / head_size; }
+    /// Numbers of a head's query, and of its key; without heads, those of a value.
+    Eigen::Index queries(Eigen::Index head_size) const {
+        const Eigen::Index n = heads(head_size);
+        return n > 0 ? query.weight.rows() / n : head_size;
+    }
 };
 
 enum class activation { gelu, gelu_tanh, relu };
@@ -156,6 +163,7 @@ struct model {
     Eigen::Index outputs() const;
     /// Of each layer.
     std::vector<Eigen::Index> heads() const;
+    std::vector<Eigen::Index> queries() const; ///< numbers of a head's query
     std::vector<Eigen::Index> filters() const;
     /// Whether outputs are a row a token, not a row a sequence.
     bool is_per_token() const { return head && head->of != head::subject::text; }
@@ -202,6 +210,8 @@ model load_model(const std::filesystem::path& folder);
 /// are gone a tensor a layer. What sets the model apart from others of its family is in
 /// config.json's "pare", and load_model reads it again:
 ///     "heads", "filters"  of uneven layers, a number a layer
+///     "queries"           where heads have narrower queries and keys than values: their numbers, a
+///                         number a layer
 ///     "classes"           outputs of a head of ours, one dense layer on the pooled vector, which is
 ///                         in classifier.weight and classifier.bias; 1: a score
 ///     "exits"             true if exits.0.weight, exits.0.bias and so on are there

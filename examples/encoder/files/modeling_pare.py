@@ -1,4 +1,4 @@
-"""Encoders whose layers differ in heads and filters, for transformers.
+"""Encoders whose layers differ in heads, their queries and filters, for transformers.
 
 AutoModel.from_pretrained(FOLDER, trust_remote_code=True), or another of transformers' classes that the folder's config.json
 names under auto_map, makes one of the model in the folder that this file is in. The widths of its layers are in config.json
@@ -52,6 +52,20 @@ class NoHeads(nn.Module):
         return getattr(self, self.output, nn.Identity())(nothing), None
 
 
+class NarrowHeads(nn.Linear):
+    """Queries or keys of heads that have fewer numbers than their values, as wide as those by zeros: transformers has one
+    size for all. It divides logits by the root of that, for which both make up."""
+
+    def __init__(self, inputs, heads, queries, size):
+        super().__init__(inputs, heads * queries)
+        self.heads, self.queries, self.size = heads, queries, size
+
+    def forward(self, states):
+        narrow = super().forward(states).unflatten(-1, (self.heads, self.queries))
+        scaled = narrow * (self.size / self.queries) ** 0.25
+        return nn.functional.pad(scaled, (0, self.size - self.queries)).flatten(-2)
+
+
 class Buckets(nn.Module):
     """In the place of biases that layers share: leaves buckets of distances as they are, for the layers' own biases."""
 
@@ -72,12 +86,16 @@ def narrow(encoder, config):
     hidden, all_heads = config.hidden_size, config.num_attention_heads
     size = hidden // all_heads
     heads = widths.get("heads", [all_heads] * len(layers))
+    queries = widths.get("queries", [size] * len(layers))
     filters = widths.get("filters")
     for number, layer in enumerate(layers):
         attention = layer.get_submodule(names["attention"])
         inner = heads[number] * size
         for name in names["inputs"]:
             attention.set_submodule(name, nn.Linear(hidden, inner))
+        if heads[number] > 0 and queries[number] != size:
+            for name in names["inputs"][:2]:
+                attention.set_submodule(name, NarrowHeads(hidden, heads[number], queries[number], size))
         layer.set_submodule(names["attention_output"], nn.Linear(inner, hidden))
         # Some versions of transformers ask the attention how wide it is.
         for name in ("num_attention_heads", "n_heads", "all_head_size", "dim"):

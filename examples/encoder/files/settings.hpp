@@ -77,14 +77,16 @@ class settings {
         return *value;
     }
 
-    /// A whole number of at most `most` for each layer; `most` where nothing is said.
-    std::vector<Index> widths(const char* key, std::size_t layers, Index most) const {
+    /// A whole number from `least` to `most` for each layer; `most` where nothing is said.
+    std::vector<Index> widths(const char* key, std::size_t layers, Index most,
+                              Index least = 0) const {
         const json* const found = find(key);
         if (found == nullptr) return std::vector<Index>(layers, most);
         check_list(key, *found, layers);
         for (const json& n : *found)
-            if (!is_natural(n, 0, most))
-                fail(file_, name_, key, " holds ", n, ", not a whole number from 0 to ", most);
+            if (!is_natural(n, least, most))
+                fail(file_, name_, key, " holds ", n, ", not a whole number from ", least, " to ",
+                     most);
         return found->get<std::vector<Index>>();
     }
     /// A number of at least `least` for each layer.

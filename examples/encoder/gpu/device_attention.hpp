@@ -66,17 +66,17 @@ struct attention_memory {
     buffer<place, Policy> lengths;
 };
 
-/// context [tokens x heads * size] = the heads' outputs, of rows of queries, keys and values [tokens x
-/// 3 * heads * size]; and `scores` [tokens], or null: the tokens' importance on that scale.
+/// context [tokens x heads * size of values] = the heads' outputs; and `scores` [tokens], or null: the
+/// tokens' importance on that scale.
 template <class Policy, class T>
-void attention_forward(const Policy& policy, const sequences& batch, index_t heads, index_t size,
-                       const T* projected, const fading& soft, const distances& by, T* context,
-                       float* scores, pare::score_scale scale, pare::workspace& scratch) {
-    const index_t tokens = batch.tokens(), columns = heads * size;
-    if (columns == 0 || tokens == 0) return;
-    const auto part = [&](index_t i) {
-        return view<const T, 3>(projected + i * columns, {tokens, heads, size},
-                                {3 * columns, size, 1});
+void attention_forward(const Policy& policy, const sequences& batch, const projections<const T>& in,
+                       const fading& soft, const distances& by, T* context, float* scores,
+                       pare::score_scale scale, pare::workspace& scratch) {
+    const index_t tokens = batch.tokens();
+    if (in.heads == 0 || tokens == 0) return;
+    const auto part = [&](const head_rows<const T>& x) {
+        return view<const T, 3>(x.data, {tokens, in.heads, x.size},
+                                {x.token_stride, x.head_stride, 1});
     };
     const auto of_tokens = [&](const float* x) {
         return view<const float, 1>(x, x ? tokens : index_t{0});
@@ -87,25 +87,30 @@ void attention_forward(const Policy& policy, const sequences& batch, index_t hea
     options.query_weights = of_tokens(soft.query_weights);
     options.distance_bias = by.bias;
     options.positions = by.positions;
-    pare::attention(policy, part(0), part(1), part(2), batch.offsets(),
-                    view<T, 3>(context, tokens, heads, size),
+    pare::attention(policy, part(in.q), part(in.k), part(in.v), batch.offsets(),
+                    view<T, 3>(context, tokens, in.heads, in.v.size),
                     view<float, 1>(scores, scores ? tokens : index_t{0}), options, scratch);
 }
 
-/// Queries, keys, values and probabilities of a group of sequences, from rows of all three
-/// [tokens x 3 * heads * size]; key_bias [tokens], or null, and biases by distance are added to logits.
+/// Queries, keys, values and probabilities of a group of sequences; key_bias [tokens], or null, and
+/// biases by distance are added to logits. `p` is of the values.
 template <class Policy, class T>
-void attend(const Policy& policy, const padded_heads& p, const place* offsets, const T* projected,
-            const float* key_bias, const distances& by, attention_memory<T, Policy>& memory) {
-    const index_t columns = p.heads * p.size, size = p.rows() * p.size;
-    T* const parts[] = {memory.q.get(policy, size), memory.k.get(policy, size),
-                        memory.v.get(policy, size)};
-    for (index_t i = 0; i < 3; ++i)
-        pad(policy, p, offsets, projected + i * columns, 3 * columns, parts[i]);
+void attend(const Policy& policy, const padded_heads& p, const place* offsets,
+            const projections<const T>& in, const float* key_bias, const distances& by,
+            attention_memory<T, Policy>& memory) {
+    const auto padded = [&](const head_rows<const T>& x, buffer<T, Policy>& to) {
+        const padded_heads of = p.of_size(x.size);
+        T* const rows = to.get(policy, of.rows() * x.size);
+        pad(policy, of, offsets, x.data, x.token_stride, rows);
+        return rows;
+    };
+    const padded_heads queries = p.of_size(in.q.size);
+    const T *const q = padded(in.q, memory.q), *const k = padded(in.k, memory.k);
+    padded(in.v, memory.v);
     float* const logits = memory.logits.get(policy, p.rows() * p.length);
     T* const probabilities = memory.probabilities.get(policy, p.rows() * p.length);
-    policy.multiply(p.of<const T>(parts[0]), p.transposed<const T>(parts[1]), p.square(logits));
-    float scale = 1 / std::sqrt(static_cast<float>(p.size));
+    policy.multiply(queries.of(q), queries.transposed(k), p.square(logits));
+    float scale = 1 / std::sqrt(static_cast<float>(in.q.size));
     if (key_bias) {
         for_pairs(policy, p, offsets, [=] PARE_HD(index_t at, index_t, index_t key) {
             logits[at] = scale * logits[at] + key_bias[key];
@@ -204,44 +209,46 @@ void key_bias_backward(const Policy& policy, const padded_heads& p, const place*
     });
 }
 
-/// The gradient at the projections [tokens x 3 * heads * size] from that at the context [tokens x
-/// heads * size]. Probabilities are computed again. `others`, null where nothing fades, has the
-/// gradient at the scores, on the relative scale, and gets the rest.
+/// The gradient at the projections from that at the context [tokens x heads * size of values].
+/// Probabilities are computed again. `others`, null where nothing fades, has the gradient at the
+/// scores, on the relative scale, and gets the rest.
 template <class Policy, class T>
-void attention_backward(const Policy& policy, const sequences& batch, index_t heads, index_t size,
-                        const T* projected, const fading& soft, const distances& by,
-                        const T* context_gradient, T* gradient, const fading_gradients* others,
-                        attention_memory<T, Policy>& memory) {
-    if (heads == 0) return;
+void attention_backward(const Policy& policy, const sequences& batch,
+                        const projections<const T>& in, const fading& soft, const distances& by,
+                        const T* context_gradient, const projections<T>& gradient,
+                        const fading_gradients* others, attention_memory<T, Policy>& memory) {
+    if (in.heads == 0) return;
     const place* const offsets = batch.there;
-    const index_t columns = heads * size;
-    for_groups(batch, heads, size, [&](const padded_heads& p) {
-        attend(policy, p, offsets, projected, soft.key_bias, by, memory);
+    const index_t size = in.v.size, columns = in.heads * size;
+    for_groups(batch, in.heads, size, [&](const padded_heads& p) {
+        attend(policy, p, offsets, in, soft.key_bias, by, memory);
+        const padded_heads queries = p.of_size(in.q.size);
         const T *const q = memory.q.data(), *const k = memory.k.data(), *const v = memory.v.data();
         T* const probabilities = memory.probabilities.data();
         T* const at_context = memory.at_context.get(policy, p.rows() * size);
-        T* const out = memory.out.get(policy, p.rows() * size);
+        T* const out = memory.out.get(policy, p.rows() * std::max(size, in.q.size));
         float* const at_probabilities = memory.logits.data();
         pad(policy, p, offsets, context_gradient, columns, at_context);
-        const auto give = [&](index_t part) {
-            unpad(policy, p, offsets, out, gradient + part * columns, 3 * columns);
+        const auto give = [&](const padded_heads& of, const head_rows<T>& to) {
+            unpad(policy, of, offsets, out, to.data, to.token_stride);
         };
         policy.multiply(p.transposed_square<const T>(probabilities), p.of<const T>(at_context),
                         p.of(out));
-        give(2);
+        give(p, gradient.v);
         policy.multiply(p.of<const T>(at_context), p.transposed<const T>(v),
                         p.square(at_probabilities));
         if (others)
             scores_backward(policy, p, offsets, probabilities, soft.query_weights, *others,
                             at_probabilities);
-        const float scale = 1 / std::sqrt(static_cast<float>(size));
+        const float scale = 1 / std::sqrt(static_cast<float>(in.q.size));
         softmax_backward(policy, p, scale, at_probabilities, probabilities);
         if (others)
             key_bias_backward(policy, p, offsets, probabilities, scale, others->key_bias, memory);
-        policy.multiply(p.square<const T>(probabilities), p.of<const T>(k), p.of(out));
-        give(0);
-        policy.multiply(p.transposed_square<const T>(probabilities), p.of<const T>(q), p.of(out));
-        give(1);
+        policy.multiply(p.square<const T>(probabilities), queries.of<const T>(k), queries.of(out));
+        give(queries, gradient.q);
+        policy.multiply(p.transposed_square<const T>(probabilities), queries.of<const T>(q),
+                        queries.of(out));
+        give(queries, gradient.k);
     });
 }
 

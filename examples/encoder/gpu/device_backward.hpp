@@ -13,7 +13,7 @@ namespace encoder {
 template <class Policy, class T>
 void device_network<Policy, T>::backward(const batch& b, const loss_gradient& loss,
                                          const unit_visitor* visit, lesson* learn) {
-    const index_t d = hidden(), size = model_.config.head_size;
+    const index_t d = hidden();
     const float epsilon = model_.config.layer_norm_epsilon;
     T* g = run_layers(b, learn ? purpose::learning : purpose::units,
                       learn ? learn->how.temperature : 0, nullptr);
@@ -38,11 +38,12 @@ void device_network<Policy, T>::backward(const batch& b, const loss_gradient& lo
         const index_t tokens = left_.tokens();
         const index_t n = w.output.inputs, columns = w.attention_output.inputs;
         const auto show = [&](unit_kind kind, const T* inputs, const T* at_inputs,
-                              index_t columns_of_kind) {
+                              index_t columns_of_kind, const heads_of_rows& queries = {},
+                              const heads_of_rows& at_queries = {}) {
             if (visit)
                 (*visit)({l, kind, rows{nullptr, inputs, tokens, columns_of_kind},
                           shown(at_inputs, columns_of_kind, lift, shown_inputs_),
-                          shown(g, d, lift, shown_outputs_)});
+                          shown(g, d, lift, shown_outputs_), queries, at_queries});
         };
         if (learn) count_left(l, *learn);
         device::normalize_backward(policy_, w.output_norm, epsilon, tokens, d, r.output_sum.data(),
@@ -65,8 +66,6 @@ void device_network<Policy, T>::backward(const batch& b, const loss_gradient& lo
                                    r.attention_sum.data(), g, learn != nullptr);
         T* at_context = unit_gradients_.get(policy_, tokens * columns);
         w.attention_output.multiply_back(policy_, tokens, g, at_context);
-        show(unit_kind::head, r.context.data(), at_context, columns);
-        if (l == 0 && !learn) return; // nothing below is masked
 
         const bool dropped = learn && tokens < r.came.tokens();
         if (learn) {
@@ -88,9 +87,19 @@ void device_network<Policy, T>::backward(const batch& b, const loss_gradient& lo
             others = {at_scores_.data(), at_key_bias_.get(policy_, all),
                       at_query_weights_.get(policy_, all)};
         }
-        device::attention_backward(policy_, left_, columns / size, size, r.projected.data(), soft,
-                                   by_distance(l, r.moved ? r.stood.data() : nullptr), at_context,
-                                   at_projected, fading_ ? &others : nullptr, attention_memory_);
+        const auto in = in_rows<const T>(l, r.projected.data());
+        device::attention_backward(
+            policy_, left_, in, soft, by_distance(l, r.moved ? r.stood.data() : nullptr),
+            at_context, in_rows(l, at_projected), fading_ ? &others : nullptr, attention_memory_);
+        if (visit) {
+            const auto queries = [&](const head_rows<const T>& x) -> heads_of_rows {
+                return {x.data, all, in.heads, x.size, x.token_stride, x.head_stride};
+            };
+            const rows at = shown(at_projected, w.qkv.outputs, lift, shown_projected_);
+            show(unit_kind::head, r.context.data(), at_context, columns, queries(in.q),
+                 queries(in_rows<const T>(l, data(at)).q));
+        }
+        if (l == 0 && !learn) return; // nothing below is masked
         if (learn) device::add_gradients(policy_, w.qkv, all, r.input.data(), at_projected);
         w.qkv.multiply_back(policy_, all, at_projected, g, true);
         if (fading_ && columns > 0) carry_backward(r);

@@ -96,14 +96,15 @@ void device_network<Policy, T>::attend(std::size_t l, const T* x, buffer<T>& pro
                                        const fading& soft, const float* mask, T* context,
                                        float* scores) {
     const dense_weights& qkv = layers_[l]->qkv;
-    const index_t tokens = left_.tokens(), size = model_.config.head_size;
+    const index_t tokens = left_.tokens();
     T* const projected = projections.get(policy_, tokens * qkv.outputs);
     qkv.apply(policy_, tokens, x, projected);
-    device::attention_forward(policy_, left_, qkv.outputs / (3 * size), size, projected, soft,
+    device::attention_forward(policy_, left_, in_rows<const T>(l, projected), soft,
                               by_distance(l, moved_ ? stood_.data() : nullptr), context, scores,
                               soft.key_bias ? pare::score_scale::relative : pruning_.scores,
                               attention_scratch_);
-    if (mask) device::scale_columns(policy_, tokens, qkv.outputs / 3, mask, context);
+    if (mask)
+        device::scale_columns(policy_, tokens, layers_[l]->attention_output.inputs, mask, context);
 }
 
 template <class Policy, class T>

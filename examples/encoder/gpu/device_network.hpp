@@ -212,9 +212,18 @@ class device_network : public engine {
     /// `stood`: where tokens stood [tokens left], or null if none has left.
     distances by_distance(std::size_t l, const device::place* stood) const {
         const weights& w = *layers_[l];
-        const index_t heads = w.distances > 0 ? w.qkv.outputs / (3 * model_.config.head_size) : 0;
+        const index_t heads = w.distances > 0 ? layer_heads(l) : 0;
         return {{w.distance_bias.data(), heads, w.distances},
                 {stood, stood ? left_.tokens() : index_t{0}}};
+    }
+    index_t layer_heads(std::size_t l) const {
+        return model_.layers[l].heads(model_.config.head_size);
+    }
+    /// A layer's queries, keys and values, or what is at them [tokens x outputs of their weights].
+    template <class U>
+    projections<U> in_rows(std::size_t l, U* data) const {
+        const index_t size = model_.config.head_size;
+        return encoder::in_rows(data, layer_heads(l), model_.layers[l].queries(size), size);
     }
 
     /// f(dense, its weights here) for the layers of the head.
@@ -297,7 +306,7 @@ class device_network : public engine {
 
     // Gradients on the way down: of units, of a layer with dropped tokens, of what left [sequences x
     // ...], and of soft tokens; `weighted_` has what is left of those times its price so far.
-    buffer<T> unit_gradients_, shown_inputs_, shown_outputs_, restored_units_;
+    buffer<T> unit_gradients_, shown_inputs_, shown_outputs_, shown_projected_, restored_units_;
     buffer<T> at_gone_, at_sums_;
     buffer<float> at_counts_, at_carry_, at_leaving_, at_scores_, at_key_bias_, at_query_weights_;
     buffer<float> weighted_;

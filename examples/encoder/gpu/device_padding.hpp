@@ -13,6 +13,7 @@ namespace encoder::device {
 struct padded_heads {
     index_t first, end, length, heads, size;
 
+    padded_heads of_size(index_t other) const { return {first, end, length, heads, other}; }
     index_t matrices() const { return (end - first) * heads; }
     index_t rows() const { return matrices() * length; }
     template <class T>

@@ -29,12 +29,12 @@ void attention_forward(const projections<const float>& in, const std::vector<std
     if (soft.query_weights) options.query_weights = {soft.query_weights, tokens};
     options.distance_bias = by.bias;
     options.positions = by.positions;
-    const auto heads_of = [&](const float* x) {
-        return pare::view<const float, 3>(x, {tokens, in.heads, in.head_size},
-                                          {in.token_stride, in.head_stride, 1});
+    const auto heads_of = [&](const head_rows<const float>& x) {
+        return pare::view<const float, 3>(x.data, {tokens, in.heads, x.size},
+                                          {x.token_stride, x.head_stride, 1});
     };
     pare::attention(pare::simd, heads_of(in.q), heads_of(in.k), heads_of(in.v), offsets,
-                    pare::view<float, 3>(context, tokens, in.heads, in.head_size), scores, options,
+                    pare::view<float, 3>(context, tokens, in.heads, in.v.size), scores, options,
                     scratch);
 }
 
@@ -46,9 +46,9 @@ void attention_backward(const projections<const float>& in,
     using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
     using vector = Eigen::VectorXf;
     using stride = Eigen::OuterStride<>;
-    const index_t d = in.head_size, columns = in.heads * d, longest_n = longest(offsets);
+    const index_t d = in.v.size, columns = in.heads * d, longest_n = longest(offsets);
     const index_t tokens = offsets.back();
-    const float factor = 1 / std::sqrt(static_cast<float>(d));
+    const float factor = 1 / std::sqrt(static_cast<float>(in.q.size));
     const pare::openmp threads;
     // The order in which Eigen adds up a row depends on where in a cache line the row begins: for
     // every thread at the same place.
@@ -65,14 +65,15 @@ void attention_backward(const projections<const float>& in,
                                                                            index_t slot) {
         const auto s = static_cast<std::size_t>(index / in.heads);
         const index_t head = index % in.heads, begin = offsets[s], n = offsets[s + 1] - begin;
-        const auto input = [&](const float* x) {
-            return Eigen::Map<const matrix, 0, stride>(
-                x + begin * in.token_stride + head * in.head_stride, n, d, stride(in.token_stride));
+        const auto input = [&](const head_rows<const float>& x) {
+            return Eigen::Map<const matrix, 0, stride>(x.data + begin * x.token_stride +
+                                                           head * x.head_stride,
+                                                       n, x.size, stride(x.token_stride));
         };
-        const auto result = [&](float* x) {
-            return Eigen::Map<matrix, 0, stride>(x + begin * gradient.token_stride +
-                                                     head * gradient.head_stride,
-                                                 n, d, stride(gradient.token_stride));
+        const auto result = [&](const head_rows<float>& x) {
+            return Eigen::Map<matrix, 0, stride>(x.data + begin * x.token_stride +
+                                                     head * x.head_stride,
+                                                 n, x.size, stride(x.token_stride));
         };
         const auto output = [&](const float* x) {
             return Eigen::Map<const matrix, 0, stride>(x + begin * columns + head * d, n, d,

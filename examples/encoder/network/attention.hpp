@@ -9,13 +9,30 @@
 
 namespace encoder {
 
-/// Where a token's queries, keys and values are: head h of token t begins at q + t * token_stride +
-/// h * head_stride, and likewise in k and v. The three may lie interleaved in one buffer.
+/// Where a vector for each head of each token is: the `size` numbers of head h of token t begin at
+/// data + t * token_stride + h * head_stride.
+template <class T>
+struct head_rows {
+    T* data;
+    pare::index_t size, token_stride, head_stride;
+};
+
+/// Queries, keys, which are as wide, and values. The three may lie interleaved in one buffer.
 template <class T>
 struct projections {
-    T *q, *k, *v;
-    pare::index_t heads, head_size, token_stride, head_stride;
+    pare::index_t heads;
+    head_rows<T> q, k, v;
 };
+
+/// Those that lie in one row a token, all queries before all keys and those before all values.
+template <class T>
+projections<T> in_rows(T* data, pare::index_t heads, pare::index_t queries, pare::index_t values) {
+    const pare::index_t columns = heads * (2 * queries + values);
+    return {heads,
+            {data, queries, columns, queries},
+            {data + heads * queries, queries, columns, queries},
+            {data + 2 * heads * queries, values, columns, values}};
+}
 
 /// Tokens that fade out, numbers a token or null: the logarithm of what is left of them is added to
 /// the logits of their keys, and what is left weighs their queries in the scores.
@@ -37,8 +54,8 @@ struct fading_gradients {
     std::vector<float> scores, key_bias, query_weights;
 };
 
-/// context = softmax(q k' / sqrt(head_size) + biases) v for each head within each sequence (tokens
-/// offsets[s] to offsets[s + 1]); [tokens x heads * head_size], contiguous. No n x n matrix is
+/// context = softmax(q k' / sqrt(their size) + biases) v for each head within each sequence (tokens
+/// offsets[s] to offsets[s + 1]); [tokens x heads * size of values], contiguous. No n x n matrix is
 /// made: a strip of queries against all keys stays in the cache.
 /// `scores` [tokens] gets the relative importance of tokens (pare::importance), or is empty.
 void attention_forward(const projections<const float>& in, const std::vector<std::int64_t>& offsets,

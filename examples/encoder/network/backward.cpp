@@ -35,6 +35,11 @@ class norm_gradient {
     matrix sums_;
 };
 
+template <class T>
+heads_of_rows rows_of(const head_rows<T>& x, Index heads, Index tokens) {
+    return {x.data, tokens, heads, x.size, x.token_stride, x.head_stride};
+}
+
 rows rows_of(const matrix& x) {
     return {nullptr, x.data(), x.rows(), x.cols()};
 }
@@ -236,10 +241,6 @@ void network::state::backward(const batch& b, const loss_gradient& loss, const u
                                   g);
             transposed[l].attention_output.assign(g, rows, row(context_gradient, first));
         });
-        if (visit)
-            (*visit)(
-                {l, unit_kind::head, rows_of(r.context), rows_of(context_gradient), at_outputs});
-        if (l == 0 && !learn) return; // nothing below is masked
         if (learn) {
             of_attention.add_to(to->attention_norm);
             add_weight_gradient(tokens, active_gradient.data(), n, middle.data(),
@@ -261,25 +262,30 @@ void network::state::backward(const batch& b, const loss_gradient& loss, const u
         if (soft)
             others = fade_backward(l, r, how->temperature, input, residual, context_gradient, down,
                                    *found);
-        const Index size = model.config.head_size;
-        float* const q = qkv.get<float>(all_tokens * 3 * columns);
-        attention_backward(
-            by_head<const float>(l, r.qkv.get<float>(all_tokens * 3 * columns), all_tokens),
-            r.offsets, soft ? fading{r.key_bias.data(), r.carry.data()} : fading{},
-            by_distance(l, r.positions), r.context.data(), context_gradient.data(),
-            {q, q + columns, q + 2 * columns, heads(l), size, 3 * columns, size},
-            soft ? &others : nullptr, attention_scratch);
+        const Index projected = projected_columns(l);
+        const auto of_heads =
+            by_head<const float>(l, r.qkv.get<float>(all_tokens * projected), all_tokens);
+        float* const at_projected = qkv.get<float>(all_tokens * projected);
+        const auto at_heads =
+            in_rows(at_projected, of_heads.heads, of_heads.q.size, of_heads.v.size);
+        attention_backward(of_heads, r.offsets,
+                           soft ? fading{r.key_bias.data(), r.carry.data()} : fading{},
+                           by_distance(l, r.positions), r.context.data(), context_gradient.data(),
+                           at_heads, soft ? &others : nullptr, attention_scratch);
+        if (visit)
+            (*visit)({l, unit_kind::head, rows_of(r.context), rows_of(context_gradient), at_outputs,
+                      rows_of(of_heads.q, of_heads.heads, all_tokens),
+                      rows_of(at_heads.q, of_heads.heads, all_tokens)});
+        if (l == 0 && !learn) return; // nothing below is masked
         for_row_blocks(all_tokens, [&](Index first, Index rows, Index) {
-            transposed[l].qkv.add(q + first * 3 * columns, rows, residual + first * d);
+            transposed[l].qkv.add(at_projected + first * projected, rows, residual + first * d);
         });
-        if (learn) {
-            Index at = 0;
-            for (dense* part : {&to->query, &to->key, &to->value}) {
-                add_weight_gradient(all_tokens, q + at, 3 * columns, input, part->weight,
+        if (learn)
+            for (const auto& [part, at] :
+                 {std::pair{&to->query, at_heads.q}, std::pair{&to->key, at_heads.k},
+                  std::pair{&to->value, at_heads.v}})
+                add_weight_gradient(all_tokens, at.data, projected, input, part->weight,
                                     part->bias);
-                at += columns;
-            }
-        }
         if (soft) {
             for (std::size_t t = 0; t < r.carry.size(); ++t) {
                 const float of_log = others.key_bias[t];

@@ -55,12 +55,15 @@ void check(const model& m) {
     for (std::size_t l = 0; l < m.layers.size(); ++l) {
         const layer& y = m.layers[l];
         const std::string name = "layer " + std::to_string(l) + ": ";
-        const Index columns = y.heads(c.head_size) * c.head_size, filters = y.filters();
-        check_shape(name + "query", y.query, columns, c.hidden);
-        check_shape(name + "key", y.key, columns, c.hidden);
+        const Index heads = y.heads(c.head_size), columns = heads * c.head_size;
+        const Index narrower = heads * y.queries(c.head_size), filters = y.filters();
+        if (heads > 0 && narrower == 0)
+            fail(name + "queries of " + text(heads) + " heads have no numbers");
+        check_shape(name + "query", y.query, narrower, c.hidden);
+        check_shape(name + "key", y.key, narrower, c.hidden);
         check_shape(name + "value", y.value, columns, c.hidden);
         check_shape(name + "distance bias", y.distance_bias, c.distance_buckets,
-                    c.distance_buckets > 0 ? y.heads(c.head_size) : 0);
+                    c.distance_buckets > 0 ? heads : 0);
         check_shape(name + "attention output", y.attention_output, c.hidden, columns);
         check_norm(name + "attention norm", y.attention_norm, c.hidden);
         check_shape(name + "intermediate", y.intermediate, filters, c.hidden);

@@ -47,6 +47,12 @@ struct rows {
     std::int64_t count = 0, columns = 0;
 };
 
+/// Vectors of heads [tokens x heads x size] in an engine's memory, which strides, in elements, lead to.
+struct heads_of_rows {
+    const void* data = nullptr;
+    std::int64_t tokens = 0, heads = 0, size = 0, token_stride = 0, head_stride = 0;
+};
+
 class learner; // learner.hpp
 class pruner;  // pruner.hpp
 
@@ -113,6 +119,8 @@ class engine {
         std::size_t layer;
         unit_kind kind;
         rows inputs, at_inputs, at_outputs;
+        heads_of_rows queries = {},
+                      at_queries = {}; ///< of heads: their queries, the gradients there
     };
     /// Called for each layer, last first, filters before heads.
     using unit_visitor = std::function<void(const unit_gradients&)>;

@@ -21,8 +21,8 @@ void scale_columns(const vector& by, Index rows, float* y) {
 } // namespace
 
 dense stack_projections(const layer& y) {
-    const Index n = y.query.weight.rows();
-    dense all{matrix(3 * n, y.query.weight.cols()), vector(3 * n)};
+    const Index n = 2 * y.query.weight.rows() + y.value.weight.rows();
+    dense all{matrix(n, y.query.weight.cols()), vector(n)};
     all.weight << y.query.weight, y.key.weight, y.value.weight;
     all.bias << y.query.bias, y.key.bias, y.value.bias;
     return all;
@@ -75,13 +75,17 @@ const layer& network::state::at(std::size_t l) const {
 
 void network::state::project(std::size_t l, const float* x, Index first, Index rows, Index tokens,
                              float* block, float* to) const {
-    const Index d = model.config.head_size, columns = 3 * context_columns(l);
+    const Index columns = projected_columns(l);
     packed[l].qkv.assign(x, rows, block);
-    for (Index head = 0; head < 3 * heads(l); ++head) {
-        const float* from = block + head * d;
-        float* y = to + (head * tokens + first) * d;
-        for (Index r = 0; r < rows; ++r, from += columns, y += d) std::copy_n(from, d, y);
-    }
+    const projections<float> heads_of = by_head(l, to, tokens);
+    const float* next = block;
+    for (const head_rows<float>& part : {heads_of.q, heads_of.k, heads_of.v})
+        for (Index head = 0; head < heads_of.heads; ++head, next += part.size) {
+            const float* from = next;
+            float* y = part.data + head * part.head_stride + first * part.size;
+            for (Index r = 0; r < rows; ++r, from += columns, y += part.size)
+                std::copy_n(from, part.size, y);
+        }
 }
 
 void network::state::add_embeddings(const batch& b, Index first, Index rows, float* y) const {
@@ -127,7 +131,7 @@ float* network::state::run_layers(const batch& b, const pass& how, remaining& le
     if (keep) records.resize(depth());
     float *const residual = stream.get<float>(tokens * d), *const blocks = get_wide();
     const auto get_qkv = [&](std::size_t l) {
-        return (keep ? records[l].qkv : qkv).get<float>(tokens * 3 * context_columns(l));
+        return (keep ? records[l].qkv : qkv).get<float>(tokens * projected_columns(l));
     };
     const auto get_input = [&](std::size_t l) {
         return how.inputs && l < depth() ? records[l].input.get<float>(tokens * d) : nullptr;
@@ -273,7 +277,8 @@ std::string network::place() const {
 std::int64_t network::backward_tokens() const {
     Index numbers = 1; // of a token, that records keep of all layers
     for (std::size_t l = 0; l < state_->depth(); ++l)
-        numbers += 2 * state_->hidden() + 4 * state_->context_columns(l) + state_->filters(l);
+        numbers += 2 * state_->hidden() + state_->projected_columns(l) +
+                   state_->context_columns(l) + state_->filters(l);
     constexpr Index most = 400'000'000 / sizeof(float); // a record's bytes
     return std::clamp<std::int64_t>(most / numbers, 256, 2048);
 }
@@ -297,7 +302,8 @@ void network::attention(std::size_t l, const matrix& x, const batch& b, matrix& 
     check(b, s.model.config);
     check_shape("x", x, b.tokens(), s.hidden());
     const Index tokens = x.rows(), columns = s.context_columns(l);
-    float *const projected = s.qkv.get<float>(tokens * 3 * columns), *const blocks = s.get_wide();
+    float *const projected = s.qkv.get<float>(tokens * s.projected_columns(l)), *const blocks =
+                                                                                    s.get_wide();
     for_row_blocks(tokens, [&](Index first, Index rows, Index slot) {
         s.project(l, row(x, first), first, rows, tokens, blocks + slot * s.wide_size(), projected);
     });

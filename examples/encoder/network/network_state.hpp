@@ -100,6 +100,11 @@ struct network::state {
     std::size_t depth() const { return model.layers.size(); }
     Index heads(std::size_t l) const { return model.layers[l].heads(model.config.head_size); }
     Index context_columns(std::size_t l) const { return heads(l) * model.config.head_size; }
+    /// Of a token's queries, keys and values together.
+    Index projected_columns(std::size_t l) const {
+        const layer& y = model.layers[l];
+        return 2 * y.query.weight.rows() + y.value.weight.rows();
+    }
     Index filters(std::size_t l) const { return model.layers[l].filters(); }
 
     const layer& at(std::size_t l) const; ///< checked
@@ -108,7 +113,7 @@ struct network::state {
     Index wide_size() const {
         Index columns = 1;
         for (std::size_t l = 0; l < depth(); ++l)
-            columns = std::max({columns, 3 * context_columns(l), filters(l)});
+            columns = std::max({columns, projected_columns(l), filters(l)});
         return linear::block * columns;
     }
     float* get_wide() { return wide.get<float>(pare::openmp{}.concurrency() * wide_size()); }
@@ -118,8 +123,11 @@ struct network::state {
     /// page apart.
     template <class T>
     projections<T> by_head(std::size_t l, T* data, Index tokens) const {
-        const Index d = model.config.head_size, part = tokens * context_columns(l);
-        return {data, data + part, data + 2 * part, heads(l), d, d, tokens * d};
+        const Index n = heads(l), q = model.layers[l].queries(model.config.head_size);
+        const auto part = [&](Index before, Index size) -> head_rows<T> {
+            return {data + tokens * n * before, size, size, tokens * size};
+        };
+        return {n, part(0, q), part(q, q), part(2 * q, model.config.head_size)};
     }
 
     /// Projections of `rows` rows of x, which are tokens `first` and on, into `to`, by head;

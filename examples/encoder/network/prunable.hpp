@@ -60,6 +60,11 @@ class prunable {
     static pare::view<const T, 2> all(const encoder::rows& x) {
         return {static_cast<const T*>(x.data), x.count, x.columns};
     }
+    static pare::view<const T, 3> all(const heads_of_rows& x) {
+        return {static_cast<const T*>(x.data),
+                {x.tokens, x.heads, x.size},
+                {x.token_stride, x.head_stride, 1}};
+    }
     const batch& at(index_t b) const { return text_.batches[static_cast<std::size_t>(b)]; }
 
     const Policy& policy_;
@@ -111,9 +116,15 @@ class prunable_by_gradients : public prunable<Policy, T> {
                 this->text_.loss(b, outputs, gradient);
             },
             [&](const engine::unit_gradients& found) {
-                visit(2 * static_cast<index_t>(found.layer) + (found.kind == unit_kind::filter),
-                      base::all(found.inputs), base::all(found.at_inputs),
-                      base::all(found.at_outputs));
+                const index_t s =
+                    2 * static_cast<index_t>(found.layer) + (found.kind == unit_kind::filter);
+                const auto inputs = base::all(found.inputs), at_inputs = base::all(found.at_inputs),
+                           at_outputs = base::all(found.at_outputs);
+                if (found.kind == unit_kind::filter)
+                    visit(s, inputs, at_inputs, at_outputs);
+                else
+                    visit(s, inputs, at_inputs, at_outputs, base::all(found.queries),
+                          base::all(found.at_queries));
             });
     }
     pare::view<const std::int64_t, 1> offsets(index_t b) {

@@ -18,21 +18,19 @@ pricing::pricing(const model& m, const engine& dense, budget_kind kind, const la
     if (kind == budget_kind::latency) times.emplace(dense, how);
 }
 
-found_units pricing::search(const std::vector<pare::loss_curve>& losses, double share) {
+found_units pricing::search(const sublayer_losses& losses, double share) {
     return times ? encoder::search(model_, losses, *times, share, allowed_)
                  : encoder::search(model_, losses, counts_, share, allowed_);
 }
 
-std::vector<pricing::choice> pricing::front(const std::vector<pare::loss_curve>& losses) const {
-    const auto cost = [&](std::size_t l, unit_kind kind) {
-        return times ? times->table(l, kind) : counts_.table(model_, l, kind);
-    };
+std::vector<pricing::choice> pricing::front(const sublayer_losses& losses) const {
     const double rest = times ? times->rest() : 0,
                  whole = times ? times->dense() : counts_.of(model_);
+    const layer_choices layers(model_, losses, allowed_);
+    const auto sublayers = layers.sublayers(times ? times->of_layers() : counts_.of_layers(model_));
     std::vector<choice> choices;
-    for (const pare::width_choice& c :
-         pare::width_search(prunables(model_, losses, cost, allowed_)).front())
-        choices.push_back({(c.cost + rest) / whole, c.loss, of_sublayers(model_, c.kept)});
+    for (const pare::width_choice& c : pare::width_search(sublayers).front())
+        choices.push_back({(c.cost + rest) / whole, c.loss, layers.shapes(c.kept)});
     return choices;
 }
 
@@ -42,8 +40,11 @@ nlohmann::ordered_json to_json(const std::vector<pricing::choice>& front) {
         nlohmann::ordered_json point;
         point["share"] = c.share;
         point["loss"] = c.loss;
-        for (std::size_t i = 0; i < c.kept.size(); ++i)
-            point[i % 2 == 0 ? "heads" : "filters"].push_back(c.kept[i]);
+        for (const layer_shape& kept : c.kept) {
+            point["heads"].push_back(kept.heads);
+            point["queries"].push_back(kept.queries);
+            point["filters"].push_back(kept.filters);
+        }
         points.push_back(std::move(point));
     }
     return points;

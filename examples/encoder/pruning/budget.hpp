@@ -26,14 +26,14 @@ class pricing {
     pricing(const model& m, const engine& dense, budget_kind kind, const latency_options& how,
             const unit_costs& macs, layer_widths allowed);
 
-    found_units search(const std::vector<pare::loss_curve>& losses, double share);
+    found_units search(const sublayer_losses& losses, double share);
 
     struct choice {
         double share, loss; ///< as the criterion expects it
-        std::vector<pare::index_t> kept;
+        std::vector<layer_shape> kept;
     };
     /// The least loss for every share.
-    std::vector<choice> front(const std::vector<pare::loss_curve>& losses) const;
+    std::vector<choice> front(const sublayer_losses& losses) const;
 
     std::optional<latency> times; ///< where the budget is of latency
 

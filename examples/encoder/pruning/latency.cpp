@@ -56,14 +56,20 @@ std::vector<double> in_turn(const std::vector<engine*>& nets, const batch& b) {
     return medians;
 }
 
-kept_units first_units(const model& m, index_t heads, index_t filters) {
-    kept_units kept;
-    for (const layer& l : m.layers) {
-        kept.heads.emplace_back(static_cast<std::size_t>(l.heads(m.config.head_size)), 0);
-        kept.filters.emplace_back(static_cast<std::size_t>(l.filters()), 0);
-        std::fill_n(kept.heads.back().begin(), heads, 1);
-        std::fill_n(kept.filters.back().begin(), filters, 1);
-    }
+/// The first units of a model of one layer, of which each head has so many numbers of queries.
+kept_units first_units(const model& m, const layer_shape& shape) {
+    const layer& y = m.layers.at(0);
+    const auto first = [](Eigen::Index of, index_t n) {
+        std::vector<std::uint8_t> mask(static_cast<std::size_t>(of), 0);
+        std::fill_n(mask.begin(), n, 1);
+        return mask;
+    };
+    kept_units kept{{first(y.heads(m.config.head_size), shape.heads)},
+                    {first(y.filters(), shape.filters)}};
+    const Eigen::Index size = y.queries(m.config.head_size);
+    const auto same = Eigen::MatrixXd::Identity(size, size);
+    if (shape.heads > 0 && shape.queries < size)
+        kept.queries = {{shape.queries, {static_cast<std::size_t>(shape.heads), {same, same}}}};
     return kept;
 }
 
@@ -91,12 +97,14 @@ model without_tokens(model m) {
     return m;
 }
 
-/// The model with one layer, which has all heads and filters that any of its layers has.
+/// The model with one layer, which has all heads and filters that any of its layers has, and queries
+/// of as many numbers.
 model widest_layer(model m) {
     if (m.layers.empty()) throw std::invalid_argument("a model without layers takes no time");
+    const Eigen::Index size = m.config.head_size;
     layer both = m.layers[0];
     for (const layer& l : m.layers) {
-        if (l.query.weight.rows() > both.query.weight.rows()) {
+        if (l.heads(size) > both.heads(size)) {
             both.query = l.query;
             both.key = l.key;
             both.value = l.value;
@@ -108,17 +116,32 @@ model widest_layer(model m) {
             both.output = l.output;
         }
     }
+    const std::vector<Eigen::Index> queries = m.queries();
+    const Eigen::Index most = *std::max_element(queries.begin(), queries.end());
+    const Eigen::Index rows = both.heads(size) * most;
+    for (dense* d : {&both.query, &both.key})
+        if (d->weight.rows() < rows) // any will do
+            *d = {matrix::Zero(rows, m.config.hidden), vector::Zero(rows)};
     m.layers = {both};
     return m;
 }
 
+/// The fewest numbers of a query that a search may ask for.
+index_t fewest_queries(const model& m) {
+    index_t fewest = m.config.head_size;
+    for (const index_t queries : m.queries()) fewest = std::min(fewest, query_multiple(queries));
+    return fewest;
+}
+
 /// What times depend on besides widths and the place, in words.
 std::string shape(const model& m, const latency_options& of) {
+    const Eigen::Index size = m.config.head_size;
     std::string words = "hidden size " + std::to_string(m.config.hidden) + ", heads of " +
-                        std::to_string(m.config.head_size) + ", heads and filters of layers";
+                        std::to_string(size) +
+                        ", heads x numbers of their queries + filters of layers";
     for (const layer& l : m.layers)
-        words +=
-            " " + std::to_string(l.heads(m.config.head_size)) + "+" + std::to_string(l.filters());
+        words += " " + std::to_string(l.heads(size)) + "x" + std::to_string(l.queries(size)) + "+" +
+                 std::to_string(l.filters());
     return words + ", batches of " + std::to_string(of.sequences) + " x " +
            std::to_string(of.tokens) + " tokens";
 }
@@ -131,18 +154,27 @@ double time_of(const std::filesystem::path& file, const std::string& name,
     return time;
 }
 
-/// {"0": time, "16": time, ...}, up to `most`.
-std::map<index_t, double> times_of(const std::filesystem::path& file, const std::string& name,
-                                   const nlohmann::json& value, index_t most) {
-    std::map<index_t, double> times;
+/// f(width, what the object has for it), for widths up to `most`.
+template <class F>
+void for_widths(const std::filesystem::path& file, const std::string& name,
+                const nlohmann::json& value, index_t most, const F& f) {
     if (!value.is_object()) detail::fail(file, name, " is not an object of times by width");
-    for (const auto& [key, time] : value.items()) {
+    for (const auto& [key, of_width] : value.items()) {
         index_t width = -1;
         if (!read_number(key, width) || width < 0 || width > most)
             detail::fail(file, name, " holds the width '", key, "', expected 0 to ", most);
-        times[width] = time_of(file, name + " " + key, time);
+        f(width, of_width);
     }
-    if (times.count(0) == 0 || times.count(most) == 0)
+}
+
+/// {"0": time, "16": time, ...}, up to `most`; `ends`: both of which must be there.
+std::map<index_t, double> times_of(const std::filesystem::path& file, const std::string& name,
+                                   const nlohmann::json& value, index_t most, bool ends) {
+    std::map<index_t, double> times;
+    for_widths(file, name, value, most, [&](index_t width, const nlohmann::json& time) {
+        times[width] = time_of(file, name + " " + std::to_string(width), time);
+    });
+    if (ends && (times.count(0) == 0 || times.count(most) == 0))
         detail::fail(file, name, " does not hold the widths 0 and ", most);
     return times;
 }
@@ -162,70 +194,114 @@ latency::latency(const engine& dense, latency_options options)
       unit_(dense.make(widest_)) {
     load();
     if (!(dense_ > 0)) dense_ = in_turn({unit_.get(), whole_.get()}, batch_)[1];
-    std::vector<index_t> some;
     const layer& widest = widest_.layers[0];
-    for (index_t h = 0; h <= widest.heads(widest_.config.head_size); ++h) some.push_back(h);
-    measure(unit_kind::head, some);
-    some = {0, widest.filters()};
+    const index_t size = widest_.config.head_size, queries = widest.queries(size);
+    std::vector<layer_shape> some;
+    for (const index_t q : {fewest_queries(whole_->model()), queries}) {
+        heads_[q][0] = 0;
+        for (index_t h = 1; h <= widest.heads(size); ++h) some.push_back({h, q, 0});
+    }
     for (index_t i = 1; i < 8; ++i)
-        some.push_back(widest.filters() * i / 8 / filter_multiple * filter_multiple);
-    measure(unit_kind::filter, some);
+        some.push_back({0, queries, widest.filters() * i / 8 / filter_multiple * filter_multiple});
+    some.push_back({0, queries, widest.filters()});
+    measure(some);
 }
 
-bool latency::measure(unit_kind kind, const std::vector<index_t>& widths) {
-    std::map<index_t, double>& known = kind == unit_kind::head ? heads_ : filters_;
+bool latency::measure(const std::vector<layer_shape>& shapes) {
     std::vector<std::unique_ptr<engine>> nets;
-    std::vector<index_t> missing;
-    nets.push_back(whole_->make(shrink(widest_, first_units(widest_, 0, 0))));
-    for (const index_t w : widths)
-        if (known.count(w) == 0 && std::find(missing.begin(), missing.end(), w) == missing.end()) {
-            missing.push_back(w);
-            nets.push_back(whole_->make(shrink(widest_, kind == unit_kind::head
-                                                            ? first_units(widest_, w, 0)
-                                                            : first_units(widest_, 0, w))));
+    std::vector<std::pair<times*, layer_shape>> missing; // of heads or of filters alone
+    const auto add = [&](times& known, index_t width, const layer_shape& of) {
+        if (width == 0) {
+            known[0] = 0;
+        } else if (known.emplace(width, -1).second) {
+            missing.emplace_back(&known, of);
         }
+    };
+    for (const layer_shape& of : shapes) {
+        if (of.heads > 0) add(heads_[of.queries], of.heads, {of.heads, of.queries, 0});
+        add(filters_, of.filters, {0, of.queries, of.filters});
+    }
     if (missing.empty()) return false;
+    const auto make = [&](const layer_shape& of) {
+        nets.push_back(whole_->make(shrink(widest_, first_units(widest_, of))));
+    };
+    make({0, 0, 0});
+    for (const auto& of : missing) make(of.second);
     std::vector<engine*> all = {unit_.get()};
     for (const auto& net : nets) all.push_back(net.get());
-    const std::vector<double> times = in_turn(all, batch_);
-    for (std::size_t i = 0; i < missing.size(); ++i)
-        known[missing[i]] = missing[i] == 0 ? 0 : std::max(0., times[i + 2] - times[1]);
+    const std::vector<double> found = in_turn(all, batch_);
+    for (std::size_t i = 0; i < missing.size(); ++i) {
+        auto& [known, of] = missing[i];
+        (*known)[of.heads > 0 ? of.heads : of.filters] = std::max(0., found[i + 2] - found[1]);
+    }
     return true;
 }
 
-pare::cost_table latency::table(std::size_t l, unit_kind kind) const {
-    const layer& of = whole_->model().layers[l];
-    const bool is_head = kind == unit_kind::head;
-    const index_t units = is_head ? of.heads(widest_.config.head_size) : of.filters();
+namespace {
+
+/// What lies between two neighbours at `at`, on a straight line.
+double between(index_t at, index_t low, double of_low, index_t high, double of_high) {
+    if (low == high) return of_low;
+    const double share = static_cast<double>(at - low) / static_cast<double>(high - low);
+    return (1 - share) * of_low + share * of_high;
+}
+
+} // namespace
+
+double latency::time_of_heads(index_t heads, index_t queries) const {
+    if (heads == 0) return 0;
+    std::map<index_t, double> by_queries;
+    for (const auto& [q, of] : heads_) {
+        const auto found = of.find(heads);
+        if (found != of.end()) by_queries[q] = found->second;
+    }
+    const auto above = by_queries.lower_bound(queries);
+    const auto below = above->first == queries ? above : std::prev(above);
+    return between(queries, below->first, below->second, above->first, above->second);
+}
+
+sublayer_costs latency::of_layers() const {
+    sublayer_costs costs;
     if (options_.fitted) {
-        const pare::hinge_cost formula = fit(kind);
+        const auto [low, high] = std::pair{*heads_.begin(), *heads_.rbegin()};
+        const pare::hinge_cost of_low = fit(low.second), of_high = fit(high.second);
+        costs.heads = [=, whole = dense_, l = low.first, h = high.first](std::size_t, index_t heads,
+                                                                         index_t queries) {
+            return whole * between(queries, l, of_low(heads), h, of_high(heads));
+        };
+    } else {
+        costs.heads = [this](std::size_t, index_t heads, index_t queries) {
+            return time_of_heads(heads, queries);
+        };
+    }
+    costs.filters = [this](std::size_t l) {
+        const index_t units = whole_->model().layers[l].filters();
+        const pare::hinge_cost formula = fit(unit_kind::filter);
         std::vector<double> cost;
-        for (index_t k = 0; k <= units; ++k) cost.push_back(dense_ * formula(k));
-        return pare::cost_table(std::move(cost));
-    }
-    std::vector<double> cost;
-    for (index_t k = 0; k <= units; ++k) {
-        const auto above = timed(kind).lower_bound(k);
-        if (above->first == k) {
-            cost.push_back(above->second);
-            continue;
+        for (index_t k = 0; k <= units; ++k) {
+            const auto above = filters_.lower_bound(k);
+            const auto below = above->first == k ? above : std::prev(above);
+            cost.push_back(options_.fitted ? dense_ * formula(k)
+                                           : between(k, below->first, below->second, above->first,
+                                                     above->second));
         }
-        const auto below = std::prev(above);
-        const double share = static_cast<double>(k - below->first) /
-                             static_cast<double>(above->first - below->first);
-        cost.push_back((1 - share) * below->second + share * above->second);
+        return pare::cost_table(std::move(cost));
+    };
+    return costs;
+}
+
+pare::hinge_cost latency::fit(const times& of) const {
+    std::vector<index_t> widths;
+    std::vector<double> shares;
+    for (const auto& [width, time] : of) {
+        widths.push_back(width);
+        shares.push_back(time / dense_);
     }
-    return pare::cost_table(std::move(cost));
+    return pare::fit_hinge(widths, shares);
 }
 
 pare::hinge_cost latency::fit(unit_kind kind) const {
-    std::vector<index_t> widths;
-    std::vector<double> times;
-    for (const auto& [width, time] : timed(kind)) {
-        widths.push_back(width);
-        times.push_back(time / dense_);
-    }
-    return pare::fit_hinge(widths, times);
+    return fit(kind == unit_kind::head ? heads_.rbegin()->second : filters_);
 }
 
 void latency::load() {
@@ -242,9 +318,13 @@ void latency::load() {
             detail::fail(options_.times, "the times of '", of_shape.key(), "' lack '", key, "'");
     const layer& widest = widest_.layers[0];
     dense_ = time_of(options_.times, "dense", (*of_shape)["dense"]);
-    heads_ = times_of(options_.times, "heads", (*of_shape)["heads"],
-                      widest.heads(widest_.config.head_size));
-    filters_ = times_of(options_.times, "filters", (*of_shape)["filters"], widest.filters());
+    const index_t size = widest_.config.head_size, queries = widest.queries(size);
+    for_widths(options_.times, "heads", (*of_shape)["heads"], queries,
+               [&](index_t q, const nlohmann::json& of) {
+                   heads_[q] = times_of(options_.times, "heads of " + std::to_string(q), of,
+                                        widest.heads(size), q == queries);
+               });
+    filters_ = times_of(options_.times, "filters", (*of_shape)["filters"], widest.filters(), true);
 }
 
 void latency::save() const {
@@ -254,19 +334,22 @@ void latency::save() const {
     nlohmann::ordered_json all;
     if (detail::is_file(options_.times))
         all = nlohmann::ordered_json::parse(detail::read_text(options_.times));
+    nlohmann::ordered_json heads;
+    for (const auto& [queries, of] : heads_) heads[std::to_string(queries)] = to_json(of);
     all[whole_->place()][shape(whole_->model(), options_)] = {
-        {"dense", dense_}, {"heads", to_json(heads_)}, {"filters", to_json(filters_)}};
+        {"dense", dense_}, {"heads", heads}, {"filters", to_json(filters_)}};
     file.write(to_text(all));
     put_in_place({&file});
 }
 
 double latency::rest() const {
+    const sublayer_costs costs = of_layers();
+    const std::vector<layer>& layers = whole_->model().layers;
+    const index_t size = widest_.config.head_size;
     double rest = dense_;
-    for (std::size_t l = 0; l < whole_->model().layers.size(); ++l)
-        for (const unit_kind kind : {unit_kind::head, unit_kind::filter}) {
-            const pare::cost_table of_sublayer = table(l, kind);
-            rest -= of_sublayer(of_sublayer.units());
-        }
+    for (std::size_t l = 0; l < layers.size(); ++l)
+        rest -= costs.heads(l, layers[l].heads(size), layers[l].queries(size)) +
+                costs.filters(l)(layers[l].filters());
     return rest;
 }
 
@@ -275,16 +358,17 @@ double latency::share_of(const model& other) {
     return in_turn({whole_.get(), net.get()}, batch_)[1];
 }
 
-found_units search(const model& m, const std::vector<pare::loss_curve>& losses, latency& costs,
-                   double share, layer_widths allowed) {
-    const auto cost = [&](std::size_t l, unit_kind kind) { return costs.table(l, kind); };
+found_units search(const model& m, const sublayer_losses& losses, latency& costs, double share,
+                   layer_widths allowed) {
+    const layer_choices choices(m, losses, allowed);
     double missed = 0; // by the sums, of the dense model's time
     found_units result;
     for (int attempt = 0; attempt < 3; ++attempt) {
         pare::width_choice found;
+        std::vector<layer_shape> shapes;
         do {
             const double budget = (share - missed) * costs.dense() - costs.rest();
-            const pare::width_search all(prunables(m, losses, cost, allowed), budget);
+            const pare::width_search all(choices.sublayers(costs.of_layers()), budget);
             found = all.best(budget);
             result.bound = all.bound(budget);
             if (!found.feasible)
@@ -293,13 +377,9 @@ found_units search(const model& m, const std::vector<pare::loss_curve>& losses, 
                     (allowed == layer_widths::uneven ? "without heads and filters, "
                                                      : "with the least of equal widths, ") +
                     std::to_string((found.cost + costs.rest()) / costs.dense() + missed));
-            std::vector<index_t> heads, filters; // in turn, as the curves are
-            for (std::size_t i = 0; i < found.kept.size(); ++i)
-                (i % 2 == 0 ? heads : filters).push_back(found.kept[i]);
-            const bool more_heads = costs.measure(unit_kind::head, heads);
-            if (!costs.measure(unit_kind::filter, filters) && !more_heads) break;
-        } while (true);
-        result.kept = keep(m, losses, of_sublayers(m, found.kept));
+            shapes = choices.shapes(found.kept);
+        } while (costs.measure(shapes));
+        result.kept = choices.keep(shapes);
         result.loss = found.loss;
         const double achieved = costs.share_of(shrink(m, result.kept));
         const double promised = (found.cost + costs.rest()) / costs.dense() + missed;

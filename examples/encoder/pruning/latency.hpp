@@ -32,14 +32,13 @@ class latency {
 
     double dense() const { return dense_; }
     double rest() const;
-    /// Of a layer's heads or filters by units kept: as timed, and straight lines in between; or as
-    /// fitted.
-    pare::cost_table table(std::size_t l, unit_kind kind) const;
+    /// As timed, and straight lines in between; or as fitted. Of the dense model's layers.
+    sublayer_costs of_layers() const;
     /// The formula nearest to the times of a layer's heads or filters, by the dense model's.
     pare::hinge_cost fit(unit_kind kind) const;
 
-    /// Times those of the widths that have not been timed yet; returns whether there were any.
-    bool measure(unit_kind kind, const std::vector<pare::index_t>& widths);
+    /// Times those of the shapes that have not been timed yet; returns whether there were any.
+    bool measure(const std::vector<layer_shape>& shapes);
 
     /// Another model's time by the dense one's: the median over rounds of both in turn.
     double share_of(const model& other);
@@ -48,17 +47,18 @@ class latency {
     void save() const;
 
   private:
-    const std::map<pare::index_t, double>& timed(unit_kind kind) const {
-        return kind == unit_kind::head ? heads_ : filters_;
-    }
+    using times = std::map<pare::index_t, double>; // by units kept
     void load();
+    double time_of_heads(pare::index_t heads, pare::index_t queries) const;
+    pare::hinge_cost fit(const times& of) const;
 
     latency_options options_;
     batch batch_;
     std::unique_ptr<engine> whole_;
-    model widest_;                 // one layer with all heads and filters that any has
-    std::unique_ptr<engine> unit_; // runs it
-    std::map<pare::index_t, double> heads_, filters_;
+    model widest_;                         // one layer with all heads and filters that any has
+    std::unique_ptr<engine> unit_;         // runs it
+    std::map<pare::index_t, times> heads_; // by numbers of a query
+    times filters_;
     double dense_ = 0;
 };
 
@@ -66,7 +66,7 @@ class latency {
 /// is lost. Widths that are chosen are timed; then the model of these widths is timed as a whole,
 /// and the choice made again with what the sums had missed, until the promise holds or three times.
 /// Throws std::invalid_argument if even the narrowest takes longer.
-found_units search(const model& m, const std::vector<pare::loss_curve>& losses, latency& costs,
-                   double share, layer_widths allowed);
+found_units search(const model& m, const sublayer_losses& losses, latency& costs, double share,
+                   layer_widths allowed);
 
 } // namespace encoder

@@ -142,110 +142,16 @@ void criterion::from_weights(const model& m) {
     }
 }
 
-unit_costs unit_costs::multiply_adds(const config& shape, const std::vector<sequence>& sequences) {
-    std::vector<std::size_t> lengths;
-    for (const sequence& s : sequences) lengths.push_back(s.size());
-    const pare::length_moments n = pare::moments_of_lengths(lengths);
-    return {pare::head_macs(n, shape.hidden, shape.head_size), pare::filter_macs(n, shape.hidden)};
-}
-
-unit_costs unit_costs::parameters(const config& shape) {
-    return {static_cast<double>(pare::head_parameters(shape.hidden, shape.head_size)),
-            static_cast<double>(pare::filter_parameters(shape.hidden))};
-}
-
-pare::cost_table unit_costs::table(const model& m, std::size_t l, unit_kind kind) const {
-    return kind == unit_kind::head
-               ? pare::cost_table::linear(m.layers[l].heads(m.config.head_size), per_head)
-               : pare::cost_table::linear(m.layers[l].filters(), per_filter);
-}
-
-double unit_costs::of(const model& m) const {
-    double sum = 0;
-    for (const layer& l : m.layers)
-        sum += per_head * static_cast<double>(l.heads(m.config.head_size)) +
-               per_filter * static_cast<double>(l.filters());
-    return sum;
-}
-
 surgeon::surgeon(engine& net, const calibration& data, fisher_source source, std::uint64_t seed) {
     weights_ = collect(net, data, source, seed);
     const pruning_text none;
     prunable<pare::vectorised<>, float> weights(pare::simd, net, none);
     shown line("elimination");
     losses_ = pare::elimination_curves(pare::simd, weights, weights_, std::ref(line)).value();
+    for (std::size_t l = 0; source != fisher_source::none && l < net.model().layers.size(); ++l)
+        losses_.queries.push_back(weights_[place(l, unit_kind::head)].queries.projections());
     for (pare::sublayer_statistics& of : weights_) of.drop_sums();
     if (source == fisher_source::none) weights_.clear(); // tokens weigh the same
-}
-
-std::vector<pare::prunable> prunables(const model& m, const std::vector<pare::loss_curve>& losses,
-                                      const sublayer_cost& cost, layer_widths allowed) {
-    const bool divisible = std::all_of(m.layers.begin(), m.layers.end(), [](const layer& l) {
-        return l.filters() % filter_multiple == 0;
-    });
-    std::vector<pare::prunable> sublayers, heads, filters;
-    for_sublayers(m, [&](std::size_t l, unit_kind kind) {
-        const bool is_head = kind == unit_kind::head;
-        sublayers.push_back({losses[place(l, kind)].loss, cost(l, kind),
-                             !is_head && divisible ? filter_multiple : 1, 0});
-        if (allowed == layer_widths::uneven) return;
-        pare::prunable& last = sublayers.back();
-        const pare::index_t units = last.units();
-        last.at_least =
-            is_head && allowed == layer_widths::equal ? units : std::min<pare::index_t>(1, units);
-        auto& all = is_head ? heads : filters;
-        all.push_back(last);
-        if (units != all[0].units())
-            throw std::invalid_argument(
-                "layers of " + std::to_string(all[0].units()) + " and " + std::to_string(units) +
-                (is_head ? " heads" : " filters") +
-                " cannot be made equally wide; prune a model whose layers are");
-    });
-    if (allowed == layer_widths::uneven) return sublayers;
-    return {pare::tied(heads), pare::tied(filters)};
-}
-
-std::vector<pare::index_t> of_sublayers(const model& m, const std::vector<pare::index_t>& found) {
-    std::vector<pare::index_t> all;
-    for (std::size_t i = 0; i < 2 * m.layers.size(); ++i) all.push_back(found[i % found.size()]);
-    return all;
-}
-
-kept_units keep(const model& m, const std::vector<pare::loss_curve>& losses,
-                const std::vector<pare::index_t>& widths) {
-    kept_units kept;
-    for_sublayers(m, [&](std::size_t l, unit_kind kind) {
-        const std::size_t at = place(l, kind);
-        (kind == unit_kind::head ? kept.heads : kept.filters)
-            .push_back(losses[at].mask(widths[at]));
-    });
-    return kept;
-}
-
-found_units search(const model& m, const std::vector<pare::loss_curve>& losses,
-                   const unit_costs& costs, double share, layer_widths allowed) {
-    const double whole = costs.of(m), budget = share * whole;
-    const auto sublayers = prunables(
-        m, losses, [&](std::size_t l, unit_kind kind) { return costs.table(m, l, kind); }, allowed);
-    const pare::width_search all(sublayers, budget);
-    const pare::width_choice found = all.best(budget);
-    if (!found.feasible)
-        throw std::invalid_argument("a budget of " + std::to_string(share) +
-                                    " of heads and filters is below the least of equal widths, " +
-                                    std::to_string(found.cost / whole));
-    if (found.cost == 0 && found.loss > 0) // units without which nothing is lost may all go
-        throw std::invalid_argument("a budget of " + std::to_string(share) +
-                                    " of heads and filters keeps nothing");
-    return {keep(m, losses, of_sublayers(m, found.kept)), found.loss, all.bound(budget)};
-}
-
-void check_budget(const model& m, const unit_costs& costs, double share, layer_widths allowed) {
-    std::vector<pare::loss_curve> alike;
-    for_sublayers(m, [&](std::size_t l, unit_kind kind) {
-        const auto units = static_cast<std::size_t>(costs.table(m, l, kind).units());
-        alike.push_back(pare::sorted_losses(std::vector<double>(units, 1)));
-    });
-    search(m, alike, costs, share, allowed);
 }
 
 std::int64_t rearrange(const criterion& c, kept_units& kept) {
@@ -260,6 +166,25 @@ std::int64_t rearrange(const criterion& c, kept_units& kept) {
     }
     return exchanges;
 }
+
+namespace {
+
+/// Queries and keys of the heads kept, which had `size` numbers, made of fewer.
+void narrow(layer& y, const kept_queries& kept, pare::index_t size) {
+    if (kept.heads.empty()) return;
+    const double factor = pare::rank_factor(kept.rank, size);
+    for (const auto& [d, map] :
+         {std::pair{&y.query, pare::head_map::down}, std::pair{&y.key, pare::head_map::up}}) {
+        const auto rows = static_cast<Eigen::Index>(kept.heads.size()) * kept.rank;
+        const dense before = std::exchange(*d, {matrix(rows, d->weight.cols()), vector(rows)});
+        pare::narrow_rows(kept.heads, map, kept.rank, before.weight, d->weight, factor);
+        pare::narrow_rows(kept.heads, map, kept.rank,
+                          pare::view(before.bias.data(), before.bias.size(), 1),
+                          pare::view(d->bias.data(), rows, 1), factor);
+    }
+}
+
+} // namespace
 
 model shrink(const model& m, const kept_units& kept) {
     model small = m;
@@ -278,9 +203,13 @@ model shrink(const model& m, const kept_units& kept) {
     };
     for (std::size_t l = 0; l < small.layers.size(); ++l) {
         layer& at = small.layers[l];
+        const pare::index_t queries = at.queries(m.config.head_size);
         const auto heads = pare::kept_positions(kept.heads[l], m.config.head_size);
         const auto filters = pare::kept_positions(kept.filters[l]);
-        for (dense* d : {&at.query, &at.key, &at.value}) keep_rows(*d, heads);
+        for (dense* d : {&at.query, &at.key})
+            keep_rows(*d, pare::kept_positions(kept.heads[l], queries));
+        if (!kept.queries.empty()) narrow(at, kept.queries[l], queries);
+        keep_rows(at.value, heads);
         keep_columns(at.attention_output.weight, heads);
         if (m.config.distance_buckets > 0)
             keep_columns(at.distance_bias, pare::kept_positions(kept.heads[l]));
@@ -303,7 +232,9 @@ model tune(engine& dense_net, const kept_units& kept, const std::vector<sequence
     const std::unique_ptr<engine> pruned = dense_net.make(std::move(small));
     pare::prune_plan plan;
     for_sublayers(dense_net.model(), [&](std::size_t l, unit_kind kind) {
-        plan.masks.push_back((kind == unit_kind::head ? kept.heads : kept.filters)[l]);
+        const bool heads = kind == unit_kind::head;
+        plan.masks.push_back((heads ? kept.heads : kept.filters)[l]);
+        plan.changed.push_back(heads && !kept.queries.empty() && !kept.queries[l].heads.empty());
     });
     shown line("tune");
     const auto reports =
@@ -316,9 +247,32 @@ model tune(engine& dense_net, const kept_units& kept, const std::vector<sequence
     return pruned->model();
 }
 
+namespace {
+
+/// Queries as long as they were, of which only what narrower ones keep is left.
+void project(layer& y, const std::vector<std::uint8_t>& mask, const kept_queries& kept,
+             Eigen::Index size) {
+    if (kept.heads.empty()) return;
+    const std::vector<pare::index_t> heads = pare::kept_positions(mask);
+    for (std::size_t i = 0; i < heads.size(); ++i) {
+        const pare::head_maps& of = kept.heads[i];
+        const Eigen::MatrixXf p =
+            (of.up.leftCols(kept.rank) * of.down.topRows(kept.rank)).cast<float>();
+        auto weight = y.query.weight.middleRows(heads[i] * size, size);
+        auto bias = y.query.bias.segment(heads[i] * size, size);
+        weight = (p * weight).eval();
+        bias = (p * bias).eval();
+    }
+}
+
+} // namespace
+
 model expand(const model& dense_model, const model& pruned, const kept_units& kept) {
     model wide = dense_model;
-    for (std::size_t l = 0; l < wide.layers.size(); ++l)
+    for (std::size_t l = 0; l < wide.layers.size(); ++l) {
+        if (!kept.queries.empty())
+            project(wide.layers[l], kept.heads[l], kept.queries[l],
+                    dense_model.layers[l].queries(dense_model.config.head_size));
         for (const unit_kind kind : {unit_kind::head, unit_kind::filter}) {
             const bool is_head = kind == unit_kind::head;
             const auto positions = pare::kept_positions((is_head ? kept.heads : kept.filters)[l],
@@ -329,6 +283,7 @@ model expand(const model& dense_model, const model& pruned, const kept_units& ke
                 to.weight.col(positions[i]) = from.weight.col(static_cast<Eigen::Index>(i));
             to.bias = from.bias;
         }
+    }
     return wide;
 }
 

@@ -2,10 +2,9 @@
 #pragma once
 
 #include "calibration.hpp"
+#include "widths.hpp"
 
 #include <pare/fisher.hpp>
-#include <pare/loss_curve.hpp>
-#include <pare/search.hpp>
 
 #include <cstdint>
 #include <string>
@@ -52,79 +51,22 @@ class criterion {
 };
 
 /// What sublayers lose as units are removed and the rest makes up for them, by least squares in the
-/// metric of the gradients at the sublayers' outputs.
+/// metric of the gradients at the sublayers' outputs; and, with gradients, what heads lose whose
+/// queries and keys are made of fewer numbers.
 class surgeon {
   public:
     /// One backward pass over the calibration data (free, labels), or one forward pass (none: shares
     /// of the residual stream's variance). Not magnitude.
     surgeon(engine& net, const calibration& data, fisher_source source, std::uint64_t seed);
 
-    /// In the order of criterion::losses().
-    const std::vector<pare::loss_curve>& losses() const { return losses_; }
+    const sublayer_losses& losses() const { return losses_; }
     /// What tokens weigh in tune(), and nothing else of the statistics. Empty without gradients.
     const std::vector<pare::sublayer_statistics>& weights() const { return weights_; }
 
   private:
-    std::vector<pare::loss_curve> losses_;
+    sublayer_losses losses_;
     std::vector<pare::sublayer_statistics> weights_;
 };
-
-/// What a head and a filter cost, wherever they are.
-struct unit_costs {
-    double per_head, per_filter;
-
-    /// Per sequence, over the lengths of `sequences`.
-    static unit_costs multiply_adds(const config& shape, const std::vector<sequence>& sequences);
-    static unit_costs parameters(const config& shape);
-    /// Of all heads and filters.
-    double of(const model& m) const;
-    pare::cost_table table(const model& m, std::size_t l, unit_kind kind) const;
-};
-
-/// Filters are kept in multiples of this where the dense widths are: vector registers and matrix
-/// kernels like it, and the choice among thousands of filters hardly notices.
-inline constexpr pare::index_t filter_multiple = 16;
-
-/// Which widths layers may have beside each other.
-enum class layer_widths {
-    uneven, ///< any
-    tied,   ///< the same number of heads in all layers, and of filters
-    equal   ///< all heads, and the same number of filters in all layers
-};
-
-/// 1 for units that are kept: [layer][unit].
-struct kept_units {
-    std::vector<std::vector<std::uint8_t>> heads, filters;
-};
-
-/// Sublayers for pare::width_search, or all layers' heads as one and their filters as another;
-/// `losses` are in the order of criterion::losses(). Throws std::invalid_argument if widths
-/// are to be the same in layers that differ.
-using sublayer_cost = std::function<pare::cost_table(std::size_t layer, unit_kind kind)>;
-std::vector<pare::prunable> prunables(const model& m, const std::vector<pare::loss_curve>& losses,
-                                      const sublayer_cost& cost, layer_widths allowed);
-/// What a search over prunables() keeps, by sublayer.
-std::vector<pare::index_t> of_sublayers(const model& m, const std::vector<pare::index_t>& found);
-/// The units that go last.
-kept_units keep(const model& m, const std::vector<pare::loss_curve>& losses,
-                const std::vector<pare::index_t>& widths);
-
-/// What a search finds, and what that loses by the criterion: none that fits the budget loses less
-/// than `bound`.
-struct found_units {
-    kept_units kept;
-    double loss, bound;
-};
-
-/// What to keep with at most `share` of what the model's heads and filters cost.
-/// Throws std::invalid_argument if the budget does not even keep one unit, or what equal widths keep
-/// at least.
-found_units search(const model& m, const std::vector<pare::loss_curve>& losses,
-                   const unit_costs& costs, double share,
-                   layer_widths allowed = layer_widths::uneven);
-
-/// Throws what search() would, whatever the losses.
-void check_budget(const model& m, const unit_costs& costs, double share, layer_widths allowed);
 
 /// Exchanges units within layers against the criterion's blocks; returns how many were exchanged.
 std::int64_t rearrange(const criterion& c, kept_units& kept);
@@ -137,7 +79,7 @@ constexpr double default_ridge(tuning how) {
     return how == tuning::reconstruct ? 1e-1 : 1e-2;
 }
 
-/// The model without its pruned units.
+/// The model without its pruned units, and with narrower queries and keys.
 model shrink(const model& m, const kept_units& kept);
 
 /// The model without its pruned units, and with the matrices that read the kept ones refitted,
@@ -148,7 +90,8 @@ model tune(engine& dense, const kept_units& kept, const std::vector<sequence>& s
            tuning how, double ridge, std::vector<std::string>& notes,
            const std::vector<pare::sublayer_statistics>& weights = {});
 
-/// The pruned model's weights at the places they had in the dense one, for a run with masks.
+/// The pruned model's weights at the places they had in the dense one, for a run with masks; of
+/// narrower queries, as long ones that vary in as few directions.
 model expand(const model& dense, const model& pruned, const kept_units& kept);
 
 } // namespace encoder

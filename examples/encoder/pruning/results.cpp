@@ -18,8 +18,7 @@ std::string key_of(std::string name) {
     return name;
 }
 
-std::string bar_of(Eigen::Index kept, Eigen::Index of) {
-    constexpr Eigen::Index width = 20;
+std::string bar_of(Eigen::Index kept, Eigen::Index of, Eigen::Index width) {
     std::string bar;
     for (Eigen::Index i = 0; i < width; ++i) bar += i * of < kept * width ? '#' : '.';
     return bar;
@@ -60,6 +59,7 @@ nlohmann::ordered_json to_json(const pruning_results& r) {
                                                    {"error", fit.error}};
     report["threads"] = r.threads;
     report["heads_kept"] = r.heads;
+    report["queries_kept"] = r.queries;
     report["filters_kept"] = r.filters;
     report["untuned"] = r.notes;
     return report;
@@ -92,6 +92,9 @@ page to_page(const pruning_results& r, budget_kind kind, const std::vector<prici
     };
     p.charts = {{"Heads kept, layer by layer", "Share of the dense layer's attention heads.",
                  "heads are kept", shares(r.heads, r.heads_dense)},
+                {"Numbers of queries and keys, layer by layer",
+                 "Share of the dense layer's, in each head that is kept.", "numbers are kept",
+                 shares(r.queries, r.queries_dense)},
                 {"Filters kept, layer by layer", "Share of the dense layer's FFN filters.",
                  "filters are kept", shares(r.filters, r.filters_dense)}};
     page::series quality{"pruned", {}}, speed{"pruned", {}}, expected{"expected", {}};
@@ -131,11 +134,12 @@ page to_page(const pruning_results& r, budget_kind kind, const std::vector<prici
 }
 
 void print(const pruning_results& r, const std::filesystem::path& out) {
-    fmt::print("\nlayer  heads kept                        filters kept\n");
+    fmt::print("\nlayer  heads kept             queries of   filters kept\n");
     for (std::size_t l = 0; l < r.heads.size(); ++l)
-        fmt::print("{:>5}  {} {:>3} of {:<4}  {} {:>5} of {}\n", l,
-                   bar_of(r.heads[l], r.heads_dense[l]), r.heads[l], r.heads_dense[l],
-                   bar_of(r.filters[l], r.filters_dense[l]), r.filters[l], r.filters_dense[l]);
+        fmt::print("{:>5}  {} {:>3} of {:<3} {:>3} of {:<4} {} {:>5} of {}\n", l,
+                   bar_of(r.heads[l], r.heads_dense[l], 12), r.heads[l], r.heads_dense[l],
+                   r.queries[l], r.queries_dense[l], bar_of(r.filters[l], r.filters_dense[l], 20),
+                   r.filters[l], r.filters_dense[l]);
     fmt::print("\n{:<22}{:>14}{:>14}{:>10}\n", "", "dense", "pruned", "ratio");
     const auto row = [](const char* name, double before, double after, int digits) {
         fmt::print("{:<22}{:>14.{}f}{:>14.{}f}{:>10.3f}\n", name, before, digits, after, digits,

@@ -64,9 +64,11 @@ double quantile(std::vector<float>& scores, double share) {
 
 layer_costs costs_of(const layer& y, const config& c) {
     const auto d = static_cast<double>(c.hidden),
-               columns = static_cast<double>(y.heads(c.head_size) * c.head_size),
+               columns = static_cast<double>(y.value.weight.rows()),
+               queries = static_cast<double>(y.query.weight.rows()),
                filters = static_cast<double>(y.filters());
-    return {columns * 3 * d, columns * 2, (columns + 2 * filters) * d, d * (d + columns)};
+    return {(2 * queries + columns) * d, queries + columns, (columns + 2 * filters) * d,
+            d * (d + columns)};
 }
 
 double token_macs(const model& m, const std::vector<token_use>& use) {
@@ -152,7 +154,7 @@ token_pruning schedule(network& net, const std::vector<sequence>& text, token_pr
 std::vector<dense> plain_exits(const model& m) {
     std::vector<dense> exits;
     for (const layer& y : m.layers)
-        exits.push_back({matrix::Identity(m.config.hidden, m.config.hidden + y.query.weight.rows()),
+        exits.push_back({matrix::Identity(m.config.hidden, m.config.hidden + y.value.weight.rows()),
                          vector::Zero(m.config.hidden)});
     return exits;
 }

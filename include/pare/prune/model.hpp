@@ -21,6 +21,9 @@
 //     void backward(batch, visit)         a forward and a backward pass, which calls visit(s, units,
 //                                         at_units, at_sum) once for each sublayer, in any order:
 //                                         units as above, and the gradients at them and at the sum.
+//                                         Of heads, visit(s, units, at_units, at_sum, queries,
+//                                         at_queries) also says what ranks of their queries lose: the
+//                                         queries [tokens x heads x size], and the gradients there.
 //                                         A batch may come in pieces, one after another
 //     offsets(batch)                      of the samples in the batch's tokens, for collect_fisher,
 //                                         which wants it in one piece

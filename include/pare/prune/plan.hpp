@@ -21,9 +21,12 @@ inline namespace PARE_ISA {
 /// How many units each sublayer keeps, and which.
 struct prune_plan {
     std::vector<std::vector<std::uint8_t>> masks; ///< [sublayer][unit], 1 for those kept
-    std::vector<double> losses;                   ///< of each sublayer, by the criterion
-    double cost = 0, dense_cost = 0;              ///< of the units kept, and of all
-    double loss = 0, bound = 0; ///< the sum; no choice within the budget loses less than bound
+    /// [sublayer] 1 where units that are kept are made anew too, such as heads of fewer numbers: they
+    /// give other values than the dense model's. {}: nowhere.
+    std::vector<std::uint8_t> changed;
+    std::vector<double> losses;      ///< of each sublayer, by the criterion
+    double cost = 0, dense_cost = 0; ///< of the units kept, and of all
+    double loss = 0, bound = 0;      ///< the sum; no choice within the budget loses less than bound
 };
 
 namespace detail {

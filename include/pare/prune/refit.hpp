@@ -118,7 +118,7 @@ double best_ridge(const Policy& policy, const least_squares& fit, const least_sq
 /// of some rows, since what is wrong with units is wrong in all.
 template <class Policy, class Model>
 void check_removal(const Policy& policy, Model& dense, Model& pruned, index_t s,
-                   const std::vector<std::uint8_t>& mask, stream_of<Model>& x) {
+                   const std::vector<std::uint8_t>& mask, bool changed, stream_of<Model>& x) {
     using T = number_of<Model>;
     const auto y = described(pruned, s);
     const std::vector<index_t> columns = kept_positions(mask, y.unit);
@@ -134,7 +134,7 @@ void check_removal(const Policy& policy, Model& dense, Model& pruned, index_t s,
         return view<const T, 2>(of.data_handle(), {some, of.extent(1)},
                                 {of.stride(0), of.stride(1)});
     };
-    if (some * kept == 0) return;
+    if (some * kept == 0 || changed) return;
     workspace of_expected, of_columns;
     const auto memory = policy.template temporary<T>(of_expected, some * kept);
     const auto positions = policy.template temporary<index_t>(of_columns, kept);
@@ -178,6 +178,7 @@ refit(const Policy& policy, Model& dense, Model& pruned, const prune_plan& chose
     using stream = detail::stream_of<Model>;
     const index_t sublayers = dense.sublayers(), batches = dense.batches();
     if (static_cast<index_t>(chosen.masks.size()) != sublayers || options.ridges.empty() ||
+        (!chosen.changed.empty() && chosen.changed.size() != chosen.masks.size()) ||
         (!statistics.empty() && static_cast<index_t>(statistics.size()) != sublayers))
         detail::fail<shape_error>("prune", "a plan of ", chosen.masks.size(), " sublayers and ",
                                   statistics.size(), " statistics, the model has ", sublayers, "; ",
@@ -194,7 +195,9 @@ refit(const Policy& policy, Model& dense, Model& pruned, const prune_plan& chose
         const auto at = static_cast<std::size_t>(s);
         const std::vector<std::uint8_t>& mask = chosen.masks[at];
         pruned.keep(s, mask);
-        if (batches > 0) detail::check_removal(policy, dense, pruned, s, mask, in_pruned.front());
+        if (batches > 0)
+            detail::check_removal(policy, dense, pruned, s, mask,
+                                  !chosen.changed.empty() && chosen.changed[at], in_pruned.front());
         const auto y = detail::described(pruned, s);
         const index_t inputs = y.weight.extent(1), outputs = y.weight.extent(0);
         const bool holds_out = options.ridges.size() > 1 && batches >= 5;

@@ -3,6 +3,7 @@
 
 #include "../fisher.hpp"
 #include "../gram.hpp"
+#include "../head_shapes.hpp"
 #include "../least_squares.hpp"
 #include "model.hpp"
 #include "progress.hpp"
@@ -22,6 +23,7 @@ struct sublayer_statistics {
     least_squares inputs; ///< of the units' values, each token by its weight
     gram<double> metric;  ///< of the gradients at the sums; no rows without a backward pass
     least_squares sums;   ///< of the sums, as outputs of no inputs; no rows with a backward pass
+    query_statistics queries; ///< of heads whose queries the backward pass has shown; else of none
     /// [batch][token] the squared length of the gradient at the sum; empty where another process
     /// has the batch.
     std::vector<std::vector<float>> squares;
@@ -41,6 +43,10 @@ struct sublayer_statistics {
         inputs.merge(other.inputs);
         metric.merge(other.metric);
         sums.merge(other.sums);
+        if (queries.heads() == 0) // it has seen none
+            queries = other.queries;
+        else if (other.queries.heads() > 0)
+            queries.merge(other.queries);
         for (std::size_t b = 0; b < other.squares.size(); ++b)
             if (squares[b].empty()) squares[b] = other.squares[b];
         batches += other.batches;
@@ -51,6 +57,7 @@ struct sublayer_statistics {
         inputs = least_squares(0, 0);
         metric = gram<double>(0);
         sums = least_squares(0, 0);
+        queries = query_statistics();
     }
 };
 
@@ -70,10 +77,10 @@ inline float token_weight(float square, double typical) {
                                             std::max(typical, 1e-30));
 }
 
-/// Adds rows x, and y unless that is `none`, each by its weight, or 1 where there are no weights.
-template <class Policy, class X, class Y>
+/// Adds rows x and y, or `none`, each by its weight, or 1 where there are no weights.
+template <class Policy, class X, class Y, class Statistics>
 void add_weighted(const Policy& policy, const X& x, const Y& y, const std::vector<float>& weights,
-                  least_squares& statistics) {
+                  Statistics& statistics) {
     if (weights.empty()) return statistics.add(policy, x, y);
     if constexpr (Policy::on_host) {
         statistics.add(policy, x, y, weights);
@@ -83,6 +90,14 @@ void add_weighted(const Policy& policy, const X& x, const Y& y, const std::vecto
         policy.copy_from_host(weights.data(), count, memory.data());
         statistics.add(policy, x, y, view<const float, 1>(memory.data(), count));
     }
+}
+
+template <class Policy, class Q, class G>
+void add_queries(const Policy& policy, const Q& queries, const G& gradients,
+                 const std::vector<float>& weights, query_statistics& statistics) {
+    const auto q = as_input<3>(policy, queries);
+    if (statistics.heads() == 0) statistics = query_statistics(q.extent(1), q.extent(2));
+    add_weighted(policy, queries, gradients, weights, statistics);
 }
 
 template <class T>
@@ -168,11 +183,11 @@ std::optional<std::vector<sublayer_statistics>> collect(const Policy& policy, Mo
         };
         share.check();
         if (share.ith > 0 && model.batches() > share.ith)
-            model.backward(0, [&](index_t s, const auto&, const auto&, const auto& at_sum) {
-                squares_of(s, at_sum);
-            });
+            model.backward(0, [&](index_t s, const auto&, const auto&, const auto& at_sum,
+                                  const auto&...) { squares_of(s, at_sum); });
         return detail::for_batches(model, share, callback, [&](auto& all, index_t b) {
-            model.backward(b, [&](index_t s, const auto& units, const auto&, const auto& at_sum) {
+            model.backward(b, [&](index_t s, const auto& units, const auto&, const auto& at_sum,
+                                  const auto&... queries) {
                 const auto at = static_cast<std::size_t>(s);
                 sublayer_statistics& to = all[at];
                 detail::check_extents("units", s, units, units.extent(0), to.inputs.inputs());
@@ -185,6 +200,8 @@ std::optional<std::vector<sublayer_statistics>> collect(const Policy& policy, Mo
                 }
                 to.metric.add(policy, at_sum);
                 detail::add_weighted(policy, units, detail::none{}, weights, to.inputs);
+                if constexpr (sizeof...(queries) > 0)
+                    detail::add_queries(policy, queries..., weights, to.queries);
             });
         });
     }
@@ -241,7 +258,8 @@ std::optional<std::vector<fisher<>>> collect_fisher(const Policy& policy, Model&
             return std::nullopt;
         const auto& offsets = model.offsets(b);
         const index_t samples = as_input<1>(policy, offsets).extent(0) - 1;
-        model.backward(b, [&](index_t s, const auto& units, const auto& at_units, const auto&) {
+        model.backward(b, [&](index_t s, const auto& units, const auto& at_units, const auto&,
+                              const auto&...) {
             const auto at = static_cast<std::size_t>(s);
             fisher<>& to = all[at];
             const auto add_gradients = [&](view<C, 2> gradients) {

@@ -3,9 +3,10 @@
 //
 // The format, all numbers little-endian:
 //
-//     "pare statistics 1\n"
+//     "pare statistics 2\n"
 //     u64 sublayers, then of each
 //         least squares  of the units, metric  of gradients, least squares  of the sums,
+//         u64 heads, u64 size, of each head  least squares  of its queries, metric  of gradients,
 //         u64 batches seen, u64 batches, of each  floats  squares of its tokens
 //     u64 FNV-1a of all bytes before
 //
@@ -34,7 +35,7 @@ inline namespace PARE_ISA {
 
 namespace detail {
 
-inline constexpr char statistics_title[] = "pare statistics 1\n";
+inline constexpr char statistics_title[] = "pare statistics 2\n";
 
 /// FNV-1a, 64 bits.
 struct checksum {
@@ -213,7 +214,30 @@ struct saved {
         least_squares(file, s.inputs);
         gram(file, s.metric);
         least_squares(file, s.sums);
+        queries(file, s.queries);
         file.count(s.batches);
+    }
+    template <class Archive, class S>
+    static void queries(Archive& file, S& s) {
+        index_t heads = s.heads();
+        file.count(heads);
+        file.count(s.size_);
+        for (index_t h = 0; h < heads; ++h) {
+            const auto at = static_cast<std::size_t>(h);
+            if constexpr (!std::is_const_v<S>) {
+                s.queries_.emplace_back(0, 0);
+                s.gradients_.emplace_back(0);
+            }
+            least_squares(file, s.queries_[at]);
+            gram(file, s.gradients_[at]);
+        }
+    }
+    static bool fits(const query_statistics& s) {
+        bool all = true;
+        for (std::size_t h = 0; h < s.queries_.size(); ++h)
+            all = all && fits(s.queries_[h]) && s.queries_[h].inputs() == s.size_ &&
+                  s.queries_[h].outputs() == 0 && s.gradients_[h].columns_x_ == s.size_;
+        return all;
     }
 };
 
@@ -243,7 +267,8 @@ inline std::vector<sublayer_statistics> load_statistics(std::istream& from) {
     for (index_t i = 0; i < sublayers; ++i) {
         sublayer_statistics s(0, 0);
         detail::saved::sublayer(file, s);
-        if (!detail::saved::fits(s.inputs) || !detail::saved::fits(s.sums))
+        if (!detail::saved::fits(s.inputs) || !detail::saved::fits(s.sums) ||
+            !detail::saved::fits(s.queries))
             file.bad("the sums of sublayer ", i, " are of different extents");
         index_t batches = 0;
         file.count(batches);
