@@ -500,6 +500,10 @@ TEST_CASE("an impossible config is refused by name") {
          "config.json: pare.filters holds -1"},
         {{{"pare", {{"heads", even}, {"filters", {41, 1, 1}}}}},
          "config.json: pare.filters holds 41"},
+        {{{"pare", {{"queries", {8, 0, 8}}}}},
+         "config.json: pare.queries holds 0, not a whole number from 1 to 8"},
+        {{{"pare", {{"queries", {8, 9, 8}}}}}, "config.json: pare.queries holds 9"},
+        {{{"pare", {{"queries", {8, 8}}}}}, "config.json: pare.queries has 2 entries"},
         {{{"pare", {{"filters", 40}}}},
          "config.json: pare.filters is not a list with a number for each of 3 layers"},
         {{{"pare", 3}}, "config.json: pare is 3, not an object"},
@@ -552,6 +556,9 @@ TEST_CASE("an impossible config is refused by name") {
         {{{"type_vocab_size", 1}}, "has the shape [2, 24], not [1, 24]"},
         {{{"hidden_size", 48}}, "has the shape [120, 24], not [120, 48]"},
         {{{"intermediate_size", 41}}, "has the shape [40, 24], not [41, 24]"},
+        {{{"pare", {{"queries", {8, 4, 8}}}}},
+         "model.safetensors: tensor 'encoder.layer.1.attention.self.query.weight' has the shape "
+         "[24, 24], not [12, 24]"},
         {{{"pare", {{"heads", {3, 2, 3}}, {"filters", {40, 40, 40}}}}},
          "model.safetensors: tensor 'encoder.layer.1.attention.self.query.weight' has the shape "
          "[24, 24], not [16, 24]"},

@@ -256,7 +256,8 @@ TEST_CASE("prune_encoder writes a smaller model that loads again, and a report")
               "pearson_pruned",     "cosine_to_dense",     "seconds_fisher",  "seconds_search",
               "seconds_rearrange",  "seconds_tune",        "seconds_total",   "peak_rss_mb",
               "tokens_per_s_dense", "tokens_per_s_pruned", "speedup",         "threads",
-              "heads_kept",         "filters_kept",        "loss_expected",   "loss_bound"}) {
+              "heads_kept",         "queries_kept",        "filters_kept",    "loss_expected",
+              "loss_bound"}) {
             CAPTURE(key);
             CHECK(report.contains(key));
         }
@@ -265,6 +266,7 @@ TEST_CASE("prune_encoder writes a smaller model that loads again, and a report")
         const model small = load_model(p.folder / "small");
         for (std::size_t l = 0; l < small.layers.size(); ++l) {
             CHECK(report["heads_kept"][l] == small.layers[l].heads(small.config.head_size));
+            CHECK(report["queries_kept"][l] == small.layers[l].queries(small.config.head_size));
             CHECK(report["filters_kept"][l] == small.layers[l].filters());
         }
         CHECK(p.files() == std::vector<std::string>{"r.json", "small"});

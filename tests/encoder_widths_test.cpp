@@ -209,9 +209,9 @@ TEST_CASE("transformers gives the outputs of models of all families, uneven ones
           std::pair("roberta", "roberta."), std::pair("xlm-roberta", "roberta."),
           std::pair("electra", "electra."), std::pair("mpnet", "mpnet.")}) {
         const fs::path source = fixtures::path(std::string("families/") + name);
-        const model dense = load_model(source);
-        const Index hidden = dense.config.hidden;
-        model headed = dense;
+        const model whole = load_model(source);
+        const Index hidden = whole.config.hidden;
+        model headed = whole;
         const stock_head* const stock = find_stock_head(name);
         headed.others.clear();
         headed.prefix = prefix;
@@ -219,12 +219,12 @@ TEST_CASE("transformers gives the outputs of models of all families, uneven ones
         headed.head = head{random_dense(3, hidden, random), random_dense(hidden, hidden, random),
                            stock->between, stock};
         headed.json["architectures"] = {stock->architecture};
-        add(cut(dense, {2, 2}, {5, 5}), source, "AutoModel"); // as --widths equal has it
+        add(cut(whole, {2, 2}, {5, 5}), source, "AutoModel"); // as --widths equal has it
         add(cut(headed, {2, 2}, {7, 7}), source, "AutoModelForSequenceClassification");
         for (const auto& [of, outputs, kind] :
              {std::tuple(head::subject::token, 4, "AutoModelForTokenClassification"),
               std::tuple(head::subject::span, 2, "AutoModelForQuestionAnswering")}) {
-            model on_tokens = with_head_on_tokens(dense, of, outputs);
+            model on_tokens = with_head_on_tokens(whole, of, outputs);
             on_tokens.prefix = prefix;
             add(cut(on_tokens, {2, 2}, {5, 5}), source, kind);
             on_tokens = cut(on_tokens, {1, 0}, {3, 9});
@@ -235,8 +235,13 @@ TEST_CASE("transformers gives the outputs of models of all families, uneven ones
              {std::pair(std::vector<index_t>{1, 2}, std::vector<index_t>{12, 3}),
               std::pair(std::vector<index_t>{0, 1}, std::vector<index_t>{4, 0}),
               std::pair(std::vector<index_t>{1, 1}, std::vector<index_t>{6, 6})}) {
-            model uneven = cut(dense, heads, filters);
+            model uneven = cut(whole, heads, filters);
             uneven.has_code = true;
+            add(uneven, source, "AutoModel");
+            for (layer& y : uneven.layers) { // of as many numbers as heads
+                const Index n = y.heads(uneven.config.head_size);
+                for (dense* d : {&y.query, &y.key}) *d = random_dense(n * n, hidden, random);
+            }
             add(uneven, source, "AutoModel");
             uneven = cut(headed, heads, filters);
             uneven.has_code = true;

@@ -127,7 +127,8 @@ class network {
 template <class T>
 struct network_with_gradients : network<T> {
     using network<T>::network;
-    bool pieces = false; // shows the batch's first rows and then the others
+    bool pieces = false;  // shows the batch's first rows and then the others
+    bool queries = false; // of odd sublayers, two heads of five numbers
 
     template <class Visit>
     void backward(index_t b, const Visit& visit) {
@@ -149,11 +150,18 @@ struct network_with_gradients : network<T> {
                     };
                     visit(s, piece(units), piece(at_units.view()), piece(at_sum.view()));
                 }
+            else if (queries && s % 2 == 1)
+                visit(s, units, at_units.view(), at_sum.view(), queries_of(x.x),
+                      queries_of(at_sum));
             else
                 visit(s, units, at_units.view(), at_sum.view());
             this->add(s, units, x);
             this->normalize(s, x);
         }
+    }
+    /// Part of the rows.
+    static pare::view<const T, 3> queries_of(const matrix<T>& rows) {
+        return {rows.view().data_handle(), {rows.height, 2, 5}, {rows.width, 6, 1}};
     }
     std::vector<index_t> offsets(index_t b) const {
         const index_t tokens = this->text_[static_cast<std::size_t>(b)].height;
@@ -265,7 +273,7 @@ TEST_CASE("stages of pruning, one by one") {
         const auto over_text = [&](const auto& f) {
             for (index_t b = 0; b < dense.batches(); ++b)
                 dense.backward(b, [&](index_t s, const auto& units, const auto& at_units,
-                                      const auto&) { f(b, s, units, at_units); });
+                                      const auto&, const auto&...) { f(b, s, units, at_units); });
         };
         over_text([&](index_t, index_t s, const auto& units, const auto&) {
             if (s == 0) tokens += static_cast<real>(units.extent(0));
@@ -416,10 +424,59 @@ TEST_CASE("stages of pruning, one by one") {
     }
 }
 
+TEST_CASE("a pass that shows queries tells what ranks of them lose, tokens weighted") {
+    random_source random;
+    CAPTURE(random);
+    network_with_gradients<float> model(random, 2, 3, 2);
+    model.queries = true;
+    auto found = *pare::collect(pare::seq, model);
+    CHECK(found[0].queries.heads() == 0);
+    REQUIRE(found[1].queries.heads() == 2);
+    using square = Eigen::Matrix<double, 5, 5>;
+    square moments[2] = {square::Zero(), square::Zero()}, metric[2] = {moments[0], moments[0]};
+    double weights = 0, tokens = 0, typical = 0;
+    for (index_t b = 0; b < model.batches(); ++b) {
+        const std::vector<float>& squares = found[1].squares[static_cast<std::size_t>(b)];
+        if (b == 0)
+            for (const float x : squares)
+                typical += static_cast<double>(x) / static_cast<double>(squares.size());
+        model.backward(b, [&](index_t s, const auto&, const auto&, const auto&,
+                              const auto&... queries) {
+            if constexpr (sizeof...(queries) == 2) {
+                REQUIRE(s == 1);
+                const auto [q, g] = std::tuple(queries...);
+                for (index_t t = 0; t < q.extent(0); ++t) {
+                    const double w =
+                        0.05 +
+                        0.95 * static_cast<double>(squares[static_cast<std::size_t>(t)]) / typical;
+                    weights += w;
+                    ++tokens;
+                    for (index_t h = 0; h < 2; ++h)
+                        for (index_t i = 0; i < 5; ++i)
+                            for (index_t j = 0; j < 5; ++j) {
+                                moments[h](i, j) += w * static_cast<double>(q(t, h, i)) *
+                                                    static_cast<double>(q(t, h, j));
+                                metric[h](i, j) += static_cast<double>(g(t, h, i)) *
+                                                   static_cast<double>(g(t, h, j));
+                            }
+                }
+            }
+        });
+    }
+    const auto curves = found[1].queries.projections();
+    for (std::size_t h = 0; h < 2; ++h) {
+        const auto expected =
+            pare::project((moments[h] / weights).eval(), (metric[h] / tokens).eval());
+        for (std::size_t k = 0; k <= 5; ++k)
+            CHECK_THAT(curves[h].loss[k], WithinRel(expected.loss[k], 1e-5));
+    }
+}
+
 TEST_CASE("statistics in a file") {
     random_source random;
     CAPTURE(random);
     network_with_gradients<float> dense(random, 2, 3, 2);
+    dense.queries = true;
     network<float> forward(random, 2, 3, 1);
     const auto written = [](const std::vector<pare::sublayer_statistics>& statistics) {
         std::ostringstream file;
@@ -462,6 +519,13 @@ TEST_CASE("statistics in a file") {
             for (std::size_t s = 0; s < merged.size(); ++s) merged[s].merge(part[s]);
         }
         CHECK(plan_of(dense, merged).masks == plan_of(dense, whole).masks);
+        CHECK(merged[0].queries.heads() == 0);
+        auto seen = whole[1].queries;
+        const auto found = merged[1].queries.projections(), expected = seen.projections();
+        REQUIRE(found.size() == 2);
+        for (std::size_t h = 0; h < 2; ++h)
+            for (std::size_t k = 0; k <= 5; ++k)
+                CHECK_THAT(found[h].loss[k], WithinRel(expected[h].loss[k], 1e-6));
     }
     SECTION("that ends early, or has other bytes, is refused") {
         const std::string bytes = written(whole);
