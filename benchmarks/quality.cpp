@@ -30,7 +30,7 @@ struct method {
     bool weighted = false; ///< tokens, when refitting
     bool by_time = false;  ///< shares are of the time, not of multiply-adds
     layer_widths allowed = layer_widths::uneven;
-    bool whole_heads = false; ///< go or stay as they are
+    bool narrow_heads = false; ///< else heads go or stay as they are
 };
 
 /// Those named, or all whose shares are of multiply-adds and whose widths are their own.
@@ -43,16 +43,18 @@ std::vector<method> choose_methods(fisher_source fisher, const std::vector<std::
         {"fisher", "Fisher search + reconstruct", fisher, false, false, tuning::reconstruct},
         {"forward", "no gradients + reconstruct", fisher_source::none, false, false,
          tuning::reconstruct},
-        {"surgeon", "surgeon + reconstruct, tokens weighted (ours)", fisher, true, false,
+        {"surgeon", "surgeon + reconstruct, tokens weighted", fisher, true, false,
          tuning::reconstruct, true},
+        {"narrow", "narrow heads, surgeon + reconstruct, tokens weighted (ours)", fisher, true,
+         false, tuning::reconstruct, true, false, layer_widths::uneven, true},
         {"unweighted", "surgeon + reconstruct, tokens alike", fisher, true, false,
          tuning::reconstruct},
-        {"whole", "surgeon + reconstruct, tokens weighted, whole heads", fisher, true, false,
-         tuning::reconstruct, true, false, layer_widths::uneven, true},
-        {"rearranged", "surgeon + rearrange + reconstruct, tokens weighted, whole heads", fisher,
-         true, true, tuning::reconstruct, true, false, layer_widths::uneven, true},
+        {"rearranged", "surgeon + rearrange + reconstruct, tokens weighted", fisher, true, true,
+         tuning::reconstruct, true},
         {"timed", "surgeon with shares of time + reconstruct, tokens weighted", fisher, true, false,
          tuning::reconstruct, true, true},
+        {"narrow_timed", "narrow heads, surgeon with shares of time + reconstruct, tokens weighted",
+         fisher, true, false, tuning::reconstruct, true, true, layer_widths::uneven, true},
         {"tied", "surgeon, as many heads in all layers, and as many filters", fisher, true, false,
          tuning::reconstruct, true, false, layer_widths::tied},
         {"equal", "surgeon, all heads, and as many filters in all layers", fisher, true, false,
@@ -89,7 +91,7 @@ std::string cell(const std::vector<double>& values, double unit, int digits) {
 }
 
 struct arguments {
-    std::filesystem::path model, calibrate, evaluate;
+    std::filesystem::path model, calibrate, generic, evaluate;
     bool labels = false;
     std::size_t samples = 1000;
     int repeats = 3;
@@ -123,7 +125,8 @@ void run(const arguments& a) {
     if (a.tokens > 0) times.emplace(dense, latency_options{a.sequences, a.tokens, false, {}});
     for (int repeat = 0; repeat < a.repeats; ++repeat) {
         const auto seed = static_cast<std::uint64_t>(repeat) + 1;
-        const calibration data = read_calibration(a.calibrate, a.labels, a.samples, seed, words, m);
+        const calibration data =
+            read_calibration(a.calibrate, a.labels, a.samples, seed, words, m, a.generic);
         const unit_costs costs = unit_costs::multiply_adds(m.config, data.examples.texts);
         std::map<std::pair<fisher_source, bool>, criterion> criteria;
         std::map<fisher_source, surgeon> surgeons;
@@ -143,7 +146,7 @@ void run(const arguments& a) {
             std::vector<pare::sublayer_statistics> weights;
             if (all[i].weighted) weights = cuts->weights();
             sublayer_losses losses = cuts ? cuts->losses() : sublayer_losses(fisher->losses());
-            if (all[i].whole_heads) losses.queries.clear();
+            if (!all[i].narrow_heads) losses.queries.clear();
             for (std::size_t j = 0; j < shares.size(); ++j) {
                 kept_units kept;
                 try {
@@ -196,6 +199,7 @@ int main(int argc, char** argv) {
     CLI::App app("Measures what pruning to several budgets costs in quality, by method.");
     app.add_option("--model", a.model, "folder of the encoder, with or without a head")->required();
     app.add_option("--calibrate", a.calibrate, "as prune_encoder's")->required();
+    app.add_option("--generic", a.generic, "as prune_encoder's");
     app.add_option("--evaluate", a.evaluate, "as prune_encoder's")->required();
     app.add_flag("--labels", a.labels, "gradients of the labels of the calibration examples");
     app.add_option("--samples", a.samples, "examples of a calibration sample");

@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 using namespace encoder;
 
 struct arguments {
-    fs::path model, calibrate, evaluate, out, json, front, html;
+    fs::path model, calibrate, generic, evaluate, out, json, front, html;
     latency_options latency;
     std::optional<double> macs;
     std::string budget, batch = "32x128";
@@ -48,6 +48,10 @@ bool parse(int argc, char** argv, arguments& a) {
         "text, a document a line; for a model with a head one or two texts a line, by tabs, or for "
         "answers JSON as SQuAD has it; with --fisher labels, as --evaluate; may be left out to "
         "--export a model as it is");
+    o.path(
+        "--generic", a.generic,
+        "text of all kinds, as --calibrate without labels: as many samples of it are calibrated on "
+        "beside, where --calibrate is of one kind and the model is to be good at others too");
     o.number("--macs", a.macs, "share of the multiply-adds to keep")->default_str("0.5");
     o.add_option(
         "--budget", a.budget,
@@ -157,10 +161,11 @@ void check_export(arguments& a) {
     if (!a.onnx) throw std::invalid_argument("--calibrate is required");
     const arguments none;
     if (a.macs || !a.budget.empty() || a.batch != none.batch || !a.evaluate.empty() ||
-        !a.json.empty() || !a.front.empty() || !a.html.empty() || !a.latency.times.empty() ||
-        a.latency.fitted || a.tuning != none.tuning || a.surgeon != none.surgeon ||
-        a.fisher != none.fisher || a.widths != none.widths || a.whole_heads || a.rearrange ||
-        a.ridge || a.code || a.samples != none.samples || a.seed != none.seed)
+        !a.generic.empty() || !a.json.empty() || !a.front.empty() || !a.html.empty() ||
+        !a.latency.times.empty() || a.latency.fitted || a.tuning != none.tuning ||
+        a.surgeon != none.surgeon || a.fisher != none.fisher || a.widths != none.widths ||
+        a.whole_heads || a.rearrange || a.ridge || a.code || a.samples != none.samples ||
+        a.seed != none.seed)
         throw std::invalid_argument("--calibrate is required to prune; without it, --export goes "
                                     "with --model and --out alone");
     if (a.out.empty()) a.out = name_beside(a.model, "");
@@ -184,10 +189,13 @@ void check(arguments& a) {
     if (a.kind != budget_kind::latency && (a.latency.fitted || !a.latency.times.empty()))
         throw std::invalid_argument(
             "--latency-fit and --latency-times go with --budget latency=SHARE");
+    if (!a.generic.empty() && a.fisher == fisher_source::labels)
+        throw std::invalid_argument("--generic has no labels, which --fisher labels needs");
     if (a.samples == 0) throw std::invalid_argument("--samples is 0, expected at least 1");
     if (a.out.empty()) a.out = name_beside(a.model, "-pruned");
     std::vector<program_input> inputs = model_inputs(a.model);
     inputs.push_back({"the text to calibrate on", a.calibrate});
+    inputs.push_back({"the text of all kinds", a.generic});
     inputs.push_back({"the text to evaluate on", a.evaluate});
     check_outputs(inputs, {{"--out", a.out, &written_model},
                            {"--export", onnx_file(a)},
@@ -209,7 +217,7 @@ class pruning {
         : a_(a), made_(make_engine(load_model(a.model), a.where.device, a.where.precision)),
           dense_(*made_), original_(dense_.model()), words_(a.model, original_.config),
           data_(read_calibration(a.calibrate, a.fisher == fisher_source::labels, a.samples, a.seed,
-                                 words_, original_)),
+                                 words_, original_, a.generic)),
           costs_(unit_costs::multiply_adds(original_.config, data_.examples.texts)) {
         // Tokens that the model drops are kept here: which ones leave depends on the heads there
         // are.

@@ -136,7 +136,7 @@ TEST_CASE("the surgeon's curves are of all units, and what it keeps fits the bud
          {fisher_source::free, fisher_source::labels, fisher_source::none}) {
         CAPTURE(static_cast<int>(source), classifies);
         calibration data = random_calibration(m, random, source == fisher_source::labels);
-        data.recut = {data.examples.texts.front()};
+        data.beside = {data.examples.texts.front()};
         const surgeon s(net, data, source, 1);
         REQUIRE(s.losses().units.size() == 2 * m.layers.size());
         for (std::size_t l = 0; l < m.layers.size(); ++l) {
@@ -188,6 +188,37 @@ TEST_CASE("reconstruction brings the pruned model closer to the dense one") {
                            embed(pruned, data.examples.texts, ""));
     };
     CHECK(cosine(tuning::reconstruct) > cosine(tuning::none));
+}
+
+TEST_CASE(
+    "text of other kinds is calibrated on beside the user's, and does not change what costs") {
+    programs::sandbox p(PARE_PRUNE_ENCODER);
+    std::string others;
+    for (int i = 0; i < 30; ++i) others += "lazy dogs over the quick fox and\n";
+    programs::write(p.folder / "others", others);
+    const model m = load_model(p.folder / "model");
+    const tokenizer words(p.folder / "model", m.config);
+    const auto calibrate = [&](std::size_t samples, const fs::path& generic) {
+        return read_calibration(p.folder / "text", false, samples, 1, words, m, generic);
+    };
+    for (const std::size_t samples : {5, 25, 1000}) {
+        const calibration alone = calibrate(samples, {});
+        const calibration both = calibrate(samples, p.folder / "others");
+        CHECK(both.examples.texts == alone.examples.texts);
+        REQUIRE(both.beside.size() == alone.beside.size() + std::min<std::size_t>(samples, 30));
+        CHECK(std::equal(alone.beside.begin(), alone.beside.end(), both.beside.begin()));
+        CHECK(both.all().size() == both.examples.texts.size() + both.beside.size());
+    }
+    CHECK_THROWS_AS(read_calibration(p.folder / "pairs", true, 9, 1, words, m, p.folder / "text"),
+                    std::invalid_argument);
+    const std::string run = "--model model --calibrate text --json r.json --macs 0.5 --out ";
+    p.must_run(run + "alone");
+    const double macs = programs::read_json(p.folder / "r.json")["macs_ratio"];
+    p.must_run(run + "both --generic others");
+    CHECK(std::abs(programs::read_json(p.folder / "r.json")["macs_ratio"].get<double>() - macs) <
+          0.05);
+    CHECK(programs::read(p.folder / "alone/model.safetensors") !=
+          programs::read(p.folder / "both/model.safetensors"));
 }
 
 #ifdef _OPENMP
@@ -372,6 +403,9 @@ TEST_CASE("prune_encoder: bad input gives one sentence, status 2 and no output")
         fails(good + "--ridge -1", "--ridge");
         fails(good + "--tune all", "--tune");
         fails(good + "--rearrange", "--rearrange goes with --criterion fisher");
+        fails("--model model --calibrate pairs --fisher labels --generic text --out small",
+              "--generic has no labels");
+        fails(good + "--generic nothing", "nothing");
         fails("--model model --calibrate text --out no/such/small", "no/such");
         fails("--model model --calibrate text --out small --json no/such/r.json", "no/such");
         fails("--model nothing --calibrate text --out small", "nothing");

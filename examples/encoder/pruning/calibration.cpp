@@ -6,6 +6,7 @@
 #include <cmath>
 #include <numeric>
 #include <random>
+#include <stdexcept>
 
 namespace encoder {
 namespace {
@@ -74,12 +75,16 @@ std::vector<sequence> recut_text(const std::vector<sequence>& from, double share
 
 std::vector<sequence> calibration::all() const {
     std::vector<sequence> both = examples.texts;
-    both.insert(both.end(), recut.begin(), recut.end());
+    both.insert(both.end(), beside.begin(), beside.end());
     return both;
 }
 
 calibration read_calibration(const std::filesystem::path& file, bool labelled, std::size_t samples,
-                             std::uint64_t seed, const tokenizer& words, const model& m) {
+                             std::uint64_t seed, const tokenizer& words, const model& m,
+                             const std::filesystem::path& generic) {
+    if (labelled && !generic.empty())
+        throw std::invalid_argument("text of other kinds has no labels: gradients must come "
+                                    "without them");
     const task_kind kind = m.head || labelled ? task_of(m) : task_kind::distill;
     calibration data{read_dataset(kind, file, words, m, {samples, seed, labelled}), {}};
     const std::vector<double>& targets = data.examples.targets;
@@ -89,8 +94,12 @@ calibration read_calibration(const std::filesystem::path& file, bool labelled, s
                          (kind == task_kind::classify ? "labels" : "scores") + " are the same");
     check_classes(data.examples, file, m);
     if (!data.examples.paired)
-        data.recut = recut_text(data.examples.texts, 0.25,
-                                static_cast<std::size_t>(m.config.max_tokens), seed);
+        data.beside = recut_text(data.examples.texts, 0.25,
+                                 static_cast<std::size_t>(m.config.max_tokens), seed);
+    if (!generic.empty()) {
+        const dataset others = read_dataset(kind, generic, words, m, {samples, seed, false});
+        data.beside.insert(data.beside.end(), others.texts.begin(), others.texts.end());
+    }
     return data;
 }
 

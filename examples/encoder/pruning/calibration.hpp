@@ -9,22 +9,26 @@ namespace encoder {
 /// What the model is pruned with.
 struct calibration {
     dataset examples; ///< without targets, gradients need no labels
-    /// Parts of the same texts at other lengths, so that the pruned model keeps what it can do with
-    /// lengths that the texts do not have. None of pairs.
-    std::vector<sequence> recut;
+    /// Without targets, texts beside them: parts of the same ones at other lengths, so that the pruned
+    /// model keeps what it can do with lengths that the texts do not have, though not of pairs; and
+    /// texts of other kinds.
+    std::vector<sequence> beside;
 
-    /// The texts, and behind them those recut.
+    /// The texts, and behind them those beside.
     std::vector<sequence> all() const;
 };
 
 /// At most `samples` examples of a file, chosen by the seed. For a model without a head, documents, a
 /// document a line, or, if `labelled`, score, text, text; for one with a head, text or text, text,
 /// behind a label or score if `labelled`; for one with a head on tokens as read_dataset() has it. A
-/// quarter of the texts, drawn at random, is also recut. Throws file_error.
+/// quarter of the texts, drawn at random, is also recut. `generic`: a file of texts of other kinds, of
+/// which as many samples are put beside, or empty. Throws file_error, and std::invalid_argument for one
+/// beside labels.
 calibration read_calibration(const std::filesystem::path& file, bool labelled, std::size_t samples,
-                             std::uint64_t seed, const tokenizer& words, const model& m);
+                             std::uint64_t seed, const tokenizer& words, const model& m,
+                             const std::filesystem::path& generic = {});
 
-/// What backward passes run over: the examples and, without targets, what is recut of them. A sample
+/// What backward passes run over: the examples and, without targets, what is beside them. A sample
 /// is a text, or a pair that shares a label; its loss is that of the labels or, without, a random
 /// function of each text's outputs, drawn by sample, whose gradient has mean zero and as covariance
 /// the metric in which outputs differ: of embeddings and scores the identity, of logits the Fisher information
