@@ -93,6 +93,8 @@ def remake(*machines):
 def run(name, environment):
     """Its commands again; a run that fails leaves the file as it was."""
     commands = figures.behind("$ ", name)
+    if not commands:
+        sys.exit(f"{figures.file(name)} is left as it was: it has no commands")
     print("\n".join(commands), flush=True)
     done = subprocess.run(["sh", "-euc", "\n".join(commands)], cwd=TOP, env=environment, stdout=subprocess.PIPE, encoding="utf8")
     if done.returncode:
