@@ -76,8 +76,9 @@ bool parse(int argc, char** argv, arguments& a) {
            "criterion: what changes the output least as it is)",
            {{"surgeon", true}, {"fisher", false}});
     o.word("--fisher", a.fisher,
-           "where gradients come from: free (random functions of the outputs), labels, or none "
-           "(forward passes only)",
+           "where gradients come from: free (random functions of the outputs), labels (for "
+           "--criterion fisher; the surgeon takes free ones of the same texts), or none (forward "
+           "passes only)",
            {{"free", fisher_source::free},
             {"labels", fisher_source::labels},
             {"none", fisher_source::none}});
@@ -189,8 +190,9 @@ void check(arguments& a) {
     if (a.kind != budget_kind::latency && (a.latency.fitted || !a.latency.times.empty()))
         throw std::invalid_argument(
             "--latency-fit and --latency-times go with --budget latency=SHARE");
-    if (!a.generic.empty() && a.fisher == fisher_source::labels)
-        throw std::invalid_argument("--generic has no labels, which --fisher labels needs");
+    if (!a.generic.empty() && a.fisher == fisher_source::labels && !a.surgeon)
+        throw std::invalid_argument(
+            "--generic has no labels, which --criterion fisher with --fisher labels needs");
     if (a.samples == 0) throw std::invalid_argument("--samples is 0, expected at least 1");
     if (a.out.empty()) a.out = name_beside(a.model, "-pruned");
     std::vector<program_input> inputs = model_inputs(a.model);

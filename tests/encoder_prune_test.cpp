@@ -146,9 +146,7 @@ TEST_CASE("the surgeon's curves are of all units, and what it keeps fits the bud
             CHECK(of_units[2 * l].loss.back() > 0);
         }
         std::size_t tokens = 0;
-        for (const sequence& text :
-             source == fisher_source::labels ? data.examples.texts : data.all())
-            tokens += text.size();
+        for (const sequence& text : data.all()) tokens += text.size();
         for (const pare::sublayer_statistics& of : s.weights()) {
             std::size_t seen = 0;
             for (const std::vector<float>& squares : of.squares) {
@@ -169,6 +167,33 @@ TEST_CASE("the surgeon's curves are of all units, and what it keeps fits the bud
         CHECK(notes.empty());
         CHECK(costs.of(small) <= 0.5 * costs.of(m));
         CHECK(costs.of(small) > 0.45 * costs.of(m));
+    }
+}
+
+TEST_CASE("labels that the model meets tell the surgeon no less than the texts") {
+    random_source random;
+    CAPTURE(random);
+    const model m = load_model(fixtures::path("tiny_bert"));
+    network net(m);
+    calibration data = random_calibration(m, random, true);
+    data.beside = {data.examples.texts.front()};
+    const encoder::matrix e = embed(net, data.examples.texts, "");
+    for (std::size_t p = 0; p < data.examples.targets.size(); ++p) {
+        const auto at = static_cast<Eigen::Index>(2 * p);
+        data.examples.targets[p] = static_cast<double>(e.row(at).dot(e.row(at + 1)));
+    }
+    const surgeon labelled(net, data, fisher_source::labels, 1);
+    data.examples.targets.clear();
+    data.examples.kind = task_kind::distill;
+    const surgeon free(net, data, fisher_source::free, 1);
+    for (std::size_t s = 0; s < free.losses().units.size(); ++s) {
+        CAPTURE(s);
+        const std::vector<double>&found = labelled.losses().units[s].loss,
+              &expected = free.losses().units[s].loss;
+        REQUIRE(found.size() == expected.size());
+        CHECK(expected.back() > 0);
+        for (std::size_t i = 0; i < found.size(); ++i)
+            CHECK_THAT(found[i], WithinAbs(expected[i], 1e-4 * expected.back()));
     }
 }
 
@@ -209,8 +234,10 @@ TEST_CASE(
         CHECK(std::equal(alone.beside.begin(), alone.beside.end(), both.beside.begin()));
         CHECK(both.all().size() == both.examples.texts.size() + both.beside.size());
     }
-    CHECK_THROWS_AS(read_calibration(p.folder / "pairs", true, 9, 1, words, m, p.folder / "text"),
-                    std::invalid_argument);
+    const calibration labelled =
+        read_calibration(p.folder / "pairs", true, 9, 1, words, m, p.folder / "others");
+    CHECK(labelled.examples.targets.size() == 9);
+    CHECK(labelled.beside.back() == calibrate(9, p.folder / "others").beside.back());
     const std::string run = "--model model --calibrate text --json r.json --macs 0.5 --out ";
     p.must_run(run + "alone");
     const double macs = programs::read_json(p.folder / "r.json")["macs_ratio"];
@@ -403,7 +430,8 @@ TEST_CASE("prune_encoder: bad input gives one sentence, status 2 and no output")
         fails(good + "--ridge -1", "--ridge");
         fails(good + "--tune all", "--tune");
         fails(good + "--rearrange", "--rearrange goes with --criterion fisher");
-        fails("--model model --calibrate pairs --fisher labels --generic text --out small",
+        fails("--model model --calibrate pairs --fisher labels --criterion fisher --generic text "
+              "--out small",
               "--generic has no labels");
         fails(good + "--generic nothing", "nothing");
         fails("--model model --calibrate text --out no/such/small", "no/such");

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <numeric>
 #include <random>
-#include <stdexcept>
 
 namespace encoder {
 namespace {
@@ -82,9 +81,6 @@ std::vector<sequence> calibration::all() const {
 calibration read_calibration(const std::filesystem::path& file, bool labelled, std::size_t samples,
                              std::uint64_t seed, const tokenizer& words, const model& m,
                              const std::filesystem::path& generic) {
-    if (labelled && !generic.empty())
-        throw std::invalid_argument("text of other kinds has no labels: gradients must come "
-                                    "without them");
     const task_kind kind = m.head || labelled ? task_of(m) : task_kind::distill;
     calibration data{read_dataset(kind, file, words, m, {samples, seed, labelled}), {}};
     const std::vector<double>& targets = data.examples.targets;
@@ -97,16 +93,18 @@ calibration read_calibration(const std::filesystem::path& file, bool labelled, s
         data.beside = recut_text(data.examples.texts, 0.25,
                                  static_cast<std::size_t>(m.config.max_tokens), seed);
     if (!generic.empty()) {
-        const dataset others = read_dataset(kind, generic, words, m, {samples, seed, false});
+        const task_kind unlabelled = m.head ? task_of(m) : task_kind::distill;
+        const dataset others = read_dataset(unlabelled, generic, words, m, {samples, seed, false});
         data.beside.insert(data.beside.end(), others.texts.begin(), others.texts.end());
     }
     return data;
 }
 
-pruning_text gradient_text(const engine& net, const calibration& data, std::uint64_t seed) {
+pruning_text gradient_text(const engine& net, const calibration& data, gradient_source source,
+                           std::uint64_t seed) {
     const dataset& examples = data.examples;
-    const bool labelled = !examples.targets.empty();
-    const std::size_t per_sample = examples.texts_each();
+    const bool labelled = source == gradient_source::labels;
+    const std::size_t per_sample = labelled ? examples.texts_each() : 1;
     const std::vector<sequence> sequences = labelled ? examples.texts : data.all();
     pruning_text text;
     std::vector<std::int64_t> first;             // sample of each batch

@@ -53,7 +53,9 @@ std::vector<pare::sublayer_statistics> collect(engine& net, const calibration& d
     const bool forward = source == fisher_source::none;
     shown line(forward ? "activations" : "gradients");
     auto found = net.make_pruner()->collect(
-        forward ? forward_text(net, data.all()) : gradient_text(net, data, seed), std::ref(line));
+        forward ? forward_text(net, data.all())
+                : gradient_text(net, data, gradient_source::outputs, seed),
+        std::ref(line));
     net.end_backward();
     return found;
 }
@@ -85,7 +87,11 @@ void criterion::from_gradients(engine& net, const calibration& data, bool bias_r
                                std::uint64_t seed) {
     shown line("gradients");
     fishers_ = net.make_pruner()->collect_fisher(
-        gradient_text(net, data, seed), {pare::fisher_kind::block, bias_refitted, std::ref(line)});
+        gradient_text(net, data,
+                      data.examples.targets.empty() ? gradient_source::outputs
+                                                    : gradient_source::labels,
+                      seed),
+        {pare::fisher_kind::block, bias_refitted, std::ref(line)});
     net.end_backward();
     for (const pare::fisher<>& f : fishers_) importance_.push_back(f.diagonal());
 }

@@ -15,7 +15,7 @@ namespace encoder {
 /// Where the importance of heads and filters comes from.
 enum class fisher_source {
     free,     ///< gradients of random functions of the outputs: raw text is enough
-    labels,   ///< gradients of the loss of labelled examples
+    labels,   ///< gradients of the loss of labelled examples; the surgeon's are free
     none,     ///< forward only: the energy that each unit's output adds to the residual stream
     magnitude ///< squared weights; no text at all (a baseline)
 };
@@ -51,8 +51,10 @@ class criterion {
 };
 
 /// What sublayers lose as units are removed and the rest makes up for them, by least squares in the
-/// metric of the gradients at the sublayers' outputs; and, with gradients, what heads lose whose
-/// queries and keys are made of fewer numbers.
+/// metric of the gradients at the sublayers' outputs. They are those of random functions of the
+/// outputs, also where there are labels: a metric is to say how much a change of an output matters.
+/// The slope of a loss says how wrong the output is, which is nothing where the label is met.
+/// With gradients also what heads lose whose queries and keys are made of fewer numbers.
 class surgeon {
   public:
     /// One backward pass over the calibration data (free, labels), or one forward pass (none: shares
