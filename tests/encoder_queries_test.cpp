@@ -4,6 +4,7 @@
 #include "encoder_random.hpp"
 
 #include <encoder/network/network.hpp>
+#include <encoder/pruning/latency.hpp>
 #include <encoder/pruning/prune.hpp>
 #include <encoder/pruning/verify.hpp>
 #include <encoder/task/evaluate.hpp>
@@ -176,6 +177,32 @@ TEST_CASE("the search over heads, their numbers and filters is the best within t
     }
 }
 
+TEST_CASE("time is a sum over heads by their numbers, also where there are no filters") {
+    model m = tiny_bert();
+    const Index size = m.config.head_size, hidden = m.config.hidden;
+    for (layer& y : m.layers) {
+        y.intermediate = {encoder::matrix(0, hidden), encoder::vector(0)};
+        y.output.weight.resize(hidden, 0);
+    }
+    m.layers[1].query = {m.layers[1].query.weight.topRows(3).eval(),
+                         m.layers[1].query.bias.head(3)};
+    m.layers[1].key = {m.layers[1].key.weight.topRows(3).eval(), m.layers[1].key.bias.head(3)};
+    network net(m);
+    REQUIRE(m.queries() == std::vector<Index>{size, 1, size});
+    latency times(net, {2, 8, false, {}});
+    const sublayer_costs costs = times.of_layers();
+    CHECK(costs.filters(0)(0) == 0);
+    for (Index q = 1; q <= size; ++q) {
+        CHECK(costs.heads(0, 0, q) == 0);
+        for (Index h = 1; h <= 3; ++h) CHECK(costs.heads(0, h, q) >= 0);
+    }
+    for (Index h = 1; h <= 3; ++h) // on a straight line before they are timed
+        CHECK_THAT(costs.heads(0, h, 3),
+                   WithinRel((5 * costs.heads(0, h, 1) + 2 * costs.heads(0, h, size)) / 7, 1e-9));
+    CHECK(times.measure({{2, 3, 0}}));
+    CHECK_FALSE(times.measure({{2, 3, 0}}));
+}
+
 TEST_CASE("multiples of numbers of a query divide them") {
     for (Index size = 1; size <= 256; ++size) {
         const Index multiple = query_multiple(size);
@@ -205,7 +232,8 @@ TEST_CASE("prune_encoder makes narrow heads where that is best, and keeps them w
         p.must_run("--model small --calibrate text --budget latency=0.8 --latency-batch 2x8 "
                    "--out smaller");
         p.program = PARE_LEARN_THRESHOLDS;
-        p.must_run("--model small --train text --stage soft --epochs 1 --target-macs 0.8 --out dropping");
+        p.must_run(
+            "--model small --train text --stage soft --epochs 1 --target-macs 0.8 --out dropping");
         CHECK(load_model(p.folder / "dropping").queries() ==
               load_model(p.folder / "small").queries());
     }

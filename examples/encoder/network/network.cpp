@@ -302,8 +302,8 @@ void network::attention(std::size_t l, const matrix& x, const batch& b, matrix& 
     check(b, s.model.config);
     check_shape("x", x, b.tokens(), s.hidden());
     const Index tokens = x.rows(), columns = s.context_columns(l);
-    float *const projected = s.qkv.get<float>(tokens * s.projected_columns(l)), *const blocks =
-                                                                                    s.get_wide();
+    float* const projected = s.qkv.get<float>(tokens * s.projected_columns(l));
+    float* const blocks = s.get_wide();
     for_row_blocks(tokens, [&](Index first, Index rows, Index slot) {
         s.project(l, row(x, first), first, rows, tokens, blocks + slot * s.wide_size(), projected);
     });

@@ -263,11 +263,11 @@ double latency::time_of_heads(index_t heads, index_t queries) const {
 sublayer_costs latency::of_layers() const {
     sublayer_costs costs;
     if (options_.fitted) {
-        const auto [low, high] = std::pair{*heads_.begin(), *heads_.rbegin()};
-        const pare::hinge_cost of_low = fit(low.second), of_high = fit(high.second);
-        costs.heads = [=, whole = dense_, l = low.first, h = high.first](std::size_t, index_t heads,
-                                                                         index_t queries) {
-            return whole * between(queries, l, of_low(heads), h, of_high(heads));
+        const index_t low = fewest_queries(whole_->model()),
+                      high = widest_.layers[0].queries(widest_.config.head_size);
+        const pare::hinge_cost of_low = fit(heads_.at(low)), of_high = fit(heads_.at(high));
+        costs.heads = [=, whole = dense_](std::size_t, index_t heads, index_t queries) {
+            return whole * between(queries, low, of_low(heads), high, of_high(heads));
         };
     } else {
         costs.heads = [this](std::size_t, index_t heads, index_t queries) {
@@ -276,14 +276,16 @@ sublayer_costs latency::of_layers() const {
     }
     costs.filters = [this](std::size_t l) {
         const index_t units = whole_->model().layers[l].filters();
-        const pare::hinge_cost formula = fit(unit_kind::filter);
         std::vector<double> cost;
+        if (options_.fitted) {
+            const pare::hinge_cost formula = fit(unit_kind::filter);
+            for (index_t k = 0; k <= units; ++k) cost.push_back(dense_ * formula(k));
+            return pare::cost_table(std::move(cost));
+        }
         for (index_t k = 0; k <= units; ++k) {
             const auto above = filters_.lower_bound(k);
             const auto below = above->first == k ? above : std::prev(above);
-            cost.push_back(options_.fitted ? dense_ * formula(k)
-                                           : between(k, below->first, below->second, above->first,
-                                                     above->second));
+            cost.push_back(between(k, below->first, below->second, above->first, above->second));
         }
         return pare::cost_table(std::move(cost));
     };
@@ -301,7 +303,8 @@ pare::hinge_cost latency::fit(const times& of) const {
 }
 
 pare::hinge_cost latency::fit(unit_kind kind) const {
-    return fit(kind == unit_kind::head ? heads_.rbegin()->second : filters_);
+    const index_t queries = widest_.layers[0].queries(widest_.config.head_size);
+    return fit(kind == unit_kind::head ? heads_.at(queries) : filters_);
 }
 
 void latency::load() {
