@@ -9,6 +9,7 @@
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <fmt/ranges.h>
+#include <pare/core/executor.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -91,36 +92,42 @@ std::string cell(const std::vector<double>& values, double unit, int digits) {
                        n > 1 ? std::sqrt(square / (n - 1)) / unit : 0.0, digits);
 }
 
-// Of what the pruned models' mean gains on the dense one, the 95 % interval over examples that are drawn
-// anew, the same for all.
+// What the pruned models' mean gains on the dense one, and two standard errors of that over examples
+// that are drawn anew, the same for all.
 std::string interval(const dataset& task, const matrix& dense, const std::vector<matrix>& pruned) {
     if (pruned.empty()) return "not possible";
     if (task.is_per_token()) return "not drawn";
-    constexpr int draws = 300;
-    const std::size_t examples = task.size(), each = task.texts_each();
-    std::mt19937_64 random(1);
-    std::vector<double> gains;
-    dataset some = task;
-    some.texts = std::vector<sequence>(task.texts.size());
-    for (int draw = 0; draw < draws; ++draw) {
+    constexpr std::size_t draws = 100;
+    const std::size_t examples = task.pairs ? task.pairs->pairs.size() : task.targets.size();
+    std::vector<double> gains(draws + 1); // the first of all examples as they are
+    pare::openmp{}.run(draws + 1, [&](std::ptrdiff_t draw, std::ptrdiff_t) {
+        std::mt19937_64 random(static_cast<std::uint64_t>(draw));
+        std::uniform_int_distribution<std::size_t> any(0, examples - 1);
+        dataset some = task;
         std::vector<Eigen::Index> rows;
         for (std::size_t i = 0; i < examples; ++i) {
-            const std::size_t e =
-                std::uniform_int_distribution<std::size_t>(0, examples - 1)(random);
-            some.targets[i] = task.targets[e];
-            for (std::size_t k = 0; k < each; ++k)
-                rows.push_back(static_cast<Eigen::Index>(each * e + k));
+            const std::size_t e = draw == 0 ? i : any(random);
+            if (task.pairs) {
+                some.pairs->pairs[i] = task.pairs->pairs[e];
+                some.pairs->scores[i] = task.pairs->scores[e];
+            } else {
+                some.targets[i] = task.targets[e];
+                rows.push_back(static_cast<Eigen::Index>(e));
+            }
         }
         const auto of = [&](const matrix& outputs) {
-            return measure(some, matrix(outputs(rows, Eigen::indexing::all)));
+            return 100 * measure(some, task.pairs ? outputs
+                                                  : matrix(outputs(rows, Eigen::indexing::all)));
         };
-        double mean = 0;
+        double& gain = gains[static_cast<std::size_t>(draw)];
         for (const matrix& outputs : pruned)
-            mean += of(outputs) / static_cast<double>(pruned.size());
-        gains.push_back(100 * (mean - of(dense)));
-    }
-    std::sort(gains.begin(), gains.end());
-    return fmt::format("{:.2f} to {:.2f}", gains[draws * 25 / 1000], gains[draws * 975 / 1000]);
+            gain += of(outputs) / static_cast<double>(pruned.size());
+        gain -= of(dense);
+    });
+    double mean = 0, square = 0;
+    for (std::size_t i = 1; i <= draws; ++i) mean += gains[i] / draws;
+    for (std::size_t i = 1; i <= draws; ++i) square += (gains[i] - mean) * (gains[i] - mean);
+    return fmt::format("{:.2f} ± {:.2f}", gains[0], 2 * std::sqrt(square / (draws - 1)));
 }
 
 struct arguments {
@@ -224,7 +231,8 @@ void run(const arguments& a) {
                    a.sequences, a.tokens);
         print(time, [](const std::vector<double>& of) { return cell(of, 1, 3); });
     }
-    fmt::print("\nThe mean less dense: 95 % of 300 draws of as many examples.\n\n");
+    fmt::print("\nThe mean less dense, ± two standard errors over the evaluation's examples (100 "
+               "draws).\n\n");
     print(outputs, [&](const std::vector<matrix>& of) { return interval(task, by_dense, of); });
 }
 
