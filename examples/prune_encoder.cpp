@@ -95,7 +95,7 @@ bool parse(int argc, char** argv, arguments& a) {
         "--rearrange", a.rearrange,
         "exchange units within layers against the block Fisher matrix; with --criterion fisher");
     o.number("--ridge", a.ridge, "ridge of the refit, relative to the mean variance of its inputs")
-        ->default_str("0.1 for reconstruct, 0.01 for scale");
+        ->default_str("0.1 for reconstruct, 1 for scale");
     o.number("--samples", a.samples, "most documents or pairs of --calibrate to use");
     o.number("--seed", a.seed, "seed of the choice of samples and of the random functions");
     o.where(a.where, "runs", "sums");

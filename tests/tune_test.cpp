@@ -316,6 +316,35 @@ TEMPLATE_LIST_TEST_CASE("scale is ridge regression of one factor a unit", "", ru
             }
 }
 
+TEST_CASE("scales by default leave most tokens as they are where a few are far out") {
+    random_source random;
+    CAPTURE(random);
+    constexpr index_t tokens = 400, far_out = 4, kept = 24, units = 2 * kept, outputs = 16;
+    matrix<double> x(tokens, units, random), w(outputs, units, random), y(tokens, outputs),
+        weight(outputs, kept, random);
+    std::vector<double> scales(kept);
+    for (index_t t = 0; t < far_out; ++t)
+        for (index_t i = 0; i < units; ++i) x(t, i) *= 30;
+    for (index_t o = 0; o < outputs; ++o)
+        for (index_t i = 0; i < kept; ++i) weight(o, i) = w(o, i);
+    const real_matrix all = to_real(x), target = all * to_real(w).transpose();
+    for (index_t t = 0; t < tokens; ++t)
+        for (index_t o = 0; o < outputs; ++o) y(t, o) = static_cast<double>(target(t, o));
+    const auto error = [&](index_t first, index_t count) {
+        return error_of(all.block(first, 0, count, kept), target.middleRows(first, count),
+                        to_real(weight), real_vector::Zero(outputs));
+    };
+    const real most = error(far_out, tokens - far_out), few = error(0, far_out);
+    pare::least_squares statistics(kept, outputs);
+    matrix<double> inputs(tokens, kept);
+    for (index_t t = 0; t < tokens; ++t)
+        for (index_t i = 0; i < kept; ++i) inputs(t, i) = x(t, i);
+    statistics.add(pare::seq, inputs.view(), y.view());
+    REQUIRE(pare::scale(pare::seq, statistics, 1, weight.view(), {}, scales));
+    CHECK(error(0, far_out) < few);
+    CHECK(error(far_out, tokens - far_out) < 1.15 * most);
+}
+
 TEMPLATE_LIST_TEST_CASE("a target within reach is reached", "", runs) {
     using T = typename TestType::type;
     const auto policy = TestType::policy();

@@ -210,8 +210,10 @@ tune_result reconstruct(const Policy& policy, const least_squares& statistics, W
 
 /// One scale for each kept unit, folded into the weight: the paper's tuning (arXiv:2204.09656,
 /// section 4.3), min over s of E |y - b - sum_u s_u W_u x_u|^2 + r |s - 1|^2, r = ridge * mean
-/// diagonal of the normal matrix, solved directly by Cholesky in double (the published code: lsmr
-/// with a fixed damping).
+/// diagonal of the normal matrix, solved directly by Cholesky in double. A scale is one for all
+/// outputs and tokens, so that the few with the largest numbers decide on it, and all others pay: the
+/// ridge is to keep it near 1. (The published code stays there by leaving all later layers alone once
+/// its solver has not converged or a scale is beyond 10.)
 ///
 /// unit    inputs of one unit: head size, or 1 for filters
 /// scales  [inputs / unit], overwritten with s
@@ -220,7 +222,7 @@ tune_result reconstruct(const Policy& policy, const least_squares& statistics, W
 /// Errors as for reconstruct. Complexity: inputs^2 outputs + units^3 / 3.
 template <class Policy, class W, class B = view<const double, 1>, class S>
 tune_result scale(const Policy& policy, const least_squares& statistics, index_t unit, W&& weight,
-                  const B& bias, S&& scales, double ridge = 1e-2) {
+                  const B& bias, S&& scales, double ridge = 1) {
     detail::check_policy(policy);
     const auto w = as_output<2>(std::forward<W>(weight));
     const auto b = as_input<1>(bias);

@@ -76,9 +76,10 @@ std::int64_t rearrange(const criterion& c, kept_units& kept);
 enum class tuning { none, scale, reconstruct };
 
 /// A ridge that suits a few thousand to some hundred thousand tokens. Reconstruction has the more
-/// unknowns; with a smaller one it follows the calibration text too closely.
+/// unknowns; with a smaller one it follows the calibration text too closely. Scales, with a smaller
+/// one, follow the few tokens and columns of the largest numbers.
 constexpr double default_ridge(tuning how) {
-    return how == tuning::reconstruct ? 1e-1 : 1e-2;
+    return how == tuning::reconstruct ? 1e-1 : 1;
 }
 
 /// The model without its pruned units, and with narrower queries and keys.
