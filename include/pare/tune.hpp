@@ -211,9 +211,9 @@ tune_result reconstruct(const Policy& policy, const least_squares& statistics, W
 /// One scale for each kept unit, folded into the weight: the paper's tuning (arXiv:2204.09656,
 /// section 4.3), min over s of E |y - b - sum_u s_u W_u x_u|^2 + r |s - 1|^2, r = ridge * mean
 /// diagonal of the normal matrix, solved directly by Cholesky in double. A scale is one for all
-/// outputs and tokens, so that the few with the largest numbers decide on it, and all others pay: the
-/// ridge is to keep it near 1. (The published code stays there by leaving all later layers alone once
-/// its solver has not converged or a scale is beyond 10.)
+/// outputs and tokens, and a few with large numbers may decide on it: the ridge is to keep it near 1.
+/// (The published code stays there by leaving all later layers alone once its solver has not
+/// converged or a scale is beyond 10.)
 ///
 /// unit    inputs of one unit: head size, or 1 for filters
 /// scales  [inputs / unit], overwritten with s
