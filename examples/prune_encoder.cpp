@@ -144,10 +144,9 @@ void read_budget(arguments& a) {
             fmt::format("--latency-batch is '{}', expected SEQUENCESxTOKENS", a.batch));
 }
 
-/// Whether heads may have narrower queries and keys than they have.
+/// Whether heads may have narrower queries and keys than they have, where widths allow it.
 bool narrows_heads(const arguments& a) {
-    return a.surgeon && a.fisher != fisher_source::none && !a.whole_heads &&
-           a.widths != layer_widths::equal;
+    return a.surgeon && a.fisher != fisher_source::none && !a.whole_heads;
 }
 
 /// Empty if none is asked for.
