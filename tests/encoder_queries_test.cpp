@@ -203,6 +203,25 @@ TEST_CASE("time is a sum over heads by their numbers, also where there are no fi
     CHECK_FALSE(times.measure({{2, 3, 0}}));
 }
 
+TEST_CASE("squared weights of heads with narrow queries are those that there are") {
+    model m = tiny_bert();
+    const Index size = m.config.head_size;
+    for (layer& y : m.layers)
+        for (dense* d : {&y.query, &y.key}) {
+            const Index rows = y.heads(size) * 3;
+            *d = {d->weight.topRows(rows).eval(), d->bias.head(rows).eval()};
+        }
+    network net(m);
+    const auto losses = criterion(net, {}, fisher_source::magnitude, false, 1).losses();
+    for (std::size_t l = 0; l < m.layers.size(); ++l) {
+        double all = 0;
+        const layer& y = m.layers[l];
+        for (const dense* d : {&y.query, &y.key, &y.value, &y.attention_output})
+            all += static_cast<double>(d->weight.squaredNorm());
+        CHECK_THAT(losses[2 * l].loss.back(), WithinRel(all / 2, 1e-5)); // as of Fisher information
+    }
+}
+
 TEST_CASE("multiples of numbers of a query divide them") {
     for (Index size = 1; size <= 256; ++size) {
         const Index multiple = query_multiple(size);

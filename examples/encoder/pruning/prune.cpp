@@ -3,7 +3,6 @@
 #include "encoder/network/prunable.hpp"
 #include "encoder/report/progress.hpp"
 
-#include <pare/cost.hpp>
 #include <pare/policy/simd.hpp>
 #include <pare/prune/plan.hpp>
 #include <pare/rearrange.hpp>
@@ -12,7 +11,7 @@
 #include <algorithm>
 #include <numeric>
 #include <optional>
-#include <stdexcept>
+#include <utility>
 
 namespace encoder {
 namespace {
@@ -136,8 +135,10 @@ void criterion::from_weights(const model& m) {
         std::vector<double> heads, filters;
         for (Eigen::Index h = 0; h < l.heads(size); ++h) {
             double sum = l.attention_output.weight.middleCols(h * size, size).squaredNorm();
-            for (const dense* d : {&l.query, &l.key, &l.value})
-                sum += d->weight.middleRows(h * size, size).squaredNorm();
+            for (const auto& [d, rows] :
+                 {std::pair{&l.query, l.queries(size)}, std::pair{&l.key, l.queries(size)},
+                  std::pair{&l.value, size}})
+                sum += d->weight.middleRows(h * rows, rows).squaredNorm();
             heads.push_back(sum);
         }
         for (Eigen::Index f = 0; f < l.filters(); ++f)

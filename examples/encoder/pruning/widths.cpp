@@ -57,8 +57,7 @@ layer_choices::layer_choices(const model& m, const sublayer_losses& losses, laye
     filter_multiple_ = divisible ? filter_multiple : 1;
     const bool narrow = !losses.queries.empty() && allowed != layer_widths::equal;
     for (std::size_t l = 0; l < m.layers.size(); ++l) {
-        using pare::shapes_of_heads;
-        attention_.push_back(shapes_of_heads(
+        attention_.push_back(pare::shapes_of_heads(
             losses.units[2 * l], narrow ? losses.queries[l] : std::vector<pare::projection>(), {},
             queries_[l], query_multiple(queries_[l])));
     }
