@@ -45,10 +45,8 @@ int main() {
     const auto c = pare::view(mean.data(), hidden, hidden);
     const auto w = pare::view(output.data(), hidden, columns);
     pare::loss_curve order = pare::eliminate(pare::simd, contexts.covariance(), c, w, size);
-    std::vector<pare::rank_curve> values; // by number of heads kept
-    for (int kept = 0; kept <= heads; ++kept)
-        values.push_back(
-            pare::eliminate_ranks(pare::simd, contexts.covariance(), c, w, size, order.mask(kept)));
+    std::vector<pare::rank_curve> values = // by number of heads kept
+        pare::rank_curves(pare::simd, contexts.covariance(), c, w, size, order);
 
     const auto n = pare::moments_of_lengths(std::vector{20, 40});
     const auto macs = [&](pare::head_shape s) { return pare::shape_macs(n, hidden, s); };

@@ -205,10 +205,11 @@ struct heads_data {
         return (moments(g) * d * a * d.transpose()).trace() / 2;
     }
     template <class Policy>
-    pare::rank_curve ranks(const Policy& policy, const std::vector<std::uint8_t>& kept = {}) const {
+    pare::rank_curve ranks(const Policy& policy, const std::vector<std::uint8_t>& kept = {},
+                           index_t step = 1) const {
         return pare::eliminate_ranks(policy, lower_only(covariance()), lower_only(moments(g)),
                                      w.cast<double>().eval(), size, kept,
-                                     static_cast<double>(ridge));
+                                     static_cast<double>(ridge), step);
     }
 };
 
@@ -225,10 +226,11 @@ TEMPLATE_LIST_TEST_CASE("ranks of heads lose what refitting finds that they lose
             std::vector<real_matrix>(static_cast<std::size_t>(heads), real_matrix(0, size)));
         std::vector<std::uint8_t> mask(static_cast<std::size_t>(heads), 1);
         for (const bool fewer : {false, true}) {
-            CAPTURE(heads, size, fewer);
+            const index_t step = random.integer(1, size);
+            CAPTURE(heads, size, fewer, step);
             if (fewer) mask[0] = 0;
             const pare::rank_curve found =
-                data.ranks(TestType::policy(), fewer ? mask : std::vector<std::uint8_t>{});
+                data.ranks(TestType::policy(), fewer ? mask : std::vector<std::uint8_t>{}, step);
             REQUIRE(found.loss.size() == static_cast<std::size_t>(size) + 1);
             REQUIRE(static_cast<index_t>(found.heads.size()) == heads - fewer);
             CHECK(fewer == (found.loss[0] > 0));
@@ -292,6 +294,31 @@ TEST_CASE("one head's ranks are those of its projection, and all of them what el
     }
 }
 
+TEST_CASE("ranks for each number of heads are those of the heads that are left") {
+    random_source random;
+    CAPTURE(random);
+    const heads_data data(4, 6, 5, 1e-2L, random);
+    const index_t step = random.integer(1, 6);
+    CAPTURE(step);
+    pare::loss_curve order;
+    order.order = {2, 0, 3, 1}; // any
+    order.loss = {0, 1, 2, 3, 4};
+    const auto found =
+        pare::rank_curves(pare::simd, lower_only(data.covariance()), lower_only(moments(data.g)),
+                          data.w.cast<double>().eval(), 6, order, 1e-2, step);
+    REQUIRE(found.size() == 5);
+    for (index_t kept = 0; kept <= 4; ++kept) {
+        CAPTURE(kept);
+        const pare::rank_curve &one = found[static_cast<std::size_t>(kept)],
+                               expected = data.ranks(pare::simd, order.mask(kept), step);
+        for (std::size_t k = 0; k <= 6; ++k)
+            CHECK_THAT(one.loss[k], WithinRel(expected.loss[k], 1e-9));
+        REQUIRE(one.heads.size() == static_cast<std::size_t>(kept));
+        for (std::size_t h = 0; h < one.heads.size(); ++h)
+            CHECK((map_of(one.heads[h], 3) - map_of(expected.heads[h], 3)).norm() < 1e-6);
+    }
+}
+
 TEST_CASE("ranks of heads whose inputs do not vary cost nothing; others are refused") {
     const MatrixXd zero = MatrixXd::Zero(4, 4), one = MatrixXd::Identity(4, 4), none;
     const MatrixXd w = MatrixXd::Ones(2, 4);
@@ -313,6 +340,11 @@ TEST_CASE("ranks of heads whose inputs do not vary cost nothing; others are refu
             "a mask of 3 heads, there are 2");
     refused([&] { eliminate_ranks(seq, one, none, w, 2, std::vector<std::uint8_t>(), -1); },
             "the ridge is -1");
+    refused([&] { eliminate_ranks(seq, one, none, w, 2, std::vector<std::uint8_t>(), 1, 3); },
+            "a step of 3, a unit 2");
+    refused([&] { eliminate_ranks(seq, one, none, w, 0); }, "a unit 0");
+    refused([&] { pare::rank_curves(seq, one, none, w, 2, pare::sorted_losses(std::vector{1.0})); },
+            "a curve of 1 heads, there are 2");
     refused([&] { eliminate_ranks(seq, (-one).eval(), none, w, 2); }, "is not positive definite");
     MatrixXd bad = one;
     bad(3, 2) = not_a_number<double>();

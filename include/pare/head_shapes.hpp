@@ -119,13 +119,12 @@ struct head_shapes {
 };
 
 /// All numbers of heads, the last to go kept, with ranks of queries and of values in multiples. What
-/// heads and values lose is fitted together, by eliminate_ranks for each number of heads; what logits
-/// lose is added.
+/// heads and values lose is fitted together, by rank_curves; what logits lose is added.
 ///
 /// heads    the order in which heads go, of pare::eliminate
 /// logits   [heads] of query_statistics, or empty: queries keep their size
-/// values   [heads + 1] by number of heads kept, the first of none; or empty: values keep their size,
-///          and heads alone lose what their curve says
+/// values   [heads + 1] of rank_curves, or empty: values keep their size, and heads alone lose what
+///          their curve says
 /// size     numbers of a head, a multiple of `multiple`
 ///
 /// Throws shape_error.

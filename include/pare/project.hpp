@@ -107,14 +107,17 @@ class narrowing {
         row_major directions = row_major::Zero(inverse_.rows(), size_);
         directions.middleRows(head * size_, size_).setIdentity();
         left_[static_cast<std::size_t>(head)] = row_major(size_, 0);
-        return remove(directions);
+        return remove(directions).sum();
     }
 
-    /// Takes the cheapest direction from each head that has any, and returns what they cost.
-    double narrow() {
+    /// Takes the `some` cheapest directions from each head that has as many left, and returns what the
+    /// first ones of all heads cost, then what the second ones cost, and so on.
+    std::vector<double> narrow(index_t some) {
         const auto count = static_cast<index_t>(left_.size());
-        row_major directions = row_major::Zero(inverse_.rows(), count);
-        index_t taken = 0;
+        const index_t having = std::count_if(left_.begin(), left_.end(),
+                                             [](const row_major& left) { return left.cols() > 0; });
+        row_major directions = row_major::Zero(inverse_.rows(), some * having);
+        index_t at = 0;
         for (index_t b = 0; b < count; ++b) {
             row_major& left = left_[static_cast<std::size_t>(b)];
             if (left.cols() == 0) continue;
@@ -126,15 +129,20 @@ class narrowing {
             const Eigen::GeneralizedSelfAdjointEigenSolver<Eigen::MatrixXd> pairs(
                 in_outputs * in_outputs.transpose(), own);
             if (pairs.info() != Eigen::Success) not_definite();
-            const Eigen::HouseholderQR<Eigen::MatrixXd> turned(pairs.eigenvectors().leftCols(1));
+            const Eigen::HouseholderQR<Eigen::MatrixXd> turned(pairs.eigenvectors().leftCols(some));
             const Eigen::MatrixXd basis = left * Eigen::MatrixXd(turned.householderQ());
-            directions.block(b * size_, taken++, size_, 1) = basis.col(0);
+            for (index_t i = 0; i < some; ++i)
+                directions.block(b * size_, i * having + at, size_, 1) = basis.col(i);
+            ++at;
             row_major& order = order_[static_cast<std::size_t>(b)];
-            order.conservativeResize(size_, order.cols() + 1);
-            order.rightCols(1) = basis.col(0);
-            left = basis.rightCols(basis.cols() - 1);
+            order.conservativeResize(size_, order.cols() + some);
+            order.rightCols(some) = basis.leftCols(some);
+            left = basis.rightCols(basis.cols() - some);
         }
-        return remove(directions.leftCols(taken));
+        const Eigen::VectorXd costs = remove(directions);
+        std::vector<double> sums;
+        for (index_t i = 0; i < some; ++i) sums.push_back(costs.segment(i * having, having).sum());
+        return sums;
     }
 
     /// The directions that a head has lost, the last one first, as rows.
@@ -149,10 +157,10 @@ class narrowing {
     }
 
     /// With directions D [inputs x some] and D'H D = L L', what goes from H and from V are products of
-    /// L^-1 D'H with itself and with L^-1 D'V.
-    double remove(const row_major& directions) {
+    /// L^-1 D'H with itself and with L^-1 D'V, whose rows say what each one costs behind those before.
+    Eigen::VectorXd remove(const row_major& directions) {
         const index_t some = directions.cols(), n = inverse_.rows(), d = outputs_.cols();
-        if (some == 0) return 0;
+        if (some == 0) return {};
         row_major columns = row_major::Zero(some, n), weights = row_major::Zero(some, d);
         add(1, directions, inverse_, columns);
         add(1, directions, outputs_, weights);
@@ -162,7 +170,7 @@ class narrowing {
         factor.matrixL().solveInPlace(weights);
         add(-1, columns, columns, inverse_);
         add(-1, columns, weights, outputs_);
-        return weights.squaredNorm() / 2;
+        return weights.rowwise().squaredNorm() / 2;
     }
     /// to += by x'y
     void add(double by, const row_major& x, const row_major& y, row_major& to) {
@@ -176,6 +184,77 @@ class narrowing {
     std::vector<row_major> left_;  // of each head, orthonormal columns of what is left
     std::vector<row_major> order_; // and of what is gone
     workspace scratch_;
+};
+
+/// What heads' values lose at each rank, from any heads on.
+template <class Policy>
+class values_problem {
+  public:
+    template <class G, class C, class W>
+    values_problem(const char* function, const Policy& policy, G&& covariance, const C& metric,
+                   const W& weight, index_t size, double ridge, index_t step)
+        : policy_(policy), size_(size), step_(step) {
+        if (size < 1 || step < 1 || step > size)
+            fail<shape_error>(function, "a step of ", step, ", a unit ", size);
+        metric_problem problem(function, policy, std::forward<G>(covariance), metric, weight, size,
+                               ridge);
+        heads_ = as_input<2>(weight).extent(1) / size;
+        if (problem.inputs.size() == 0) return;
+        own_ = problem.inputs;
+        if (!invert(policy, problem.inputs)) detail::not_definite(function, own_.rows(), ridge);
+        inverse_ = std::move(problem.inputs);
+        outputs_ = std::move(problem.outputs);
+    }
+
+    index_t heads() const { return heads_; }
+
+    /// Some of the heads are gone, and cost `loss`.
+    struct state {
+        narrowing<Policy> of;
+        std::vector<std::uint8_t> stays;
+        double loss = 0;
+    };
+    state start() const {
+        return {narrowing<Policy>(policy_, inverse_, outputs_, size_),
+                std::vector<std::uint8_t>(static_cast<std::size_t>(heads_), 1)};
+    }
+    void remove_head(index_t head, state& from) const {
+        from.stays[static_cast<std::size_t>(head)] = 0;
+        if (own_.size() > 0) from.loss += from.of.remove_head(head);
+    }
+    rank_curve curve(state from) const {
+        rank_curve found;
+        found.loss.push_back(from.loss);
+        for (index_t k = 0; k < size_; k += step_) {
+            const index_t some = std::min(step_, size_ - k);
+            const std::vector<double> costs =
+                own_.size() > 0 ? from.of.narrow(some)
+                                : std::vector<double>(static_cast<std::size_t>(some));
+            for (const double cost : costs) found.loss.push_back(found.loss.back() + cost);
+        }
+        const row_major all = row_major::Identity(size_, size_);
+        for (index_t b = 0; b < heads_; ++b)
+            if (from.stays[static_cast<std::size_t>(b)])
+                found.heads.push_back(own_.size() > 0 ? maps(from.of, b) : head_maps{all, all});
+        return found;
+    }
+
+  private:
+    /// The last r directions, which span what r numbers keep, each less its share of those behind it:
+    /// uncorrelated, so that `up` of r numbers is a part of that of more.
+    head_maps maps(const narrowing<Policy>& of, index_t b) const {
+        const row_major s = mirrored(own_.block(b * size_, b * size_, size_, size_));
+        head_maps found{of.last_first(b), {}};
+        const Eigen::LLT<row_major> factor(found.down * s * found.down.transpose());
+        factor.matrixL().solveInPlace(found.down);
+        found.up = s * found.down.transpose();
+        balance(found);
+        return found;
+    }
+
+    const Policy& policy_;
+    index_t size_, step_, heads_ = 0;
+    row_major own_, inverse_, outputs_; // empty: nothing varies, or nothing reads it
 };
 
 } // namespace detail
@@ -231,52 +310,47 @@ projection project(const S& moments, const M& metric) {
 /// size  inputs of one head, side by side
 /// kept  [heads] 0 for heads that are gone before; {}: none. loss[0] is what they cost, and
 ///       loss[size] what all do
+/// step  directions that heads lose before others are looked for, from 1 to `size`
 ///
 /// The maps of a head are those that lose least of its own values where the matrix is not fitted anew.
 /// Throws as pare::eliminate does. Complexity: size * heads * inputs * (inputs + outputs) and
-/// size * inputs * size * (size + outputs) multiply-adds in double; memory: 8 bytes * inputs *
+/// size * inputs * size * (size / step + outputs) multiply-adds in double; memory: 8 bytes * inputs *
 /// (inputs + 3 outputs).
 template <class Policy, class G, class C = view<const double, 2>, class W,
           class Kept = view<const std::uint8_t, 1>>
 rank_curve eliminate_ranks(const Policy& policy, G&& covariance, const C& metric, const W& weight,
-                           index_t size, const Kept& kept = {}, double ridge = 1e-2) {
-    detail::metric_problem problem("eliminate_ranks", policy, std::forward<G>(covariance), metric,
-                                   weight, size, ridge);
+                           index_t size, const Kept& kept = {}, double ridge = 1e-2,
+                           index_t step = 1) {
+    const detail::values_problem<Policy> problem(
+        "eliminate_ranks", policy, std::forward<G>(covariance), metric, weight, size, ridge, step);
     const auto mask = as_input<1>(kept);
-    const index_t inputs = as_input<2>(weight).extent(1), heads = inputs / size;
-    if (mask.extent(0) != 0 && mask.extent(0) != heads)
+    if (mask.extent(0) != 0 && mask.extent(0) != problem.heads())
         detail::fail<shape_error>("eliminate_ranks", "a mask of ", mask.extent(0),
-                                  " heads, there are ", heads);
-    const auto stays = [&](index_t b) { return mask.extent(0) == 0 || mask(b); };
-    rank_curve found;
-    if (problem.inputs.size() == 0) {
-        found.loss.assign(static_cast<std::size_t>(size) + 1, 0.0);
-        const detail::row_major all = detail::row_major::Identity(size, size);
-        for (index_t b = 0; b < heads; ++b)
-            if (stays(b)) found.heads.push_back({all, all});
-        return found;
+                                  " heads, there are ", problem.heads());
+    auto state = problem.start();
+    for (index_t b = 0; b < problem.heads(); ++b)
+        if (mask.extent(0) != 0 && !mask(b)) problem.remove_head(b, state);
+    return problem.curve(std::move(state));
+}
+
+/// That for each number of heads kept, [heads + 1], the first one's of none: the last to go by `heads`,
+/// of pare::eliminate. The rest as for eliminate_ranks, each number of heads costing as much.
+template <class Policy, class G, class C, class W>
+std::vector<rank_curve> rank_curves(const Policy& policy, G&& covariance, const C& metric,
+                                    const W& weight, index_t size, const loss_curve& heads,
+                                    double ridge = 1e-2, index_t step = 1) {
+    const detail::values_problem<Policy> problem("rank_curves", policy, std::forward<G>(covariance),
+                                                 metric, weight, size, ridge, step);
+    if (heads.units() != problem.heads())
+        detail::fail<shape_error>("rank_curves", "a curve of ", heads.units(), " heads, there are ",
+                                  problem.heads());
+    std::vector<rank_curve> found;
+    auto state = problem.start();
+    for (index_t gone = 0; gone <= heads.units(); ++gone) {
+        if (gone > 0) problem.remove_head(heads.order[static_cast<std::size_t>(gone - 1)], state);
+        found.push_back(problem.curve(state));
     }
-    const detail::row_major own = problem.inputs;
-    if (!detail::invert(policy, problem.inputs))
-        detail::not_definite("eliminate_ranks", inputs, ridge);
-    detail::narrowing<Policy> state(policy, std::move(problem.inputs), std::move(problem.outputs),
-                                    size);
-    found.loss.push_back(0);
-    for (index_t b = 0; b < heads; ++b)
-        if (!stays(b)) found.loss[0] += state.remove_head(b);
-    for (index_t k = 0; k < size; ++k) found.loss.push_back(found.loss.back() + state.narrow());
-    for (index_t b = 0; b < heads; ++b) {
-        if (!stays(b)) continue;
-        // The last r directions, which span what r numbers keep, each less its share of those behind
-        // it: uncorrelated, so that `up` of r numbers is a part of that of more.
-        const detail::row_major s = detail::mirrored(own.block(b * size, b * size, size, size));
-        head_maps maps{state.last_first(b), {}};
-        const Eigen::LLT<detail::row_major> factor(maps.down * s * maps.down.transpose());
-        factor.matrixL().solveInPlace(maps.down);
-        maps.up = s * maps.down.transpose();
-        detail::balance(maps);
-        found.heads.push_back(std::move(maps));
-    }
+    std::reverse(found.begin(), found.end());
     return found;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../eliminate.hpp"
+#include "../project.hpp"
 #include "../search.hpp"
 #include "statistics.hpp"
 
@@ -49,6 +50,53 @@ void one_a_thread(const Policy& policy, const std::vector<index_t>& largest_firs
 
 } // namespace detail
 
+namespace detail {
+
+/// The metric of the gradients at the sums, a mean; empty where there are none.
+inline row_major metric_of(const sublayer_statistics& seen) {
+    if (seen.metric.rows() == 0) return {};
+    const view<const double, 2> sums = seen.metric.lower_sums();
+    return Eigen::Map<const row_major>(sums.data_handle(), sums.extent(0), sums.extent(1)) /
+           static_cast<double>(seen.metric.rows());
+}
+
+/// f(policy, s, sublayer s, its statistics) for all sublayers, one a thread. False if the callback
+/// ended it.
+template <class Policy, class Model, class F>
+bool for_sublayers(const Policy& policy, Model& model,
+                   const std::vector<sublayer_statistics>& statistics,
+                   const prune_callback& callback, const F& f) {
+    const auto count = static_cast<index_t>(statistics.size());
+    if (count != model.sublayers())
+        fail<shape_error>("prune", "statistics of ", count, " sublayers, the model has ",
+                          model.sublayers());
+    static_assert(Policy::on_host, "pare: elimination wants a policy of the host's");
+    check_whole(policy);
+    std::vector<decltype(described(model, 0))> all;
+    std::vector<index_t> order(statistics.size());
+    for (index_t s = 0; s < count; ++s) all.push_back(described(model, s));
+    std::iota(order.begin(), order.end(), index_t{0});
+    std::stable_sort(order.begin(), order.end(), [&](index_t a, index_t b) {
+        return all[static_cast<std::size_t>(a)].weight.extent(1) >
+               all[static_cast<std::size_t>(b)].weight.extent(1);
+    });
+    std::mutex one_at_a_time;
+    index_t done = 0;
+    bool ended = false;
+    one_a_thread(policy, order, [&](const auto& own, index_t s) {
+        {
+            const std::lock_guard<std::mutex> now(one_at_a_time);
+            ended = ended || !goes_on(callback, {prune_progress::elimination, done++, count});
+            if (ended) return;
+        }
+        const auto at = static_cast<std::size_t>(s);
+        f(own, at, all[at], statistics[at]);
+    });
+    return !ended;
+}
+
+} // namespace detail
+
 /// The order in which least squares can do without each sublayer's units, in the metric of the
 /// gradients; without those, of what it loses of the stream's variance. `policy` is one of the
 /// host's: sublayers run on its threads, one each. None if the callback ended it. Throws as
@@ -58,49 +106,45 @@ std::optional<std::vector<loss_curve>>
 elimination_curves(const Policy& policy, Model& model,
                    const std::vector<sublayer_statistics>& statistics,
                    const prune_callback& callback = {}) {
-    using square = detail::row_major;
-    const auto count = static_cast<index_t>(statistics.size());
-    if (count != model.sublayers())
-        detail::fail<shape_error>("prune", "statistics of ", count, " sublayers, the model has ",
-                                  model.sublayers());
-    static_assert(Policy::on_host, "pare::elimination_curves: give it a policy of the host's");
-    detail::check_whole(policy);
-    std::vector<decltype(detail::described(model, 0))> described;
-    std::vector<index_t> order(statistics.size());
-    for (index_t s = 0; s < count; ++s) described.push_back(detail::described(model, s));
-    std::iota(order.begin(), order.end(), index_t{0});
-    std::stable_sort(order.begin(), order.end(), [&](index_t a, index_t b) {
-        return described[static_cast<std::size_t>(a)].weight.extent(1) >
-               described[static_cast<std::size_t>(b)].weight.extent(1);
-    });
     std::vector<loss_curve> curves(statistics.size());
-    std::mutex one_at_a_time;
-    index_t done = 0;
-    bool ended = false;
-    detail::one_a_thread(policy, order, [&](const auto& own, index_t s) {
-        {
-            const std::lock_guard<std::mutex> now(one_at_a_time);
-            ended =
-                ended || !detail::goes_on(callback, {prune_progress::elimination, done++, count});
-            if (ended) return;
-        }
-        const auto& y = described[static_cast<std::size_t>(s)];
-        const sublayer_statistics& seen = statistics[static_cast<std::size_t>(s)];
-        const view<const double, 2> sums = seen.metric.lower_sums();
-        square metric;
-        if (seen.metric.rows() > 0)
-            metric = Eigen::Map<const square>(sums.data_handle(), sums.extent(0), sums.extent(1)) /
-                     static_cast<double>(seen.metric.rows());
-        const bool biased = y.bias.extent(0) > 0;
-        loss_curve& curve = curves[static_cast<std::size_t>(s)];
-        curve = eliminate(own, biased ? seen.inputs.covariance() : seen.inputs.moment_xx(), metric,
-                          y.weight, y.unit);
-        const double variance = seen.sums.variance_y();
-        if (seen.metric.rows() == 0 && variance > 0)
-            for (double& loss : curve.loss) loss /= variance;
-    });
-    if (ended) return std::nullopt;
+    if (!detail::for_sublayers(
+            policy, model, statistics, callback,
+            [&](const auto& own, std::size_t s, const auto& y, const sublayer_statistics& seen) {
+                const bool biased = y.bias.extent(0) > 0;
+                loss_curve& curve = curves[s];
+                curve = eliminate(own, biased ? seen.inputs.covariance() : seen.inputs.moment_xx(),
+                                  detail::metric_of(seen), y.weight, y.unit);
+                const double variance = seen.sums.variance_y();
+                if (seen.metric.rows() == 0 && variance > 0)
+                    for (double& loss : curve.loss) loss /= variance;
+            }))
+        return std::nullopt;
     return curves;
+}
+
+/// What heads' values lose at each rank, [sublayer][heads kept] as of pare::rank_curves, beside what
+/// `curves` of elimination_curves say that whole heads lose; none of sublayers without queries in their
+/// statistics. The rest as for elimination_curves.
+template <class Policy, class Model>
+std::optional<std::vector<std::vector<rank_curve>>>
+value_curves(const Policy& policy, Model& model, const std::vector<sublayer_statistics>& statistics,
+             const std::vector<loss_curve>& curves, index_t step = 1,
+             const prune_callback& callback = {}) {
+    if (curves.size() != statistics.size())
+        detail::fail<shape_error>("prune", curves.size(), " curves, statistics of ",
+                                  statistics.size(), " sublayers");
+    std::vector<std::vector<rank_curve>> found(statistics.size());
+    if (!detail::for_sublayers(
+            policy, model, statistics, callback,
+            [&](const auto& own, std::size_t s, const auto& y, const sublayer_statistics& seen) {
+                if (seen.queries.heads() == 0) return;
+                const bool biased = y.bias.extent(0) > 0;
+                found[s] =
+                    rank_curves(own, biased ? seen.inputs.covariance() : seen.inputs.moment_xx(),
+                                detail::metric_of(seen), y.weight, y.unit, curves[s], 1e-2, step);
+            }))
+        return std::nullopt;
+    return found;
 }
 
 /// Which units to keep with at most `share` of what all of them cost, for the least sum of losses.
