@@ -23,6 +23,8 @@ namespace {
 
 using namespace encoder;
 
+enum class numbers { none, queries, all }; ///< that heads may have fewer of
+
 struct method {
     std::string key; ///< in --methods
     const char* title;
@@ -32,7 +34,7 @@ struct method {
     bool weighted = false; ///< tokens, when refitting
     bool by_time = false;  ///< shares are of the time, not of multiply-adds
     layer_widths allowed = layer_widths::uneven;
-    bool narrow_heads = false; ///< else heads go or stay as they are
+    numbers narrow = numbers::none;
 };
 
 /// Those named, or all whose shares are of multiply-adds and whose widths are their own.
@@ -47,8 +49,11 @@ std::vector<method> choose_methods(fisher_source fisher, const std::vector<std::
          tuning::reconstruct},
         {"surgeon", "surgeon + reconstruct, tokens weighted", fisher, true, false,
          tuning::reconstruct, true},
+        {"narrow_queries", "narrow queries and keys, surgeon + reconstruct, tokens weighted",
+         fisher, true, false, tuning::reconstruct, true, false, layer_widths::uneven,
+         numbers::queries},
         {"narrow", "narrow heads, surgeon + reconstruct, tokens weighted (ours)", fisher, true,
-         false, tuning::reconstruct, true, false, layer_widths::uneven, true},
+         false, tuning::reconstruct, true, false, layer_widths::uneven, numbers::all},
         {"unweighted", "surgeon + reconstruct, tokens alike", fisher, true, false,
          tuning::reconstruct},
         {"rearranged", "surgeon + rearrange + reconstruct, tokens weighted", fisher, true, true,
@@ -56,7 +61,7 @@ std::vector<method> choose_methods(fisher_source fisher, const std::vector<std::
         {"timed", "surgeon with shares of time + reconstruct, tokens weighted", fisher, true, false,
          tuning::reconstruct, true, true},
         {"narrow_timed", "narrow heads, surgeon with shares of time + reconstruct, tokens weighted",
-         fisher, true, false, tuning::reconstruct, true, true, layer_widths::uneven, true},
+         fisher, true, false, tuning::reconstruct, true, true, layer_widths::uneven, numbers::all},
         {"tied", "surgeon, as many heads in all layers, and as many filters", fisher, true, false,
          tuning::reconstruct, true, false, layer_widths::tied},
         {"equal", "surgeon, all heads, and as many filters in all layers", fisher, true, false,
@@ -186,7 +191,9 @@ void run(const arguments& a) {
             std::vector<pare::sublayer_statistics> weights;
             if (all[i].weighted) weights = cuts->weights();
             sublayer_losses losses = cuts ? cuts->losses() : sublayer_losses(fisher->losses());
-            if (!all[i].narrow_heads) losses.queries.clear();
+            if (all[i].narrow == numbers::none) losses.queries.clear();
+            if (all[i].narrow == numbers::queries)
+                for (auto& of_layer : losses.values) of_layer.clear();
             for (std::size_t j = 0; j < shares.size(); ++j) {
                 kept_units kept;
                 try {

@@ -28,7 +28,8 @@ inline encoder::model random_model(Eigen::Index layers, Eigen::Index hidden, Eig
     m.type_embeddings = encoder::matrix::Random(m.config.types, hidden);
     m.embedding_norm = unit_norm(hidden);
     for (Eigen::Index l = 0; l < layers; ++l)
-        m.layers.push_back({random_dense(hidden, hidden),
+        m.layers.push_back({heads,
+                            random_dense(hidden, hidden),
                             random_dense(hidden, hidden),
                             random_dense(hidden, hidden),
                             random_dense(hidden, hidden),
@@ -44,7 +45,7 @@ inline encoder::model random_model(Eigen::Index layers, Eigen::Index hidden, Eig
 inline encoder::kept_units half(const encoder::model& m) {
     encoder::kept_units kept;
     for (std::size_t l = 0; l < m.layers.size(); ++l) {
-        const auto heads = static_cast<std::size_t>(m.layers[l].heads(m.config.head_size));
+        const auto heads = static_cast<std::size_t>(m.layers[l].heads);
         const auto filters = static_cast<std::size_t>(m.layers[l].filters());
         const std::size_t more =
             l % 2; // a quarter more in every second layer, a quarter less in the others

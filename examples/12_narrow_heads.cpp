@@ -50,9 +50,10 @@ int main() {
 
     const auto n = pare::moments_of_lengths(std::vector{20, 40});
     const auto macs = [&](pare::head_shape s) { return pare::shape_macs(n, hidden, s); };
-    pare::head_shapes attention =
-        pare::shapes_of_heads(order, logits, values, size, /*multiple=*/2);
-    const double budget = 0.5 * macs({heads, size, size});
+    const pare::head_shape whole{heads, size, size};
+    pare::head_shapes attention = // numbers in multiples of 2
+        pare::shapes_of_heads(order, logits, values, whole, {1, 2, 2});
+    const double budget = 0.5 * macs(whole);
     pare::width_search search({attention.choices(macs)}, budget); // beside filters and other layers
     pare::width_choice best = search.best(budget);
     pare::head_shape shape = attention.shapes[static_cast<std::size_t>(best.kept[0])];

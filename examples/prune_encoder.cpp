@@ -89,8 +89,8 @@ bool parse(int argc, char** argv, arguments& a) {
             {"tied", layer_widths::tied},
             {"equal", layer_widths::equal}});
     o.add_flag("--whole-heads", a.whole_heads,
-               "keep heads as they are or not at all; else their queries and keys may be made of "
-               "fewer numbers, where there are gradients to choose them by");
+               "keep heads as they are or not at all; else their queries and keys, and their "
+               "values, may be made of fewer numbers, where there are gradients to choose them by");
     o.add_flag(
         "--rearrange", a.rearrange,
         "exchange units within layers against the block Fisher matrix; with --criterion fisher");
@@ -144,7 +144,7 @@ void read_budget(arguments& a) {
             fmt::format("--latency-batch is '{}', expected SEQUENCESxTOKENS", a.batch));
 }
 
-/// Whether heads may have narrower queries and keys than they have, where widths allow it.
+/// Whether heads may be made narrower than they are, where widths allow it.
 bool narrows_heads(const arguments& a) {
     return a.surgeon && a.fisher != fisher_source::none && !a.whole_heads;
 }
@@ -343,6 +343,8 @@ class pruning {
         r_.heads = small_.heads();
         r_.queries_dense = original_.queries();
         r_.queries = small_.queries();
+        r_.values_dense = original_.values();
+        r_.values = small_.values();
         r_.filters_dense = original_.filters();
         r_.filters = small_.filters();
         r_.threads = threads();

@@ -75,7 +75,7 @@ std::array<matrix, 2> mask_gradients(const model& m, const batch& b, const matri
     net.backward_units(
         b, [&](const matrix&, matrix& gradient) { gradient = directions; },
         [&](const engine::unit_gradients& at) {
-            const Index unit = at.kind == unit_kind::head ? m.config.head_size : 1;
+            const Index unit = unit_size(m.layers[at.layer], at.kind);
             const Index units = at.inputs.columns / unit;
             const auto all = [](const rows& r) {
                 return Eigen::Map<const matrix>(static_cast<const float*>(r.data), r.count,
@@ -188,6 +188,7 @@ TEST_CASE("biases by distance are one tensor where all layers have all heads") {
                       own = "attention.relative_attention_bias.weight";
     layer& l = m.layers[1]; // loses its first head
     const Index rest = m.config.hidden - m.config.head_size;
+    --l.heads;
     for (dense* d : {&l.query, &l.key, &l.value})
         *d = {d->weight.bottomRows(rest).eval(), d->bias.tail(rest).eval()};
     l.attention_output.weight = l.attention_output.weight.rightCols(rest).eval();
@@ -234,15 +235,14 @@ TEST_CASE("programs prune a model with biases by distance, and drop its tokens")
     m.config.first_position = 2;
     m.config.distance_buckets = 32;
     m.type_embeddings.resize(0, m.config.hidden);
-    const matrix biases = matrix::Random(32, m.layers[0].heads(m.config.head_size));
+    const matrix biases = matrix::Random(32, m.layers[0].heads);
     for (layer& l : m.layers) l.distance_bias = biases;
     m.json = {{"model_type", "mpnet"}, {"pad_token_id", 1}};
     save_model(m, p.folder / "model", p.folder / "mpnet");
     REQUIRE(p.run("--model mpnet --calibrate text --macs 0.6 --out out --json r") == 0);
     CHECK(read_json(p.folder / "r")["difference_to_masked"].get<double>() < 1e-5);
     const model small = load_model(p.folder / "out");
-    for (const layer& l : small.layers)
-        CHECK(l.distance_bias.cols() == l.heads(small.config.head_size));
+    for (const layer& l : small.layers) CHECK(l.distance_bias.cols() == l.heads);
     p.program = PARE_LEARN_THRESHOLDS;
     CHECK(p.run("--model out --train text --target-macs 0.8 --out tokens") == 0);
     CHECK(load_model(p.folder / "tokens").layers[0].distance_bias == small.layers[0].distance_bias);

@@ -79,6 +79,7 @@ void copy_tiny_bert(const fs::path& to, const json& patch = json::object()) {
 
 /// Keeps the first `heads` heads and `filters` filters.
 void narrow(encoder::layer& l, Eigen::Index heads, Eigen::Index filters, Eigen::Index head_size) {
+    l.heads = heads;
     for (encoder::dense* d : {&l.query, &l.key, &l.value}) {
         d->weight = d->weight.topRows(heads * head_size).eval();
         d->bias = d->bias.head(heads * head_size).eval();
@@ -436,7 +437,7 @@ TEST_CASE("a model is what its folder says") {
     CHECK(m.config.max_tokens == 64);
     CHECK(m.config.pooling == encoder::pooling::mean);
     CHECK(m.layers.size() == 3);
-    CHECK(m.layers[2].heads(8) == 3);
+    CHECK(m.layers[2].heads == 3);
     CHECK(m.layers[2].filters() == 40);
     CHECK(m.others.size() == 2);
     std::int64_t parameters = 0;
@@ -501,7 +502,10 @@ TEST_CASE("an impossible config is refused by name") {
         {{{"pare", {{"heads", even}, {"filters", {41, 1, 1}}}}},
          "config.json: pare.filters holds 41"},
         {{{"pare", {{"queries", {8, 0, 8}}}}},
-         "config.json: pare.queries holds 0, not a whole number from 1 to 8"},
+         "config.json: pare.queries holds 0 for layer 1, which has 3 heads"},
+        {{{"pare", {{"values", {8, 0, 8}}}}},
+         "config.json: pare.values holds 0 for layer 1, which has 3 heads"},
+        {{{"pare", {{"values", {8, 8, 9}}}}}, "config.json: pare.values holds 9"},
         {{{"pare", {{"queries", {8, 9, 8}}}}}, "config.json: pare.queries holds 9"},
         {{{"pare", {{"queries", {8, 8}}}}}, "config.json: pare.queries has 2 entries"},
         {{{"pare", {{"filters", 40}}}},

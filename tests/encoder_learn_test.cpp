@@ -83,7 +83,7 @@ struct reference {
                 const plain q = dense(name + "attention.self.query", x),
                             k = dense(name + "attention.self.key", x),
                             v = dense(name + "attention.self.value", x);
-                const Index d = c.head_size, heads = v.cols() / d;
+                const Index heads = shape.layers[l].heads, d = heads > 0 ? v.cols() / heads : 0;
                 const Index narrow = heads > 0 ? q.cols() / heads : 0;
                 plain context(n, v.cols());
                 Eigen::VectorXd scores = Eigen::VectorXd::Zero(n);
@@ -204,6 +204,7 @@ model wide_model(random_source& random) {
     const Index d = m.config.hidden = 400, filters = 500, columns = 2 * m.config.head_size;
     m.layers.resize(1);
     layer& y = m.layers[0];
+    y.heads = 2;
     for (dense* part : {&y.query, &y.key, &y.value}) part->weight.resize(columns, d);
     for (dense* part : {&y.query, &y.key, &y.value}) part->bias.resize(columns);
     y.attention_output = {encoder::matrix(d, columns), encoder::vector(d)};
@@ -229,8 +230,7 @@ void add_exits(model& m, random_source& random) {
 
 void add_distance_bias(model& m, random_source& random) {
     m.config.distance_buckets = 32;
-    for (layer& y : m.layers)
-        y.distance_bias = random_matrix(32, y.heads(m.config.head_size), random);
+    for (layer& y : m.layers) y.distance_bias = random_matrix(32, y.heads, random);
 }
 
 struct step {

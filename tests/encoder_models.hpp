@@ -17,8 +17,9 @@ struct shape {
     Index positions = 80, types = 2;
     Index first_position = 0, narrow_embeddings = 0, distance_buckets = 0;
 
-    /// Of a head in layer l: those of the third layer are narrower than its values.
+    /// Of a head in layer l: narrower than the head size in the third layer, and in the second one.
     Index queries(std::size_t l) const { return l == 2 ? (head_size + 1) / 2 : head_size; }
+    Index values(std::size_t l) const { return l == 1 ? (head_size + 2) / 3 : head_size; }
 };
 
 class random_numbers {
@@ -66,8 +67,9 @@ inline model make_model(const shape& s, unsigned seed = 1) {
         m.embedding_projection = make_dense(s.hidden, s.narrow_embeddings);
     }
     for (std::size_t l = 0; l < s.heads.size(); ++l) {
-        const Index columns = s.heads[l] * s.head_size;
+        const Index columns = s.heads[l] * s.values(l);
         layer y;
+        y.heads = s.heads[l];
         for (dense* d : {&y.query, &y.key}) *d = make_dense(s.heads[l] * s.queries(l), s.hidden);
         y.value = make_dense(columns, s.hidden);
         y.attention_output = make_dense(s.hidden, columns);

@@ -72,9 +72,9 @@ reference_matrix reference_forward(const model& m, const batch& b,
             const double left = alive.sum();
             if (use) (*use)[l].attending += static_cast<std::int64_t>(left);
             if (use) (*use)[l].pairs += static_cast<std::int64_t>(left * left);
-            for (Index h = 0; h < y.heads(c.head_size); ++h) {
-                const auto columns = Eigen::seqN(h * c.head_size, c.head_size);
-                const Index narrow = q.cols() / y.heads(c.head_size);
+            for (Index h = 0; h < y.heads; ++h) {
+                const Index values = v.cols() / y.heads, narrow = q.cols() / y.heads;
+                const auto columns = Eigen::seqN(h * values, values);
                 reference_matrix p =
                     q.middleCols(h * narrow, narrow) * k.middleCols(h * narrow, narrow).transpose();
                 p /= std::sqrt(static_cast<double>(narrow));
@@ -83,12 +83,12 @@ reference_matrix reference_forward(const model& m, const batch& b,
                 p = p.array().exp();
                 p = p * alive.asDiagonal();
                 for (Index i = 0; i < n; ++i) p.row(i) /= p.row(i).sum();
-                received += alive.transpose() * p / static_cast<double>(y.heads(c.head_size));
+                received += alive.transpose() * p / static_cast<double>(y.heads);
                 context(Eigen::indexing::all, columns) = p * v(Eigen::indexing::all, columns);
                 if (!masks.heads.empty())
                     context(Eigen::indexing::all, columns) *= masks.heads[l](h);
             }
-            if (!pruning.numbers.empty() && y.heads(c.head_size) > 0)
+            if (!pruning.numbers.empty() && y.heads > 0)
                 for (Index t = 1; t < n; ++t) { // relative scores: mean 1 over those left
                     const bool per_query = pruning.scores == pare::score_scale::per_query;
                     const double score = per_query ? received(t) / left : received(t);
@@ -164,7 +164,7 @@ mask_gradients found_gradients(network& n, const batch& b, const matrix& directi
             const dense& reads = reader(n.model().layers[at.layer], at.kind);
             REQUIRE(dx.rows() == b.tokens());
             CHECK((dx * reads.weight - dy).norm() <= 1e-5f * (dy.norm() + 1));
-            const Index unit = is_head ? m.config.head_size : 1;
+            const Index unit = unit_size(m.layers[at.layer], at.kind);
             reference_matrix& sums = (is_head ? g.heads : g.filters)[at.layer];
             sums = reference_matrix::Zero(b.sequences(), x.cols() / unit);
             for (std::size_t s = 0; s + 1 < b.offsets.size(); ++s)
@@ -179,7 +179,7 @@ mask_gradients found_gradients(network& n, const batch& b, const matrix& directi
 mask_gradients reference_gradients(const model& m, const batch& b, const matrix& directions) {
     reference_masks masks;
     for (const layer& y : m.layers) {
-        masks.heads.push_back(Eigen::VectorXd::Ones(y.heads(m.config.head_size)));
+        masks.heads.push_back(Eigen::VectorXd::Ones(y.heads));
         masks.filters.push_back(Eigen::VectorXd::Ones(y.filters()));
     }
     const auto losses = [&] {
@@ -368,7 +368,7 @@ TEST_CASE("masks multiply, and a mask of zeros equals removal") {
         network::masks masks;
         reference_masks same;
         for (const layer& y : m.layers) {
-            masks.heads.push_back(random.normal_vector(y.heads(8), 1, 0.5f));
+            masks.heads.push_back(random.normal_vector(y.heads, 1, 0.5f));
             masks.filters.push_back(random.normal_vector(y.filters(), 1, 0.5f));
             same.heads.push_back(masks.heads.back().cast<double>());
             same.filters.push_back(masks.filters.back().cast<double>());
@@ -382,19 +382,20 @@ TEST_CASE("masks multiply, and a mask of zeros equals removal") {
         model small = m;
         network::masks masks;
         for (layer& y : small.layers) {
-            vector heads = vector::Zero(y.heads(8)), filters = vector::Zero(y.filters());
-            const Index narrow = y.queries(8);
+            vector heads = vector::Zero(y.heads), filters = vector::Zero(y.filters());
+            const Index queries = y.queries(), values = y.values();
             std::vector<Index> kept_queries, kept_columns, kept_filters;
             for (Index h = 1; h < heads.size();
                  ++h) { // the first head goes: of layer 1, the only one
                 heads(h) = 1;
-                for (Index c = 0; c < narrow; ++c) kept_queries.push_back(narrow * h + c);
-                for (Index c = 0; c < 8; ++c) kept_columns.push_back(8 * h + c);
+                for (Index c = 0; c < queries; ++c) kept_queries.push_back(queries * h + c);
+                for (Index c = 0; c < values; ++c) kept_columns.push_back(values * h + c);
             }
             for (Index f = 0; f < filters.size(); f += 2) {
                 filters(f) = 1;
                 kept_filters.push_back(f);
             }
+            --y.heads;
             for (dense* d : {&y.query, &y.key}) *d = select_rows(*d, kept_queries);
             y.value = select_rows(y.value, kept_columns);
             y.attention_output = select_columns(y.attention_output, kept_columns);
@@ -663,7 +664,7 @@ TEST_CASE("what cannot be used is refused with numbers") {
     matrix out;
     CHECK_THROWS_MATCHES(n.attention(3, x, b, out), std::invalid_argument, with("layer 3 of 3"));
     CHECK_THROWS_MATCHES(n.add_units(1, unit_kind::head, matrix::Zero(3, 24), x, x),
-                         std::invalid_argument, with("context is 3 x 24, expected 3 x 8"));
+                         std::invalid_argument, with("context is 3 x 24, expected 3 x 3"));
     CHECK_THROWS_MATCHES(n.replace(0, unit_kind::filter, m.layers[1].output), std::invalid_argument,
                          with("output weight is 24 x 33, expected 24 x 20"));
     CHECK_THROWS_MATCHES(n.set_masks({{vector::Ones(3)}, {}}), std::invalid_argument,

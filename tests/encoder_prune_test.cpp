@@ -141,7 +141,7 @@ TEST_CASE("the surgeon's curves are of all units, and what it keeps fits the bud
         REQUIRE(s.losses().units.size() == 2 * m.layers.size());
         for (std::size_t l = 0; l < m.layers.size(); ++l) {
             const auto& of_units = s.losses().units;
-            CHECK(of_units[2 * l].units() == m.layers[l].heads(m.config.head_size));
+            CHECK(of_units[2 * l].units() == m.layers[l].heads);
             CHECK(of_units[2 * l + 1].units() == m.layers[l].filters());
             CHECK(of_units[2 * l].loss.back() > 0);
         }
@@ -314,8 +314,8 @@ TEST_CASE("prune_encoder writes a smaller model that loads again, and a report")
               "pearson_pruned",     "cosine_to_dense",     "seconds_fisher",  "seconds_search",
               "seconds_rearrange",  "seconds_tune",        "seconds_total",   "peak_rss_mb",
               "tokens_per_s_dense", "tokens_per_s_pruned", "speedup",         "threads",
-              "heads_kept",         "queries_kept",        "filters_kept",    "loss_expected",
-              "loss_bound"}) {
+              "heads_kept",         "queries_kept",        "values_kept",     "filters_kept",
+              "loss_expected",      "loss_bound"}) {
             CAPTURE(key);
             CHECK(report.contains(key));
         }
@@ -323,8 +323,9 @@ TEST_CASE("prune_encoder writes a smaller model that loads again, and a report")
         CHECK(report["bytes_pruned"] < report["bytes_dense"]);
         const model small = load_model(p.folder / "small");
         for (std::size_t l = 0; l < small.layers.size(); ++l) {
-            CHECK(report["heads_kept"][l] == small.layers[l].heads(small.config.head_size));
-            CHECK(report["queries_kept"][l] == small.layers[l].queries(small.config.head_size));
+            CHECK(report["heads_kept"][l] == small.layers[l].heads);
+            CHECK(report["queries_kept"][l] == small.layers[l].queries());
+            CHECK(report["values_kept"][l] == small.layers[l].values());
             CHECK(report["filters_kept"][l] == small.layers[l].filters());
         }
         CHECK(p.files() == std::vector<std::string>{"r.json", "small"});
@@ -534,8 +535,10 @@ TEST_CASE("prune_encoder keeps times in a file, and fits them") {
     const std::string key = first.front().items().begin().key();
     const auto before = first.front()[key], after = times().front()[key];
     CHECK(after["dense"] == before["dense"]);
-    for (const auto& [queries, of] : before["heads"].items()) // others may have been chosen now
-        for (const auto& [heads, time] : of.items()) CHECK(after["heads"][queries][heads] == time);
+    for (const auto& [queries, by_values] : before["heads"].items())
+        for (const auto& [values, of] : by_values.items()) // others may have been chosen now
+            for (const auto& [heads, time] : of.items())
+                CHECK(after["heads"][queries][values][heads] == time);
     for (const auto& [filters, time] : before["filters"].items())
         CHECK(after["filters"][filters] == time);
 
@@ -563,12 +566,14 @@ TEST_CASE("prune_encoder keeps times in a file, and fits them") {
     fails(with("dense", -1), "dense is -1, not a time");
     fails(with("heads", 1), "heads is not an object");
     const std::string size = std::to_string(load_model(p.folder / "model").config.head_size);
-    fails(with("heads", {{size, {{"0", 0}}}}),
-          "heads of " + size + " does not hold the widths 0 and");
-    fails(with("heads", {{size, {{"0", 0}, {"99999", 1}}}}),
-          "heads of " + size + " holds the width '99999'");
-    fails(with("heads", {{"99999", {{"0", 0}}}}), "heads holds the width '99999'");
-    fails(with("heads", {{size, 1}}), "heads of " + size + " is not an object");
+    const std::string name = "heads of " + size, both = name + " and " + size;
+    fails(with("heads", {{size, {{size, {{"0", 0}}}}}}), both + " does not hold the widths 0 and");
+    fails(with("heads", {{size, {{size, {{"0", 0}, {"99999", 1}}}}}}),
+          both + " holds the width '99999'");
+    fails(with("heads", {{"99999", {{size, {{"0", 0}}}}}}), "heads holds the width '99999'");
+    fails(with("heads", {{size, {{"99999", {{"0", 0}}}}}}), name + " holds the width '99999'");
+    fails(with("heads", {{size, 1}}), name + " is not an object");
+    fails(with("heads", {{size, {{size, 1}}}}), both + " is not an object");
     fails(with("filters", {{"-1", 0}}), "filters holds the width '-1'");
     fails(with("filters", {{"0", "x"}}), "filters 0 is \"x\", not a time");
 }
@@ -581,8 +586,8 @@ TEST_CASE("prune_encoder refuses a share of the time below what it cannot prune"
     auto times = nlohmann::json::parse(read(p.folder / "times.json"));
     auto& here = times.front().front();
     here["dense"] = 1;
-    here["heads"] = {
-        {std::to_string(load_model(p.folder / "model").config.head_size), {{"0", 0}, {"3", 0.1}}}};
+    const std::string size = std::to_string(load_model(p.folder / "model").config.head_size);
+    here["heads"] = {{size, {{size, {{"0", 0}, {"3", 0.1}}}}}};
     here["filters"] = {{"0", 0}, {"40", 0.2}};
     write(p.folder / "times.json", times.dump());
     fs::remove_all(p.folder / "small");

@@ -36,7 +36,7 @@ model cut(const model& m, const std::vector<index_t>& heads, const std::vector<i
             std::fill_n(mask.begin(), n, 1);
             return mask;
         };
-        kept.heads.push_back(first(m.layers[l].heads(m.config.head_size), heads[l]));
+        kept.heads.push_back(first(m.layers[l].heads, heads[l]));
         kept.filters.push_back(first(m.layers[l].filters(), filters[l]));
     }
     return shrink(m, kept);
@@ -55,7 +55,7 @@ TEST_CASE("shared widths are the best ones that fit the budget") {
     CAPTURE(random);
     const model m = load_model(fixtures::path("tiny_bert"));
     const auto layers = static_cast<Index>(m.layers.size());
-    const Index heads = m.heads()[0], filters = m.filters()[0];
+    const Index heads = m.heads()[0], filters = m.filters()[0], size = m.config.head_size;
     const unit_costs costs =
         unit_costs::multiply_adds(m.config, random_texts(m, 20, 3, 20, random));
     std::vector<pare::loss_curve> losses;
@@ -70,7 +70,7 @@ TEST_CASE("shared widths are the best ones that fit the budget") {
         return sum;
     };
     const auto cost_of = [&](Index h, Index f) {
-        return static_cast<double>(layers) * (costs.of_layers(m).heads(0, h, m.config.head_size) +
+        return static_cast<double>(layers) * (costs.of_layers(m).heads(0, {h, size, size}) +
                                               costs.per_filter * static_cast<double>(f));
     };
     const layer_widths allowed = GENERATE(layer_widths::tied, layer_widths::equal);
@@ -239,8 +239,14 @@ TEST_CASE("transformers gives the outputs of models of all families, uneven ones
             uneven.has_code = true;
             add(uneven, source, "AutoModel");
             for (layer& y : uneven.layers) { // of as many numbers as heads
-                const Index n = y.heads(uneven.config.head_size);
+                const Index n = y.heads;
                 for (dense* d : {&y.query, &y.key}) *d = random_dense(n * n, hidden, random);
+            }
+            add(uneven, source, "AutoModel");
+            for (layer& y : uneven.layers) { // and of values, one more
+                const Index columns = y.heads * (y.heads + 1);
+                y.value = random_dense(columns, hidden, random);
+                y.attention_output = random_dense(hidden, columns, random);
             }
             add(uneven, source, "AutoModel");
             uneven = cut(headed, heads, filters);

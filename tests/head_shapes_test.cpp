@@ -88,7 +88,7 @@ TEMPLATE_LIST_TEST_CASE("statistics of queries give the projections of their sum
 TEST_CASE("a search over shapes and filters finds the best of all choices within the budget") {
     random_source random;
     CAPTURE(random);
-    const index_t heads = 3, size = 4, filters = 5;
+    const index_t heads = 3, size = 4, of_values = 6, filters = 5;
     const auto falling = [&](index_t n) {
         std::vector<double> loss{0};
         for (index_t i = 0; i < n; ++i) loss.push_back(loss.back() + random.uniform(0, 1));
@@ -99,7 +99,7 @@ TEST_CASE("a search over shapes and filters finds the best of all choices within
     for (pare::projection& p : logits) p.loss = falling(size);
     std::vector<pare::rank_curve> values(4);
     for (index_t kept = 0; kept <= heads; ++kept) {
-        auto& loss = values[static_cast<std::size_t>(kept)].loss = falling(size);
+        auto& loss = values[static_cast<std::size_t>(kept)].loss = falling(of_values);
         for (double& x : loss) x += of_heads.loss[static_cast<std::size_t>(heads - kept)];
     }
     const std::vector<double> of_filters = falling(filters);
@@ -108,11 +108,13 @@ TEST_CASE("a search over shapes and filters finds the best of all choices within
     const auto cost = [&](const pare::head_shape& s) { return pare::shape_macs(n, 16, s); };
     CHECK_THAT(cost({3, size, size}), WithinRel(3 * pare::head_macs(n, 16, size), 1e-12));
 
-    const pare::head_shapes found = pare::shapes_of_heads(of_heads, logits, values, size, 2);
+    const pare::head_shape all_of_them{heads, size, of_values};
+    const pare::head_shapes found =
+        pare::shapes_of_heads(of_heads, logits, values, all_of_them, {1, 2, 3});
     CHECK(found.shapes.size() == 1 + 3 * 2 * 2);
     const std::vector<pare::prunable> sublayers = {
         found.choices(cost), {of_filters, pare::cost_table::linear(filters, filter), 1, 0}};
-    const double all = cost({heads, size, size}) + filter * filters;
+    const double all = cost(all_of_them) + filter * filters;
     for (const double share : {0.1, 0.3, 0.5, 0.8, 1.0}) {
         CAPTURE(share);
         const pare::width_choice best = pare::width_search(sublayers, all).best(share * all);
@@ -120,7 +122,7 @@ TEST_CASE("a search over shapes and filters finds the best of all choices within
         double least = std::numeric_limits<double>::max();
         for (index_t h = 0; h <= heads; ++h)
             for (index_t q = 2; q <= size; q += 2)
-                for (index_t v = 2; v <= size; v += 2)
+                for (index_t v = 3; v <= of_values; v += 3)
                     for (index_t f = 0; f <= filters; ++f) {
                         if (cost({h, q, v}) + filter * static_cast<double>(f) > share * all)
                             continue;
@@ -131,7 +133,7 @@ TEST_CASE("a search over shapes and filters finds the best of all choices within
                             if (mask[i]) loss += logits[i].loss[static_cast<std::size_t>(size - q)];
                         if (h > 0)
                             loss += values[static_cast<std::size_t>(h)]
-                                        .loss[static_cast<std::size_t>(size - v)];
+                                        .loss[static_cast<std::size_t>(of_values - v)];
                         least = std::min(least, loss);
                     }
         // The search rounds costs.
@@ -143,7 +145,7 @@ TEST_CASE("a search over shapes and filters finds the best of all choices within
                    WithinRel(cost(shape) + filter * static_cast<double>(best.kept[1]), 1e-12));
     }
     // Heads alone.
-    const pare::head_shapes whole = pare::shapes_of_heads(of_heads, {}, {}, size, 4);
+    const pare::head_shapes whole = pare::shapes_of_heads(of_heads, {}, {}, all_of_them, {1, 4, 6});
     CHECK(whole.losses == std::vector<double>(of_heads.loss.rbegin(), of_heads.loss.rend()));
 }
 
@@ -151,14 +153,18 @@ TEST_CASE("shapes of heads refuse curves of other heads") {
     const pare::loss_curve heads{{0, 1}, {0, 1, 2}};
     const auto refused = [&](const auto& logits, const auto& values, index_t size, index_t multiple,
                              const char* sentence) {
-        CHECK_THROWS_WITH(pare::shapes_of_heads(heads, logits, values, size, multiple),
-                          Catch::Contains(sentence));
+        CHECK_THROWS_WITH(
+            pare::shapes_of_heads(heads, logits, values, {2, size, size}, {1, multiple, multiple}),
+            Catch::Contains(sentence));
     };
     using logits = std::vector<pare::projection>;
     using values = std::vector<pare::rank_curve>;
-    refused(logits(3), values(), 4, 2, "2 heads of 4 numbers in multiples of 2, logits of 3");
+    refused(logits(3), values(), 4, 2,
+            "2 heads of 4 and 4 numbers in multiples of 2 and 2, curves of 2 heads, logits of 3");
     refused(logits(), values(2), 4, 2, "values of 2 numbers of heads");
-    refused(logits(), values(), 4, 3, "multiples of 3");
-    refused(logits(), values(), 4, 0, "multiples of 0");
+    refused(logits(), values(), 4, 3, "multiples of 3 and 3");
+    refused(logits(), values(), 4, 0, "multiples of 0 and 0");
     refused(logits(2), values(), 4, 2, "a curve of 0 losses, heads have 4 numbers");
+    CHECK_THROWS_WITH(pare::shapes_of_heads(heads, {}, {}, {3, 4, 4}, {1, 2, 2}),
+                      Catch::Contains("3 heads of 4 and 4 numbers"));
 }

@@ -93,7 +93,7 @@ TEST_CASE("masks on Thrust multiply") {
     random_numbers random(5);
     network::masks masks;
     for (const layer& y : m.layers) {
-        masks.heads.push_back(random.normal_vector(y.heads(8), 1, 0.5f));
+        masks.heads.push_back(random.normal_vector(y.heads, 1, 0.5f));
         masks.filters.push_back(random.normal_vector(y.filters(), 1, 0.5f));
     }
     check_forward(m, make_batch(ragged), masks);
@@ -312,6 +312,15 @@ TEST_CASE("pruning on Thrust finds what it finds on the CPU") {
                             CHECK(std::abs(a[k] - b[k]) <= 1e-3 * b.back());
                     }
                 CHECK(found.losses().queries.size() == expected.losses().queries.size());
+                for (std::size_t l = 0; l < found.losses().values.size(); ++l)
+                    for (std::size_t h = 0; h < found.losses().values[l].size(); ++h) {
+                        const auto &a = found.losses().values[l][h].loss,
+                                   &b = expected.losses().values[l][h].loss;
+                        REQUIRE(a.size() == b.size());
+                        for (std::size_t k = 0; k < a.size(); ++k)
+                            CHECK(std::abs(a[k] - b[k]) <= 1e-3 * b.back());
+                    }
+                CHECK(found.losses().values.size() == expected.losses().values.size());
                 same(criterion_found.losses(), criterion_expected.losses());
                 const model other =
                     tune(net, kept, data.all(), how, default_ridge(how), notes, found.weights());

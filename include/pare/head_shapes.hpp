@@ -125,28 +125,31 @@ struct head_shapes {
 /// logits   [heads] of query_statistics, or empty: queries keep their size
 /// values   [heads + 1] of rank_curves, or empty: values keep their size, and heads alone lose what
 ///          their curve says
-/// size     numbers of a head, a multiple of `multiple`
+/// whole    what heads have now: numbers are multiples of those in `multiple`, whose heads do not count
 ///
 /// Throws shape_error.
 inline head_shapes shapes_of_heads(const loss_curve& heads, const std::vector<projection>& logits,
-                                   const std::vector<rank_curve>& values, index_t size,
-                                   index_t multiple) {
+                                   const std::vector<rank_curve>& values, const head_shape& whole,
+                                   const head_shape& multiple) {
     const index_t count = heads.units();
     const auto at = [](index_t i) { return static_cast<std::size_t>(i); };
-    const auto ranks = [&](const auto& curves) {
+    const auto ranks = [&](const auto& curves, index_t size) {
         for (const auto& curve : curves)
             if (static_cast<index_t>(curve.loss.size()) != size + 1)
                 detail::fail<shape_error>("shapes_of_heads", "a curve of ", curve.loss.size(),
                                           " losses, heads have ", size, " numbers");
     };
-    if ((!logits.empty() && logits.size() != at(count)) ||
-        (!values.empty() && values.size() != at(count + 1)) || multiple < 1 || size % multiple != 0)
-        detail::fail<shape_error>("shapes_of_heads", count, " heads of ", size,
-                                  " numbers in multiples of ", multiple, ", logits of ",
-                                  logits.size(), " heads, values of ", values.size(),
-                                  " numbers of heads");
-    ranks(logits);
-    ranks(values);
+    const auto divides = [](index_t by, index_t size) { return by >= 1 && size % by == 0; };
+    if (whole.heads != count || (!logits.empty() && logits.size() != at(count)) ||
+        (!values.empty() && values.size() != at(count + 1)) ||
+        !divides(multiple.queries, whole.queries) || !divides(multiple.values, whole.values))
+        detail::fail<shape_error>("shapes_of_heads", whole.heads, " heads of ", whole.queries,
+                                  " and ", whole.values, " numbers in multiples of ",
+                                  multiple.queries, " and ", multiple.values, ", curves of ", count,
+                                  " heads, logits of ", logits.size(), " heads, values of ",
+                                  values.size(), " numbers of heads");
+    ranks(logits, whole.queries);
+    ranks(values, whole.values);
     head_shapes found;
     for (index_t kept = 0; kept <= count; ++kept) {
         const std::vector<std::uint8_t> mask = heads.mask(kept);
@@ -156,14 +159,17 @@ inline head_shapes shapes_of_heads(const loss_curve& heads, const std::vector<pr
             found.losses.push_back(of_heads);
             continue;
         }
-        for (index_t q = logits.empty() ? size : multiple; q <= size; q += multiple) {
+        for (index_t q = logits.empty() ? whole.queries : multiple.queries; q <= whole.queries;
+             q += multiple.queries) {
             double of_logits = 0;
             for (index_t h = 0; h < count && !logits.empty(); ++h)
-                if (mask[at(h)]) of_logits += logits[at(h)].loss[at(size - q)];
-            for (index_t v = values.empty() ? size : multiple; v <= size; v += multiple) {
+                if (mask[at(h)]) of_logits += logits[at(h)].loss[at(whole.queries - q)];
+            for (index_t v = values.empty() ? whole.values : multiple.values; v <= whole.values;
+                 v += multiple.values) {
                 found.shapes.push_back({kept, q, v});
                 found.losses.push_back(
-                    of_logits + (values.empty() ? of_heads : values[at(kept)].loss[at(size - v)]));
+                    of_logits +
+                    (values.empty() ? of_heads : values[at(kept)].loss[at(whole.values - v)]));
             }
         }
     }

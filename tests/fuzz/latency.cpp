@@ -14,9 +14,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         const encoder::model& m = dense.model();
         for (std::size_t l = 0; l < m.layers.size(); ++l) {
             costs.filters(l);
+            const Eigen::Index queries = encoder::number_multiple(m.queries()[l]),
+                               values = encoder::number_multiple(m.values()[l]);
             for (Eigen::Index h = 0; h <= m.heads()[l]; ++h)
-                for (Eigen::Index q = 1; q <= m.queries()[l]; ++q)
-                    if (q % encoder::query_multiple(m.queries()[l]) == 0) costs.heads(l, h, q);
+                for (Eigen::Index q = queries; q <= m.queries()[l]; q += queries)
+                    for (Eigen::Index v = values; v <= m.values()[l]; v += values)
+                        costs.heads(l, {h, q, v});
         }
         for (const auto kind : {encoder::unit_kind::head, encoder::unit_kind::filter})
             times.fit(kind);

@@ -254,14 +254,13 @@ class writer {
 
     value attend(std::size_t l, const std::string& name, const value& x) {
         const layer& y = m_.layers[l];
-        const Eigen::Index count = y.heads(c_.head_size);
         const auto by_heads = [&](const char* part, const dense& d, const numbers& order) {
-            const value shape = g_.constant(numbers{0, 0, count, d.weight.rows() / count});
+            const value shape = g_.constant(numbers{0, 0, y.heads, d.weight.rows() / y.heads});
             const value split = g_.node("Reshape", {apply(name + part, d, x), shape});
             return g_.node("Transpose", {split}, {attribute("perm", order)});
         };
         dense query = y.query; // scaled here rather than its products with all keys
-        const float scale = 1 / std::sqrt(static_cast<float>(y.queries(c_.head_size)));
+        const float scale = 1 / std::sqrt(static_cast<float>(y.queries()));
         query.weight *= scale;
         query.bias *= scale;
         const value q = by_heads("query", query, {0, 2, 1, 3});
@@ -278,7 +277,7 @@ class writer {
     value run(std::size_t l, value x) {
         const layer& y = m_.layers[l];
         const std::string name = "layers." + std::to_string(l) + '.';
-        const value context = y.heads(c_.head_size) > 0 ? attend(l, name, x) : value();
+        const value context = y.heads > 0 ? attend(l, name, x) : value();
         x = add(apply(name + "attention_output", y.attention_output, context), x);
         x = normalize(name + "attention_norm", y.attention_norm, x);
         const value active =

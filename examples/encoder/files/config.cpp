@@ -190,9 +190,14 @@ additions read_additions(const settings& given, std::size_t layers, const config
     const settings pare = given.object("pare"), tokens = pare.object("tokens");
     additions a;
     a.kept = {pare.widths("heads", layers, c.hidden / c.head_size),
-              pare.widths("queries", layers, c.head_size, 1),
+              pare.widths("queries", layers, c.head_size),
+              pare.widths("values", layers, c.head_size),
               pare.widths("filters", layers, given.size(c.family->keys.filters, 1 << 20)),
               pare.count("classes", 1, 1 << 16).value_or(0)};
+    for (std::size_t l = 0; l < layers; ++l)
+        if (a.kept.heads[l] > 0 && (a.kept.queries[l] == 0 || a.kept.values[l] == 0))
+            fail(given.file(), "pare.", a.kept.queries[l] == 0 ? "queries" : "values",
+                 " holds 0 for layer ", l, ", which has ", a.kept.heads[l], " heads");
     a.exits = pare.flag("exits", false);
     if (tokens.all().empty()) return a;
 
@@ -236,7 +241,13 @@ json describe(const model& m, const widths& w) {
     describe_head(m, j);
     json pare;
     if (!all(w.heads, heads)) pare["heads"] = w.heads;
-    if (!all(w.queries, c.head_size)) pare["queries"] = w.queries;
+    const auto are_narrow = [&](const std::vector<Index>& numbers) {
+        for (std::size_t l = 0; l < numbers.size(); ++l)
+            if (w.heads[l] > 0 && numbers[l] != c.head_size) return true;
+        return false;
+    };
+    if (are_narrow(w.queries)) pare["queries"] = w.queries;
+    if (are_narrow(w.values)) pare["values"] = w.values;
     if (!all(w.filters, filters)) pare["filters"] = w.filters;
     if (m.head && !m.head->stock) pare["classes"] = w.outputs;
     if (!m.exits.empty()) pare["exits"] = true;

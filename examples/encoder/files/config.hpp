@@ -19,8 +19,8 @@ config read_config(const std::filesystem::path& folder, const modules& parts,
 settings read_sentence_settings(const std::filesystem::path& folder);
 
 struct widths {
-    std::vector<Eigen::Index> heads, queries,
-        filters;                    // of each layer; queries: numbers of a head's
+    // Of each layer; queries, values: numbers of a head's.
+    std::vector<Eigen::Index> heads, queries, values, filters;
     Eigen::Index outputs = 0;       // of the head; 0: there is none
     bool one_distance_bias = false; // all layers share it
 };

@@ -40,7 +40,11 @@ bool shares_distance_bias(const model& m) {
 }
 
 widths widths_of(const model& m) {
-    return {m.heads(), m.queries(), m.filters(), m.head ? m.head->output.weight.rows() : 0,
+    return {m.heads(),
+            m.queries(),
+            m.values(),
+            m.filters(),
+            m.head ? m.head->output.weight.rows() : 0,
             shares_distance_bias(m)};
 }
 
@@ -72,11 +76,11 @@ void for_each_weight(Model& m, const widths& w, const Visit& visit) {
     for (std::size_t i = 0; i < m.layers.size(); ++i) {
         auto& l = m.layers[i];
         const std::string name = m.prefix + of.layers + std::to_string(i) + '.';
-        const Index inner = w.heads[i] * c.head_size, narrower = w.heads[i] * w.queries[i];
-        visit_dense(name + of.query, l.query, narrower, c.hidden);
-        visit_dense(name + of.key, l.key, narrower, c.hidden);
-        visit_dense(name + of.value, l.value, inner, c.hidden);
-        visit_dense(name + of.attention_output, l.attention_output, c.hidden, inner);
+        const Index queries = w.heads[i] * w.queries[i], values = w.heads[i] * w.values[i];
+        visit_dense(name + of.query, l.query, queries, c.hidden);
+        visit_dense(name + of.key, l.key, queries, c.hidden);
+        visit_dense(name + of.value, l.value, values, c.hidden);
+        visit_dense(name + of.attention_output, l.attention_output, c.hidden, values);
         visit_norm(name + of.attention_norm, l.attention_norm, c.hidden);
         visit_dense(name + of.intermediate, l.intermediate, w.filters[i], c.hidden);
         visit_dense(name + of.output, l.output, c.hidden, w.filters[i]);
@@ -94,7 +98,7 @@ void for_each_weight(Model& m, const widths& w, const Visit& visit) {
     }
     for (std::size_t i = 0; i < m.exits.size(); ++i)
         visit_dense("exits." + std::to_string(i), m.exits[i], c.hidden,
-                    c.hidden + w.heads[i] * c.head_size);
+                    c.hidden + w.heads[i] * w.values[i]);
 }
 
 Index columns(const std::vector<std::int64_t>& shape) {
@@ -187,13 +191,19 @@ std::set<std::string> files_in(const path& folder) {
 
 std::vector<Index> model::heads() const {
     std::vector<Index> all;
-    for (const layer& l : layers) all.push_back(l.heads(config.head_size));
+    for (const layer& l : layers) all.push_back(l.heads);
     return all;
 }
 
 std::vector<Index> model::queries() const {
     std::vector<Index> all;
-    for (const layer& l : layers) all.push_back(l.queries(config.head_size));
+    for (const layer& l : layers) all.push_back(l.queries());
+    return all;
+}
+
+std::vector<Index> model::values() const {
+    std::vector<Index> all;
+    for (const layer& l : layers) all.push_back(l.values());
     return all;
 }
 
@@ -259,6 +269,7 @@ model load_model(const path& folder) {
     const family& f = *m.config.family;
     m.layers.resize(static_cast<std::size_t>(given.size(f.keys.layers, 1 << 10)));
     detail::additions more = detail::read_additions(given, m.layers.size(), m.config);
+    for (std::size_t l = 0; l < m.layers.size(); ++l) m.layers[l].heads = more.kept.heads[l];
     m.tokens = std::move(more.tokens);
     m.curve = std::move(more.curve);
     if (more.kept.outputs > 0) m.head.emplace();

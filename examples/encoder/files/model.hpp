@@ -31,12 +31,14 @@ struct layer_norm {
 };
 
 /// One post-LayerNorm transformer layer. Layers may differ in heads and filters; a layer may have
-/// none of either, and then its matrices have a side of length 0 and only the bias acts. Queries and
-/// keys may be narrower than values: logits are divided by the root of their own size.
+/// none of either, and then its matrices have a side of length 0 and only the bias acts. Heads may have
+/// queries, and keys as long, and values of other numbers than the config's head size: logits are divided
+/// by the root of those of a query.
 struct layer {
+    Eigen::Index heads = 0;
     dense query, key;       // [heads * queries x hidden]
-    dense value;            // [heads * head_size x hidden]
-    dense attention_output; // [hidden x heads * head_size]
+    dense value;            // [heads * values x hidden]
+    dense attention_output; // [hidden x heads * values]
     layer_norm attention_norm;
     dense intermediate; // [filters x hidden]
     dense output;       // [hidden x filters]
@@ -46,12 +48,10 @@ struct layer {
     matrix distance_bias;
 
     Eigen::Index filters() const { return intermediate.weight.rows(); }
-    Eigen::Index heads(Eigen::Index head_size) const { return value.weight.rows() / head_size; }
-    /// Numbers of a head's query, and of its key; without heads, those of a value.
-    Eigen::Index queries(Eigen::Index head_size) const {
-        const Eigen::Index n = heads(head_size);
-        return n > 0 ? query.weight.rows() / n : head_size;
-    }
+    /// Numbers of a head's query, and of its key; 0 without heads.
+    Eigen::Index queries() const { return heads > 0 ? query.weight.rows() / heads : 0; }
+    /// Of its value, and of its part of the context.
+    Eigen::Index values() const { return heads > 0 ? value.weight.rows() / heads : 0; }
 };
 
 enum class activation { gelu, gelu_tanh, relu };
@@ -147,7 +147,7 @@ struct model {
 
     token_pruning tokens; ///< tokens that forward passes drop
     /// What a token dropped in layer l would have become, guessed from its input to the layer and
-    /// its heads' outputs there: [hidden x hidden + heads * head_size] for each layer. With none, a
+    /// its heads' outputs there: [hidden x hidden + heads * values] for each layer. With none, a
     /// dropped token counts in the mean as what it was.
     std::vector<dense> exits;
     std::vector<operating_point> curve; ///< of `tokens`, as measured when it was learned
@@ -164,6 +164,7 @@ struct model {
     /// Of each layer.
     std::vector<Eigen::Index> heads() const;
     std::vector<Eigen::Index> queries() const; ///< numbers of a head's query
+    std::vector<Eigen::Index> values() const;
     std::vector<Eigen::Index> filters() const;
     /// Whether outputs are a row a token, not a row a sequence.
     bool is_per_token() const { return head && head->of != head::subject::text; }
@@ -210,8 +211,8 @@ model load_model(const std::filesystem::path& folder);
 /// are gone a tensor a layer. What sets the model apart from others of its family is in
 /// config.json's "pare", and load_model reads it again:
 ///     "heads", "filters"  of uneven layers, a number a layer
-///     "queries"           where heads have narrower queries and keys than values: their numbers, a
-///                         number a layer
+///     "queries", "values" where those of heads, and their keys, are narrower than the head size: a
+///                         number a layer, 0 without heads
 ///     "classes"           outputs of a head of ours, one dense layer on the pooled vector, which is
 ///                         in classifier.weight and classifier.bias; 1: a score
 ///     "exits"             true if exits.0.weight, exits.0.bias and so on are there

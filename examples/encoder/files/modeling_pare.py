@@ -1,4 +1,4 @@
-"""Encoders whose layers differ in heads, their queries and filters, for transformers.
+"""Encoders whose layers differ in heads, their numbers and filters, for transformers.
 
 AutoModel.from_pretrained(FOLDER, trust_remote_code=True), or another of transformers' classes that the folder's config.json
 names under auto_map, makes one of the model in the folder that this file is in. The widths of its layers are in config.json
@@ -53,17 +53,26 @@ class NoHeads(nn.Module):
 
 
 class NarrowHeads(nn.Linear):
-    """Queries or keys of heads that have fewer numbers than their values, as wide as those by zeros: transformers has one
-    size for all. It divides logits by the root of that, for which both make up."""
+    """Heads' queries, keys or values of fewer numbers, made as long as transformers has all by zeros."""
 
-    def __init__(self, inputs, heads, queries, size):
-        super().__init__(inputs, heads * queries)
-        self.heads, self.queries, self.size = heads, queries, size
+    def __init__(self, inputs, heads, numbers, size, factor=1):
+        super().__init__(inputs, heads * numbers)
+        self.heads, self.numbers, self.size, self.factor = heads, numbers, size, factor
 
     def forward(self, states):
-        narrow = super().forward(states).unflatten(-1, (self.heads, self.queries))
-        scaled = narrow * (self.size / self.queries) ** 0.25
-        return nn.functional.pad(scaled, (0, self.size - self.queries)).flatten(-2)
+        narrow = super().forward(states).unflatten(-1, (self.heads, self.numbers))
+        return nn.functional.pad(self.factor * narrow, (0, self.size - self.numbers)).flatten(-2)
+
+
+class NarrowOutput(nn.Linear):
+    """Reads contexts of such values, without the zeros."""
+
+    def __init__(self, heads, numbers, outputs):
+        super().__init__(heads * numbers, outputs)
+        self.heads, self.numbers = heads, numbers
+
+    def forward(self, context):
+        return super().forward(context.unflatten(-1, (self.heads, -1))[..., : self.numbers].flatten(-2))
 
 
 class Buckets(nn.Module):
@@ -86,17 +95,21 @@ def narrow(encoder, config):
     hidden, all_heads = config.hidden_size, config.num_attention_heads
     size = hidden // all_heads
     heads = widths.get("heads", [all_heads] * len(layers))
-    queries = widths.get("queries", [size] * len(layers))
+    queries, values = (widths.get(name, [size] * len(layers)) for name in ("queries", "values"))
     filters = widths.get("filters")
     for number, layer in enumerate(layers):
         attention = layer.get_submodule(names["attention"])
         inner = heads[number] * size
         for name in names["inputs"]:
             attention.set_submodule(name, nn.Linear(hidden, inner))
-        if heads[number] > 0 and queries[number] != size:
-            for name in names["inputs"][:2]:
-                attention.set_submodule(name, NarrowHeads(hidden, heads[number], queries[number], size))
         layer.set_submodule(names["attention_output"], nn.Linear(inner, hidden))
+        if heads[number] > 0 and queries[number] != size:
+            factor = (size / queries[number]) ** 0.25  # transformers divides logits by the root of `size`
+            for name in names["inputs"][:2]:
+                attention.set_submodule(name, NarrowHeads(hidden, heads[number], queries[number], size, factor))
+        if heads[number] > 0 and values[number] != size:
+            attention.set_submodule(names["inputs"][2], NarrowHeads(hidden, heads[number], values[number], size))
+            layer.set_submodule(names["attention_output"], NarrowOutput(heads[number], values[number], hidden))
         # Some versions of transformers ask the attention how wide it is.
         for name in ("num_attention_heads", "n_heads", "all_head_size", "dim"):
             if hasattr(attention, name):

@@ -212,18 +212,15 @@ class device_network : public engine {
     /// `stood`: where tokens stood [tokens left], or null if none has left.
     distances by_distance(std::size_t l, const device::place* stood) const {
         const weights& w = *layers_[l];
-        const index_t heads = w.distances > 0 ? layer_heads(l) : 0;
+        const index_t heads = w.distances > 0 ? model_.layers[l].heads : 0;
         return {{w.distance_bias.data(), heads, w.distances},
                 {stood, stood ? left_.tokens() : index_t{0}}};
-    }
-    index_t layer_heads(std::size_t l) const {
-        return model_.layers[l].heads(model_.config.head_size);
     }
     /// A layer's queries, keys and values, or what is at them [tokens x outputs of their weights].
     template <class U>
     projections<U> in_rows(std::size_t l, U* data) const {
-        const index_t size = model_.config.head_size;
-        return encoder::in_rows(data, layer_heads(l), model_.layers[l].queries(size), size);
+        const layer& y = model_.layers[l];
+        return encoder::in_rows(data, y.heads, y.queries(), y.values());
     }
 
     /// f(dense, its weights here) for the layers of the head.

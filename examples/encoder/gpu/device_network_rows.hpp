@@ -77,7 +77,7 @@ void device_network<Policy, T>::set_masks(masks m) {
     for (std::size_t l = 0; l < layers_.size(); ++l) {
         weights& to = *layers_[l];
         const vector of_columns =
-            m.heads[l].transpose().replicate(model_.config.head_size, 1).reshaped();
+            m.heads[l].transpose().replicate(model_.layers[l].values(), 1).reshaped();
         to.masked_heads = of_columns.size() > 0;
         to.masked_filters = m.filters[l].size() > 0;
         device::upload(policy_, of_columns.data(), of_columns.size(), to.heads_mask);

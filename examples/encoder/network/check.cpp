@@ -55,16 +55,17 @@ void check(const model& m) {
     for (std::size_t l = 0; l < m.layers.size(); ++l) {
         const layer& y = m.layers[l];
         const std::string name = "layer " + std::to_string(l) + ": ";
-        const Index heads = y.heads(c.head_size), columns = heads * c.head_size;
-        const Index narrower = heads * y.queries(c.head_size), filters = y.filters();
-        if (heads > 0 && narrower == 0)
-            fail(name + "queries of " + text(heads) + " heads have no numbers");
-        check_shape(name + "query", y.query, narrower, c.hidden);
-        check_shape(name + "key", y.key, narrower, c.hidden);
-        check_shape(name + "value", y.value, columns, c.hidden);
+        const Index heads = y.heads, queries = y.queries(), values = y.values();
+        const Index filters = y.filters();
+        if (heads < 0 || (heads > 0 && (queries == 0 || values == 0)))
+            fail(name + text(heads) + " heads with queries of " + text(queries) +
+                 " numbers and values of " + text(values));
+        check_shape(name + "query", y.query, heads * queries, c.hidden);
+        check_shape(name + "key", y.key, heads * queries, c.hidden);
+        check_shape(name + "value", y.value, heads * values, c.hidden);
         check_shape(name + "distance bias", y.distance_bias, c.distance_buckets,
                     c.distance_buckets > 0 ? heads : 0);
-        check_shape(name + "attention output", y.attention_output, c.hidden, columns);
+        check_shape(name + "attention output", y.attention_output, c.hidden, heads * values);
         check_norm(name + "attention norm", y.attention_norm, c.hidden);
         check_shape(name + "intermediate", y.intermediate, filters, c.hidden);
         check_shape(name + "output", y.output, c.hidden, filters);
@@ -91,7 +92,7 @@ void check(const model& m) {
              " layers");
     for (std::size_t l = 0; l < m.exits.size(); ++l)
         check_shape("exit " + std::to_string(l), m.exits[l], c.hidden,
-                    c.hidden + m.layers[l].heads(c.head_size) * c.head_size);
+                    c.hidden + m.layers[l].value.weight.rows());
     check(m.tokens, m.layers.size());
 }
 
@@ -145,7 +146,7 @@ void complete(network::masks& masks, const model& m) {
     for (std::size_t l = 0; l < depth; ++l) {
         const std::string name = "layer " + std::to_string(l) + ": ";
         if (masks.heads[l].size() > 0)
-            check_size(name + "head mask", masks.heads[l], m.layers[l].heads(m.config.head_size));
+            check_size(name + "head mask", masks.heads[l], m.layers[l].heads);
         if (masks.filters[l].size() > 0)
             check_size(name + "filter mask", masks.filters[l], m.layers[l].filters());
     }

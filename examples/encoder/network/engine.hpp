@@ -23,6 +23,11 @@ inline dense& reader(layer& l, unit_kind kind) {
     return kind == unit_kind::head ? l.attention_output : l.output;
 }
 
+/// Columns of that for one unit.
+inline Eigen::Index unit_size(const layer& l, unit_kind kind) {
+    return kind == unit_kind::head && l.heads > 0 ? l.values() : 1;
+}
+
 /// What a layer had to do, summed up over sequences.
 struct token_use {
     std::int64_t attending = 0; ///< tokens that came in

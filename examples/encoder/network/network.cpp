@@ -388,7 +388,7 @@ void network::set_masks(masks m) {
     complete(m, s.model);
     for (std::size_t l = 0; l < s.depth(); ++l)
         s.context_masks[l] =
-            m.heads[l].transpose().replicate(s.model.config.head_size, 1).reshaped();
+            m.heads[l].transpose().replicate(s.model.layers[l].values(), 1).reshaped();
     s.active_masks = std::move(m.filters);
 }
 

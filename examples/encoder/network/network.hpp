@@ -44,7 +44,7 @@ matrix biases_by_distance(const layer& y);
 /// Not safe for concurrent calls on one object (it holds scratch memory).
 ///
 /// A layer is six steps, on x [tokens x hidden], the residual stream:
-/// - attention(l, x, batch, context): context = heads' outputs [tokens x heads * head_size]
+/// - attention(l, x, batch, context): context = heads' outputs [tokens x heads * values]
 /// - add_units(l, head, context, x, x): x += context W' + b
 /// - normalize(l, head, x, x)
 /// - activation(l, x, active): active = gelu(x W1' + b1) [tokens x filters]

@@ -98,8 +98,8 @@ struct network::state {
 
     Index hidden() const { return model.config.hidden; }
     std::size_t depth() const { return model.layers.size(); }
-    Index heads(std::size_t l) const { return model.layers[l].heads(model.config.head_size); }
-    Index context_columns(std::size_t l) const { return heads(l) * model.config.head_size; }
+    Index heads(std::size_t l) const { return model.layers[l].heads; }
+    Index context_columns(std::size_t l) const { return model.layers[l].value.weight.rows(); }
     /// Of a token's queries, keys and values together.
     Index projected_columns(std::size_t l) const {
         const layer& y = model.layers[l];
@@ -123,11 +123,12 @@ struct network::state {
     /// page apart.
     template <class T>
     projections<T> by_head(std::size_t l, T* data, Index tokens) const {
-        const Index n = heads(l), q = model.layers[l].queries(model.config.head_size);
+        const layer& y = model.layers[l];
+        const Index n = y.heads, q = y.queries();
         const auto part = [&](Index before, Index size) -> head_rows<T> {
             return {data + tokens * n * before, size, size, tokens * size};
         };
-        return {n, part(0, q), part(q, q), part(2 * q, model.config.head_size)};
+        return {n, part(0, q), part(q, q), part(2 * q, y.values())};
     }
 
     /// Projections of `rows` rows of x, which are tokens `first` and on, into `to`, by head;

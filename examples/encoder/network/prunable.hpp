@@ -51,7 +51,7 @@ class prunable {
   protected:
     template <class U, class Dense>
     pare::sublayer<U> describe(index_t s, Dense& d) {
-        const index_t unit = kind_of(s) == unit_kind::head ? net_.model().config.head_size : 1;
+        const index_t unit = unit_size(net_.model().layers[layer_of(s)], kind_of(s));
         return {pare::as_view<2>(d.weight), pare::as_view<1>(d.bias), unit,
                 pare::cost_table::linear(d.weight.cols() / unit, 1)};
     }

@@ -41,8 +41,9 @@ nlohmann::ordered_json to_json(const std::vector<pricing::choice>& front) {
         point["share"] = c.share;
         point["loss"] = c.loss;
         for (const layer_shape& kept : c.kept) {
-            point["heads"].push_back(kept.heads);
-            point["queries"].push_back(kept.queries);
+            point["heads"].push_back(kept.attention.heads);
+            point["queries"].push_back(kept.attention.queries);
+            point["values"].push_back(kept.attention.values);
             point["filters"].push_back(kept.filters);
         }
         points.push_back(std::move(point));

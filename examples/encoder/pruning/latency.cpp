@@ -56,7 +56,7 @@ std::vector<double> in_turn(const std::vector<engine*>& nets, const batch& b) {
     return medians;
 }
 
-/// The first units of a model of one layer, of which each head has so many numbers of queries.
+/// The first units of a model of one layer, each head of which has so many numbers.
 kept_units first_units(const model& m, const layer_shape& shape) {
     const layer& y = m.layers.at(0);
     const auto first = [](Eigen::Index of, index_t n) {
@@ -64,12 +64,15 @@ kept_units first_units(const model& m, const layer_shape& shape) {
         std::fill_n(mask.begin(), n, 1);
         return mask;
     };
-    kept_units kept{{first(y.heads(m.config.head_size), shape.heads)},
-                    {first(y.filters(), shape.filters)}};
-    const Eigen::Index size = y.queries(m.config.head_size);
-    const auto same = Eigen::MatrixXd::Identity(size, size);
-    if (shape.heads > 0 && shape.queries < size)
-        kept.queries = {{shape.queries, {static_cast<std::size_t>(shape.heads), {same, same}}}};
+    const pare::head_shape& of = shape.attention;
+    kept_units kept{{first(y.heads, of.heads)}, {first(y.filters(), shape.filters)}};
+    const auto narrow = [&](index_t rank, index_t size) -> std::vector<kept_numbers> {
+        if (of.heads == 0 || rank == size) return {};
+        const auto same = Eigen::MatrixXd::Identity(size, size);
+        return {{rank, {static_cast<std::size_t>(of.heads), {same, same}}}};
+    };
+    kept.queries = narrow(of.queries, y.queries());
+    kept.values = narrow(of.values, y.values());
     return kept;
 }
 
@@ -97,18 +100,17 @@ model without_tokens(model m) {
     return m;
 }
 
-/// The model with one layer, which has all heads and filters that any of its layers has, and queries
-/// of as many numbers.
+/// The model with one layer, which has all heads and filters that any of its layers has, and heads of
+/// as many numbers. Any weights will do.
 model widest_layer(model m) {
     if (m.layers.empty()) throw std::invalid_argument("a model without layers takes no time");
-    const Eigen::Index size = m.config.head_size;
     layer both = m.layers[0];
+    index_t queries = 0, values = 0;
     for (const layer& l : m.layers) {
-        if (l.heads(size) > both.heads(size)) {
-            both.query = l.query;
-            both.key = l.key;
-            both.value = l.value;
-            both.attention_output = l.attention_output;
+        queries = std::max(queries, l.queries());
+        values = std::max(values, l.values());
+        if (l.heads > both.heads) {
+            both.heads = l.heads;
             both.distance_bias = l.distance_bias;
         }
         if (l.filters() > both.filters()) {
@@ -116,32 +118,24 @@ model widest_layer(model m) {
             both.output = l.output;
         }
     }
-    const std::vector<Eigen::Index> queries = m.queries();
-    const Eigen::Index most = *std::max_element(queries.begin(), queries.end());
-    const Eigen::Index rows = both.heads(size) * most;
-    for (dense* d : {&both.query, &both.key})
-        if (d->weight.rows() < rows) // any will do
-            *d = {matrix::Zero(rows, m.config.hidden), vector::Zero(rows)};
+    const auto zeros = [](Eigen::Index out, Eigen::Index in) -> dense {
+        return {matrix::Zero(out, in), vector::Zero(out)};
+    };
+    const Eigen::Index hidden = m.config.hidden;
+    both.query = both.key = zeros(both.heads * queries, hidden);
+    both.value = zeros(both.heads * values, hidden);
+    both.attention_output = zeros(hidden, both.heads * values);
     m.layers = {both};
     return m;
 }
 
-/// The fewest numbers of a query that a search may ask for.
-index_t fewest_queries(const model& m) {
-    index_t fewest = m.config.head_size;
-    for (const index_t queries : m.queries()) fewest = std::min(fewest, query_multiple(queries));
-    return fewest;
-}
-
 /// What times depend on besides widths and the place, in words.
 std::string shape(const model& m, const latency_options& of) {
-    const Eigen::Index size = m.config.head_size;
-    std::string words = "hidden size " + std::to_string(m.config.hidden) + ", heads of " +
-                        std::to_string(size) +
-                        ", heads x numbers of their queries + filters of layers";
+    std::string words = "hidden size " + std::to_string(m.config.hidden) +
+                        ", heads x numbers of their queries, values + filters of layers";
     for (const layer& l : m.layers)
-        words += " " + std::to_string(l.heads(size)) + "x" + std::to_string(l.queries(size)) + "+" +
-                 std::to_string(l.filters());
+        words += " " + std::to_string(l.heads) + "x" + std::to_string(l.queries()) + "," +
+                 std::to_string(l.values()) + "+" + std::to_string(l.filters());
     return words + ", batches of " + std::to_string(of.sequences) + " x " +
            std::to_string(of.tokens) + " tokens";
 }
@@ -195,16 +189,30 @@ latency::latency(const engine& dense, latency_options options)
     load();
     if (!(dense_ > 0)) dense_ = in_turn({unit_.get(), whole_.get()}, batch_)[1];
     const layer& widest = widest_.layers[0];
-    const index_t size = widest_.config.head_size, queries = widest.queries(size);
     std::vector<layer_shape> some;
-    for (const index_t q : {fewest_queries(whole_->model()), queries}) {
-        heads_[q][0] = 0;
-        for (index_t h = 1; h <= widest.heads(size); ++h) some.push_back({h, q, 0});
+    for (const auto& [q, v] :
+         {numbers{least().first, most().second}, numbers{most().first, least().second}, most()}) {
+        heads_[{q, v}][0] = 0;
+        for (index_t h = 1; h <= widest.heads; ++h) some.push_back({{h, q, v}, 0});
     }
     for (index_t i = 1; i < 8; ++i)
-        some.push_back({0, queries, widest.filters() * i / 8 / filter_multiple * filter_multiple});
-    some.push_back({0, queries, widest.filters()});
+        some.push_back({{}, widest.filters() * i / 8 / filter_multiple * filter_multiple});
+    some.push_back({{}, widest.filters()});
     measure(some);
+}
+
+latency::numbers latency::most() const {
+    return {widest_.layers[0].queries(), widest_.layers[0].values()};
+}
+
+latency::numbers latency::least() const {
+    numbers fewest = most();
+    for (const layer& l : whole_->model().layers) {
+        if (l.heads == 0) continue;
+        fewest.first = std::min(fewest.first, number_multiple(l.queries()));
+        fewest.second = std::min(fewest.second, number_multiple(l.values()));
+    }
+    return fewest;
 }
 
 bool latency::measure(const std::vector<layer_shape>& shapes) {
@@ -218,21 +226,23 @@ bool latency::measure(const std::vector<layer_shape>& shapes) {
         }
     };
     for (const layer_shape& of : shapes) {
-        if (of.heads > 0) add(heads_[of.queries], of.heads, {of.heads, of.queries, 0});
-        add(filters_, of.filters, {0, of.queries, of.filters});
+        const pare::head_shape& heads = of.attention;
+        if (heads.heads > 0) add(heads_[{heads.queries, heads.values}], heads.heads, {heads, 0});
+        add(filters_, of.filters, {{}, of.filters});
     }
     if (missing.empty()) return false;
     const auto make = [&](const layer_shape& of) {
         nets.push_back(whole_->make(shrink(widest_, first_units(widest_, of))));
     };
-    make({0, 0, 0});
+    make({{}, 0});
     for (const auto& of : missing) make(of.second);
     std::vector<engine*> all = {unit_.get()};
     for (const auto& net : nets) all.push_back(net.get());
     const std::vector<double> found = in_turn(all, batch_);
     for (std::size_t i = 0; i < missing.size(); ++i) {
         auto& [known, of] = missing[i];
-        (*known)[of.heads > 0 ? of.heads : of.filters] = std::max(0., found[i + 2] - found[1]);
+        (*known)[of.attention.heads > 0 ? of.attention.heads : of.filters] =
+            std::max(0., found[i + 2] - found[1]);
     }
     return true;
 }
@@ -246,33 +256,50 @@ double between(index_t at, index_t low, double of_low, index_t high, double of_h
     return (1 - share) * of_low + share * of_high;
 }
 
+/// Between its neighbours, of which there are some at both sides.
+double at(const std::map<index_t, double>& times, index_t width) {
+    const auto above = times.lower_bound(width);
+    const auto below = above->first == width ? above : std::prev(above);
+    return between(width, below->first, below->second, above->first, above->second);
+}
+
 } // namespace
 
-double latency::time_of_heads(index_t heads, index_t queries) const {
-    if (heads == 0) return 0;
-    std::map<index_t, double> by_queries;
-    for (const auto& [q, of] : heads_) {
-        const auto found = of.find(heads);
-        if (found != of.end()) by_queries[q] = found->second;
+double latency::time_of_heads(const pare::head_shape& shape) const {
+    if (shape.heads == 0) return 0;
+    const auto known = heads_.find({shape.queries, shape.values});
+    if (known != heads_.end())
+        if (const auto found = known->second.find(shape.heads); found != known->second.end())
+            return found->second;
+    // Work is a sum over both kinds of numbers: each along what was timed with all of the other.
+    std::map<index_t, double> by_queries, by_values;
+    for (const auto& [of, by_heads] : heads_) {
+        const auto found = by_heads.find(shape.heads);
+        if (found == by_heads.end()) continue;
+        if (of.second == most().second) by_queries[of.first] = found->second;
+        if (of.first == most().first) by_values[of.second] = found->second;
     }
-    const auto above = by_queries.lower_bound(queries);
-    const auto below = above->first == queries ? above : std::prev(above);
-    return between(queries, below->first, below->second, above->first, above->second);
+    const double sum = at(by_queries, shape.queries) + at(by_values, shape.values);
+    return std::max(0., sum - by_queries.at(most().first));
 }
 
 sublayer_costs latency::of_layers() const {
     sublayer_costs costs;
     if (options_.fitted) {
-        const index_t low = fewest_queries(whole_->model()),
-                      high = widest_.layers[0].queries(widest_.config.head_size);
-        const pare::hinge_cost of_low = fit(heads_.at(low)), of_high = fit(heads_.at(high));
-        costs.heads = [=, whole = dense_](std::size_t, index_t heads, index_t queries) {
-            return whole * between(queries, low, of_low(heads), high, of_high(heads));
+        const numbers low = least(), high = most();
+        const pare::hinge_cost narrow_queries = fit(heads_.at({low.first, high.second})),
+                               narrow_values = fit(heads_.at({high.first, low.second})),
+                               all = fit(heads_.at(high));
+        costs.heads = [=, whole = dense_](std::size_t, const pare::head_shape& of) {
+            const double of_all = all(of.heads);
+            const double by_queries =
+                between(of.queries, low.first, narrow_queries(of.heads), high.first, of_all);
+            const double by_values =
+                between(of.values, low.second, narrow_values(of.heads), high.second, of_all);
+            return of.heads > 0 ? whole * std::max(0., by_queries + by_values - of_all) : 0;
         };
     } else {
-        costs.heads = [this](std::size_t, index_t heads, index_t queries) {
-            return time_of_heads(heads, queries);
-        };
+        costs.heads = [this](std::size_t, const pare::head_shape& of) { return time_of_heads(of); };
     }
     costs.filters = [this](std::size_t l) {
         const index_t units = whole_->model().layers[l].filters();
@@ -282,11 +309,7 @@ sublayer_costs latency::of_layers() const {
             for (index_t k = 0; k <= units; ++k) cost.push_back(dense_ * formula(k));
             return pare::cost_table(std::move(cost));
         }
-        for (index_t k = 0; k <= units; ++k) {
-            const auto above = filters_.lower_bound(k);
-            const auto below = above->first == k ? above : std::prev(above);
-            cost.push_back(between(k, below->first, below->second, above->first, above->second));
-        }
+        for (index_t k = 0; k <= units; ++k) cost.push_back(at(filters_, k));
         return pare::cost_table(std::move(cost));
     };
     return costs;
@@ -303,8 +326,7 @@ pare::hinge_cost latency::fit(const times& of) const {
 }
 
 pare::hinge_cost latency::fit(unit_kind kind) const {
-    const index_t queries = widest_.layers[0].queries(widest_.config.head_size);
-    return fit(kind == unit_kind::head ? heads_.at(queries) : filters_);
+    return fit(kind == unit_kind::head ? heads_.at(most()) : filters_);
 }
 
 void latency::load() {
@@ -321,11 +343,15 @@ void latency::load() {
             detail::fail(options_.times, "the times of '", of_shape.key(), "' lack '", key, "'");
     const layer& widest = widest_.layers[0];
     dense_ = time_of(options_.times, "dense", (*of_shape)["dense"]);
-    const index_t size = widest_.config.head_size, queries = widest.queries(size);
-    for_widths(options_.times, "heads", (*of_shape)["heads"], queries,
-               [&](index_t q, const nlohmann::json& of) {
-                   heads_[q] = times_of(options_.times, "heads of " + std::to_string(q), of,
-                                        widest.heads(size), q == queries);
+    for_widths(options_.times, "heads", (*of_shape)["heads"], most().first,
+               [&](index_t q, const nlohmann::json& of_queries) {
+                   const std::string name = "heads of " + std::to_string(q);
+                   for_widths(options_.times, name, of_queries, most().second,
+                              [&](index_t v, const nlohmann::json& of) {
+                                  heads_[{q, v}] =
+                                      times_of(options_.times, name + " and " + std::to_string(v),
+                                               of, widest.heads, numbers{q, v} == most());
+                              });
                });
     filters_ = times_of(options_.times, "filters", (*of_shape)["filters"], widest.filters(), true);
 }
@@ -338,7 +364,8 @@ void latency::save() const {
     if (detail::is_file(options_.times))
         all = nlohmann::ordered_json::parse(detail::read_text(options_.times));
     nlohmann::ordered_json heads;
-    for (const auto& [queries, of] : heads_) heads[std::to_string(queries)] = to_json(of);
+    for (const auto& [of, by_heads] : heads_)
+        heads[std::to_string(of.first)][std::to_string(of.second)] = to_json(by_heads);
     all[whole_->place()][shape(whole_->model(), options_)] = {
         {"dense", dense_}, {"heads", heads}, {"filters", to_json(filters_)}};
     file.write(to_text(all));
@@ -348,11 +375,11 @@ void latency::save() const {
 double latency::rest() const {
     const sublayer_costs costs = of_layers();
     const std::vector<layer>& layers = whole_->model().layers;
-    const index_t size = widest_.config.head_size;
     double rest = dense_;
-    for (std::size_t l = 0; l < layers.size(); ++l)
-        rest -= costs.heads(l, layers[l].heads(size), layers[l].queries(size)) +
-                costs.filters(l)(layers[l].filters());
+    for (std::size_t l = 0; l < layers.size(); ++l) {
+        const layer& y = layers[l];
+        rest -= costs.heads(l, {y.heads, y.queries(), y.values()}) + costs.filters(l)(y.filters());
+    }
     return rest;
 }
 

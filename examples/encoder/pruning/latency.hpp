@@ -9,6 +9,7 @@
 
 #include <filesystem>
 #include <map>
+#include <utility>
 
 namespace encoder {
 
@@ -47,17 +48,21 @@ class latency {
     void save() const;
 
   private:
-    using times = std::map<pare::index_t, double>; // by units kept
+    using times = std::map<pare::index_t, double>;           // by units kept
+    using numbers = std::pair<pare::index_t, pare::index_t>; // of a head's query and value
     void load();
-    double time_of_heads(pare::index_t heads, pare::index_t queries) const;
+    double time_of_heads(const pare::head_shape& shape) const;
     pare::hinge_cost fit(const times& of) const;
+    /// Of a head, as it is and as narrow as a search may ask for.
+    numbers most() const;
+    numbers least() const;
 
     latency_options options_;
     batch batch_;
     std::unique_ptr<engine> whole_;
-    model widest_;                         // one layer with all heads and filters that any has
-    std::unique_ptr<engine> unit_;         // runs it
-    std::map<pare::index_t, times> heads_; // by numbers of a query
+    model widest_;                   // one layer with all heads and filters that any has
+    std::unique_ptr<engine> unit_;   // runs it
+    std::map<numbers, times> heads_; // by their numbers
     times filters_;
     double dense_ = 0;
 };

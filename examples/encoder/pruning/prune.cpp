@@ -9,8 +9,10 @@
 #include <pare/shrink.hpp>
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 #include <optional>
+#include <type_traits>
 #include <utility>
 
 namespace encoder {
@@ -24,10 +26,6 @@ void for_sublayers(const model& m, const F& f) {
 }
 std::size_t place(std::size_t l, unit_kind kind) {
     return 2 * l + (kind == unit_kind::head ? 0 : 1);
-}
-/// Inputs of one unit.
-Eigen::Index unit_of(const model& m, unit_kind kind) {
-    return kind == unit_kind::head ? m.config.head_size : 1;
 }
 
 /// Shows a stage of pare/prune.hpp as a line of progress.
@@ -117,12 +115,13 @@ void criterion::from_outputs(engine& net, const calibration& data) {
     const model& m = net.model();
     const auto statistics = collect(net, data, fisher_source::none, 0);
     for_sublayers(m, [&](std::size_t l, unit_kind kind) {
+        const layer& y = m.layers[l];
         const pare::sublayer_statistics& of = statistics[place(l, kind)];
         block_matrix energy = of.inputs.covariance();
-        const block_matrix w = reader(m.layers[l], kind).weight.cast<double>();
+        const block_matrix w = reader(y, kind).weight.cast<double>();
         energy.array() *= (w.transpose() * w).array();
         energy /= of.sums.variance_y();
-        energy = sum_blocks(energy, unit_of(m, kind));
+        energy = sum_blocks(energy, unit_size(y, kind));
         const Eigen::VectorXd diagonal = energy.diagonal().cwiseMax(0.0);
         importance_.emplace_back(diagonal.begin(), diagonal.end());
         energies_.push_back(std::move(energy));
@@ -131,13 +130,12 @@ void criterion::from_outputs(engine& net, const calibration& data) {
 
 void criterion::from_weights(const model& m) {
     for (const layer& l : m.layers) {
-        const Eigen::Index size = m.config.head_size;
+        const Eigen::Index q = l.queries(), v = l.values();
         std::vector<double> heads, filters;
-        for (Eigen::Index h = 0; h < l.heads(size); ++h) {
-            double sum = l.attention_output.weight.middleCols(h * size, size).squaredNorm();
+        for (Eigen::Index h = 0; h < l.heads; ++h) {
+            double sum = l.attention_output.weight.middleCols(h * v, v).squaredNorm();
             for (const auto& [d, rows] :
-                 {std::pair{&l.query, l.queries(size)}, std::pair{&l.key, l.queries(size)},
-                  std::pair{&l.value, size}})
+                 {std::pair{&l.query, q}, std::pair{&l.key, q}, std::pair{&l.value, v}})
                 sum += d->weight.middleRows(h * rows, rows).squaredNorm();
             heads.push_back(sum);
         }
@@ -153,10 +151,27 @@ surgeon::surgeon(engine& net, const calibration& data, fisher_source source, std
     weights_ = collect(net, data, source, seed);
     const pruning_text none;
     prunable<pare::vectorised<>, float> weights(pare::simd, net, none);
-    shown line("elimination");
-    losses_ = pare::elimination_curves(pare::simd, weights, weights_, std::ref(line)).value();
-    for (std::size_t l = 0; source != fisher_source::none && l < net.model().layers.size(); ++l)
-        losses_.queries.push_back(weights_[place(l, unit_kind::head)].queries.projections());
+    const auto units = [&] {
+        shown line("elimination");
+        return pare::elimination_curves(pare::simd, weights, weights_, std::ref(line)).value();
+    };
+    losses_ = units();
+    if (source != fisher_source::none) {
+        const std::vector<layer>& layers = net.model().layers;
+        pare::index_t step =
+            std::numeric_limits<pare::index_t>::max(); // searches ask for multiples
+        for (const layer& y : layers)
+            if (y.heads > 0) step = std::min(step, number_multiple(y.values()));
+        shown line("ranks");
+        auto values =
+            pare::value_curves(pare::simd, weights, weights_, losses_.units, step, std::ref(line))
+                .value();
+        for (std::size_t l = 0; l < layers.size(); ++l) {
+            const std::size_t s = place(l, unit_kind::head);
+            losses_.queries.push_back(weights_[s].queries.projections());
+            losses_.values.push_back(std::move(values[s]));
+        }
+    }
     for (pare::sublayer_statistics& of : weights_) of.drop_sums();
     if (source == fisher_source::none) weights_.clear(); // tokens weigh the same
 }
@@ -176,19 +191,29 @@ std::int64_t rearrange(const criterion& c, kept_units& kept) {
 
 namespace {
 
-/// Queries and keys of the heads kept, which had `size` numbers, made of fewer.
-void narrow(layer& y, const kept_queries& kept, pare::index_t size) {
-    if (kept.heads.empty()) return;
-    const double factor = pare::rank_factor(kept.rank, size);
-    for (const auto& [d, map] :
-         {std::pair{&y.query, pare::head_map::down}, std::pair{&y.key, pare::head_map::up}}) {
-        const auto rows = static_cast<Eigen::Index>(kept.heads.size()) * kept.rank;
-        const dense before = std::exchange(*d, {matrix(rows, d->weight.cols()), vector(rows)});
-        pare::narrow_rows(kept.heads, map, kept.rank, before.weight, d->weight, factor);
-        pare::narrow_rows(kept.heads, map, kept.rank,
-                          pare::view(before.bias.data(), before.bias.size(), 1),
-                          pare::view(d->bias.data(), rows, 1), factor);
-    }
+/// What gives the kept heads' numbers, for fewer of them.
+void narrow_rows(dense& d, const kept_numbers& kept, pare::head_map map, double factor = 1) {
+    const auto rows = static_cast<Eigen::Index>(kept.heads.size()) * kept.rank;
+    const dense before = std::exchange(d, {matrix(rows, d.weight.cols()), vector(rows)});
+    pare::narrow_rows(kept.heads, map, kept.rank, before.weight, d.weight, factor);
+    pare::narrow_rows(kept.heads, map, kept.rank,
+                      pare::view(before.bias.data(), before.bias.size(), 1),
+                      pare::view(d.bias.data(), rows, 1), factor);
+}
+
+/// What reads them behind its first columns.
+void narrow_columns(matrix& w, Eigen::Index first, const kept_numbers& kept) {
+    const auto behind = [&](auto* data, Eigen::Index columns) {
+        using T = std::remove_pointer_t<decltype(data)>;
+        return pare::view<T, 2>(data + first, {columns - first, w.rows()}, {1, columns});
+    };
+    const auto columns = first + static_cast<Eigen::Index>(kept.heads.size()) * kept.rank;
+    matrix fewer(w.rows(), columns);
+    fewer.leftCols(first) = w.leftCols(first);
+    pare::narrow_rows(kept.heads, pare::head_map::up, kept.rank,
+                      behind(static_cast<const float*>(w.data()), w.cols()),
+                      behind(fewer.data(), columns));
+    w = std::move(fewer);
 }
 
 } // namespace
@@ -210,23 +235,36 @@ model shrink(const model& m, const kept_units& kept) {
     };
     for (std::size_t l = 0; l < small.layers.size(); ++l) {
         layer& at = small.layers[l];
-        const pare::index_t queries = at.queries(m.config.head_size);
-        const auto heads = pare::kept_positions(kept.heads[l], m.config.head_size);
+        const pare::index_t queries = at.queries();
+        const auto heads = pare::kept_positions(kept.heads[l], unit_size(at, unit_kind::head));
         const auto filters = pare::kept_positions(kept.filters[l]);
+        at.heads = std::count(kept.heads[l].begin(), kept.heads[l].end(), 1);
         for (dense* d : {&at.query, &at.key})
-            keep_rows(*d, pare::kept_positions(kept.heads[l], queries));
-        if (!kept.queries.empty()) narrow(at, kept.queries[l], queries);
+            keep_rows(*d, pare::kept_positions(kept.heads[l], std::max<pare::index_t>(1, queries)));
         keep_rows(at.value, heads);
         keep_columns(at.attention_output.weight, heads);
         if (m.config.distance_buckets > 0)
             keep_columns(at.distance_bias, pare::kept_positions(kept.heads[l]));
         keep_rows(at.intermediate, filters);
         keep_columns(at.output.weight, filters);
-        if (small.exits.empty()) continue;
-        std::vector<pare::index_t> seen(static_cast<std::size_t>(m.config.hidden));
-        std::iota(seen.begin(), seen.end(), pare::index_t{0}); // a token's state, then its heads
-        for (const pare::index_t h : heads) seen.push_back(m.config.hidden + h);
-        keep_columns(small.exits[l].weight, seen);
+        if (!small.exits.empty()) {
+            std::vector<pare::index_t> seen(static_cast<std::size_t>(m.config.hidden));
+            std::iota(seen.begin(), seen.end(),
+                      pare::index_t{0}); // a token's state, then its heads
+            for (const pare::index_t h : heads) seen.push_back(m.config.hidden + h);
+            keep_columns(small.exits[l].weight, seen);
+        }
+        if (!kept.queries.empty() && !kept.queries[l].heads.empty()) {
+            const double factor = pare::rank_factor(kept.queries[l].rank, queries);
+            narrow_rows(at.query, kept.queries[l], pare::head_map::down, factor);
+            narrow_rows(at.key, kept.queries[l], pare::head_map::up, factor);
+        }
+        if (!kept.values.empty() && !kept.values[l].heads.empty()) {
+            narrow_rows(at.value, kept.values[l], pare::head_map::down);
+            narrow_columns(at.attention_output.weight, 0, kept.values[l]);
+            if (!small.exits.empty())
+                narrow_columns(small.exits[l].weight, m.config.hidden, kept.values[l]);
+        }
     }
     return small;
 }
@@ -241,7 +279,10 @@ model tune(engine& dense_net, const kept_units& kept, const std::vector<sequence
     for_sublayers(dense_net.model(), [&](std::size_t l, unit_kind kind) {
         const bool heads = kind == unit_kind::head;
         plan.masks.push_back((heads ? kept.heads : kept.filters)[l]);
-        plan.changed.push_back(heads && !kept.queries.empty() && !kept.queries[l].heads.empty());
+        const auto narrower = [&](const std::vector<kept_numbers>& of) {
+            return heads && !of.empty() && !of[l].heads.empty();
+        };
+        plan.changed.push_back(narrower(kept.queries) || narrower(kept.values));
     });
     shown line("tune");
     const auto reports =
@@ -256,17 +297,16 @@ model tune(engine& dense_net, const kept_units& kept, const std::vector<sequence
 
 namespace {
 
-/// Queries as long as they were, of which only what narrower ones keep is left.
-void project(layer& y, const std::vector<std::uint8_t>& mask, const kept_queries& kept,
-             Eigen::Index size) {
-    if (kept.heads.empty()) return;
+/// Heads' numbers as many as they were, of which only what fewer keep is left.
+void project(dense& d, const std::vector<std::uint8_t>& mask, const kept_numbers& kept) {
     const std::vector<pare::index_t> heads = pare::kept_positions(mask);
-    for (std::size_t i = 0; i < heads.size(); ++i) {
+    for (std::size_t i = 0; i < kept.heads.size(); ++i) {
         const pare::head_maps& of = kept.heads[i];
         const Eigen::MatrixXf p =
             (of.up.leftCols(kept.rank) * of.down.topRows(kept.rank)).cast<float>();
-        auto weight = y.query.weight.middleRows(heads[i] * size, size);
-        auto bias = y.query.bias.segment(heads[i] * size, size);
+        const Eigen::Index size = p.rows();
+        auto weight = d.weight.middleRows(heads[i] * size, size);
+        auto bias = d.bias.segment(heads[i] * size, size);
         weight = (p * weight).eval();
         bias = (p * bias).eval();
     }
@@ -277,18 +317,27 @@ void project(layer& y, const std::vector<std::uint8_t>& mask, const kept_queries
 model expand(const model& dense_model, const model& pruned, const kept_units& kept) {
     model wide = dense_model;
     for (std::size_t l = 0; l < wide.layers.size(); ++l) {
-        if (!kept.queries.empty())
-            project(wide.layers[l], kept.heads[l], kept.queries[l],
-                    dense_model.layers[l].queries(dense_model.config.head_size));
+        layer& y = wide.layers[l];
+        const layer& small = pruned.layers[l];
+        if (!kept.queries.empty()) project(y.query, kept.heads[l], kept.queries[l]);
+        if (!kept.values.empty()) project(y.value, kept.heads[l], kept.values[l]);
         for (const unit_kind kind : {unit_kind::head, unit_kind::filter}) {
             const bool is_head = kind == unit_kind::head;
-            const auto positions = pare::kept_positions((is_head ? kept.heads : kept.filters)[l],
-                                                        is_head ? dense_model.config.head_size : 1);
-            dense& to = reader(wide.layers[l], kind);
-            const dense& from = reader(pruned.layers[l], kind);
-            for (std::size_t i = 0; i < positions.size(); ++i)
-                to.weight.col(positions[i]) = from.weight.col(static_cast<Eigen::Index>(i));
+            const auto units = pare::kept_positions((is_head ? kept.heads : kept.filters)[l]);
+            const Eigen::Index size = unit_size(y, kind), fewer = unit_size(small, kind);
+            const bool narrower = is_head && !kept.values.empty() && !kept.values[l].heads.empty();
+            dense& to = reader(y, kind);
+            const dense& from = reader(small, kind);
             to.bias = from.bias;
+            for (std::size_t i = 0; i < units.size(); ++i) {
+                const auto read =
+                    from.weight.middleCols(static_cast<Eigen::Index>(i) * fewer, fewer);
+                auto reads = to.weight.middleCols(units[i] * size, size);
+                if (narrower)
+                    reads = read * kept.values[l].heads[i].down.topRows(fewer).cast<float>();
+                else
+                    reads = read;
+            }
         }
     }
     return wide;

@@ -54,7 +54,7 @@ class criterion {
 /// metric of the gradients at the sublayers' outputs. They are those of random functions of the
 /// outputs, also where there are labels: a metric is to say how much a change of an output matters.
 /// The slope of a loss says how wrong the output is, which is nothing where the label is met.
-/// With gradients also what heads lose whose queries and keys are made of fewer numbers.
+/// With gradients also what heads lose whose queries and keys, or values, are made of fewer numbers.
 class surgeon {
   public:
     /// One backward pass over the calibration data (free, labels), or one forward pass (none: shares
@@ -82,7 +82,7 @@ constexpr double default_ridge(tuning how) {
     return how == tuning::reconstruct ? 1e-1 : 1;
 }
 
-/// The model without its pruned units, and with narrower queries and keys.
+/// The model without its pruned units, and with narrower heads.
 model shrink(const model& m, const kept_units& kept);
 
 /// The model without its pruned units, and with the matrices that read the kept ones refitted,
@@ -94,7 +94,7 @@ model tune(engine& dense, const kept_units& kept, const std::vector<sequence>& s
            const std::vector<pare::sublayer_statistics>& weights = {});
 
 /// The pruned model's weights at the places they had in the dense one, for a run with masks; of
-/// narrower queries, as long ones that vary in as few directions.
+/// narrower heads, as ones of as many numbers as before that vary in as few directions.
 model expand(const model& dense, const model& pruned, const kept_units& kept);
 
 } // namespace encoder

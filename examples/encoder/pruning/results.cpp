@@ -60,6 +60,7 @@ nlohmann::ordered_json to_json(const pruning_results& r) {
     report["threads"] = r.threads;
     report["heads_kept"] = r.heads;
     report["queries_kept"] = r.queries;
+    report["values_kept"] = r.values;
     report["filters_kept"] = r.filters;
     report["untuned"] = r.notes;
     return report;
@@ -95,6 +96,9 @@ page to_page(const pruning_results& r, budget_kind kind, const std::vector<prici
                 {"Numbers of queries and keys, layer by layer",
                  "Share of the dense layer's, in each head that is kept.", "numbers are kept",
                  shares(r.queries, r.queries_dense)},
+                {"Numbers of values, layer by layer",
+                 "Share of the dense layer's, in each head that is kept.", "numbers are kept",
+                 shares(r.values, r.values_dense)},
                 {"Filters kept, layer by layer", "Share of the dense layer's FFN filters.",
                  "filters are kept", shares(r.filters, r.filters_dense)}};
     page::series quality{"pruned", {}}, speed{"pruned", {}}, expected{"expected", {}};
@@ -134,12 +138,12 @@ page to_page(const pruning_results& r, budget_kind kind, const std::vector<prici
 }
 
 void print(const pruning_results& r, const std::filesystem::path& out) {
-    fmt::print("\nlayer  heads kept             queries of   filters kept\n");
+    fmt::print("\nlayer  heads kept             query size   value size   filters kept\n");
     for (std::size_t l = 0; l < r.heads.size(); ++l)
-        fmt::print("{:>5}  {} {:>3} of {:<3} {:>3} of {:<4} {} {:>5} of {}\n", l,
+        fmt::print("{:>5}  {} {:>3} of {:<3} {:>3} of {:<4} {:>3} of {:<4} {} {:>5} of {}\n", l,
                    bar_of(r.heads[l], r.heads_dense[l], 12), r.heads[l], r.heads_dense[l],
-                   r.queries[l], r.queries_dense[l], bar_of(r.filters[l], r.filters_dense[l], 20),
-                   r.filters[l], r.filters_dense[l]);
+                   r.queries[l], r.queries_dense[l], r.values[l], r.values_dense[l],
+                   bar_of(r.filters[l], r.filters_dense[l], 20), r.filters[l], r.filters_dense[l]);
     fmt::print("\n{:<22}{:>14}{:>14}{:>10}\n", "", "dense", "pruned", "ratio");
     const auto row = [](const char* name, double before, double after, int digits) {
         fmt::print("{:<22}{:>14.{}f}{:>14.{}f}{:>10.3f}\n", name, before, digits, after, digits,

@@ -20,8 +20,8 @@ struct pruning_results {
     double macs_dense, macs_ratio;
     std::int64_t parameters_dense, parameters_pruned;
     std::uintmax_t bytes_dense, bytes_pruned;
-    std::vector<Eigen::Index> heads_dense, heads, filters_dense, filters; // of each layer
-    std::vector<Eigen::Index> queries_dense, queries;                     // numbers of a head's
+    std::vector<Eigen::Index> heads_dense, heads, filters_dense, filters;   // of each layer
+    std::vector<Eigen::Index> queries_dense, queries, values_dense, values; // numbers of a head's
     std::vector<quality> quality_dense, quality_pruned;
     quality alike;
     double difference;                // of outputs, to the dense model with masks

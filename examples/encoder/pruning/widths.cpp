@@ -24,10 +24,9 @@ unit_costs unit_costs::parameters(const config& shape) {
 }
 
 sublayer_costs unit_costs::of_layers(const model& m) const {
-    const auto heads = [*this, size = m.config.head_size](std::size_t, pare::index_t n,
-                                                          pare::index_t queries) {
-        return static_cast<double>(n) * (static_cast<double>(queries) * per_query_number +
-                                         static_cast<double>(size) * per_value_number);
+    const auto heads = [*this](std::size_t, const pare::head_shape& of) {
+        return static_cast<double>(of.heads) * (static_cast<double>(of.queries) * per_query_number +
+                                                static_cast<double>(of.values) * per_value_number);
     };
     return {heads, [&m, each = per_filter](std::size_t l) {
                 return pare::cost_table::linear(m.layers[l].filters(), each);
@@ -36,30 +35,35 @@ sublayer_costs unit_costs::of_layers(const model& m) const {
 
 double unit_costs::of(const model& m) const {
     const sublayer_costs costs = of_layers(m);
-    const Eigen::Index size = m.config.head_size;
     double sum = 0;
-    for (std::size_t l = 0; l < m.layers.size(); ++l)
-        sum += costs.heads(l, m.layers[l].heads(size), m.layers[l].queries(size)) +
-               per_filter * static_cast<double>(m.layers[l].filters());
+    for (std::size_t l = 0; l < m.layers.size(); ++l) {
+        const layer& y = m.layers[l];
+        sum += costs.heads(l, {y.heads, y.queries(), y.values()}) +
+               per_filter * static_cast<double>(y.filters());
+    }
     return sum;
 }
 
-pare::index_t query_multiple(pare::index_t queries) {
+pare::index_t number_multiple(pare::index_t numbers) {
     constexpr pare::index_t most = 8; // as many floats are loaded at once
-    return std::gcd(std::clamp<pare::index_t>(queries / 4, 1, most), queries);
+    return std::gcd(std::clamp<pare::index_t>(numbers / 4, 1, most), numbers);
 }
 
 layer_choices::layer_choices(const model& m, const sublayer_losses& losses, layer_widths allowed)
-    : losses_(losses), allowed_(allowed), queries_(m.queries()) {
+    : losses_(losses), allowed_(allowed), queries_(m.queries()), values_(m.values()) {
     const bool divisible = std::all_of(m.layers.begin(), m.layers.end(), [](const layer& l) {
         return l.filters() % filter_multiple == 0;
     });
     filter_multiple_ = divisible ? filter_multiple : 1;
     const bool narrow = !losses.queries.empty() && allowed != layer_widths::equal;
     for (std::size_t l = 0; l < m.layers.size(); ++l) {
-        attention_.push_back(pare::shapes_of_heads(
-            losses.units[2 * l], narrow ? losses.queries[l] : std::vector<pare::projection>(), {},
-            queries_[l], query_multiple(queries_[l])));
+        const pare::loss_curve& heads = losses.units[2 * l];
+        const pare::head_shape whole{m.layers[l].heads, queries_[l], values_[l]};
+        const pare::head_shape multiple{1, number_multiple(whole.queries),
+                                        number_multiple(whole.values)};
+        attention_.push_back(narrow ? pare::shapes_of_heads(heads, losses.queries[l],
+                                                            losses.values[l], whole, multiple)
+                                    : pare::shapes_of_heads(heads, {}, {}, whole, multiple));
     }
     if (allowed == layer_widths::uneven) return;
     const auto same = [](const auto& all, const char* what) {
@@ -73,14 +77,14 @@ layer_choices::layer_choices(const model& m, const sublayer_losses& losses, laye
     same(m.heads(), " heads");
     same(m.filters(), " filters");
     same(queries_, " numbers of a head's query");
+    same(values_, " numbers of a head's value");
 }
 
 std::vector<pare::prunable> layer_choices::sublayers(const sublayer_costs& costs) const {
     std::vector<pare::prunable> all, heads, filters;
     for (std::size_t l = 0; l < attention_.size(); ++l) {
-        pare::prunable of_heads = attention_[l].choices([&](const pare::head_shape& shape) {
-            return costs.heads(l, shape.heads, shape.queries);
-        });
+        pare::prunable of_heads = attention_[l].choices(
+            [&](const pare::head_shape& shape) { return costs.heads(l, shape); });
         pare::prunable of_filters{losses_.units[2 * l + 1].loss, costs.filters(l), filter_multiple_,
                                   0};
         if (allowed_ != layer_widths::uneven) {
@@ -100,10 +104,8 @@ std::vector<layer_shape> layer_choices::shapes(const std::vector<pare::index_t>&
     std::vector<layer_shape> all;
     for (std::size_t l = 0; l < attention_.size(); ++l) {
         const auto chosen = [&](std::size_t i) { return found[i % found.size()]; };
-        const pare::head_shape& attention =
-            attention_[l].shapes[static_cast<std::size_t>(chosen(2 * l))];
-        all.push_back({attention.heads, attention.heads > 0 ? attention.queries : queries_[l],
-                       chosen(2 * l + 1)});
+        all.push_back(
+            {attention_[l].shapes[static_cast<std::size_t>(chosen(2 * l))], chosen(2 * l + 1)});
     }
     return all;
 }
@@ -111,13 +113,17 @@ std::vector<layer_shape> layer_choices::shapes(const std::vector<pare::index_t>&
 kept_units layer_choices::keep(const std::vector<layer_shape>& shapes) const {
     kept_units kept;
     for (std::size_t l = 0; l < shapes.size(); ++l) {
-        kept.heads.push_back(losses_.units[2 * l].mask(shapes[l].heads));
+        const pare::head_shape& attention = shapes[l].attention;
+        kept.heads.push_back(losses_.units[2 * l].mask(attention.heads));
         kept.filters.push_back(losses_.units[2 * l + 1].mask(shapes[l].filters));
-        kept_queries& queries = kept.queries.emplace_back();
-        queries.rank = shapes[l].queries;
-        if (queries.rank == queries_[l]) continue;
-        for (std::size_t h = 0; h < kept.heads[l].size(); ++h)
-            if (kept.heads[l][h]) queries.heads.push_back(losses_.queries[l][h]);
+        kept.queries.push_back({attention.queries, {}});
+        kept.values.push_back({attention.values, {}});
+        if (attention.heads == 0) continue;
+        for (std::size_t h = 0; attention.queries < queries_[l] && h < kept.heads[l].size(); ++h)
+            if (kept.heads[l][h]) kept.queries[l].heads.push_back(losses_.queries[l][h]);
+        if (attention.values < values_[l])
+            kept.values[l].heads =
+                losses_.values[l][static_cast<std::size_t>(attention.heads)].heads;
     }
     return kept;
 }
@@ -146,13 +152,16 @@ void check_budget(const model& m, const unit_costs& costs, double share, layer_w
             alike.units.push_back(
                 pare::sorted_losses(std::vector<double>(static_cast<std::size_t>(units), 1)));
         };
-        const pare::index_t heads = y.heads(m.config.head_size);
-        add(heads);
+        add(y.heads);
         add(y.filters());
         if (!narrow) continue;
+        const auto heads = static_cast<std::size_t>(y.heads);
         pare::projection free;
-        free.loss.assign(static_cast<std::size_t>(y.queries(m.config.head_size)) + 1, 0.0);
-        alike.queries.emplace_back(static_cast<std::size_t>(heads), free);
+        free.loss.assign(static_cast<std::size_t>(y.queries()) + 1, 0.0);
+        alike.queries.emplace_back(heads, free);
+        pare::rank_curve also_free;
+        also_free.loss.assign(static_cast<std::size_t>(y.values()) + 1, 0.0);
+        alike.values.emplace_back(heads + 1, also_free);
     }
     search(m, alike, costs, share, allowed);
 }

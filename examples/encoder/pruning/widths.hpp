@@ -21,6 +21,8 @@ struct sublayer_losses {
         units; ///< heads and filters of the first layer, then of the next ones
     /// [layer][head] as its queries and keys are made of fewer numbers; empty: they are not.
     std::vector<std::vector<pare::projection>> queries;
+    /// [layer][heads kept] as their values are; empty: they are not.
+    std::vector<std::vector<pare::rank_curve>> values;
 
     sublayer_losses() = default;
     sublayer_losses(std::vector<pare::loss_curve> of) : units(std::move(of)) {}
@@ -28,7 +30,7 @@ struct sublayer_losses {
 
 /// What a layer's attention and filters cost, by what it keeps of them.
 struct sublayer_costs {
-    std::function<double(std::size_t l, pare::index_t heads, pare::index_t queries)> heads;
+    std::function<double(std::size_t l, const pare::head_shape& shape)> heads;
     std::function<pare::cost_table(std::size_t l)> filters;
 };
 
@@ -49,8 +51,8 @@ struct unit_costs {
 /// kernels like it, and the choice among thousands of filters hardly notices.
 inline constexpr pare::index_t filter_multiple = 16;
 
-/// And numbers of a head's query in multiples of this.
-pare::index_t query_multiple(pare::index_t queries);
+/// And numbers of a head's query, and of its value, in multiples of this.
+pare::index_t number_multiple(pare::index_t numbers);
 
 /// Which widths layers may have beside each other.
 enum class layer_widths {
@@ -59,8 +61,8 @@ enum class layer_widths {
     equal   ///< all heads, and the same number of filters in all layers
 };
 
-/// Numbers that a layer's heads make their queries and keys of.
-struct kept_queries {
+/// Numbers that a layer's heads make their queries and keys of, or their values.
+struct kept_numbers {
     pare::index_t rank = 0;
     std::vector<pare::head_maps> heads; ///< of those kept; empty: all have what they had
 };
@@ -68,12 +70,14 @@ struct kept_queries {
 /// 1 for units that are kept: [layer][unit].
 struct kept_units {
     std::vector<std::vector<std::uint8_t>> heads, filters;
-    std::vector<kept_queries> queries = {}; ///< [layer], or empty: all have what they had
+    std::vector<kept_numbers> queries = {},
+                              values = {}; ///< [layer], or empty: all have what they had
 };
 
 /// How much a layer keeps.
 struct layer_shape {
-    pare::index_t heads, queries, filters;
+    pare::head_shape attention;
+    pare::index_t filters;
 };
 
 /// What layers may keep, as choices of pare::width_search.
@@ -88,15 +92,15 @@ class layer_choices {
     std::vector<pare::prunable> sublayers(const sublayer_costs& costs) const;
     /// What a search over those keeps, of each layer.
     std::vector<layer_shape> shapes(const std::vector<pare::index_t>& found) const;
-    /// The units that go last, and the maps of the queries.
+    /// The units that go last, and the maps of their numbers.
     kept_units keep(const std::vector<layer_shape>& shapes) const;
 
   private:
     const sublayer_losses& losses_;
     layer_widths allowed_;
     pare::index_t filter_multiple_;
-    std::vector<pare::head_shapes> attention_; // of each layer; `values` say nothing
-    std::vector<pare::index_t> queries_;       // that a head of the layer has now
+    std::vector<pare::head_shapes> attention_;    // of each layer
+    std::vector<pare::index_t> queries_, values_; // that a head of the layer has now
 };
 
 /// What a search finds, and what that loses by the criterion: none that fits the budget loses less

@@ -136,7 +136,7 @@ token_pruning schedule(network& net, const std::vector<sequence>& text, token_pr
             }
         }
         // A layer without heads has no scores and drops nothing.
-        const bool heads = m.layers[l].heads(m.config.head_size) > 0;
+        const bool heads = m.layers[l].heads > 0;
         found.numbers.push_back(heads ? quantile(scores, dropped(l)) : 0);
         for (stream& s : streams) {
             const std::int64_t came = s.tokens.tokens();
@@ -228,7 +228,7 @@ std::vector<std::size_t> layers_of_leaving(network& net, const sequence& text) {
         s.scores.resize(present.size());
         net.attention(l, s.x, s.tokens, s.context,
                       pare::view<float, 1>(s.scores.data(), s.tokens.tokens()));
-        if (m.layers[l].heads(m.config.head_size) > 0) { // else nothing says who matters
+        if (m.layers[l].heads > 0) { // else nothing says who matters
             for (const std::size_t t : present) layers[t] = l;
             std::vector<std::size_t> stay;
             for (const std::int64_t t : drop(net.tokens(), l, s))

@@ -1,5 +1,4 @@
-// Heads whose queries and keys have fewer numbers than their values: their statistics, the choice, the
-// model without them, and the program.
+// Heads of fewer numbers: their statistics, the choice, the model without them, and the program.
 #include "encoder_program.hpp"
 #include "encoder_random.hpp"
 
@@ -38,7 +37,7 @@ TEST_CASE("a backward pass shows queries, and gradients that sum up to the bias'
     const Index size = m.config.head_size;
     for (layer& y : m.layers) // of half of their numbers
         for (dense* d : {&y.query, &y.key}) {
-            const Index rows = y.heads(size) * size / 2;
+            const Index rows = y.heads * size / 2;
             *d = {d->weight.topRows(rows).eval(), d->bias.head(rows).eval()};
         }
     network net(m);
@@ -58,7 +57,7 @@ TEST_CASE("a backward pass shows queries, and gradients that sum up to the bias'
         const layer& y = m.layers[found.layer];
         const heads_of_rows &q = found.queries, &g = found.at_queries;
         REQUIRE(q.tokens == b.tokens());
-        REQUIRE(q.heads == y.heads(size));
+        REQUIRE(q.heads == y.heads);
         REQUIRE(q.size == size / 2);
         REQUIRE(g.size == q.size);
         const auto at = [](const heads_of_rows& x, Index t, Index h, Index i) {
@@ -85,7 +84,7 @@ TEST_CASE("a backward pass shows queries, and gradients that sum up to the bias'
     CHECK(seen == m.layers.size());
 }
 
-TEST_CASE("all numbers change nothing, and fewer are as queries that vary in as few directions") {
+TEST_CASE("all numbers change nothing, and fewer are as heads that vary in as few directions") {
     random_source random;
     CAPTURE(random);
     const model m = tiny_bert();
@@ -95,7 +94,8 @@ TEST_CASE("all numbers change nothing, and fewer are as queries that vary in as 
     const auto texts = random_texts(m, 10, 2, 20, random);
     const Index size = m.config.head_size;
     for (Index rank = 1; rank <= size; ++rank) {
-        CAPTURE(rank);
+        const Index values = rank == size ? size : random.integer(1, size);
+        CAPTURE(rank, values);
         kept_units kept;
         for (std::size_t l = 0; l < m.layers.size(); ++l) {
             const auto units = [&](std::size_t s) {
@@ -107,9 +107,15 @@ TEST_CASE("all numbers change nothing, and fewer are as queries that vary in as 
             kept.queries.push_back({rank, {}});
             for (std::size_t h = 0; h < kept.heads[l].size(); ++h)
                 if (kept.heads[l][h]) kept.queries[l].heads.push_back(cuts.losses().queries[l][h]);
+            const auto heads =
+                static_cast<std::size_t>(std::count(kept.heads[l].begin(), kept.heads[l].end(), 1));
+            kept.values.push_back({values, cuts.losses().values[l][heads].heads});
         }
         const model narrow = shrink(m, kept);
-        for (const layer& y : narrow.layers) CHECK(y.queries(size) == rank);
+        for (const layer& y : narrow.layers) {
+            CHECK(y.queries() == rank);
+            CHECK(y.values() == values);
+        }
         network small(narrow);
         const encoder::matrix found = embed(small, texts, "");
         if (rank == size) CHECK(largest(found - embed(net, texts, "")) < 1e-6);
@@ -129,8 +135,8 @@ TEST_CASE("the search over heads, their numbers and filters is the best within t
     model m = tiny_bert();
     m.layers.resize(1);
     const layer& y = m.layers[0];
-    const Index size = m.config.head_size, heads = y.heads(size), filters = y.filters();
-    const Index multiple = query_multiple(size);
+    const Index size = m.config.head_size, heads = y.heads, filters = y.filters();
+    const Index multiple = number_multiple(size);
     REQUIRE(multiple == 2);
     sublayer_losses losses;
     losses.units = {pare::sorted_losses(random.vector<double>(heads, 0, 9)),
@@ -142,11 +148,20 @@ TEST_CASE("the search over heads, their numbers and filters is the best within t
             of.loss.push_back(k == 0 ? 0 : of.loss.back() + random.uniform(0, 1));
         losses.queries[0].push_back(of);
     }
+    losses.values.resize(1);
+    for (Index h = 0; h <= heads; ++h) {
+        pare::rank_curve of;
+        of.loss = {losses.units[0].loss[static_cast<std::size_t>(heads - h)]};
+        for (Index k = 1; k <= size; ++k) of.loss.push_back(of.loss.back() + random.uniform(0, 1));
+        of.heads.resize(static_cast<std::size_t>(h));
+        losses.values[0].push_back(of);
+    }
     const unit_costs costs =
         unit_costs::multiply_adds(m.config, random_texts(m, 20, 3, 20, random));
-    const auto loss_of = [&](Index h, Index q, Index f) {
+    const auto loss_of = [&](Index h, Index q, Index v, Index f) {
         const auto mask = losses.units[0].mask(h);
-        double sum = losses.units[0].loss[static_cast<std::size_t>(heads - h)] +
+        double sum = losses.values[0][static_cast<std::size_t>(h)]
+                         .loss[static_cast<std::size_t>(h > 0 ? size - v : 0)] +
                      losses.units[1].loss[static_cast<std::size_t>(filters - f)];
         for (Index i = 0; i < heads; ++i)
             if (mask[static_cast<std::size_t>(i)])
@@ -160,20 +175,22 @@ TEST_CASE("the search over heads, their numbers and filters is the best within t
         double best = std::numeric_limits<double>::max(); // a little below the budget
         for (Index h = 0; h <= heads; ++h)
             for (Index q = multiple; q <= size; q += multiple)
-                for (Index f = 0; f <= filters; ++f)
-                    if (costs.of_layers(m).heads(0, h, q) +
-                            costs.per_filter * static_cast<double>(f) <=
-                        0.999 * budget)
-                        best = std::min(best, loss_of(h, q, f));
+                for (Index v = multiple; v <= size; v += multiple)
+                    for (Index f = 0; f <= filters; ++f)
+                        if (costs.of_layers(m).heads(0, {h, q, v}) +
+                                costs.per_filter * static_cast<double>(f) <=
+                            0.999 * budget)
+                            best = std::min(best, loss_of(h, q, v, f));
         const found_units found = search(m, losses, costs, share);
         CHECK(found.loss <= best * (1 + 1e-12));
         CHECK(found.bound <= found.loss);
         const auto& mask = found.kept.heads[0];
         const Index kept = std::count(mask.begin(), mask.end(), 1);
-        CHECK_THAT(found.loss, WithinRel(loss_of(kept, found.kept.queries[0].rank,
-                                                 std::count(found.kept.filters[0].begin(),
-                                                            found.kept.filters[0].end(), 1)),
-                                         1e-12));
+        CHECK_THAT(found.loss,
+                   WithinRel(loss_of(kept, found.kept.queries[0].rank, found.kept.values[0].rank,
+                                     std::count(found.kept.filters[0].begin(),
+                                                found.kept.filters[0].end(), 1)),
+                             1e-12));
     }
 }
 
@@ -192,23 +209,29 @@ TEST_CASE("time is a sum over heads by their numbers, also where there are no fi
     latency times(net, {2, 8, false, {}});
     const sublayer_costs costs = times.of_layers();
     CHECK(costs.filters(0)(0) == 0);
-    for (Index q = 1; q <= size; ++q) {
-        CHECK(costs.heads(0, 0, q) == 0);
-        for (Index h = 1; h <= 3; ++h) CHECK(costs.heads(0, h, q) >= 0);
+    const auto of = [&](Index h, Index q, Index v) { return costs.heads(0, {h, q, v}); };
+    for (Index q = 1; q <= size; ++q)
+        for (Index v = 2; v <= size; ++v) {
+            CHECK(of(0, q, v) == 0);
+            for (Index h = 1; h <= 3; ++h) CHECK(of(h, q, v) >= 0);
+        }
+    for (Index h = 1; h <= 3; ++h) { // on straight lines before they are timed
+        const double q = (5 * of(h, 1, size) + 2 * of(h, size, size)) / 7,
+                     v = (2 * of(h, size, 2) + of(h, size, size)) / 3;
+        CHECK_THAT(of(h, 3, size), WithinRel(q, 1e-9));
+        CHECK_THAT(of(h, size, 4), WithinRel(v, 1e-9));
+        CHECK_THAT(of(h, 3, 4),
+                   WithinAbs(std::max(0., q + v - of(h, size, size)), 1e-9 * of(h, size, size)));
     }
-    for (Index h = 1; h <= 3; ++h) // on a straight line before they are timed
-        CHECK_THAT(costs.heads(0, h, 3),
-                   WithinRel((5 * costs.heads(0, h, 1) + 2 * costs.heads(0, h, size)) / 7, 1e-9));
-    CHECK(times.measure({{2, 3, 0}}));
-    CHECK_FALSE(times.measure({{2, 3, 0}}));
+    CHECK(times.measure({{{2, 3, 4}, 0}}));
+    CHECK_FALSE(times.measure({{{2, 3, 4}, 0}}));
 }
 
 TEST_CASE("squared weights of heads with narrow queries are those that there are") {
     model m = tiny_bert();
-    const Index size = m.config.head_size;
     for (layer& y : m.layers)
         for (dense* d : {&y.query, &y.key}) {
-            const Index rows = y.heads(size) * 3;
+            const Index rows = y.heads * 3;
             *d = {d->weight.topRows(rows).eval(), d->bias.head(rows).eval()};
         }
     network net(m);
@@ -224,28 +247,39 @@ TEST_CASE("squared weights of heads with narrow queries are those that there are
 
 TEST_CASE("multiples of numbers of a query divide them") {
     for (Index size = 1; size <= 256; ++size) {
-        const Index multiple = query_multiple(size);
+        const Index multiple = number_multiple(size);
         REQUIRE(multiple >= 1);
         REQUIRE(size % multiple == 0);
         REQUIRE(multiple <= std::max<Index>(1, size / 4));
     }
-    CHECK(query_multiple(32) == 8);
-    CHECK(query_multiple(64) == 8);
-    CHECK(query_multiple(12) == 3);
+    CHECK(number_multiple(32) == 8);
+    CHECK(number_multiple(64) == 8);
+    CHECK(number_multiple(12) == 3);
 }
 
 TEST_CASE("prune_encoder makes narrow heads where that is best, and keeps them whole if told to") {
     programs::sandbox p(PARE_PRUNE_ENCODER);
     const std::string run = "--model model --calibrate text --macs 0.3 --out small --json r.json ";
-    const auto queries = [&] {
-        return programs::read_json(p.folder / "r.json")["queries_kept"].get<std::vector<Index>>();
+    const auto kept = [&](const std::string& what) {
+        return programs::read_json(p.folder / "r.json")[what + "_kept"].get<std::vector<Index>>();
     };
-    const std::vector<Index> whole(3, load_model(p.folder / "model").config.head_size);
+    const Index size = load_model(p.folder / "model").config.head_size;
+    /// Whether the heads that there are have all numbers.
+    const auto are_whole = [&](const std::string& what) {
+        const std::vector<Index> numbers = kept(what), heads = kept("heads");
+        for (std::size_t l = 0; l < heads.size(); ++l)
+            if (heads[l] > 0 && numbers[l] != size) return false;
+        return true;
+    };
     p.must_run(run);
-    CHECK(queries() != whole);
     const json config = programs::read_json(p.folder / "small/config.json");
-    CHECK(config["pare"]["queries"] == queries());
-    CHECK(load_model(p.folder / "small").queries() == queries());
+    for (const char* what : {"queries", "values"}) {
+        CAPTURE(what);
+        CHECK_FALSE(are_whole(what));
+        CHECK(config["pare"][what] == kept(what));
+    }
+    CHECK(load_model(p.folder / "small").queries() == kept("queries"));
+    CHECK(load_model(p.folder / "small").values() == kept("values"));
     SECTION("and prunes them again, and tokens behind that") {
         p.must_run("--model small --calibrate text --macs 0.7 --out smaller");
         p.must_run("--model small --calibrate text --budget latency=0.8 --latency-batch 2x8 "
@@ -255,17 +289,22 @@ TEST_CASE("prune_encoder makes narrow heads where that is best, and keeps them w
             "--model small --train text --stage soft --epochs 1 --target-macs 0.8 --out dropping");
         CHECK(load_model(p.folder / "dropping").queries() ==
               load_model(p.folder / "small").queries());
+        CHECK(load_model(p.folder / "dropping").values() ==
+              load_model(p.folder / "small").values());
     }
     SECTION("of a size that layers share") {
         p.must_run(run + "--widths tied");
-        const std::vector<Index> found = queries();
-        CHECK(std::count(found.begin(), found.end(), found[0]) == 3);
+        for (const char* what : {"queries", "values"}) {
+            const std::vector<Index> found = kept(what);
+            CHECK(std::count(found.begin(), found.end(), found[0]) == 3);
+        }
     }
     SECTION("or not at all") {
         for (const char* how : {"--whole-heads", "--fisher none", "--criterion fisher"}) {
             CAPTURE(how);
             p.must_run(run + how);
-            CHECK(queries() == whole);
+            CHECK(are_whole("queries"));
+            CHECK(are_whole("values"));
         }
         CHECK(p.run(run + "--export onnx --whole-heads --macs 2") == 2);
     }
