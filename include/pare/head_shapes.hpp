@@ -79,9 +79,11 @@ class query_statistics {
 
     index_t heads() const { return static_cast<index_t>(queries_.size()); }
 
-    /// Of each head. Throws as project() does.
-    std::vector<projection> projections() {
-        std::vector<projection> all;
+    /// Of each head. Throws as project() does. A template for the time that its solvers take to
+    /// compile, which headers that merely include this one need not spend.
+    template <class Projection = projection>
+    std::vector<Projection> projections() {
+        std::vector<Projection> all;
         for (std::size_t h = 0; h < queries_.size(); ++h) {
             const std::vector<double> metric = gradients_[h].mean();
             all.push_back(project(queries_[h].moment_xx(), view(metric.data(), size_, size_)));

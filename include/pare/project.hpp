@@ -78,9 +78,11 @@ inline row_major mirrored(row_major lower) {
     return lower;
 }
 
-/// Eigenvalues and vectors of a matrix that is positive semidefinite but for rounding.
-inline Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd>
-semidefinite(const char* function, const char* name, const row_major& of) {
+/// Eigenvalues and vectors of a matrix that is positive semidefinite but for rounding. A template, so
+/// that the solver is compiled only where it is called.
+template <class M>
+Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> semidefinite(const char* function, const char* name,
+                                                            const M& of) {
     Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> found(of);
     const Eigen::VectorXd& values = found.eigenvalues();
     if (found.info() != Eigen::Success || values(0) < -1e-6 * std::abs(values(values.size() - 1)))
