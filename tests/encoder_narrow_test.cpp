@@ -129,6 +129,35 @@ TEST_CASE("all numbers change nothing, and fewer are as heads that vary in as fe
     }
 }
 
+TEST_CASE("exits guess of narrower values what they guess of ones that vary in as few directions") {
+    random_source random;
+    CAPTURE(random);
+    model m = tiny_bert();
+    m.tokens = {token_pruning::rule::count, {9, 6, 3}};
+    for (const layer& y : m.layers)
+        m.exits.push_back(
+            {encoder::matrix::Random(m.config.hidden, m.config.hidden + y.value.weight.rows()),
+             encoder::vector::Random(m.config.hidden)});
+    network net(m);
+    const surgeon cuts(net, some_text(m, random), fisher_source::free, 1);
+    const auto texts = random_texts(m, 10, 2, 20, random);
+    for (Index rank = 1; rank <= m.config.head_size; ++rank) {
+        CAPTURE(rank);
+        kept_units kept;
+        for (std::size_t l = 0; l < m.layers.size(); ++l) {
+            kept.heads.emplace_back(m.layers[l].heads, 1);
+            kept.filters.emplace_back(m.layers[l].filters(), 1);
+            kept.values.push_back({rank, cuts.losses().values[l].back().heads});
+        }
+        const model narrow = shrink(m, kept);
+        CHECK(narrow.exits[1].weight.cols() == m.config.hidden + m.layers[1].heads * rank);
+        network small(narrow), wide(expand(m, narrow, kept));
+        const encoder::matrix found = embed(small, texts, "");
+        CHECK(largest(found - embed(wide, texts, "")) < 1e-5);
+        if (rank == m.config.head_size) CHECK(largest(found - embed(net, texts, "")) < 1e-5);
+    }
+}
+
 TEST_CASE("the search over heads, their numbers and filters is the best within the budget") {
     random_source random;
     CAPTURE(random);
