@@ -303,24 +303,20 @@ TEST_CASE("pruning on Thrust finds what it finds on the CPU") {
                                   1e-3 * std::abs(b[i].loss.front()) + 1e-3 * b[i].loss.back());
                 };
                 same(found.losses().units, expected.losses().units);
-                for (std::size_t l = 0; l < found.losses().queries.size(); ++l)
-                    for (std::size_t h = 0; h < found.losses().queries[l].size(); ++h) {
-                        const auto &a = found.losses().queries[l][h].loss,
-                                   &b = expected.losses().queries[l][h].loss;
-                        REQUIRE(a.size() == b.size());
-                        for (std::size_t k = 0; k < a.size(); ++k)
-                            CHECK(std::abs(a[k] - b[k]) <= 1e-3 * b.back());
+                const auto same_ranks = [](const auto& a, const auto& b) { // [layer][curve]
+                    REQUIRE(a.size() == b.size());
+                    for (std::size_t l = 0; l < a.size(); ++l) {
+                        REQUIRE(a[l].size() == b[l].size());
+                        for (std::size_t h = 0; h < a[l].size(); ++h) {
+                            const auto &x = a[l][h].loss, &y = b[l][h].loss;
+                            REQUIRE(x.size() == y.size());
+                            for (std::size_t k = 0; k < x.size(); ++k)
+                                CHECK(std::abs(x[k] - y[k]) <= 1e-3 * y.back());
+                        }
                     }
-                CHECK(found.losses().queries.size() == expected.losses().queries.size());
-                for (std::size_t l = 0; l < found.losses().values.size(); ++l)
-                    for (std::size_t h = 0; h < found.losses().values[l].size(); ++h) {
-                        const auto &a = found.losses().values[l][h].loss,
-                                   &b = expected.losses().values[l][h].loss;
-                        REQUIRE(a.size() == b.size());
-                        for (std::size_t k = 0; k < a.size(); ++k)
-                            CHECK(std::abs(a[k] - b[k]) <= 1e-3 * b.back());
-                    }
-                CHECK(found.losses().values.size() == expected.losses().values.size());
+                };
+                same_ranks(found.losses().queries, expected.losses().queries);
+                same_ranks(found.losses().values, expected.losses().values);
                 same(criterion_found.losses(), criterion_expected.losses());
                 const model other =
                     tune(net, kept, data.all(), how, default_ridge(how), notes, found.weights());

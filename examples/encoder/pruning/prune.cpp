@@ -191,6 +191,11 @@ std::int64_t rearrange(const criterion& c, kept_units& kept) {
 
 namespace {
 
+/// Whether heads of layer l are made of fewer numbers.
+bool are_narrower(const std::vector<kept_numbers>& numbers, std::size_t l) {
+    return !numbers.empty() && !numbers[l].heads.empty();
+}
+
 /// What gives the kept heads' numbers, for fewer of them.
 void narrow_rows(dense& d, const kept_numbers& kept, pare::head_map map, double factor = 1) {
     const auto rows = static_cast<Eigen::Index>(kept.heads.size()) * kept.rank;
@@ -254,12 +259,12 @@ model shrink(const model& m, const kept_units& kept) {
             for (const pare::index_t h : heads) seen.push_back(m.config.hidden + h);
             keep_columns(small.exits[l].weight, seen);
         }
-        if (!kept.queries.empty() && !kept.queries[l].heads.empty()) {
+        if (are_narrower(kept.queries, l)) {
             const double factor = pare::rank_factor(kept.queries[l].rank, queries);
             narrow_rows(at.query, kept.queries[l], pare::head_map::down, factor);
             narrow_rows(at.key, kept.queries[l], pare::head_map::up, factor);
         }
-        if (!kept.values.empty() && !kept.values[l].heads.empty()) {
+        if (are_narrower(kept.values, l)) {
             narrow_rows(at.value, kept.values[l], pare::head_map::down);
             narrow_columns(at.attention_output.weight, 0, kept.values[l]);
             if (!small.exits.empty())
@@ -279,10 +284,8 @@ model tune(engine& dense_net, const kept_units& kept, const std::vector<sequence
     for_sublayers(dense_net.model(), [&](std::size_t l, unit_kind kind) {
         const bool heads = kind == unit_kind::head;
         plan.masks.push_back((heads ? kept.heads : kept.filters)[l]);
-        const auto narrower = [&](const std::vector<kept_numbers>& of) {
-            return heads && !of.empty() && !of[l].heads.empty();
-        };
-        plan.changed.push_back(narrower(kept.queries) || narrower(kept.values));
+        plan.changed.push_back(heads &&
+                               (are_narrower(kept.queries, l) || are_narrower(kept.values, l)));
     });
     shown line("tune");
     const auto reports =
@@ -325,7 +328,7 @@ model expand(const model& dense_model, const model& pruned, const kept_units& ke
             const bool is_head = kind == unit_kind::head;
             const auto units = pare::kept_positions((is_head ? kept.heads : kept.filters)[l]);
             const Eigen::Index size = unit_size(y, kind), fewer = unit_size(small, kind);
-            const bool narrower = is_head && !kept.values.empty() && !kept.values[l].heads.empty();
+            const bool narrower = is_head && are_narrower(kept.values, l);
             dense& to = reader(y, kind);
             const dense& from = reader(small, kind);
             to.bias = from.bias;
