@@ -48,9 +48,11 @@ void one_a_thread(const Policy& policy, const std::vector<index_t>& largest_firs
         for (index_t i = 0; i < count; ++i) f(policy, at(i));
 }
 
-} // namespace detail
-
-namespace detail {
+/// What sublayer y's units are known by: about their means where a bias makes up for those.
+template <class T>
+row_major moments_of(const sublayer_statistics& seen, const sublayer<T>& y) {
+    return y.bias.extent(0) > 0 ? seen.inputs.covariance() : seen.inputs.moment_xx();
+}
 
 /// The metric of the gradients at the sums, a mean; empty where there are none.
 inline row_major metric_of(const sublayer_statistics& seen) {
@@ -110,10 +112,9 @@ elimination_curves(const Policy& policy, Model& model,
     if (!detail::for_sublayers(
             policy, model, statistics, callback,
             [&](const auto& own, std::size_t s, const auto& y, const sublayer_statistics& seen) {
-                const bool biased = y.bias.extent(0) > 0;
                 loss_curve& curve = curves[s];
-                curve = eliminate(own, biased ? seen.inputs.covariance() : seen.inputs.moment_xx(),
-                                  detail::metric_of(seen), y.weight, y.unit);
+                curve = eliminate(own, detail::moments_of(seen, y), detail::metric_of(seen),
+                                  y.weight, y.unit);
                 const double variance = seen.sums.variance_y();
                 if (seen.metric.rows() == 0 && variance > 0)
                     for (double& loss : curve.loss) loss /= variance;
@@ -138,10 +139,8 @@ value_curves(const Policy& policy, Model& model, const std::vector<sublayer_stat
             policy, model, statistics, callback,
             [&](const auto& own, std::size_t s, const auto& y, const sublayer_statistics& seen) {
                 if (seen.queries.heads() == 0) return;
-                const bool biased = y.bias.extent(0) > 0;
-                found[s] =
-                    rank_curves(own, biased ? seen.inputs.covariance() : seen.inputs.moment_xx(),
-                                detail::metric_of(seen), y.weight, y.unit, curves[s], 1e-2, step);
+                found[s] = rank_curves(own, detail::moments_of(seen, y), detail::metric_of(seen),
+                                       y.weight, y.unit, curves[s], 1e-2, step);
             }))
         return std::nullopt;
     return found;
