@@ -78,6 +78,16 @@ inline row_major mirrored(row_major lower) {
     return lower;
 }
 
+/// x y of whole matrices. Each kind of product, of blocks, of transposed and of products, takes a compiler
+/// about as long as all of this file: small ones are copied first and come here.
+template <class M>
+M product(const M& x, const M& y) {
+    return x * y;
+}
+inline row_major transposed(const row_major& x) {
+    return x.transpose();
+}
+
 /// Eigenvalues and vectors of a matrix that is positive semidefinite but for rounding. A template, so
 /// that the solver is compiled only where it is called.
 template <class M>
@@ -123,16 +133,26 @@ class narrowing {
         for (index_t b = 0; b < count; ++b) {
             row_major& left = left_[static_cast<std::size_t>(b)];
             if (left.cols() == 0) continue;
-            const auto v = outputs_.middleRows(b * size_, size_);
-            const row_major in_outputs = left.transpose() * v;
-            const row_major own =
-                left.transpose() * inverse_.block(b * size_, b * size_, size_, size_) * left;
-            // u with the least |V'u|^2 / u'H u.
-            const Eigen::GeneralizedSelfAdjointEigenSolver<Eigen::MatrixXd> pairs(
-                in_outputs * in_outputs.transpose(), own);
+            const row_major turned = transposed(left);
+            const row_major in_outputs =
+                product<row_major>(turned, outputs_.middleRows(b * size_, size_));
+            const row_major own = product<row_major>(
+                turned,
+                product<row_major>(inverse_.block(b * size_, b * size_, size_, size_), left));
+            // u with the least |V'u|^2 / u'H u: with the part of H L L', u = L^-1' y.
+            const Eigen::LLT<row_major> factor(own);
+            if (factor.info() != Eigen::Success) not_definite();
+            row_major scaled = in_outputs, inverse = row_major::Identity(own.rows(), own.rows());
+            factor.matrixL().solveInPlace(scaled);
+            factor.matrixL().solveInPlace(inverse);
+            const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> pairs(
+                product(scaled, transposed(scaled)));
             if (pairs.info() != Eigen::Success) not_definite();
-            const Eigen::HouseholderQR<Eigen::MatrixXd> turned(pairs.eigenvectors().leftCols(some));
-            const Eigen::MatrixXd basis = left * Eigen::MatrixXd(turned.householderQ());
+            const row_major cheapest =
+                product<row_major>(transposed(inverse), pairs.eigenvectors().leftCols(some));
+            const Eigen::HouseholderQR<Eigen::MatrixXd> complete(cheapest);
+            const row_major basis =
+                product<row_major>(left, Eigen::MatrixXd(complete.householderQ()));
             for (index_t i = 0; i < some; ++i)
                 directions.block(b * size_, i * having + at, size_, 1) = basis.col(i);
             ++at;
@@ -166,7 +186,7 @@ class narrowing {
         row_major columns = row_major::Zero(some, n), weights = row_major::Zero(some, d);
         add(1, directions, inverse_, columns);
         add(1, directions, outputs_, weights);
-        const Eigen::LLT<row_major> factor(columns * directions);
+        const Eigen::LLT<row_major> factor(product(columns, directions));
         if (factor.info() != Eigen::Success) not_definite();
         factor.matrixL().solveInPlace(columns);
         factor.matrixL().solveInPlace(weights);
@@ -247,9 +267,9 @@ class values_problem {
     head_maps maps(const narrowing<Policy>& of, index_t b) const {
         const row_major s = mirrored(own_.block(b * size_, b * size_, size_, size_));
         head_maps found{of.last_first(b), {}};
-        const Eigen::LLT<row_major> factor(found.down * s * found.down.transpose());
+        const Eigen::LLT<row_major> factor(product(product(found.down, s), transposed(found.down)));
         factor.matrixL().solveInPlace(found.down);
-        found.up = s * found.down.transpose();
+        found.up = product(s, transposed(found.down));
         balance(found);
         return found;
     }
@@ -291,11 +311,17 @@ projection project(const S& moments, const M& metric) {
     const double largest = of_x.eigenvalues()(n - 1);
     const Eigen::VectorXd roots =
         of_x.eigenvalues().cwiseMax(largest > 0 ? 1e-14 * largest : 1).cwiseSqrt();
-    const Eigen::MatrixXd f = of_x.eigenvectors() * roots.asDiagonal();
-    const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> of_both(f.transpose() * m * f);
-    const Eigen::MatrixXd v = of_both.eigenvectors().rowwise().reverse();
-    found.up = f * v;
-    found.down = (of_x.eigenvectors() * roots.cwiseInverse().asDiagonal() * v).transpose();
+    const detail::row_major vectors = of_x.eigenvectors();
+    detail::row_major f = vectors, inverse = vectors;
+    for (index_t i = 0; i < n; ++i) {
+        f.col(i) *= roots(i);
+        inverse.col(i) /= roots(i);
+    }
+    const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> of_both(
+        detail::product(detail::product(detail::transposed(f), m), f));
+    const detail::row_major v = of_both.eigenvectors().rowwise().reverse();
+    found.up = detail::product(f, v);
+    found.down = detail::transposed(detail::product(inverse, v));
     detail::balance(found);
     for (index_t k = 0; k < n; ++k) {
         const double square = largest > 0 ? std::max(of_both.eigenvalues()(k), 0.0) : 0;
