@@ -66,34 +66,45 @@ struct run_thrust_threads {
 #endif
 #endif
 
-#if defined(__CUDACC__)
-using policies = std::tuple<run_cuda>;
-using host_policies = std::tuple<run_seq>;
-#elif defined(PARE_TEST_THRUST) && defined(_OPENMP)
-using policies = std::tuple<run_far, run_thrust, run_thrust_threads>;
-using host_policies = std::tuple<run_thrust, run_thrust_threads>;
-#elif defined(PARE_TEST_THRUST)
-using policies = std::tuple<run_far, run_thrust>;
-using host_policies = std::tuple<run_thrust>;
-#elif defined(_OPENMP)
-using policies = std::tuple<run_seq, run_simd, run_simd_threads>;
-using host_policies = policies;
-#else
-using policies = std::tuple<run_seq, run_simd>;
-using host_policies = policies;
-#endif
-
 template <class Run, class T>
 struct run : Run {
     using type = T;
 };
 
-template <class... Runs>
-std::tuple<run<Runs, float>..., run<Runs, double>...> with_types(std::tuple<Runs...>);
-/// Every policy with float and with double; and those whose memory is the host's, for components that
-/// work there alone.
-using runs = decltype(with_types(policies{}));
-using host_runs = decltype(with_types(host_policies{}));
+// `policies`, for what has a type of its own, and `runs`, policies with float and with double. Threads
+// and Thrust's systems know nothing of types, and types nothing of them: they take turns in `runs`, so
+// that every kernel is compiled for both types and every system runs, but not each with each, which
+// would be half of the time that tests take to compile. `host_policies` and `host_runs` are for
+// components that work in the host's memory alone and take only products of a policy.
+#if defined(__CUDACC__)
+using policies = std::tuple<run_cuda>;
+using runs = std::tuple<run<run_cuda, float>, run<run_cuda, double>>;
+using host_policies = std::tuple<run_seq>;
+using host_runs = std::tuple<run<run_seq, float>, run<run_seq, double>>;
+#elif defined(PARE_TEST_THRUST) && defined(_OPENMP)
+using policies = std::tuple<run_far, run_thrust, run_thrust_threads>;
+using runs =
+    std::tuple<run<run_far, float>, run<run_thrust, double>, run<run_thrust_threads, float>>;
+using host_policies = std::tuple<run_thrust, run_thrust_threads>;
+using host_runs = std::tuple<run<run_thrust, double>, run<run_thrust_threads, float>>;
+#elif defined(PARE_TEST_THRUST)
+using policies = std::tuple<run_far, run_thrust>;
+using runs = std::tuple<run<run_far, float>, run<run_thrust, double>>;
+using host_policies = std::tuple<run_thrust>;
+using host_runs = std::tuple<run<run_thrust, float>, run<run_thrust, double>>;
+#elif defined(_OPENMP)
+using policies = std::tuple<run_seq, run_simd, run_simd_threads>;
+using runs = std::tuple<run<run_seq, float>, run<run_seq, double>, run<run_simd, double>,
+                        run<run_simd_threads, float>>;
+using host_policies = std::tuple<run_seq, run_simd_threads>;
+using host_runs = std::tuple<run<run_seq, double>, run<run_simd_threads, float>>;
+#else
+using policies = std::tuple<run_seq, run_simd>;
+using runs = std::tuple<run<run_seq, float>, run<run_seq, double>, run<run_simd, float>,
+                        run<run_simd, double>>;
+using host_policies = policies;
+using host_runs = std::tuple<run<run_seq, double>, run<run_simd, float>>;
+#endif
 
 /// Whether calls look at numbers in memory before they use them.
 template <class Run>

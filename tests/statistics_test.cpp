@@ -13,11 +13,10 @@
 
 namespace {
 
-template <class... Runs>
-std::tuple<run<Runs, float>..., run<Runs, double>..., run<Runs, fp16_like>...,
-           run<Runs, bf16_like>...>
-    with_halves(std::tuple<Runs...>);
-using all_runs = decltype(with_halves(policies{}));
+using first_policy = std::tuple_element_t<0, policies>;
+using last_policy = std::tuple_element_t<std::tuple_size_v<policies> - 1, policies>;
+using all_runs = decltype(std::tuple_cat(
+    runs{}, std::tuple<run<first_policy, fp16_like>, run<last_policy, bf16_like>>{}));
 
 // Of the sums of a type, relative to how much columns vary.
 template <class T>
