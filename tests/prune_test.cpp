@@ -472,6 +472,334 @@ TEST_CASE("a pass that shows queries tells what ranks of them lose, tokens weigh
     }
 }
 
+namespace {
+
+/// Attention whose heads' queries and values have twice the numbers that they need, and filters of which
+/// all are needed, in turns.
+struct attention_network {
+    struct stream {
+        matrix<double> x;
+        index_t batch;
+    };
+    struct layer {
+        matrix<double> query{0, 0}, key{0, 0}, value{0, 0};
+        matrix<double> out{0, 0}; // reads heads, or filters of `value`
+        std::vector<double> query_bias, key_bias, value_bias, bias;
+        index_t queries, values;
+    };
+    static constexpr index_t hidden = 10, heads = 3, size = 4, filters = 6;
+    index_t tied = -1, multiple = 1, query_multiple = 1, value_multiple = 1;
+    bool shows_queries = true, narrows_wrongly = false;
+    double price = 1; // of a shape, by what it should be
+    std::vector<layer> layers;
+    std::vector<matrix<double>> text;
+    matrix<double> values{0, 0};
+
+    explicit attention_network(random_source& random) {
+        const auto of_half_rank = [&](std::vector<double>& bias) {
+            matrix<double> w(heads * size, hidden);
+            bias.assign(static_cast<std::size_t>(heads * size), 0);
+            for (index_t h = 0; h < heads; ++h) {
+                const matrix<double> up(size, size / 2, random), down(size / 2, hidden + 1, random);
+                for (index_t i = 0; i < size; ++i)
+                    for (index_t j = 0; j <= hidden; ++j) {
+                        double sum = 0;
+                        for (index_t r = 0; r < size / 2; ++r) sum += up(i, r) * down(r, j);
+                        if (j < hidden)
+                            w(h * size + i, j) = sum;
+                        else
+                            bias[static_cast<std::size_t>(h * size + i)] = sum;
+                    }
+            }
+            return w;
+        };
+        for (index_t s = 0; s < 4; ++s) {
+            layer l;
+            if (s % 2 == 0) {
+                l.query = of_half_rank(l.query_bias);
+                l.key = matrix<double>(heads * size, hidden, random);
+                l.key_bias = random.vector<double>(heads * size);
+                l.value = of_half_rank(l.value_bias);
+                l.out = matrix<double>(hidden, heads * size, random);
+                l.queries = l.values = size;
+            } else {
+                l.value = matrix<double>(filters, hidden, random);
+                l.value_bias = random.vector<double>(filters);
+                l.out = matrix<double>(hidden, filters, random);
+                l.queries = 0;
+                l.values = 1;
+            }
+            l.bias = random.vector<double>(hidden);
+            layers.push_back(l);
+        }
+        for (const index_t tokens : {60, 41, 54, 70, 60}) text.emplace_back(tokens, hidden, random);
+    }
+
+    layer& at(index_t s) { return layers[static_cast<std::size_t>(s)]; }
+    static matrix<double> product(const matrix<double>& w, const std::vector<double>& bias,
+                                  const matrix<double>& x) {
+        matrix<double> y(x.height, w.height);
+        for (index_t t = 0; t < x.height; ++t)
+            for (index_t i = 0; i < w.height; ++i) {
+                y(t, i) = bias[static_cast<std::size_t>(i)];
+                for (index_t j = 0; j < w.width; ++j) y(t, i) += w(i, j) * x(t, j) / 3;
+            }
+        return y;
+    }
+    std::vector<index_t> offsets(index_t b) const {
+        const index_t tokens = text[static_cast<std::size_t>(b)].height;
+        return {0, tokens / 3, tokens};
+    }
+
+    index_t sublayers() const { return static_cast<index_t>(layers.size()); }
+    index_t batches() const { return static_cast<index_t>(text.size()); }
+    pare::sublayer<double> describe(index_t s) {
+        layer& l = at(s);
+        const auto macs = [this](const pare::head_shape& of) {
+            return price * static_cast<double>(of.heads * (of.queries + of.values));
+        };
+        const double each = s % 2 ? 2 : static_cast<double>(l.queries + l.values);
+        pare::sublayer<double> y{l.out.view(),
+                                 pare::view(l.bias.data(), hidden),
+                                 l.values,
+                                 pare::cost_table::linear(l.out.width / l.values, each),
+                                 s % 2 ? 1 : multiple,
+                                 0,
+                                 s % 2 ? -1 : tied,
+                                 {}};
+        if (s % 2 == 0) y.numbers = {l.queries, query_multiple, value_multiple, macs};
+        return y;
+    }
+    stream start(index_t b) const { return {text[static_cast<std::size_t>(b)], b}; }
+    pare::view<const double, 2> rows(const stream& x) const { return x.x.view(); }
+    pare::view<const double, 2> units(index_t s, const stream& x) {
+        const layer& l = at(s);
+        const matrix<double> v = product(l.value, l.value_bias, x.x);
+        values = matrix<double>(v.height, v.width);
+        if (s % 2) {
+            for (index_t t = 0; t < v.height; ++t)
+                for (index_t i = 0; i < v.width; ++i) values(t, i) = std::tanh(v(t, i));
+        } else {
+            const matrix<double> q = product(l.query, l.query_bias, x.x),
+                                 k = product(l.key, l.key_bias, x.x);
+            const auto of_heads = [](auto&& of, index_t numbers) {
+                return pare::view(of.view().data_handle(), of.height, of.width / numbers, numbers);
+            };
+            if (v.width > 0)
+                pare::attention(pare::seq, of_heads(q, l.queries), of_heads(k, l.queries),
+                                of_heads(v, l.values), offsets(x.batch),
+                                of_heads(values, l.values));
+        }
+        return const_cast<const matrix<double>&>(values).view();
+    }
+    void add(index_t s, const pare::view<const double, 2>& u, stream& x) {
+        layer& l = at(s);
+        for (index_t t = 0; t < x.x.height; ++t)
+            for (index_t i = 0; i < hidden; ++i) {
+                x.x(t, i) += l.bias[static_cast<std::size_t>(i)];
+                for (index_t j = 0; j < l.out.width; ++j) x.x(t, i) += l.out(i, j) * u(t, j);
+            }
+    }
+    template <class Visit>
+    void backward(index_t b, const Visit& visit) {
+        random_source random;
+        random.engine.seed(static_cast<unsigned long>(b));
+        stream x = start(b);
+        for (index_t s = 0; s < sublayers(); ++s) {
+            const auto u = units(s, x);
+            const matrix<double> at_sum(x.x.height, hidden, random);
+            const matrix<double> at_units(u.extent(0), u.extent(1), random);
+            if (s % 2 == 0 && shows_queries) {
+                const layer& l = at(s);
+                const matrix<double> q = product(l.query, l.query_bias, x.x);
+                const matrix<double> g(q.height, q.width, random);
+                const auto of_heads = [&](const matrix<double>& of) {
+                    return pare::view(of.view().data_handle(), of.height, heads, size);
+                };
+                visit(s, u, at_units.view(), at_sum.view(), of_heads(q), of_heads(g));
+            } else {
+                visit(s, u, at_units.view(), at_sum.view());
+            }
+            add(s, u, x);
+        }
+    }
+    void keep(index_t s, const std::vector<std::uint8_t>& mask) {
+        layer& l = at(s);
+        const auto rows = [&](matrix<double>& w, std::vector<double>& bias, index_t unit) {
+            if (w.height == 0) return;
+            const auto kept = pare::kept_positions(mask, unit);
+            matrix<double> some(static_cast<index_t>(kept.size()), w.width);
+            std::vector<double> biases(kept.size());
+            pare::keep_rows(pare::seq, w.view(), kept, some.view());
+            pare::keep_entries(pare::seq, bias, kept, biases);
+            w = some;
+            bias = biases;
+        };
+        if (s % 2 == 0) {
+            rows(l.query, l.query_bias, l.queries);
+            rows(l.key, l.key_bias, l.queries);
+        }
+        rows(l.value, l.value_bias, l.values);
+        const auto kept = pare::kept_positions(mask, l.values);
+        matrix<double> out(hidden, static_cast<index_t>(kept.size()));
+        pare::keep_columns(pare::seq, l.out.view(), kept, out.view());
+        l.out = out;
+    }
+    void narrow(index_t s, const pare::narrow_heads& to) {
+        layer& l = at(s);
+        const auto rows = [&](const std::vector<pare::head_maps>& maps, pare::head_map which,
+                              index_t rank, double factor, matrix<double>& w,
+                              std::vector<double>& bias) {
+            matrix<double> fewer(to.shape.heads * rank, w.width);
+            std::vector<double> biases(static_cast<std::size_t>(fewer.height));
+            pare::narrow_rows(maps, which, rank, w.view(), fewer.view(), factor);
+            pare::narrow_rows(maps, which, rank,
+                              pare::view(bias.data(), static_cast<index_t>(bias.size()), 1),
+                              pare::view(biases.data(), fewer.height, 1), factor);
+            w = fewer;
+            bias = biases;
+        };
+        if (!to.queries.empty()) {
+            const double factor = pare::rank_factor(to.shape.queries, l.queries);
+            rows(to.queries, pare::head_map::down, to.shape.queries, factor, l.query, l.query_bias);
+            rows(to.queries, pare::head_map::up, to.shape.queries, factor, l.key, l.key_bias);
+            l.queries = to.shape.queries;
+        }
+        if (!to.values.empty() && !narrows_wrongly) {
+            rows(to.values, pare::head_map::down, to.shape.values, 1, l.value, l.value_bias);
+            matrix<double> out(hidden, to.shape.heads * to.shape.values);
+            const auto turned = [](const matrix<double>& of, double* data) {
+                return pare::view<double, 2>(data, {of.width, of.height}, {1, of.width});
+            };
+            pare::narrow_rows(to.values, pare::head_map::up, to.shape.values,
+                              turned(l.out, l.out.view().data_handle()),
+                              turned(out, out.view().data_handle()));
+            l.out = out;
+            l.values = to.shape.values;
+        }
+    }
+
+    double cost() {
+        double sum = 0;
+        for (index_t s = 0; s < sublayers(); ++s)
+            sum += static_cast<double>(at(s).out.width * (s % 2 ? 2 : 1) + at(s).query.height);
+        return sum;
+    }
+    matrix<double> run(index_t b) {
+        stream x = start(b);
+        for (index_t s = 0; s < sublayers(); ++s) add(s, units(s, x), x);
+        return x.x;
+    }
+};
+
+/// The same without `narrow`.
+struct whole_attention_network : attention_network {
+    using attention_network::attention_network;
+    void narrow() = delete;
+};
+
+} // namespace
+
+TEST_CASE("heads are made of as few numbers as they need, of any model that can do that") {
+    random_source random;
+    CAPTURE(random);
+    attention_network dense(random);
+    // All filters, and all heads of half as many numbers: nothing that is needed goes.
+    const double all = dense.cost(), needed = 2 * 12 + 2 * 12;
+    pare::prune_options options;
+    options.share = needed / all + 1e-9;
+    options.ridges = {1e-10};
+
+    SECTION("to half of them, hardly anything is lost") {
+        for (const index_t multiple : {1, 2}) {
+            dense.query_multiple = dense.value_multiple = multiple;
+            attention_network pruned = dense;
+            const auto report = pare::prune(pare::simd, dense, pruned, options);
+            REQUIRE(report.finished);
+            CHECK(report.plan.dense_cost == all);
+            CHECK(report.plan.cost == pruned.cost());
+            CHECK(pruned.cost() <= needed);
+            attention_network without = dense, whole = dense;
+            without.shows_queries = false; // some heads must go
+            pare::prune(pare::simd, without, whole, options);
+            CHECK(whole.at(0).queries == 4);
+            // Not nothing: of a filter or a number that makes little difference, ridges see none.
+            CHECK(difference<double>(dense, pruned) < 1e-4);
+            CHECK(difference<double>(dense, pruned) < 0.1 * difference<double>(dense, whole));
+            CHECK_THAT(pare::to_string(report), ContainsSubstring("numbers, values of"));
+        }
+    }
+    SECTION("any share, as the plan says") {
+        for (const double share : {0.1, 0.3, 0.45, 0.6, 0.9, 1.0})
+            for (const bool odd : {false, true}) {
+                dense.query_multiple = odd ? 2 : 4;
+                dense.value_multiple = odd ? 1 : 2;
+                dense.multiple = odd ? 2 : 1;
+                dense.tied = odd ? 3 : -1;
+                CAPTURE(share, odd);
+                options.share = share;
+                attention_network pruned = dense;
+                const auto report = pare::prune(pare::seq, dense, pruned, options);
+                REQUIRE(report.finished);
+                CHECK_THAT(report.plan.cost, WithinRel(pruned.cost(), 1e-12));
+                CHECK(pruned.cost() <= share * all + 1e-9);
+                for (index_t s = 0; s < 4; s += 2) {
+                    const auto& l = pruned.at(s);
+                    const index_t heads = l.out.width / l.values;
+                    CHECK(heads % dense.multiple == 0);
+                    CHECK(l.queries % dense.query_multiple == 0);
+                    CHECK(l.values % dense.value_multiple == 0);
+                    CHECK(l.query.height == heads * l.queries);
+                    if (odd) CHECK((heads == pruned.at(0).out.width / pruned.at(0).values));
+                }
+                for (const auto& r : report.refits)
+                    CHECK(r.fit.error_after <= r.fit.error_before + 1e-12 * r.fit.variance);
+                if (share == 1 && !odd) CHECK(difference<double>(dense, pruned) < 1e-9);
+            }
+    }
+    SECTION("whole, where queries are not shown or the criterion has no gradients") {
+        options.share = 0.5;
+        dense.shows_queries = false;
+        attention_network pruned = dense;
+        CHECK(pare::prune(pare::seq, dense, pruned, options).plan.heads.empty());
+        CHECK(pruned.at(0).queries == 4);
+        dense.shows_queries = true;
+        options.criterion = pare::prune_criterion::forward;
+        pruned = dense;
+        CHECK(pare::prune(pare::seq, dense, pruned, options).plan.heads.empty());
+    }
+    SECTION("a narrow that leaves what it should have made fewer is found") {
+        attention_network pruned = dense;
+        pruned.narrows_wrongly = true;
+        CHECK_THAT(
+            sentence_of<pare::value_error>([&] { pare::prune(pare::seq, dense, pruned, options); }),
+            ContainsSubstring("was to be left a weight of 10 x"));
+    }
+    SECTION("shapes that cost other than heads") {
+        attention_network pruned = dense;
+        dense.price = 2;
+        CHECK_THAT(
+            sentence_of<pare::value_error>([&] { pare::prune(pare::seq, dense, pruned, options); }),
+            ContainsSubstring("cost 24 by their number and 48 by their shape"));
+    }
+    SECTION("a plan for a model that cannot do that") {
+        auto statistics = *pare::collect(pare::seq, dense);
+        const auto curves = *pare::elimination_curves(pare::seq, dense, statistics);
+        auto numbers = *pare::number_curves(pare::seq, dense, statistics, curves);
+        numbers.queries.assign(4, {}); // values alone
+        const auto chosen = pare::plan(dense, curves, 0.6, numbers);
+        CHECK(chosen.heads[0].shape.queries == 4);
+        CHECK(chosen.heads[0].shape.values < 4);
+        whole_attention_network other(random), pruned = other;
+        CHECK(pare::number_curves(pare::seq, other, statistics, curves)->values.empty());
+        CHECK_THAT(
+            sentence_of<pare::value_error>([&] { pare::refit(pare::seq, other, pruned, chosen); }),
+            ContainsSubstring("the model has no `narrow`"));
+        numbers.queries.resize(3);
+        CHECK_THROWS_AS(pare::plan(dense, curves, 0.6, numbers), pare::shape_error);
+    }
+}
+
 TEST_CASE("statistics in a file") {
     random_source random;
     CAPTURE(random);

@@ -55,6 +55,18 @@ inline double head_macs(const length_moments& n, index_t hidden, index_t head_si
     return (2 * g + 2) * n.mean * d * dh + 2 * g * n.pairs * dh;
 }
 
+/// A layer's attention: heads, and numbers of each one's queries and keys and of its values.
+struct head_shape {
+    index_t heads = 0, queries = 0, values = 0;
+};
+
+/// Multiply-adds of a shape per sequence: of each number of a head's queries, keys or values n d for
+/// its projection or the output's, and one for each pair of a query and a key.
+inline double shape_macs(const length_moments& n, index_t hidden, const head_shape& shape) {
+    return static_cast<double>(shape.heads) * static_cast<double>(shape.queries + shape.values) *
+           head_macs(n, hidden, 1) / 2;
+}
+
 /// Multiply-adds that one FFN filter costs per sequence; `matrices` is 2, or 3 for a gated FFN,
 /// where two input matrices share a filter.
 inline double filter_macs(const length_moments& n, index_t hidden, index_t matrices = 2) {

@@ -15,11 +15,6 @@
 namespace pare {
 inline namespace PARE_ISA {
 
-/// A layer's attention: heads, and numbers of each one's queries and keys and of its values.
-struct head_shape {
-    index_t heads = 0, queries = 0, values = 0;
-};
-
 /// What project() needs of a layer's queries; mergeable.
 class query_statistics {
   public:
@@ -98,13 +93,6 @@ class query_statistics {
     std::vector<least_squares> queries_;
     std::vector<gram<double>> gradients_;
 };
-
-/// Multiply-adds of a shape per sequence: of each number of a head's queries, keys or values n d for
-/// its projection or the output's, and one for each pair of a query and a key.
-inline double shape_macs(const length_moments& n, index_t hidden, const head_shape& shape) {
-    return static_cast<double>(shape.heads) * static_cast<double>(shape.queries + shape.values) *
-           head_macs(n, hidden, 1) / 2;
-}
 
 /// The shapes that a layer's attention can have, and what they lose.
 struct head_shapes {

@@ -54,6 +54,12 @@ inline std::string to_string(const prune_report& report) {
                       percent * r.fit.error_after, r.ridge, r.seconds);
         text += line;
         if (!r.fit) text += "         not fitted: " + r.fit.failure + "\n";
+        if (report.plan.heads.empty()) continue;
+        const narrow_heads& heads = report.plan.heads[s];
+        if (!heads.narrower()) continue;
+        std::snprintf(line, sizeof line, "         queries of %td numbers, values of %td\n",
+                      heads.shape.queries, heads.shape.values);
+        text += line;
     }
     std::snprintf(line, sizeof line,
                   "cost %.4g of %.4g, loss %.4g, no choice of this cost below %.4g\n",
@@ -61,9 +67,9 @@ inline std::string to_string(const prune_report& report) {
     return text + line;
 }
 
-/// The whole flow: collect, elimination_curves (or collect_fisher and, behind the plan, rearrange),
-/// plan, refit. `pruned` is a copy of `dense`, and gets smaller; `dense` stays as it is. `host` is a
-/// policy of the host's, for elimination, where `policy` is not. Throws what those do.
+/// The whole flow: collect, elimination_curves and number_curves (or collect_fisher and, behind the plan,
+/// rearrange), plan, refit. `pruned` is a copy of `dense`, and gets smaller; `dense` stays as it is.
+/// `host` is a policy of the host's, for elimination, where `policy` is not. Throws what those do.
 template <class Policy, class Host, class Model>
 prune_report prune(const Policy& policy, const Host& host, Model& dense, Model& pruned,
                    const prune_options& options = {}) {
@@ -75,7 +81,9 @@ prune_report prune(const Policy& policy, const Host& host, Model& dense, Model& 
     if (options.criterion != prune_criterion::fisher) {
         const auto curves = elimination_curves(host, dense, *statistics, options.callback);
         if (!curves) return report;
-        report.plan = plan(dense, *curves, options.share);
+        const auto numbers = number_curves(host, dense, *statistics, *curves, options.callback);
+        if (!numbers) return report;
+        report.plan = plan(dense, *curves, options.share, *numbers);
     } else if constexpr (detail::has<detail::has_samples, Model>::value) {
         auto fishers = collect_fisher(policy, dense, {fisher_kind::block, true, options.callback});
         if (!fishers) return report;

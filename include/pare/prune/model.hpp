@@ -28,6 +28,12 @@
 //     offsets(batch)                      of the samples in the batch's tokens, for collect_fisher,
 //                                         which wants it in one piece
 //     void changed(s)                     W and b have new numbers
+//     void narrow(s, narrow_heads)        makes the heads that keep has left of fewer numbers, for good:
+//                                         queries by narrow_rows with head_map::down, keys by up, both
+//                                         times rank_factor if logits are divided by the root of their
+//                                         numbers; values by down, W by up. For sublayers whose describe
+//                                         says what that costs, and with a backward pass that shows
+//                                         queries
 //
 // Activations, gradients and offsets are in the policy's memory, W and b in the host's. The loss of
 // `backward` need not know targets: what makes its squared gradients the metric in which the model's
@@ -38,12 +44,37 @@
 #include "../core/error.hpp"
 #include "../core/view.hpp"
 #include "../cost.hpp"
+#include "../project.hpp"
 
+#include <cstdint>
+#include <functional>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace pare {
 inline namespace PARE_ISA {
+
+/// What heads cost that are made of fewer numbers than the model's.
+struct number_costs {
+    index_t queries = 0; ///< numbers of a head's query now; a value's are those of a unit
+    /// Of what numbers are multiples; they divide those that there are.
+    index_t query_multiple = 1, value_multiple = 1;
+    /// Of a layer's heads, in the measure of sublayer::cost and, of whole ones, as much. {}: they stay
+    /// whole.
+    std::function<double(const head_shape&)> cost;
+
+    explicit operator bool() const { return static_cast<bool>(cost); }
+};
+
+/// Heads of a sublayer, made of fewer numbers than the dense model's.
+struct narrow_heads {
+    head_shape shape; ///< heads kept, and of how many numbers
+    /// Of those kept, one behind another; {} where numbers are as many as before.
+    std::vector<head_maps> queries, values;
+
+    bool narrower() const { return !queries.empty() || !values.empty(); }
+};
 
 /// A sublayer of a model, as it is now. T need not be the activations' type.
 template <class T>
@@ -55,6 +86,7 @@ struct sublayer {
     index_t multiple = 1, at_least = 1; ///< of units kept
     /// Sublayers of one number >= 0 keep equally many units.
     index_t tied = -1;
+    number_costs numbers = {}; ///< of heads that may be narrower, if the model has `narrow`
 
     index_t units() const { return weight.extent(1) / unit; }
 };
@@ -79,6 +111,8 @@ using can_run_backwards = decltype(std::declval<Model&>().backward(index_t{}, ig
 template <class Model>
 using has_samples = decltype(std::declval<Model&>().backward(index_t{}, ignore{}),
                              std::declval<Model&>().offsets(index_t{}));
+template <class Model>
+using can_narrow = decltype(std::declval<Model&>().narrow(index_t{}, narrow_heads{}));
 template <class Model>
 using is_told = decltype(std::declval<Model&>().changed(index_t{}));
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../eliminate.hpp"
+#include "../head_shapes.hpp"
 #include "../project.hpp"
 #include "../search.hpp"
 #include "statistics.hpp"
@@ -9,10 +10,12 @@
 #include <Eigen/Core>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <mutex>
 #include <numeric>
 #include <optional>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -25,6 +28,7 @@ struct prune_plan {
     /// [sublayer] 1 where units that are kept are made anew too, such as heads of fewer numbers: they
     /// give other values than the dense model's. {}: nowhere.
     std::vector<std::uint8_t> changed;
+    std::vector<narrow_heads> heads; ///< [sublayer] what they are made of; {}: as before
     std::vector<double> losses;      ///< of each sublayer, by the criterion
     double cost = 0, dense_cost = 0; ///< of the units kept, and of all
     double loss = 0, bound = 0;      ///< the sum; no choice within the budget loses less than bound
@@ -146,21 +150,116 @@ value_curves(const Policy& policy, Model& model, const std::vector<sublayer_stat
     return found;
 }
 
-/// Which units to keep with at most `share` of what all of them cost, for the least sum of losses.
-/// Throws value_error if no widths within the constraints cost so little.
+/// What heads lose that are made of fewer numbers; [sublayer], empty where they cannot be.
+struct number_losses {
+    std::vector<std::vector<projection>> queries; ///< [head] of query_statistics
+    std::vector<std::vector<rank_curve>> values;  ///< [heads kept] of value_curves
+};
+
+/// What a model with `narrow` loses with fewer numbers, of sublayers whose describe says what that costs
+/// and whose queries the backward pass has shown; else nothing. The rest as for value_curves and
+/// query_statistics::projections.
+template <class Policy, class Model>
+std::optional<number_losses>
+number_curves(const Policy& policy, Model& model, std::vector<sublayer_statistics>& statistics,
+              const std::vector<loss_curve>& curves, const prune_callback& callback = {}) {
+    number_losses found;
+    if constexpr (detail::has<detail::can_narrow, Model>::value) {
+        if (static_cast<index_t>(statistics.size()) != model.sublayers())
+            detail::fail<shape_error>("prune", "statistics of ", statistics.size(),
+                                      " sublayers, the model has ", model.sublayers());
+        std::vector<std::uint8_t> narrows;
+        index_t step = 0;
+        for (std::size_t s = 0; s < statistics.size(); ++s) {
+            const number_costs costs = detail::described(model, static_cast<index_t>(s)).numbers;
+            narrows.push_back(costs && statistics[s].queries.heads() > 0);
+            if (narrows.back()) step = std::gcd(step, costs.value_multiple);
+        }
+        if (step == 0) return found;
+        auto values = value_curves(policy, model, statistics, curves, step, callback);
+        if (!values) return std::nullopt;
+        found.values = std::move(*values);
+        for (std::size_t s = 0; s < narrows.size(); ++s) {
+            if (!narrows[s]) found.values[s].clear();
+            found.queries.push_back(narrows[s] ? statistics[s].queries.projections()
+                                               : std::vector<projection>());
+        }
+    }
+    return found;
+}
+
+namespace detail {
+
+/// What a sublayer can be: numbers of units, or shapes of heads.
+struct sublayer_choices {
+    prunable all;       ///< of which a search keeps `i`:
+    head_shapes shapes; ///< shapes[i], or empty: i units
+
+    index_t units(index_t i) const {
+        return shapes.shapes.empty() ? i : shapes.shapes[static_cast<std::size_t>(i)].heads;
+    }
+    double loss(index_t i) const { return all.loss[static_cast<std::size_t>(all.units() - i)]; }
+};
+
+template <class T>
+sublayer_choices choices_of(const sublayer<T>& y, const loss_curve& curve,
+                            const std::vector<projection>& queries,
+                            const std::vector<rank_curve>& values) {
+    if (!y.numbers || (queries.empty() && values.empty()))
+        return {{curve.loss, y.cost, y.multiple, y.at_least}, {}};
+    const head_shape whole{y.units(), y.numbers.queries, y.unit};
+    const double expected = y.cost(y.units()), found = y.numbers.cost(whole);
+    if (!(std::abs(found - expected) <= 1e-6 * std::abs(expected)))
+        fail<value_error>("prune", "all heads of a sublayer cost ", expected,
+                          " by their number and ", found, " by their shape");
+    const head_shapes every = shapes_of_heads(
+        curve, queries, values, whole, {1, y.numbers.query_multiple, y.numbers.value_multiple});
+    head_shapes some;
+    for (std::size_t i = 0; i < every.shapes.size(); ++i) {
+        const index_t heads = every.shapes[i].heads;
+        if (heads < y.at_least || (y.multiple > 1 && heads % y.multiple != 0)) continue;
+        some.shapes.push_back(every.shapes[i]);
+        some.losses.push_back(every.losses[i]);
+    }
+    return {some.choices(y.numbers.cost), some};
+}
+
+/// The maps of the heads that the mask keeps.
+inline std::vector<head_maps> maps_of(const std::vector<projection>& all,
+                                      const std::vector<std::uint8_t>& mask) {
+    std::vector<head_maps> kept;
+    for (std::size_t h = 0; h < mask.size(); ++h)
+        if (mask[h]) kept.push_back(all[h]);
+    return kept;
+}
+
+} // namespace detail
+
+/// Which units to keep, and of how many numbers heads, with at most `share` of what all of them cost,
+/// for the least sum of losses. Without `numbers` heads stay whole. Throws value_error if no widths
+/// within the constraints cost so little, and shape_error for losses of another model.
 template <class Model>
-prune_plan plan(Model& model, const std::vector<loss_curve>& curves, double share) {
+prune_plan plan(Model& model, const std::vector<loss_curve>& curves, double share,
+                const number_losses& numbers = {}) {
     const index_t count = model.sublayers();
-    if (static_cast<index_t>(curves.size()) != count)
-        detail::fail<shape_error>("prune", curves.size(), " curves, the model has ", count,
-                                  " sublayers");
+    const auto fits = [&](const auto& all) {
+        return all.empty() || static_cast<index_t>(all.size()) == count;
+    };
+    if (static_cast<index_t>(curves.size()) != count || !fits(numbers.queries) ||
+        !fits(numbers.values))
+        detail::fail<shape_error>("prune", curves.size(), " curves, ", numbers.queries.size(),
+                                  " of queries and ", numbers.values.size(),
+                                  " of values, the model has ", count, " sublayers");
     prune_plan found;
+    std::vector<detail::sublayer_choices> choices;
+    std::vector<index_t> queries;              // of each sublayer's heads now
     std::vector<std::vector<prunable>> groups; // sublayers that are equally wide
     std::vector<std::size_t> group_of;
     std::vector<std::pair<index_t, std::size_t>> ties;
     for (index_t s = 0; s < count; ++s) {
         const auto y = detail::described(model, s);
-        const loss_curve& curve = curves[static_cast<std::size_t>(s)];
+        const auto at = static_cast<std::size_t>(s);
+        const loss_curve& curve = curves[at];
         if (curve.units() != y.units())
             detail::fail<shape_error>("prune", "a curve of ", curve.units(), " units, sublayer ", s,
                                       " has ", y.units());
@@ -172,22 +271,42 @@ prune_plan plan(Model& model, const std::vector<loss_curve>& curves, double shar
             if (y.tied >= 0) ties.emplace_back(y.tied, groups.size());
             groups.emplace_back();
         }
-        groups[group_of.back()].push_back({curve.loss, y.cost, y.multiple, y.at_least});
+        const auto of = [at](const auto& all) {
+            using curves_of = std::decay_t<decltype(all.front())>;
+            return all.empty() ? curves_of() : all[at];
+        };
+        choices.push_back(detail::choices_of(y, curve, of(numbers.queries), of(numbers.values)));
+        queries.push_back(y.numbers.queries);
+        groups[group_of.back()].push_back(choices.back().all);
         found.dense_cost += y.cost(y.units());
     }
-    std::vector<prunable> choices;
-    for (const auto& group : groups) choices.push_back(tied(group));
+    std::vector<prunable> all;
+    for (const auto& group : groups) all.push_back(tied(group));
     const double budget = share * found.dense_cost;
-    const width_search search(choices, budget);
+    const width_search search(all, budget);
     const width_choice best = search.best(budget);
     if (!best.feasible)
         detail::fail<value_error>("prune", "a share of ", share, " allows ", budget,
                                   ", the least that sublayers can cost is ", best.cost);
     for (index_t s = 0; s < count; ++s) {
-        const loss_curve& curve = curves[static_cast<std::size_t>(s)];
-        const index_t kept = best.kept[group_of[static_cast<std::size_t>(s)]];
-        found.masks.push_back(curve.mask(kept));
-        found.losses.push_back(curve.loss[static_cast<std::size_t>(curve.units() - kept)]);
+        const auto at = static_cast<std::size_t>(s);
+        const detail::sublayer_choices& of = choices[at];
+        const index_t chosen = best.kept[group_of[at]];
+        found.masks.push_back(curves[at].mask(of.units(chosen)));
+        found.losses.push_back(of.loss(chosen));
+        if (numbers.queries.empty() && numbers.values.empty()) continue;
+        narrow_heads heads;
+        if (!of.shapes.shapes.empty()) {
+            heads.shape = of.shapes.shapes[static_cast<std::size_t>(chosen)];
+            const auto kept = static_cast<std::size_t>(heads.shape.heads);
+            if (kept > 0 && heads.shape.queries < queries[at])
+                heads.queries = detail::maps_of(numbers.queries[at], found.masks.back());
+            if (kept > 0 && !numbers.values.empty() && !numbers.values[at].empty() &&
+                heads.shape.values < of.shapes.shapes.back().values)
+                heads.values = numbers.values[at][kept].heads;
+        }
+        found.changed.push_back(heads.narrower());
+        found.heads.push_back(std::move(heads));
     }
     found.cost = best.cost;
     found.loss = best.loss;

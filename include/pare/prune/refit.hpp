@@ -115,18 +115,21 @@ double best_ridge(const Policy& policy, const least_squares& fit, const least_sq
 }
 
 /// What is left of `dense`'s units of the sublayer, on the same stream, against what `pruned` has:
-/// of some rows, since what is wrong with units is wrong in all.
+/// of some rows, since what is wrong with units is wrong in all. Of units that were made anew, the
+/// extents.
 template <class Policy, class Model>
 void check_removal(const Policy& policy, Model& dense, Model& pruned, index_t s,
-                   const std::vector<std::uint8_t>& mask, bool changed, stream_of<Model>& x) {
+                   const std::vector<std::uint8_t>& mask, index_t unit, bool changed,
+                   stream_of<Model>& x) {
     using T = number_of<Model>;
     const auto y = described(pruned, s);
-    const std::vector<index_t> columns = kept_positions(mask, y.unit);
+    const std::vector<index_t> columns = kept_positions(mask, unit);
     const auto kept = static_cast<index_t>(columns.size());
     const index_t tokens = dense.rows(x).extent(0), outputs = dense.rows(x).extent(1);
-    if (y.weight.extent(0) != outputs || y.weight.extent(1) != kept)
-        fail<value_error>("prune", "keep(", s, ") was to leave a weight of ", outputs, " x ", kept,
-                          " and left ", y.weight.extent(0), " x ", y.weight.extent(1));
+    if (y.weight.extent(0) != outputs || y.weight.extent(1) != kept || (kept > 0 && y.unit != unit))
+        fail<value_error>("prune", "sublayer ", s, " was to be left a weight of ", outputs, " x ",
+                          kept, " with units of ", unit, " and has ", y.weight.extent(0), " x ",
+                          y.weight.extent(1), " with units of ", y.unit);
     const auto found = as_input<2>(policy, pruned.units(s, x));
     check_extents("kept units", s, found, tokens, kept);
     const index_t some = std::min<index_t>(tokens, 256);
@@ -158,17 +161,17 @@ void check_removal(const Policy& policy, Model& dense, Model& pruned, index_t s,
 
 } // namespace detail
 
-/// Removes the plan's units from `pruned`, which is a copy of `dense`, sublayer by sublayer, and fits
-/// W and b of those that stay anew: the pruned network's stream follows the dense one's, which runs
-/// beside it on the same text.
+/// Removes the plan's units from `pruned`, which is a copy of `dense`, sublayer by sublayer, makes heads
+/// of as many numbers as the plan says, and fits W and b of what stays anew: the pruned network's stream
+/// follows the dense one's, which runs beside it on the same text.
 ///
 /// statistics  of `collect`, for what tokens weigh, or {}: all the same. Its text may have come in
 ///             other batches, and have ended earlier: tokens behind it weigh 1
 ///
 /// None if the callback ended it: then `pruned` is of no use. A sublayer that cannot be fitted keeps
 /// its weights, and its report says why. Throws shape_error, and value_error for a `keep` that leaves
-/// other units than it should, which the first batch shows, and for statistics of which parts are
-/// missing. Memory: the streams of all batches, twice, and the statistics of one sublayer; of
+/// other units than it should or a `narrow` that leaves other numbers of them, which the first batch
+/// shows, and for statistics of which parts are missing. Memory: the streams of all batches, twice, and the statistics of one sublayer; of
 /// activations, one sublayer's of one batch.
 template <class Policy, class Model>
 std::optional<std::vector<refit_report>>
@@ -179,6 +182,7 @@ refit(const Policy& policy, Model& dense, Model& pruned, const prune_plan& chose
     const index_t sublayers = dense.sublayers(), batches = dense.batches();
     if (static_cast<index_t>(chosen.masks.size()) != sublayers || options.ridges.empty() ||
         (!chosen.changed.empty() && chosen.changed.size() != chosen.masks.size()) ||
+        (!chosen.heads.empty() && chosen.heads.size() != chosen.masks.size()) ||
         (!statistics.empty() && static_cast<index_t>(statistics.size()) != sublayers))
         detail::fail<shape_error>("prune", "a plan of ", chosen.masks.size(), " sublayers and ",
                                   statistics.size(), " statistics, the model has ", sublayers, "; ",
@@ -194,10 +198,25 @@ refit(const Policy& policy, Model& dense, Model& pruned, const prune_plan& chose
         const auto begin = std::chrono::steady_clock::now();
         const auto at = static_cast<std::size_t>(s);
         const std::vector<std::uint8_t>& mask = chosen.masks[at];
+        const bool narrower = !chosen.heads.empty() && chosen.heads[at].narrower();
+        const auto check = [&](index_t unit, bool changed) {
+            if (batches > 0)
+                detail::check_removal(policy, dense, pruned, s, mask, unit, changed,
+                                      in_pruned.front());
+        };
+        const bool changed = !chosen.changed.empty() && chosen.changed[at];
+        const index_t unit = detail::described(dense, s).unit;
         pruned.keep(s, mask);
-        if (batches > 0)
-            detail::check_removal(policy, dense, pruned, s, mask,
-                                  !chosen.changed.empty() && chosen.changed[at], in_pruned.front());
+        if (!narrower) {
+            check(changed ? detail::described(pruned, s).unit : unit, changed);
+        } else if constexpr (detail::has<detail::can_narrow, Model>::value) {
+            check(unit, false);
+            pruned.narrow(s, chosen.heads[at]);
+            check(chosen.heads[at].values.empty() ? unit : chosen.heads[at].shape.values, true);
+        } else {
+            detail::fail<value_error>("prune", "the plan makes heads of sublayer ", s,
+                                      " of fewer numbers; the model has no `narrow`");
+        }
         const auto y = detail::described(pruned, s);
         const index_t inputs = y.weight.extent(1), outputs = y.weight.extent(0);
         const bool holds_out = options.ridges.size() > 1 && batches >= 5;
