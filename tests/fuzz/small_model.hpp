@@ -15,7 +15,9 @@ inline encoder::model small_model() {
     model m = make_model(s);
     m.config.max_tokens = s.positions;
     m.head = head{{matrix::Random(3, 4), vector::Random(3)}};
-    m.exits.assign(2, dense{matrix::Random(4, 8), vector::Random(4)});
+    for (const layer& y : m.layers) // whose values are of their own sizes
+        m.exits.push_back(
+            {matrix::Random(4, 4 + y.attention_output.weight.cols()), vector::Random(4)});
     m.tokens.numbers = {0.5, 0.9};
     m.curve = {{1, 0.5, 0.75}, {0, 1, NAN}};
     return m;
