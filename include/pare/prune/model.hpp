@@ -44,13 +44,10 @@
 #include "../core/error.hpp"
 #include "../core/view.hpp"
 #include "../cost.hpp"
-#include "../project.hpp"
 
-#include <cstdint>
 #include <functional>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 namespace pare {
 inline namespace PARE_ISA {
@@ -67,14 +64,7 @@ struct number_costs {
     explicit operator bool() const { return static_cast<bool>(cost); }
 };
 
-/// Heads of a sublayer, made of fewer numbers than the dense model's.
-struct narrow_heads {
-    head_shape shape; ///< heads kept, and of how many numbers
-    /// Of those kept, one behind another; {} where numbers are as many as before.
-    std::vector<head_maps> queries, values;
-
-    bool narrower() const { return !queries.empty() || !values.empty(); }
-};
+struct narrow_heads; // plan.hpp
 
 /// A sublayer of a model, as it is now. T need not be the activations' type.
 template <class T>
@@ -112,7 +102,8 @@ template <class Model>
 using has_samples = decltype(std::declval<Model&>().backward(index_t{}, ignore{}),
                              std::declval<Model&>().offsets(index_t{}));
 template <class Model>
-using can_narrow = decltype(std::declval<Model&>().narrow(index_t{}, narrow_heads{}));
+using can_narrow =
+    decltype(std::declval<Model&>().narrow(index_t{}, std::declval<const narrow_heads&>()));
 template <class Model>
 using is_told = decltype(std::declval<Model&>().changed(index_t{}));
 

@@ -22,6 +22,15 @@
 namespace pare {
 inline namespace PARE_ISA {
 
+/// Heads of a sublayer, made of fewer numbers than the dense model's.
+struct narrow_heads {
+    head_shape shape; ///< heads kept, and of how many numbers
+    /// Of those kept, one behind another; {} where numbers are as many as before.
+    std::vector<head_maps> queries, values;
+
+    bool narrower() const { return !queries.empty() || !values.empty(); }
+};
+
 /// How many units each sublayer keeps, and which.
 struct prune_plan {
     std::vector<std::vector<std::uint8_t>> masks; ///< [sublayer][unit], 1 for those kept
