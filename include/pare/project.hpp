@@ -134,15 +134,14 @@ class narrowing {
             row_major& left = left_[static_cast<std::size_t>(b)];
             if (left.cols() == 0) continue;
             const row_major turned = transposed(left);
-            const row_major in_outputs =
-                product<row_major>(turned, outputs_.middleRows(b * size_, size_));
             const row_major own = product<row_major>(
                 turned,
                 product<row_major>(inverse_.block(b * size_, b * size_, size_, size_), left));
             // u with the least |V'u|^2 / u'H u: with the part of H L L', u = L^-1' y.
             const Eigen::LLT<row_major> factor(own);
             if (factor.info() != Eigen::Success) not_definite();
-            row_major scaled = in_outputs, inverse = row_major::Identity(own.rows(), own.rows());
+            row_major scaled = product<row_major>(turned, outputs_.middleRows(b * size_, size_));
+            row_major inverse = row_major::Identity(own.rows(), own.rows());
             factor.matrixL().solveInPlace(scaled);
             factor.matrixL().solveInPlace(inverse);
             const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> pairs(
