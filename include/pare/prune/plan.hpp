@@ -15,7 +15,6 @@
 #include <mutex>
 #include <numeric>
 #include <optional>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -34,8 +33,8 @@ struct narrow_heads {
 /// How many units each sublayer keeps, and which.
 struct prune_plan {
     std::vector<std::vector<std::uint8_t>> masks; ///< [sublayer][unit], 1 for those kept
-    /// [sublayer] 1 where units that are kept are made anew too, such as heads of fewer numbers: they
-    /// give other values than the dense model's. {}: nowhere.
+    /// [sublayer] 1 where the model's `keep` makes units anew too, such as heads of fewer numbers: they
+    /// give other values than the dense model's. {}: nowhere. Those of `heads` need not be said here.
     std::vector<std::uint8_t> changed;
     std::vector<narrow_heads> heads; ///< [sublayer] what they are made of; {}: as before
     std::vector<double> losses;      ///< of each sublayer, by the criterion
@@ -210,10 +209,14 @@ struct sublayer_choices {
     double loss(index_t i) const { return all.loss[static_cast<std::size_t>(all.units() - i)]; }
 };
 
+/// Of sublayer s, y.
 template <class T>
 sublayer_choices choices_of(const sublayer<T>& y, const loss_curve& curve,
-                            const std::vector<projection>& queries,
-                            const std::vector<rank_curve>& values) {
+                            const number_losses& numbers, std::size_t s) {
+    const std::vector<projection> no_queries;
+    const std::vector<rank_curve> no_values;
+    const auto& queries = numbers.queries.empty() ? no_queries : numbers.queries[s];
+    const auto& values = numbers.values.empty() ? no_values : numbers.values[s];
     if (!y.numbers || (queries.empty() && values.empty()))
         return {{curve.loss, y.cost, y.multiple, y.at_least}, {}};
     const head_shape whole{y.units(), y.numbers.queries, y.unit};
@@ -261,7 +264,6 @@ prune_plan plan(Model& model, const std::vector<loss_curve>& curves, double shar
                                   " of values, the model has ", count, " sublayers");
     prune_plan found;
     std::vector<detail::sublayer_choices> choices;
-    std::vector<index_t> queries;              // of each sublayer's heads now
     std::vector<std::vector<prunable>> groups; // sublayers that are equally wide
     std::vector<std::size_t> group_of;
     std::vector<std::pair<index_t, std::size_t>> ties;
@@ -280,12 +282,7 @@ prune_plan plan(Model& model, const std::vector<loss_curve>& curves, double shar
             if (y.tied >= 0) ties.emplace_back(y.tied, groups.size());
             groups.emplace_back();
         }
-        const auto of = [at](const auto& all) {
-            using curves_of = std::decay_t<decltype(all.front())>;
-            return all.empty() ? curves_of() : all[at];
-        };
-        choices.push_back(detail::choices_of(y, curve, of(numbers.queries), of(numbers.values)));
-        queries.push_back(y.numbers.queries);
+        choices.push_back(detail::choices_of(y, curve, numbers, at));
         groups[group_of.back()].push_back(choices.back().all);
         found.dense_cost += y.cost(y.units());
     }
@@ -306,15 +303,14 @@ prune_plan plan(Model& model, const std::vector<loss_curve>& curves, double shar
         if (numbers.queries.empty() && numbers.values.empty()) continue;
         narrow_heads heads;
         if (!of.shapes.shapes.empty()) {
+            const head_shape& whole = of.shapes.shapes.back();
             heads.shape = of.shapes.shapes[static_cast<std::size_t>(chosen)];
             const auto kept = static_cast<std::size_t>(heads.shape.heads);
-            if (kept > 0 && heads.shape.queries < queries[at])
+            if (kept > 0 && heads.shape.queries < whole.queries)
                 heads.queries = detail::maps_of(numbers.queries[at], found.masks.back());
-            if (kept > 0 && !numbers.values.empty() && !numbers.values[at].empty() &&
-                heads.shape.values < of.shapes.shapes.back().values)
+            if (kept > 0 && heads.shape.values < whole.values)
                 heads.values = numbers.values[at][kept].heads;
         }
-        found.changed.push_back(heads.narrower());
         found.heads.push_back(std::move(heads));
     }
     found.cost = best.cost;

@@ -171,8 +171,8 @@ void check_removal(const Policy& policy, Model& dense, Model& pruned, index_t s,
 /// None if the callback ended it: then `pruned` is of no use. A sublayer that cannot be fitted keeps
 /// its weights, and its report says why. Throws shape_error, and value_error for a `keep` that leaves
 /// other units than it should or a `narrow` that leaves other numbers of them, which the first batch
-/// shows, and for statistics of which parts are missing. Memory: the streams of all batches, twice, and the statistics of one sublayer; of
-/// activations, one sublayer's of one batch.
+/// shows, and for statistics of which parts are missing. Memory: the streams of all batches, twice, and
+/// the statistics of one sublayer; of activations, one sublayer's of one batch.
 template <class Policy, class Model>
 std::optional<std::vector<refit_report>>
 refit(const Policy& policy, Model& dense, Model& pruned, const prune_plan& chosen,
