@@ -619,12 +619,12 @@ TEMPLATE_LIST_TEST_CASE("shares by any policy of the host are those of attention
               pare::attention_shares(policy, p.q(), p.k(), p.v(), p.offsets,
                                      pare::view<T, 3>(a.out.data(), p.tokens(), 4, 8),
                                      pare::view<T, 2>(shares.data(), 15, p.tokens()), o);
-          }) == "pare::attention_shares: shares are 15x90 of stride 1, 4 heads and 90 tokens have "
+          }) == "pare::attention_shares: shares are 15x90 of stride 1, 4 heads and 90 keys have "
                 "16x90 of stride 1");
     CHECK(sentence_of<pare::shape_error>([&] {
               pare::scores_of_shares(policy, pare::view<T, 2>(shares.data(), 15, p.tokens()),
                                      p.offsets, a.scores, o);
-          }) == "pare::scores_of_shares: shares are 15x90, 90 scores");
+          }) == "pare::scores_of_shares: shares are 15x90, scores 1x90");
     received(3, 71) = not_a_number<T>();
     CHECK(sentence_of<pare::value_error>([&] {
               pare::scores_of_shares(policy, received, p.offsets, a.scores, o);
@@ -649,7 +649,7 @@ TEST_CASE("what attention cannot use, it says in numbers") {
     CHECK_THAT(sentence(p.q(), std::vector<int>{0, 5, 4, 7}, scores),
                ContainsSubstring("offset 2 is 4 after 5"));
     std::vector<float> few(5);
-    CHECK_THAT(sentence(p.q(), p.offsets, few), ContainsSubstring("5 scores, 7 tokens"));
+    CHECK_THAT(sentence(p.q(), p.offsets, few), ContainsSubstring("5 scores, 7 keys"));
     pare::attention_options<float> o;
     o.scale = 1e200; // no float
     CHECK_THAT(sentence(p.q(), p.offsets, scores, o), ContainsSubstring("the scale is 1e+200"));

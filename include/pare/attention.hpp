@@ -21,7 +21,7 @@ struct attention_options {
     using compute_type = compute_t<T>;
     double scale = 0; ///< of the logits; 0 = 1 / sqrt(size of a query)
     attention_mask mask;
-    /// [tokens], or empty: added to the logits of each key. The logarithm of a soft mask makes a
+    /// [keys], or empty: added to the logits of each key. The logarithm of a soft mask makes a
     /// key fade out; minus infinity removes it, but not all keys of a query.
     view<const compute_type, 1> key_bias;
     /// [heads], or empty: |q - k| times this is subtracted (ALiBi, arXiv:2108.12409).
@@ -32,17 +32,18 @@ struct attention_options {
     /// (distance_buckets.hpp) makes this table. Minus infinity removes keys at a distance, but not
     /// all keys of a query.
     view<const compute_type, 2> distance_bias;
-    /// [tokens], or empty, not negative: where tokens stand, for slopes and biases of distance; if
+    /// [keys], or empty, not negative: where tokens stand, for slopes and biases of distance; if
     /// empty, their places in the sequence. When tokens were dropped, those that stay may keep the
-    /// distances that they had. Masks count places.
+    /// distances that they had. A query stands where the key at its place does. Masks count places.
     view<const std::int32_t, 1> positions;
-    /// [tokens], or empty: factors of the queries' attention in the scores, which stay scaled as if
+    /// [queries], or empty: factors of the queries' attention in the scores, which stay scaled as if
     /// all were 1. With soft masks, a query that fades out should have no say.
     view<const compute_type, 1> query_weights;
     /// How `scores` are scaled and which queries count; its mask is not used, the one above is.
     score_scale scores = score_scale::relative;
     double fixed_length = 0; ///< of score_scale::fixed
     counted_queries queries;
+    score_reduction reduction = score_reduction::sum;
 };
 
 namespace detail {
@@ -87,24 +88,11 @@ inline void check_groups(const char* name, index_t heads, index_t groups) {
         fail<shape_error>(name, heads, " heads, ", groups, " groups");
 }
 
-template <class Policy, class T, class Offset, class Offsets>
-void check_attention(const char* name, const Policy& policy, const attention_call<T, Offset>& c,
-                     const Offsets& offsets) {
-    const index_t tokens = c.q.extent(0), heads = c.q.extent(1), groups = c.k.extent(1);
-    if (c.k.extent(0) != tokens || c.v.extent(0) != tokens || c.k.extent(2) != c.q.extent(2) ||
-        c.v.extent(1) != groups || c.out.extent(0) != tokens || c.out.extent(1) != heads ||
-        c.out.extent(2) != c.v.extent(2))
-        fail<shape_error>(name, "q is ", shape_of(c.q), ", k ", shape_of(c.k), ", v ",
-                          shape_of(c.v), ", out ", shape_of(c.out));
-    check_groups(name, heads, groups);
-    check_offsets(name, policy, offsets, tokens);
-}
-
-/// What the options say about `tokens` tokens, and queries of `size` numbers.
+/// What the options say about so many queries, of `size` numbers, and keys.
 template <class Policy, class T>
 attention_terms<compute_t<T>> checked_terms(const char* name, const Policy& policy,
-                                            const attention_options<T>& options, index_t tokens,
-                                            index_t heads, index_t size) {
+                                            const attention_options<T>& options, index_t queries,
+                                            index_t keys, index_t heads, index_t size) {
     using C = compute_t<T>;
     attention_terms<C> terms;
     terms.key_bias = as_view<1>(policy, options.key_bias);
@@ -116,10 +104,10 @@ attention_terms<compute_t<T>> checked_terms(const char* name, const Policy& poli
         if (extent != 0 && extent != expected)
             fail<shape_error>(name, extent, what, expected, " are expected");
     };
-    check_vector(" key biases, ", terms.key_bias.extent(0), tokens);
+    check_vector(" key biases, ", terms.key_bias.extent(0), keys);
     check_vector(" slopes, ", terms.head_slopes.extent(0), heads);
-    check_vector(" query weights, ", terms.query_weights.extent(0), tokens);
-    check_vector(" positions, ", terms.positions.extent(0), tokens);
+    check_vector(" query weights, ", terms.query_weights.extent(0), queries);
+    check_vector(" positions, ", terms.positions.extent(0), keys);
     const index_t distances = terms.distance_bias.extent(1);
     if (distances > 0 ? terms.distance_bias.extent(0) != heads || distances % 2 == 0
                       : terms.distance_bias.extent(0) > 0)
@@ -131,6 +119,8 @@ attention_terms<compute_t<T>> checked_terms(const char* name, const Policy& poli
             fail<value_error>(name, "the position of token ", i, " is ", terms.positions(i));
     terms.mask = options.mask;
     terms.counted = options.queries;
+    terms.largest = options.reduction == score_reduction::max;
+    terms.per_seen = terms.largest && options.scores == score_scale::relative;
     terms.scale = static_cast<C>(options.scale);
     if (!is_finite(options.scale) || !is_finite(terms.scale))
         fail<value_error>(name, "the scale is ", options.scale);
@@ -139,19 +129,61 @@ attention_terms<compute_t<T>> checked_terms(const char* name, const Policy& poli
     return terms;
 }
 
-/// How the scores are scaled.
+/// How what keys receive from `heads` heads becomes scores.
+struct score_scaling {
+    importance_options options;
+    index_t heads;
+};
 template <class T>
-importance_options checked_scaling(const char* name, const attention_options<T>& options) {
-    const importance_options scaling{options.scores, options.fixed_length, options.mask,
-                                     options.queries};
-    check_options(name, scaling);
+score_scaling checked_scaling(const char* name, const attention_options<T>& options,
+                              index_t heads) {
+    score_scaling scaling{{options.scores, options.fixed_length, options.mask, options.queries},
+                          heads};
+    check_options(name, scaling.options);
+    if (options.reduction == score_reduction::sum) return scaling;
+    if (options.scores == score_scale::fixed)
+        fail<value_error>(name, "score_scale::fixed is for sums, and the reduction is max");
+    scaling.options.scale = score_scale::fixed; // a maximum is a score as it is
+    scaling.options.length = 1;
+    scaling.heads = 1;
     return scaling;
 }
 
-struct not_finite {
-    const double* x;
-    bool operator()(index_t i) const { return !is_finite(x[i]); }
-};
+/// 2 for what has rows of scores: a view of two dimensions, or Eigen's matrix.
+template <class X>
+constexpr int rank_of_scores() {
+    if constexpr (has<mdspan_like, X>::value)
+        return X::rank() == 2 ? 2 : 1;
+    else if constexpr (has<eigen_like, X>::value)
+        return X::RowsAtCompileTime == 1 || X::ColsAtCompileTime == 1 ? 1 : 2;
+    else
+        return 1;
+}
+/// Scores of keys, or of rows x keys.
+template <class Policy, class Scores>
+auto as_scores(const Policy& policy, Scores&& scores) {
+    return as_output<rank_of_scores<std::decay_t<Scores>>()>(policy, std::forward<Scores>(scores));
+}
+/// [rows x keys]; scores of keys alone are one row.
+template <class S>
+view<S, 2> as_rows(const view<S, 2>& scores) {
+    return scores;
+}
+template <class S>
+view<S, 2> as_rows(const view<S, 1>& scores) {
+    return one_row(scores);
+}
+/// Checks that scores are of all heads, or a row of each group or of each head.
+template <class S>
+void check_rows(const char* name, const view<S, 2>& scores, index_t heads, index_t groups,
+                index_t keys) {
+    const index_t rows = scores.extent(0);
+    if (rows == 1 && scores.extent(1) != keys)
+        fail<shape_error>(name, scores.extent(1), " scores, ", keys, " keys");
+    if (scores.extent(1) != keys || (rows != 1 && rows != groups && rows != heads))
+        fail<shape_error>(name, "scores are ", shape_of(scores), ", there are ", heads, " heads, ",
+                          groups, " groups and ", keys, " keys");
+}
 
 /// f(call) with a call without scores, checked; while the views live of which it is made.
 template <class Policy, class Q, class K, class V, class Offsets, class Out, class F>
@@ -161,24 +193,30 @@ void with_attention_call(const char* name, const Policy& policy, const Q& q, con
     const auto queries = as_input<3>(policy, q);
     const auto keys = as_input<3>(policy, k);
     const auto values = as_input<3>(policy, v);
-    const auto o = as_input<1>(policy, offsets);
     const auto y = as_output<3>(policy, std::forward<Out>(out));
     using T = typename decltype(queries)::value_type;
     static_assert(all_same<T, typename decltype(keys)::value_type,
                            typename decltype(values)::value_type, typename decltype(y)::value_type>,
                   "pare::attention: queries, keys, values and out have one element type");
     check_real<T>();
-    attention_call<T, typename decltype(o)::value_type> call;
+    const index_t tokens = queries.extent(0), heads = queries.extent(1), groups = keys.extent(1);
+    if (values.extent(0) != keys.extent(0) || keys.extent(2) != queries.extent(2) ||
+        values.extent(1) != groups || y.extent(0) != tokens || y.extent(1) != heads ||
+        y.extent(2) != values.extent(2))
+        fail<shape_error>(name, "q is ", shape_of(queries), ", k ", shape_of(keys), ", v ",
+                          shape_of(values), ", out ", shape_of(y));
+    check_groups(name, heads, groups);
+    const auto where = checked_sequences(name, policy, offsets, tokens, keys.extent(0));
+    using sequences = std::decay_t<decltype(where)>;
+    attention_call<T, sequences> call{};
+    static_cast<sequences&>(call) = where;
     call.q = queries;
     call.k = keys;
     call.v = values;
-    call.offsets = o.data_handle();
-    call.sequences = o.extent(0) - 1;
     call.out = y;
-    check_attention(name, policy, call, o);
     static_cast<attention_terms<compute_t<T>>&>(call) =
-        checked_terms(name, policy, options, queries.extent(0), call.heads(), queries.extent(2));
-    checked_scaling(name, options);
+        checked_terms(name, policy, options, tokens, keys.extent(0), heads, queries.extent(2));
+    checked_scaling(name, options, heads);
     f(call);
 }
 
@@ -186,25 +224,28 @@ void with_attention_call(const char* name, const Policy& policy, const Q& q, con
 
 /// out = softmax(scale q k' + bias) v for each head within each sequence, and the scores that
 /// pare::importance would give for its probabilities. No array of queries x keys is made: strips of
-/// queries against all keys stay in the cache.
+/// queries against all keys stay in the cache, and a few queries read keys and values in place.
 ///
 /// q        [tokens x heads x size]; any strides with contiguous sizes: views into one interleaved
 ///          buffer, for example. A head's number divided by heads / groups is its group
 /// k, v     [tokens x groups x size], [tokens x groups x value size]; as many groups as heads, or
 ///          fewer (grouped queries)
-/// offsets  [sequences + 1]: sequence s has the tokens offsets[s] .. offsets[s + 1]
-/// out      [tokens x heads x value size], overwritten
-/// scores   [tokens], overwritten
+/// offsets  [sequences + 1]: sequence s has the tokens offsets[s] .. offsets[s + 1]; or
+///          query_key_offsets, where queries are other tokens than keys, and a cache may have room
+/// out      [tokens x heads x value size], overwritten; 0 for a query that sees no key
+/// scores   [keys], overwritten: over all heads; or [groups x keys] or [heads x keys], each group's
+///          or head's own. 0 behind the keys of a sequence
 ///
 /// Throws, before anything is written, shape_error, and value_error for a scale that is not finite or
 /// a position that is negative; and value_error if scores are not finite (then `out` is written, and
 /// no more finite). A GPU's policy looks neither at positions, which then give wrong biases, nor at
-/// scores. Results of a sequence do not depend on the others, nor on the number of threads; a call
-/// with scores cannot run in parts, attention_shares can. Complexity: length^2 * heads * (size +
-/// value size) multiply-adds a sequence; workspace, for the longest sequence, length * (size + value
-/// size + 14) numbers a thread and 4 * heads * tokens. Scores cost one multiply-add an attention
-/// probability, biases one addition and one load a logit, and positions another load; a table or
-/// positions take more registers on a GPU, in kernels of their own.
+/// lengths, nor at scores. Results of a sequence do not depend on the others, nor on the number of
+/// threads; a call with scores cannot run in parts, attention_shares can. Complexity: queries * keys *
+/// heads * (size + value size) multiply-adds a sequence; workspace, for the longest sequence, keys *
+/// (size + value size + 14) numbers a thread and 4 * heads * tokens, of a few queries heads * (keys +
+/// value size * keys / 256). Scores cost one multiply-add an attention probability, biases one
+/// addition and one load a logit, and positions another load; a table or positions take more
+/// registers on a GPU, in kernels of their own, and so do queries that are other tokens.
 template <class Policy, class Q, class K, class V, class Offsets, class Out, class Scores,
           detail::unless_options_of<Q, Scores> = 0>
 void attention(const Policy& policy, const Q& q, const K& k, const V& v, const Offsets& offsets,
@@ -212,29 +253,25 @@ void attention(const Policy& policy, const Q& q, const K& k, const V& v, const O
                const attention_options<detail::element_of<Q>>& options = {},
                workspace& scratch = detail::of_this_call({})) {
     detail::check_whole(policy);
-    const auto result = as_output<1>(policy, std::forward<Scores>(scores));
+    const auto given = detail::as_scores(policy, std::forward<Scores>(scores));
+    const auto result = detail::as_rows(given);
     detail::check_real<typename decltype(result)::value_type>();
     const auto run = [&](auto& call) {
-        if (result.extent(0) != 0 && result.extent(0) != call.q.extent(0))
-            detail::fail<shape_error>("attention", result.extent(0), " scores, ", call.q.extent(0),
-                                      " tokens");
-        const importance_options scaled = detail::checked_scaling("attention", options);
-
-        const index_t scored = result.extent(0);
-        const auto sums = policy.template temporary<double>(scratch, scored);
-        call.received = view<double, 1>(sums.data(), scored);
+        const index_t keys = call.k.extent(0), heads = call.heads(), rows = result.extent(0);
+        if (result.size() > 0 || rows != 1) // no scores: nobody asks
+            detail::check_rows("attention", result, heads, call.k.extent(1), keys);
+        if (result.size() == 0) return policy.attention(call, scratch);
+        const auto scaling = detail::checked_scaling("attention", options, heads / rows);
+        const auto sums = policy.template temporary<double>(scratch, rows * keys);
+        call.received = view<double, 2>(sums.data(), rows, keys);
         policy.attention(call, scratch.inner());
-        if (scored == 0) return;
-        if constexpr (Policy::on_host) {
-            const detail::not_finite wrong{sums.data()};
-            if (const index_t i = policy.first(scored, wrong); i >= 0) {
-                const index_t s = detail::segment_of(call.offsets, call.sequences, i);
-                detail::fail<value_error>("attention", "the attention to key ", i - call.begin(s),
-                                          " of sequence ", s, " sums up to ", sums.data()[i]);
-            }
-        }
-        policy.scale_tokens(view<const double, 1>(call.received), call.offsets, call.sequences,
-                            call.heads(), scaled, result);
+        const auto& where = call.where();
+        const view<const double, 2> received(call.received);
+        if constexpr (Policy::on_host)
+            detail::score_packed("attention", policy, received, where, scaling.heads,
+                                 scaling.options, result);
+        else
+            policy.scale_tokens(received, where, scaling.heads, scaling.options, result);
     };
     detail::with_attention_call("attention", policy, q, k, v, offsets, std::forward<Out>(out),
                                 options, run);
@@ -258,8 +295,8 @@ void attention(const Policy& policy, const Q& q, const K& k, const V& v, const O
 ///     barrier(); // of the host: in ggml, two operations
 ///     pare::scores_of_shares(policy, shares, offsets, scores, options);
 ///
-/// shares  [4 * heads x tokens], of the type that sums over T are made in, rows contiguous,
-///         overwritten
+/// shares  [4 * heads x keys], of the type that sums over T are made in, rows contiguous,
+///         overwritten but for what lies behind the keys of a sequence
 ///
 /// The rest as for attention, but that sums are looked at by scores_of_shares. For policies of the
 /// host.
@@ -281,12 +318,11 @@ void attention_shares(const Policy& policy, const Q& q, const K& k, const V& v,
             "pare::attention_shares: shares are of the type that sums are made in, float of "
             "float and of half types");
         const index_t rows = detail::shares_of_head * call.heads();
-        if (to.extent(0) != rows || to.extent(1) != call.q.extent(0) ||
-            (to.extent(1) > 1 && to.stride(1) != 1))
+        const index_t keys = call.k.extent(0);
+        if (to.extent(0) != rows || to.extent(1) != keys || (to.extent(1) > 1 && to.stride(1) != 1))
             detail::fail<shape_error>(name, "shares are ", detail::shape_of(to), " of stride ",
-                                      to.stride(1), ", ", call.heads(), " heads and ",
-                                      call.q.extent(0), " tokens have ", rows, "x",
-                                      call.q.extent(0), " of stride 1");
+                                      to.stride(1), ", ", call.heads(), " heads and ", keys,
+                                      " keys have ", rows, "x", keys, " of stride 1");
         call.shares = to;
         policy.attention(call, scratch);
     };
@@ -296,13 +332,14 @@ void attention_shares(const Policy& policy, const Q& q, const K& k, const V& v,
 
 /// The scores of what attention_shares has left; parts of a call make those of some tokens.
 ///
-/// shares   [4 * heads x tokens]
-/// offsets  [sequences + 1], as there
-/// scores   [tokens], overwritten
-/// options  as there: how scores are scaled, the mask, the queries that count
+/// shares   [4 * heads x keys]
+/// offsets  [sequences + 1], or query_key_offsets, as there
+/// scores   [keys], or [rows x keys] with as many heads in each row, overwritten
+/// options  as there: how scores are put together and scaled, the mask, the queries that count
 ///
-/// Throws shape_error, and value_error if a sum is not finite; then nothing is written, by parts of a
-/// call by none that has such a sum. Complexity: heads * tokens; scratch of 8 bytes a token.
+/// Throws shape_error, and value_error if what a key receives is not finite; then nothing is written,
+/// by parts of a call by none that has such a key. Complexity: heads * keys; scratch of 8 bytes a
+/// score.
 template <class Policy, class Shares, class Offsets, class Scores, class T = float>
 void scores_of_shares(const Policy& policy, const Shares& shares, const Offsets& offsets,
                       Scores&& scores, const attention_options<T>& options = {},
@@ -313,32 +350,36 @@ void scores_of_shares(const Policy& policy, const Shares& shares, const Offsets&
                   "pare::scores_of_shares: it is for parts of a call, which run on "
                   "the host; on a GPU, pare::attention gives scores");
     const auto x = as_input<2>(policy, shares);
-    const auto o = as_input<1>(policy, offsets);
-    const auto result = as_output<1>(policy, std::forward<Scores>(scores));
+    const auto given = detail::as_scores(policy, std::forward<Scores>(scores));
+    const auto result = detail::as_rows(given);
     detail::check_real<typename decltype(x)::value_type, typename decltype(result)::value_type>();
-    const index_t tokens = x.extent(1), heads = x.extent(0) / detail::shares_of_head;
-    if (result.extent(0) != tokens || x.extent(0) % detail::shares_of_head != 0)
-        detail::fail<shape_error>(name, "shares are ", detail::shape_of(x), ", ", result.extent(0),
-                                  " scores");
-    detail::check_offsets(name, policy, o, tokens);
-    const importance_options scaling = detail::checked_scaling(name, options);
-    const auto* const from = o.data_handle();
-    const index_t sequences = o.extent(0) - 1;
-    const auto memory = policy.template temporary<double>(scratch, tokens);
-    const view<double, 1> sums(memory.data(), tokens);
-    for (index_t s = 0; s < sequences; ++s) {
-        const auto at = static_cast<index_t>(from[s]);
-        policy.for_key_blocks(1, static_cast<index_t>(from[s + 1]) - at,
-                              [&](index_t, const detail::index_range& some) {
-                                  for (index_t t = at + some.begin; t < at + some.end; ++t) {
-                                      double sum = 0;
-                                      for (index_t row = 0; row < x.extent(0); ++row)
-                                          sum += static_cast<double>(x(row, t));
-                                      sums(t) = sum;
-                                  }
-                              });
-    }
-    detail::score_packed(name, policy, sums, from, sequences, heads, scaling, result);
+    const index_t keys = x.extent(1), heads = x.extent(0) / detail::shares_of_head;
+    const index_t rows = result.extent(0);
+    if (result.extent(1) != keys || x.extent(0) % detail::shares_of_head != 0 || rows == 0 ||
+        heads % rows != 0)
+        detail::fail<shape_error>(name, "shares are ", detail::shape_of(x), ", scores ",
+                                  detail::shape_of(result));
+    const auto where = detail::checked_sequences(name, policy, offsets,
+                                                 detail::queries_of(policy, offsets, keys), keys);
+    const auto scaling = detail::checked_scaling(name, options, heads / rows);
+    detail::attention_terms<double> terms{};
+    terms.largest = options.reduction == score_reduction::max;
+    const auto memory = policy.template temporary<double>(scratch, result.size());
+    const view<double, 2> sums(memory.data(), rows, keys);
+    const index_t of_row = x.extent(0) / rows;
+    for (index_t s = 0; s < where.sequences; ++s)
+        for (index_t row = 0; row < rows; ++row)
+            policy.for_key_blocks(1, where.room(s), [&](index_t, const auto& some) {
+                const index_t at = where.key_begin(s), end = std::min(some.end, where.keys(s));
+                for (index_t t = at + some.begin; t < at + end; ++t) {
+                    double sum = 0;
+                    for (index_t i = row * of_row; i < (row + 1) * of_row; ++i)
+                        sum = terms.together(sum, static_cast<double>(x(i, t)));
+                    sums(row, t) = sum;
+                }
+            });
+    detail::score_packed(name, policy, view<const double, 2>(sums), where, scaling.heads,
+                         scaling.options, result);
 }
 
 } // namespace PARE_ISA

@@ -24,38 +24,36 @@ template <class Q>
 using when_packed = std::enable_if_t<rank_of<Q> != 4, int>;
 
 /// `call` has all but what the options say and where the sums go. scale(scaling) makes scores of
-/// sums; `scores` [sequences x tokens], as queries are, is for a policy that makes them itself.
-template <class Policy, class T, class L, class Index, class S, class Scale>
-void attention_scores(const Policy& policy, scores_call<T, L, Index>& call, index_t tokens,
-                      const attention_options<T>& options, workspace& scratch, view<S, 2> scores,
+/// sums, and is generic: it is made where it is called; `scores` [rows x sequences x keys], as keys
+/// are, is for a policy that makes them itself.
+template <class Policy, class T, class L, class Sequences, class S, class Scale>
+void attention_scores(const Policy& policy, scores_call<T, L, Sequences>& call, index_t queries,
+                      const attention_options<T>& options, workspace& scratch, view<S, 3> scores,
                       const Scale& scale) {
     constexpr const char* name = "attention_scores";
     static_assert(std::is_same_v<L, float> || std::is_same_v<L, compute_t<T>>,
                   "pare: log-sum-exp rows are float, or of the type that sums are made in");
+    const index_t keys = call.all_keys(), rows = scores.extent(0);
     static_cast<attention_terms<compute_t<T>>&>(call) =
-        checked_terms(name, policy, options, tokens, call.heads(), call.q.extent(3));
-    const importance_options scaling = checked_scaling(name, options);
+        checked_terms(name, policy, options, queries, keys, call.heads(), call.q.extent(3));
+    const score_scaling scaling =
+        checked_scaling(name, options, rows > 0 ? call.heads() / rows : 0);
     if constexpr (Policy::on_host) {
         for (index_t s = 0; s < call.sequences; ++s) {
-            const index_range queries = counted(call.counted, call.length(s));
-            for (index_t i = queries.begin; i < queries.end; ++i)
+            const index_range counts = counted(call.counted, call.queries(s));
+            for (index_t i = counts.begin; i < counts.end; ++i)
                 for (index_t h = 0; h < call.heads(); ++h)
                     if (is_nan(call.shift(s, i, h)))
                         fail<value_error>(name, "the log-sum-exp of query ", i, " of sequence ", s,
                                           ", head ", h, ", is not a number");
         }
-        if (tokens == 0) return;
-        const auto memory = policy.template temporary<double>(scratch, tokens);
-        call.received = memory.data();
+        if (rows * keys == 0) return;
+        const auto memory = policy.template temporary<double>(scratch, rows * keys);
+        call.received = view<double, 2>(memory.data(), rows, keys);
         policy.attention_scores(call, scratch.inner());
-        for (index_t s = 0; s < call.sequences; ++s)
-            for (index_t j = 0; j < call.length(s); ++j)
-                if (const double sum = call.received[call.begin(s) + j]; !is_finite(sum))
-                    fail<value_error>(name, "the attention to key ", j, " of sequence ", s,
-                                      " sums up to ", sum);
         scale(scaling);
     } else {
-        policy.attention_scores(call, scaling, scores);
+        policy.attention_scores(call, scaling.heads, scaling.options, scores);
     }
 }
 
@@ -65,7 +63,7 @@ void attention_scores(const Policy& policy, scores_call<T, L, Index>& call, inde
 ///
 /// q        [tokens x heads x size]; any strides, fastest with contiguous sizes and, for a GPU's
 ///          half types, rows that begin at multiples of 16 bytes
-/// k        [tokens x groups x size]; a head's number divided by heads / groups is its group
+/// k        [keys x groups x size]; a head's number divided by heads / groups is its group
 /// lse      [tokens x heads], float or the type that sums over T are made in: of each query the
 ///          natural logarithm of the sum over its keys of exp(scale q k' + bias), with the same
 ///          scale, mask and biases as in `options`. Any strides: FlashAttention's [heads x
@@ -74,8 +72,11 @@ void attention_scores(const Policy& policy, scores_call<T, L, Index>& call, inde
 ///          FlashAttention 2 and 3 (softmax_lse) and cuDNN (stats) return; FlashInfer's is to base
 ///          2, times log(2). Rows of infinity, of either sign, are of queries that saw no key, and
 ///          count nothing
-/// offsets  [sequences + 1]: sequence s has the tokens offsets[s] .. offsets[s + 1]
-/// scores   [tokens], overwritten
+/// offsets  [sequences + 1]: sequence s has the tokens offsets[s] .. offsets[s + 1]; or
+///          query_key_offsets: of a prompt's last 32 queries, say, with their log-sum-exp rows,
+///          against all of its keys
+/// scores   [keys], overwritten: over all heads; or [groups x keys] or [heads x keys], each group's
+///          or head's own. 0 behind the keys of a sequence
 /// options  those of pare::attention
 ///
 /// What does not count is not computed: counted_queries::last(32) costs 32 queries of each sequence.
@@ -98,33 +99,32 @@ void attention_scores(const Policy& policy, const Q& q, const K& k, const L& lse
     const auto queries = as_input<3>(policy, q);
     const auto keys = as_input<3>(policy, k);
     const auto rows = as_input<2>(policy, lse);
-    const auto o = as_input<1>(policy, offsets);
-    const auto result = as_output<1>(policy, std::forward<Scores>(scores));
+    const auto given = detail::as_scores(policy, std::forward<Scores>(scores));
+    const auto result = detail::as_rows(given);
     using T = typename decltype(queries)::value_type;
     static_assert(std::is_same_v<T, typename decltype(keys)::value_type>,
                   "pare::attention_scores: queries and keys have one element type");
     detail::check_real<T, typename decltype(result)::value_type>();
     const index_t tokens = queries.extent(0), heads = queries.extent(1);
-    if (keys.extent(0) != tokens || keys.extent(2) != queries.extent(2) ||
-        rows.extent(0) != tokens || rows.extent(1) != heads || result.extent(0) != tokens)
+    if (keys.extent(2) != queries.extent(2) || rows.extent(0) != tokens || rows.extent(1) != heads)
         detail::fail<shape_error>(name, "q is ", detail::shape_of(queries), ", k ",
-                                  detail::shape_of(keys), ", lse ", detail::shape_of(rows), ", ",
-                                  result.extent(0), " scores");
+                                  detail::shape_of(keys), ", lse ", detail::shape_of(rows));
     detail::check_groups(name, heads, keys.extent(1));
-    detail::check_offsets(name, policy, o, tokens);
-    using row = typename decltype(rows)::value_type;
-    detail::scores_call<T, row, typename decltype(o)::value_type> call{};
+    detail::check_rows(name, result, heads, keys.extent(1), keys.extent(0));
+    const auto where = detail::checked_sequences(name, policy, offsets, tokens, keys.extent(0));
+    using sequences = std::decay_t<decltype(where)>;
+    detail::scores_call<T, typename decltype(rows)::value_type, sequences> call{};
+    static_cast<sequences&>(call) = where;
     call.q = detail::of_all_sequences(queries);
     call.k = detail::of_all_sequences(keys);
     call.lse = {rows.data_handle(), {1, tokens, heads}, {0, rows.stride(0), rows.stride(1)}};
-    call.offsets = o.data_handle();
-    call.sequences = o.extent(0) - 1;
-    const view<typename decltype(result)::element_type, 2> one_row(
-        result.data_handle(), {1, tokens}, {0, result.stride(0)});
+    const view<typename decltype(result)::element_type, 3> of_one(
+        result.data_handle(), {result.extent(0), 1, result.extent(1)},
+        {result.stride(0), 0, result.stride(1)});
     detail::attention_scores(
-        policy, call, tokens, options, scratch, one_row, [&](const auto& scaling) {
-            policy.scale_tokens(view<const double, 1>(call.received, tokens), call.offsets,
-                                call.sequences, heads, scaling, result);
+        policy, call, tokens, options, scratch, of_one, [&](const auto& scaling) {
+            detail::score_packed(name, policy, view<const double, 2>(call.received), where,
+                                 scaling.heads, scaling.options, result);
         });
 }
 
@@ -167,21 +167,24 @@ void attention_scores(const Policy& policy, const Q& q, const K& k, const L& lse
                                 {x.extent(0), x.extent(2), x.extent(1), x.extent(3)},
                                 {x.stride(0), x.stride(2), x.stride(1), x.stride(3)});
     };
-    using row = typename decltype(rows)::value_type;
-    detail::scores_call<T, row, typename decltype(l)::value_type> call{};
+    using sequences_type = detail::padded_rows<typename decltype(l)::value_type>;
+    detail::scores_call<T, typename decltype(rows)::value_type, sequences_type> call{};
+    static_cast<sequences_type&>(call) = {batch.lengths, sequences, n};
     call.q = token_by_token(queries);
     call.k = token_by_token(keys);
     call.lse = {rows.data_handle(),
                 {sequences, n, heads},
                 {rows.stride(0), rows.stride(2), rows.stride(1)}};
-    call.lengths = batch.lengths;
-    call.sequences = sequences;
-    call.room = n;
-    detail::attention_scores(
-        policy, call, sequences * n, options, scratch, result, [&](const auto& scaling) {
-            policy.scale_keys(view<const double, 2>(call.received, sequences, n), batch, heads,
-                              scaling, result);
-        });
+    const view<typename decltype(result)::element_type, 3> of_all(
+        result.data_handle(), {1, sequences, n}, {0, result.stride(0), result.stride(1)});
+    const auto scale = [&](const auto& scaling) {
+        const view<double, 2> sums(call.received.data_handle(), sequences, n);
+        for (index_t s = 0; s < sequences; ++s)
+            for (index_t j = 0; j < call.keys(s); ++j) detail::check_sum(name, sums(s, j), j, s);
+        policy.scale_keys(view<const double, 2>(sums), batch, scaling.heads, scaling.options,
+                          result);
+    };
+    detail::attention_scores(policy, call, sequences * n, options, scratch, of_all, scale);
 }
 
 } // namespace PARE_ISA

@@ -51,16 +51,14 @@ inline void check_sum(const char* name, double sum, index_t key, index_t sequenc
                           " sums up to ", sum);
 }
 
-/// The scores of the keys that are this part's, from sums of the same shape. `first` is the number of
-/// the first sequence.
+/// The scores of the keys that are this part's, from sums of the same shape.
 template <class Policy, class Batch, class S>
 void score_part(const char* name, const Policy& policy, view<double, 2> sums, const Batch& batch,
-                index_t heads, const importance_options& options, view<S, 2> scores,
-                index_t first = 0) {
+                index_t heads, const importance_options& options, view<S, 2> scores) {
     const index_t sequences = sums.extent(0), room = sums.extent(1);
     policy.for_key_blocks(sequences, room, [&](index_t b, const index_range& some) {
         for (index_t k = some.begin; k < std::min(some.end, batch.keys(b)); ++k)
-            check_sum(name, sums(b, k), k, first + b);
+            check_sum(name, sums(b, k), k, b);
     });
     policy.for_key_blocks(sequences, room, [&](index_t b, const index_range& some) {
         const index_t keys = batch.keys(b), end = std::clamp(keys, some.begin, some.end);
@@ -70,26 +68,47 @@ void score_part(const char* name, const Policy& policy, view<double, 2> sums, co
     });
 }
 
-/// Scores of packed tokens from sums over `heads` heads.
-template <class Policy, class Offset, class S>
-void score_packed(const char* name, const Policy& policy, view<double, 1> sums,
-                  const Offset* offsets, index_t sequences, index_t heads,
-                  const importance_options& options, view<S, 1> scores) {
-    const auto begin = [=](index_t s) { return static_cast<index_t>(offsets[s]); };
+/// Whether what key t receives is no number.
+template <class Sequences>
+struct wrong_sum {
+    const double* sums;
+    Sequences where;
+    bool operator()(index_t t) const { return !is_finite(sums[t]) && is_key(where, t); }
+};
+
+/// Scores of packed keys from sums over `heads` heads each, [rows x keys] with contiguous rows.
+template <class Policy, class Sequences, class S>
+void score_packed(const char* name, const Policy& policy, view<const double, 2> sums,
+                  const Sequences& where, index_t heads, const importance_options& options,
+                  view<S, 2> scores) {
     if constexpr (is_partial<std::decay_t<decltype(policy.executor())>>) {
-        for (index_t s = 0; s < sequences; ++s) {
-            const index_t n = begin(s + 1) - begin(s);
-            if (n == 0) continue;
-            score_part(name, policy, view<double, 2>(&sums(begin(s)), 1, n),
-                       padded_batch<index_t>{nullptr, n, n}, heads, options,
-                       view<S, 2>(scores.address(begin(s)), {1, n}, {0, scores.stride(0)}), s);
-        }
+        const auto for_my_keys = [&](const auto& f) {
+            for (index_t s = 0; s < where.sequences; ++s)
+                for (index_t row = 0; row < sums.extent(0); ++row)
+                    policy.for_key_blocks(1, where.room(s), [&](index_t, const index_range& some) {
+                        f(s, row, some, std::clamp(where.keys(s), some.begin, some.end));
+                    });
+        };
+        for_my_keys([&](index_t s, index_t row, const index_range& some, index_t end) {
+            for (index_t k = some.begin; k < end; ++k)
+                check_sum(name, sums(row, where.key_begin(s) + k), k, s);
+        });
+        for_my_keys([&](index_t s, index_t row, const index_range& some, index_t end) {
+            const index_t at = where.key_begin(s);
+            scale_sequence(options, heads, where.queries(s), where.keys(s), {some.begin, end},
+                           sums.address(row, at), sums.stride(1), scores.address(row, at),
+                           scores.stride(1));
+            for (index_t k = end; k < some.end; ++k) scores(row, at + k) = S(0);
+        });
     } else {
-        for (index_t s = 0; s < sequences; ++s)
-            for (index_t t = begin(s); t < begin(s + 1); ++t)
-                check_sum(name, sums(t), t - begin(s), s);
-        policy.scale_tokens(view<const double, 1>(sums), offsets, sequences, heads, options,
-                            scores);
+        for (index_t row = 0; row < sums.extent(0); ++row) {
+            const wrong_sum<Sequences> wrong{sums.address(row, 0), where};
+            if (const index_t t = policy.first(sums.extent(1), wrong); t >= 0) {
+                const index_t s = where.with_key(t);
+                check_sum(name, sums(row, t), t - where.key_begin(s), s);
+            }
+        }
+        policy.scale_tokens(sums, where, heads, options, scores);
     }
 }
 
@@ -209,8 +228,11 @@ void importance_packed(const Policy& policy, const P& probabilities, index_t hea
         const view<double, 1> sums(memory.data(), tokens);
         policy.key_sums_packed(p.data_handle(), heads, o.data_handle(), sequences, options.mask,
                                options.queries, sums);
-        detail::score_packed("importance", policy, sums, o.data_handle(), sequences, heads, options,
-                             out);
+        using offset = typename decltype(o)::value_type;
+        detail::score_packed("importance", policy,
+                             view<const double, 2>(sums.data_handle(), 1, tokens),
+                             detail::same_tokens<offset>{o.data_handle(), sequences}, heads,
+                             options, detail::one_row(out));
     } else {
         policy.score_tokens(p.data_handle(), heads, o.data_handle(), sequences, options, out);
     }

@@ -52,11 +52,13 @@ score_accumulator().add(i1)
 score_accumulator().keep(n1)
 attention(P, i3, i3, i3, n1, o3)
 attention(P, i3, i3, i3, n1, o3, {})
-attention(P, i3, i3, i3, n1, o3, o1)
-attention(P, i3, i3, i3, n1, o3, o1, {})
+attention(P, i3, i3, i3, n1, o3, s1)
+attention(P, i3, i3, i3, n1, o3, s1, {})
+attention(P, i3, i3, i3, n1, o3, s2)
 attention_shares(P, i3, i3, i3, n1, o3, o2)
-scores_of_shares(P, i2, n1, o1)
-attention_scores(P, i3, i3, i2, n1, o1)
+scores_of_shares(P, i2, n1, s2)
+attention_scores(P, i3, i3, i2, n1, s1)
+attention_scores(P, i3, i3, i2, n1, s2)
 attention_scores(P, i4, i4, i3, n1, o2)
 soft_mask(P, i1, 0, 1, o1)
 soft_mask_backward(P, i1, i1, 1, o1)
@@ -110,7 +112,7 @@ template <class T> T& a();
 
 PASS_A_VIEW = r"pass a pare::view \(pointer, extents\)"
 ANOTHER_RANK = "this view has another rank than the call expects"
-ARGUMENT = re.compile(r"\b([ionwdrt])([1-4])\b|\bP\b")
+ARGUMENT = re.compile(r"\b([ionwdrst])([1-4])\b|\bP\b")
 TYPES = {"n": "int", "w": "int", "d": "double"}
 
 
@@ -134,6 +136,12 @@ def misuses(token, number):
         if kind == "t":
             result.append((f"vector<{number}, {t}>()", "it is a temporary"))
         return result
+    if kind == "s": # scores, of either rank
+        return [(f"a<list<{number}, {t}>>()", PASS_A_VIEW),
+                (f"a<view_of<{number}, {t}, 3>>()", ANOTHER_RANK),
+                (f"a<const vector<{number}, {t}>>()", "its elements are const"),
+                (f"vector<{number}, {t}>()", "it is a temporary"),
+                (f"matrix<{number}>(2, 2)", "it is a temporary")]
     result = [(f"a<list<{number}, {t}>>()", PASS_A_VIEW),
               (f"a<view_of<{number}, {t}, {2 if rank == '1' else 1}>>()",
                ANOTHER_RANK)]

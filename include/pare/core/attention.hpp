@@ -30,9 +30,19 @@ enum class score_scale {
     fixed
 };
 
+/// How what queries and heads give a key is put together.
+enum class score_reduction {
+    /// Added up (H2O, SnapKV, learned token pruning).
+    sum,
+    /// The largest of them, at least 0 (KVzip, arXiv:2505.23416): score_scale::per_query leaves
+    /// probabilities as they are, score_scale::relative multiplies them by the number of keys that
+    /// their query sees, so that a score of 1 is what uniform attention gives; `fixed` is for sums.
+    /// With query weights, the largest of weighted probabilities.
+    max
+};
+
 /// Which keys a query sees. Positions count from the end: the last query stands at the last key's
-/// position. So `importance` takes probabilities of a few queries against a longer cache, too; the
-/// tokens of `attention` and `attention_scores` are queries and keys both.
+/// position, where there are a few queries against a longer cache.
 struct attention_mask {
     bool causal = false; ///< no key behind the query
     index_t window = 0;  ///< only keys less than `window` positions away; 0 = any
@@ -85,14 +95,17 @@ constexpr index_range visible_keys(const attention_mask& mask, index_t q, index_
     return range;
 }
 
-/// Queries that see any of the keys begin <= k < end, where there are n of both; begin < end <= n.
+/// Queries that see any of the keys begin <= k < end; begin < end <= keys.
 constexpr index_range seeing_queries(const attention_mask& mask, index_t begin, index_t end,
-                                     index_t n) {
-    index_range range{0, n};
-    const index_t window = std::min(mask.window, n);
+                                     index_t queries, index_t keys) {
+    const index_t before = keys - queries; // the place of query 0
+    const index_t window = std::min(mask.window, queries + keys);
+    index_range range{0, queries};
     if (mask.window > 0)
-        range = {std::max<index_t>(0, begin - window + 1), std::min(n, end - 1 + window)};
-    if (mask.causal) range.begin = begin;
+        range = {std::clamp<index_t>(begin - window + 1 - before, 0, queries),
+                 std::clamp<index_t>(end - 1 + window - before, 0, queries)};
+    if (mask.causal) range.begin = std::clamp<index_t>(begin - before, 0, queries);
+    range.end = std::max(range.begin, range.end);
     return range;
 }
 

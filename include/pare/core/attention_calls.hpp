@@ -2,6 +2,7 @@
 #pragma once
 
 #include "attention.hpp"
+#include "sequences.hpp"
 
 #include <algorithm>
 #include <cstdint>
@@ -14,21 +15,41 @@ namespace detail {
 /// Into how many rows a head's queries are cut whose shares of what keys receive are apart.
 constexpr index_t shares_of_head = 4;
 
+/// The larger of a and b; NaN where one of them is.
+template <class X>
+constexpr X larger(X a, X b) {
+    if (is_nan(a) || is_nan(b)) return is_nan(a) ? a : b;
+    return a < b ? b : a;
+}
+
 /// What attention adds to logits of type C, what it hides, and which queries count how much.
 template <class C>
 struct attention_terms {
-    view<const C, 1> key_bias;      // [tokens], or empty
+    view<const C, 1> key_bias;      // [keys], or empty
     view<const C, 1> head_slopes;   // [heads], or empty
-    view<const C, 1> query_weights; // [tokens], or empty: factors of what queries give
+    view<const C, 1> query_weights; // [queries], or empty: factors of what queries give
     C scale;
     attention_mask mask;
     counted_queries counted;
     /// [heads x distances], or empty: of as many keys before a query as behind it.
     view<const C, 2> distance_bias;
-    view<const std::int32_t, 1> positions; // [tokens], or empty: places in the sequence
+    view<const std::int32_t, 1> positions; // [keys], or empty: places in the sequence
+    bool largest;  // what a key receives is the largest that any query gives, not their sum
+    bool per_seen; // counted is a probability times the keys that its query sees
 
-    /// What is added to the logit of query i and key j of the sequence that begins at `at`. Finite,
-    /// so that a sum of it and a logit is too.
+    /// What the probabilities of a query that sees so many keys count.
+    constexpr C weight(index_t query, index_t seen) const {
+        const C weight = query_weights.extent(0) > 0 ? query_weights(query) : C(1);
+        return per_seen ? weight * static_cast<C>(seen) : weight;
+    }
+    /// Of two queries, or two heads.
+    template <class X>
+    constexpr X together(X a, X b) const {
+        return largest ? larger(a, b) : a + b;
+    }
+
+    /// What is added to the logit of key j and of the query at place i among the keys, which begin
+    /// at `at`. Finite, so that a sum of it and a logit is too.
     constexpr C bias(index_t head, index_t at, index_t i, index_t j) const {
         return bias_of_key(at + j) + bias_of_distance(head, position(at, j) - position(at, i));
     }
@@ -45,13 +66,10 @@ struct attention_terms {
         return bounded(bias);
     }
     constexpr index_t position(index_t at, index_t i) const {
-        return positions.extent(0) > 0 ? static_cast<index_t>(positions(at + i)) : i;
+        return positions.extent(0) > 0 && i >= 0 ? static_cast<index_t>(positions(at + i)) : i;
     }
     constexpr C slope(index_t head) const {
         return head_slopes.extent(0) > 0 ? head_slopes(head) : C(0);
-    }
-    constexpr C weight(index_t token) const {
-        return query_weights.extent(0) > 0 ? query_weights(token) : C(1);
     }
     constexpr bool by_distance() const {
         return head_slopes.extent(0) > 0 || distance_bias.extent(1) > 0;
@@ -72,76 +90,69 @@ struct attention_terms {
     }
 };
 
-/// What a policy's attention is given; everything is checked.
-template <class T, class Offset>
-struct attention_call : attention_terms<compute_t<T>> {
-    view<const T, 3> q, k, v; // [tokens x heads x size], [tokens x groups x ...] twice
-    const Offset* offsets;    // [sequences + 1], from 0 to tokens
-    index_t sequences;
-    view<T, 3> out;           // [tokens x heads x value size]
-    view<double, 1> received; // [tokens], or empty: sums over heads and counted queries
-    /// [shares_of_head * heads x tokens], rows contiguous, or empty: the same, to be added up.
+/// What a policy's attention is given; everything is checked. Sequences: same_tokens, or
+/// queries_and_keys.
+template <class T, class Sequences>
+struct attention_call : attention_terms<compute_t<T>>, Sequences {
+    view<const T, 3> q, k, v; // [queries x heads x size], [keys x groups x ...] twice
+    view<T, 3> out;           // [queries x heads x value size]
+    /// [rows x keys], or empty: what keys receive from the heads of each row, of all counted queries.
+    view<double, 2> received;
+    /// [shares_of_head * heads x keys], rows contiguous, or empty: the same, to be put together.
     view<compute_t<T>, 2> shares;
 
-    constexpr index_t begin(index_t s) const { return static_cast<index_t>(offsets[s]); }
-    constexpr index_t length(index_t s) const { return begin(s + 1) - begin(s); }
+    constexpr const Sequences& where() const { return *this; }
     constexpr index_t heads() const { return q.extent(1); }
     constexpr index_t group(index_t head) const { return head / (heads() / k.extent(1)); }
-    index_t longest() const {
-        index_t n = 0;
-        for (index_t s = 0; s < sequences; ++s) n = std::max(n, length(s));
-        return n;
-    }
 };
 
-/// What a policy's attention_scores is given; everything is checked. Sequences are packed, one
-/// behind another (then strides along them are 0), or each is a row of a padded batch.
-template <class T, class L, class Offset>
-struct scores_call : attention_terms<compute_t<T>> {
+/// What a policy's attention_scores is given; everything is checked. Sequences: same_tokens,
+/// queries_and_keys, or padded_rows; strides along packed sequences are 0.
+template <class T, class L, class Sequences>
+struct scores_call : attention_terms<compute_t<T>>, Sequences {
     using C = compute_t<T>;
-    view<const T, 4> q, k; // [sequences x tokens x heads x size], [... groups ...]
-    view<const L, 3> lse;  // [sequences x tokens x heads]: log-sum-exp rows,
+    view<const T, 4> q, k; // [sequences x queries x heads x size], [... keys x groups x size]
+    view<const L, 3> lse;  // [sequences x queries x heads]: log-sum-exp rows,
     view<const L, 3>
         totals; // or what else is taken off, and the sum of the exponentials that are left
-    const Offset* offsets;   // of packed sequences [sequences + 1], from 0 to tokens; or null
-    const Offset* lengths;   // of padded ones, or null
-    index_t sequences, room; // tokens in a row of a padded batch
-    double* received;        // [tokens]: sums over heads and counted queries
+    view<double, 2> received; // [rows x keys]: from the heads of each row, of all counted queries
 
-    /// The first token of a sequence among those of all.
-    constexpr index_t begin(index_t s) const {
-        return offsets ? static_cast<index_t>(offsets[s]) : s * room;
-    }
-    constexpr index_t length(index_t s) const {
-        if (offsets) return begin(s + 1) - begin(s);
-        return lengths ? static_cast<index_t>(lengths[s]) : room;
-    }
-    index_t longest() const {
-        index_t n = 0;
-        for (index_t s = 0; s < sequences; ++s) n = std::max(n, length(s));
-        return n;
-    }
-    constexpr index_t tokens() const { return offsets ? q.extent(1) : sequences * room; }
+    constexpr const Sequences& where() const { return *this; }
     constexpr index_t heads() const { return q.extent(2); }
     constexpr index_t group(index_t head) const { return head / (heads() / k.extent(2)); }
-    /// x of one sequence, [tokens x heads x size], from its first token on.
-    constexpr view<const T, 3> rows(const view<const T, 4>& x, index_t s) const {
-        return {x.address(s, row(s, 0), 0, 0),
-                {length(s), x.extent(2), x.extent(3)},
-                {x.stride(1), x.stride(2), x.stride(3)}};
+    /// Of all sequences.
+    constexpr index_t all_keys() const { return k.extent(0) * k.extent(1); }
+    /// Queries, or keys, of one sequence, [... x heads x size].
+    constexpr view<const T, 3> queries_of(index_t s) const {
+        return rows(q, s, query_row(s, 0), this->queries(s));
     }
-    constexpr index_t row(index_t s, index_t i) const { return offsets ? begin(s) + i : i; }
+    constexpr view<const T, 3> keys_of(index_t s) const {
+        const index_t first = Sequences::packed ? this->key_begin(s) : 0;
+        return rows(k, s, first, this->keys(s));
+    }
+    constexpr index_t query_row(index_t s, index_t i) const {
+        return Sequences::packed ? this->query_begin(s) + i : i;
+    }
     /// What is taken off the logits of a query. Of one that sees no key, whose log-sum-exp is an
     /// infinity of either sign, so much that it gives nothing.
     PARE_HD C shift(index_t s, index_t i, index_t head) const {
-        const L x = lse(s, row(s, i), head);
+        const L x = lse(s, query_row(s, i), head);
         if (is_finite(x) || is_nan(x)) return static_cast<C>(x);
         return std::numeric_limits<C>::max() / 4;
     }
     /// What the exponentials of its logits count.
-    constexpr C factor(index_t s, index_t i, index_t head) const {
-        const C weight = this->weight(begin(s) + i);
-        return totals.data_handle() ? weight / static_cast<C>(totals(s, row(s, i), head)) : weight;
+    constexpr C factor(index_t s, index_t i, index_t head, index_t seen) const {
+        const C weight = this->weight(this->query_begin(s) + i, seen);
+        return totals.data_handle() ? weight / static_cast<C>(totals(s, query_row(s, i), head))
+                                    : weight;
+    }
+
+  private:
+    static constexpr view<const T, 3> rows(const view<const T, 4>& x, index_t s, index_t first,
+                                           index_t count) {
+        return {x.address(s, first, 0, 0),
+                {count, x.extent(2), x.extent(3)},
+                {x.stride(1), x.stride(2), x.stride(3)}};
     }
 };
 
@@ -153,21 +164,20 @@ constexpr view<T, 4> of_all_sequences(const view<T, 3>& x) {
             {0, x.stride(0), x.stride(1), x.stride(2)}};
 }
 
-/// The scores of an attention that has left, [heads x tokens], what it took off logits and what the
+/// The scores of an attention that has left, [heads x queries], what it took off logits and what the
 /// exponentials summed up to.
-template <class T, class Offset, class C = compute_t<T>>
-scores_call<T, C, Offset> scores_of(const attention_call<T, Offset>& call, const C* most,
-                                    const C* total) {
-    const index_t tokens = call.q.extent(0), heads = call.heads();
-    scores_call<T, C, Offset> scores{};
+template <class T, class Sequences, class C = compute_t<T>>
+scores_call<T, C, Sequences> scores_of(const attention_call<T, Sequences>& call, const C* most,
+                                       const C* total) {
+    const index_t queries = call.q.extent(0), heads = call.heads();
+    scores_call<T, C, Sequences> scores{};
     static_cast<attention_terms<C>&>(scores) = call;
+    static_cast<Sequences&>(scores) = call;
     scores.q = of_all_sequences(call.q);
     scores.k = of_all_sequences(call.k);
-    scores.lse = {most, {1, tokens, heads}, {0, 1, tokens}};
-    scores.totals = {total, {1, tokens, heads}, {0, 1, tokens}};
-    scores.offsets = call.offsets;
-    scores.sequences = call.sequences;
-    scores.received = call.received.data_handle();
+    scores.lse = {most, {1, queries, heads}, {0, 1, queries}};
+    scores.totals = {total, {1, queries, heads}, {0, 1, queries}};
+    scores.received = call.received;
     return scores;
 }
 

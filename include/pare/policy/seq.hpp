@@ -29,8 +29,10 @@ void scale_sequence(const importance_options& options, index_t heads, index_t qu
     const auto scale = [=](index_t k, double factor) {
         y[k * y_stride] = static_cast<Y>(static_cast<double>(x[k * x_stride]) * factor);
     };
-    if (same_factor_for_all(options)) {
-        const double factor = factor_for_all(options, heads, queries, keys);
+    if (same_factor_for_all(options) ||
+        queries == 1) { // what one query does not see has a sum of 0
+        const index_t seen = queries == 1 ? visible_keys(options.mask, 0, 1, keys).size() : keys;
+        const double factor = factor_for_all(options, heads, queries, seen);
         for (index_t k = some.begin; k < some.end; ++k) scale(k, factor);
         return;
     }
@@ -241,47 +243,54 @@ class sequential {
             for (index_t k = keys; k < y.extent(1); ++k) y(b, k) = Y(0);
         });
     }
-    /// The same for packed sequences, as many queries as keys each: y[i] = x[i] times the factor
-    /// of token i of x and y [tokens].
-    template <class X, class Offset, class Y>
-    void scale_tokens(view<const X, 1> x, const Offset* offsets, index_t sequences, index_t heads,
-                      const importance_options& options, view<Y, 1> y) const {
+    /// The same for packed sequences: x and y [rows x keys].
+    template <class X, class Sequences, class Y>
+    void scale_tokens(view<const X, 2> x, const Sequences& where, index_t heads,
+                      const importance_options& options, view<Y, 2> y) const {
         if (y.size() == 0) return;
-        detail::run_all(executor_, sequences, [=](index_t s, index_t) {
-            const index_t begin = static_cast<index_t>(offsets[s]);
-            const index_t n = static_cast<index_t>(offsets[s + 1]) - begin;
-            detail::scale_sequence(options, heads, n, n, {0, n}, &x(begin), x.stride(0), &y(begin),
-                                   y.stride(0));
+        const index_t rows = x.extent(0);
+        detail::run_all(executor_, where.sequences * rows, [=](index_t task, index_t) {
+            const index_t s = task / rows, row = task % rows, begin = where.key_begin(s);
+            const index_t n = where.keys(s), end = begin + where.room(s);
+            detail::scale_sequence(options, heads, where.queries(s), n, {0, n},
+                                   x.address(row, begin), x.stride(1), y.address(row, begin),
+                                   y.stride(1));
+            for (index_t t = begin + n; t < end; ++t) y(row, t) = Y(0);
         });
     }
 
     /// Softmax attention; see attention_call. Logits, exponentials and products in compute_t<T>.
-    template <class T, class Offset>
-    void attention(const detail::attention_call<T, Offset>& c, workspace& scratch) const {
+    template <class T, class Sequences>
+    void attention(const detail::attention_call<T, Sequences>& c, workspace& scratch) const {
         using C = compute_t<T>;
-        const index_t longest = c.longest();
+        const index_t longest = detail::most_keys(c.where());
         const bool shared = c.shares.extent(0) > 0, scored = shared || c.received.extent(0) > 0;
+        const index_t heads_of_row = c.heads() / std::max<index_t>(c.received.extent(0), 1);
         C* const memory = scratch.template get<C>(executor_.concurrency() * longest);
         double* const of_head =
             scratch.inner().template get<double>(shared ? executor_.concurrency() * longest : 0);
         executor_.run(c.sequences, [&, memory, of_head](index_t s, index_t slot) {
             C* const p = memory + slot * longest; // probabilities of one query
-            const index_t at = c.begin(s), n = c.length(s);
-            const detail::index_range counted = detail::counted(c.counted, n);
-            double* const sums = shared ? of_head + slot * longest : c.received.address(at);
-            if (scored) std::fill_n(sums, n, 0.0);
+            const index_t at = c.key_begin(s), n = c.keys(s), queries = c.queries(s);
+            const detail::index_range counted = detail::counted(c.counted, queries);
+            for (index_t row = 0; row < c.received.extent(0); ++row)
+                std::fill_n(c.received.address(row, at), n, 0.0);
             for (index_t h = 0; h < c.heads(); ++h) {
-                for (index_t i = 0; i < n; ++i) {
-                    const detail::index_range seen = detail::visible_keys(c.mask, i, n, n);
-                    const index_t g = c.group(h);
+                double* const sums =
+                    shared ? of_head + slot * longest : c.received.address(h / heads_of_row, at);
+                if (shared) std::fill_n(sums, n, 0.0);
+                for (index_t i = 0; i < queries; ++i) {
+                    const detail::index_range seen = detail::visible_keys(c.mask, i, queries, n);
+                    const index_t g = c.group(h), row = c.query_begin(s) + i;
+                    const index_t place = detail::place_of_query(c.where(), s, i);
                     C most = std::numeric_limits<C>::lowest(), sum = 0;
                     for (index_t j = seen.begin; j < seen.end; ++j) {
                         C logit = 0;
                         for (index_t e = 0; e < c.q.extent(2); ++e)
-                            detail::add_in_order(logit, static_cast<C>(c.q(at + i, h, e)) *
+                            detail::add_in_order(logit, static_cast<C>(c.q(row, h, e)) *
                                                             static_cast<C>(c.k(at + j, g, e)));
-                        p[j] =
-                            logit * static_cast<C>(c.scale) + static_cast<C>(c.bias(h, at, i, j));
+                        p[j] = logit * static_cast<C>(c.scale) +
+                               static_cast<C>(c.bias(h, at, place, j));
                         if (p[j] > most) most = p[j];
                     }
                     for (index_t j = seen.begin; j < seen.end; ++j)
@@ -290,47 +299,49 @@ class sequential {
                         C out = 0;
                         for (index_t j = seen.begin; j < seen.end; ++j)
                             detail::add_in_order(out, p[j] * static_cast<C>(c.v(at + j, g, e)));
-                        c.out(at + i, h, e) = static_cast<T>(out / sum);
+                        c.out(row, h, e) = static_cast<T>(seen.size() > 0 ? out / sum : C(0));
                     }
                     if (!scored || i < counted.begin || i >= counted.end) continue;
-                    const C weight = static_cast<C>(c.weight(at + i)) / sum;
+                    const C weight = c.weight(row, seen.size()) / sum;
                     for (index_t j = seen.begin; j < seen.end; ++j)
-                        sums[j] += static_cast<double>(p[j] * weight);
+                        sums[j] = c.together(sums[j], static_cast<double>(p[j] * weight));
                 }
                 if (!shared) continue;
                 constexpr index_t rows = detail::shares_of_head;
                 for (index_t j = 0; j < n; ++j)
                     for (index_t r = 0; r < rows; ++r)
                         c.shares(h * rows + r, at + j) = r == 0 ? static_cast<C>(sums[j]) : C(0);
-                std::fill_n(sums, n, 0.0);
             }
         });
     }
 
     /// What keys receive, from queries, keys and log-sum-exp rows; see scores_call.
-    template <class T, class L, class Offset>
-    void attention_scores(const detail::scores_call<T, L, Offset>& c, workspace&) const {
+    template <class T, class L, class Sequences>
+    void attention_scores(const detail::scores_call<T, L, Sequences>& c, workspace&) const {
         using C = compute_t<T>;
+        const index_t heads_of_row = c.heads() / c.received.extent(0);
         executor_.run(c.sequences, [&](index_t s, index_t) {
-            const index_t at = c.begin(s), n = c.length(s);
+            const index_t at = c.key_begin(s), n = c.keys(s), queries = c.queries(s);
             if (n == 0) return;
-            const auto q = c.rows(c.q, s), k = c.rows(c.k, s);
-            const detail::index_range counted = detail::counted(c.counted, n);
-            double* const received = c.received + at;
-            std::fill_n(received, n, 0.0);
+            const auto q = c.queries_of(s), k = c.keys_of(s);
+            const detail::index_range counted = detail::counted(c.counted, queries);
+            for (index_t row = 0; row < c.received.extent(0); ++row)
+                std::fill_n(&c.received(row, at), n, 0.0);
             for (index_t h = 0; h < c.heads(); ++h)
                 for (index_t i = counted.begin; i < counted.end; ++i) {
-                    const detail::index_range seen = detail::visible_keys(c.mask, i, n, n);
-                    const index_t g = c.group(h);
-                    const C shift = c.shift(s, i, h), factor = c.factor(s, i, h);
+                    const detail::index_range seen = detail::visible_keys(c.mask, i, queries, n);
+                    const index_t g = c.group(h), place = detail::place_of_query(c.where(), s, i);
+                    const C shift = c.shift(s, i, h), factor = c.factor(s, i, h, seen.size());
                     for (index_t j = seen.begin; j < seen.end; ++j) {
                         C logit = 0;
                         for (index_t e = 0; e < q.extent(2); ++e)
                             detail::add_in_order(logit, static_cast<C>(q(i, h, e)) *
                                                             static_cast<C>(k(j, g, e)));
-                        logit =
-                            logit * static_cast<C>(c.scale) + static_cast<C>(c.bias(h, at, i, j));
-                        received[j] += static_cast<double>(std::exp(logit - shift) * factor);
+                        logit = logit * static_cast<C>(c.scale) +
+                                static_cast<C>(c.bias(h, at, place, j));
+                        double& sum = c.received(h / heads_of_row, at + j);
+                        sum =
+                            c.together(sum, static_cast<double>(std::exp(logit - shift) * factor));
                     }
                 }
         });

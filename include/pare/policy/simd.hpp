@@ -2,9 +2,9 @@
 // executor.
 #pragma once
 
-#include "kernels/attention.hpp"
 #include "kernels/attention_scores.hpp"
 #include "kernels/exponential.hpp"
+#include "kernels/few_queries.hpp"
 #include "kernels/gram.hpp"
 #include "kernels/registers.hpp"
 #include "kernels/rows.hpp"
@@ -74,20 +74,20 @@ class vectorised : public sequential<Executor> {
                            });
     }
 
-    template <class T, class Offset>
-    void attention(const detail::attention_call<T, Offset>& c, workspace& scratch) const {
+    template <class T, class Sequences>
+    void attention(const detail::attention_call<T, Sequences>& c, workspace& scratch) const {
         if constexpr (detail::has_batch<T>) {
             const auto contiguous = [](const auto& x) {
                 return x.extent(2) <= 1 || x.stride(2) == 1;
             };
             if (contiguous(c.q) && contiguous(c.k) && contiguous(c.v))
-                return detail::attention_strips(this->executor(), c, scratch);
+                return detail::attention_by_registers(this->executor(), c, scratch);
         }
         base::attention(c, scratch);
     }
 
-    template <class T, class L, class Offset>
-    void attention_scores(const detail::scores_call<T, L, Offset>& c, workspace& scratch) const {
+    template <class T, class L, class Sequences>
+    void attention_scores(const detail::scores_call<T, L, Sequences>& c, workspace& scratch) const {
         if constexpr (detail::has_batch<T>) {
             const auto contiguous = [](const auto& x) {
                 return x.extent(3) <= 1 || x.stride(3) == 1;

@@ -302,61 +302,72 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
         });
     }
 
-    template <class X, class Offset, class Y>
-    void scale_tokens(view<const X, 1> x, const Offset* offsets, index_t sequences, index_t heads,
-                      const importance_options& options, view<Y, 1> y) const {
-        for_each(y.extent(0), [=] PARE_HD(index_t i) {
-            const index_t s = detail::segment_of(offsets, sequences, i);
-            const index_t begin = static_cast<index_t>(offsets[s]);
-            const index_t n = static_cast<index_t>(offsets[s + 1]) - begin;
-            y(i) = static_cast<Y>(static_cast<double>(x(i)) *
-                                  detail::factor_of_key(options, heads, i - begin, n, n));
+    template <class X, class Sequences, class Y>
+    void scale_tokens(view<const X, 2> x, const Sequences& where, index_t heads,
+                      const importance_options& options, view<Y, 2> y) const {
+        const Sequences w = where;
+        const index_t keys = y.extent(1);
+        for_each(y.size(), [=] PARE_HD(index_t i) {
+            const index_t row = i / keys, t = i % keys;
+            const detail::key_place at = detail::place_of(w, t);
+            const index_t s = at.sequence;
+            double score = 0;
+            if (at.inside)
+                score = static_cast<double>(x(row, t)) *
+                        detail::factor_of_key(options, heads, at.key, w.queries(s), w.keys(s));
+            y(row, t) = static_cast<Y>(score);
         });
     }
 
     /// Keys and values pass once; where scores are asked for, keys then pass by the queries that
     /// count.
-    template <class T, class Offset>
-    void attention(const detail::attention_call<T, Offset>& call, workspace& scratch) const {
+    template <class T, class Sequences>
+    void attention(const detail::attention_call<T, Sequences>& call, workspace& scratch) const {
         using C = compute_t<T>;
         if constexpr (on_host) // a GPU's kernels have no parts
             if (call.shares.extent(0) > 0) return base::attention(call, scratch);
-        const index_t tokens = call.q.extent(0), rows = tokens * call.heads();
+        const index_t queries = call.q.extent(0), rows = queries * call.heads();
         const bool scored = call.received.extent(0) > 0;
         const auto memory = temporary<C>(scored ? 2 * rows : 0);
         C* const total = scored && rows > 0 ? memory.data() + rows : nullptr;
-        detail::attend(*this, call, detail::softmax_rows<C>{memory.data(), total, tokens});
+        detail::attend(*this, call, detail::softmax_rows<C>{memory.data(), total, queries});
         if (scored) attention_scores(detail::scores_of(call, memory.data(), total), scratch);
     }
-    template <class T, class L, class Offset>
-    void attention_scores(const detail::scores_call<T, L, Offset>& call, workspace&) const {
-        const index_t tokens = call.tokens();
-        const auto memory = temporary<double>(tokens * call.heads());
+    template <class T, class L, class Sequences>
+    void attention_scores(const detail::scores_call<T, L, Sequences>& call, workspace&) const {
+        const index_t keys = call.all_keys(), rows = call.received.extent(0);
+        const index_t heads_of_row = call.heads() / rows;
+        const auto memory = temporary<double>(keys * call.heads());
         const double* const parts = memory.data();
         detail::score_heads(*this, call, memory.data());
-        for_each(tokens, [=] PARE_HD(index_t t) {
-            const detail::token_place at = detail::place_of(call, t);
-            if (at.inside) call.received[t] = detail::sum_of_heads(call, parts, t);
+        for_each(rows * keys, [=] PARE_HD(index_t i) {
+            const index_t row = i / keys, t = i % keys;
+            if (detail::place_of(call.where(), t).inside)
+                call.received(row, t) = detail::received_in_row(call, parts, heads_of_row, row, t);
         });
     }
-    /// The same in one step less, where sums are not looked at: scores [sequences x tokens], or [1 x
-    /// tokens] of packed sequences, with 0 behind the tokens of a padded one.
-    template <class T, class L, class Offset, class S>
-    void attention_scores(const detail::scores_call<T, L, Offset>& call,
-                          const importance_options& scaling, view<S, 2> scores) const {
-        const index_t tokens = call.tokens();
-        const auto memory = temporary<double>(tokens * call.heads());
+    /// The same in one step less, where sums are not looked at: scores [rows x sequences x keys], or
+    /// [rows x 1 x keys] of packed sequences, with 0 behind the keys of a sequence. `heads`: by which
+    /// they are scaled.
+    template <class T, class L, class Sequences, class S>
+    void attention_scores(const detail::scores_call<T, L, Sequences>& call, index_t heads,
+                          const importance_options& scaling, view<S, 3> scores) const {
+        const index_t keys = call.all_keys(), rows = scores.extent(0);
+        const index_t heads_of_row = rows > 0 ? call.heads() / rows : 0;
+        const auto memory = temporary<double>(keys * call.heads());
         const double* const parts = memory.data();
         detail::score_heads(*this, call, memory.data());
-        for_each(tokens, [=] PARE_HD(index_t t) {
-            const detail::token_place at = detail::place_of(call, t);
-            const index_t n = call.length(at.sequence);
+        for_each(rows * keys, [=] PARE_HD(index_t i) {
+            const index_t row = i / keys, t = i % keys;
+            const detail::key_place at = detail::place_of(call.where(), t);
+            const index_t s = at.sequence;
             double score = 0;
             if (at.inside)
-                score = detail::sum_of_heads(call, parts, t) *
-                        detail::factor_of_key(scaling, call.heads(), at.token, n, n);
-            scores(call.offsets ? 0 : at.sequence, call.row(at.sequence, at.token)) =
-                static_cast<S>(score);
+                score =
+                    detail::received_in_row(call, parts, heads_of_row, row, t) *
+                    detail::factor_of_key(scaling, heads, at.key, call.queries(s), call.keys(s));
+            constexpr bool packed = Sequences::packed;
+            scores(row, packed ? 0 : s, packed ? t : at.key) = static_cast<S>(score);
         });
     }
 

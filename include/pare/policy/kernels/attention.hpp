@@ -24,17 +24,17 @@ struct attention_block {
     static constexpr index_t width = 2 * lanes<T>;
 };
 
-/// c [Rows x Vectors registers] = (or +=) a [Rows x k] times a panel.
+/// c [Rows x Vectors registers] = (or +=) a [Rows x k] times a panel, whose rows are `step` apart.
 template <index_t Rows, index_t Vectors, class T>
-void multiply_block(index_t k, const T* a, index_t lda, const T* panel, T* c, index_t ldc,
-                    bool accumulate) {
+void multiply_block(index_t k, const T* a, index_t lda, const T* panel, index_t step, T* c,
+                    index_t ldc, bool accumulate) {
     using B = batch<T>;
     B sum[Rows][Vectors];
     PARE_UNROLL
     for (index_t i = 0; i < Rows; ++i) PARE_UNROLL
     for (index_t v = 0; v < Vectors; ++v)
         sum[i][v] = accumulate ? B::load_unaligned(c + i * ldc + v * lanes<T>) : B(T(0));
-    multiply_registers(k, a, lda, index_t{1}, panel, attention_block<T>::width, sum);
+    multiply_registers(k, a, lda, index_t{1}, panel, step, sum);
     PARE_UNROLL
     for (index_t i = 0; i < Rows; ++i) PARE_UNROLL
     for (index_t v = 0; v < Vectors; ++v) sum[i][v].store_unaligned(c + i * ldc + v * lanes<T>);
@@ -45,11 +45,11 @@ constexpr auto block_kernels(std::integer_sequence<index_t, I...>) {
     return std::array{&multiply_block<I + 1, Vectors, T>...};
 }
 
-/// c [m x n] = (or +=) a [m x k] times panels `panel_size` apart. Rows of c are written in whole
-/// registers.
+/// c [m x n] = (or +=) a [m x k] times panels `panel_size` apart, whose rows are `step` apart. Rows
+/// of c are written, and those of panels read, in whole registers.
 template <class T>
 void multiply_strip(index_t m, index_t k, index_t n, const T* a, index_t lda, const T* panels,
-                    index_t panel_size, T* c, index_t ldc, bool accumulate) {
+                    index_t panel_size, index_t step, T* c, index_t ldc, bool accumulate) {
     using block = attention_block<T>;
     using rows_up_to = std::make_integer_sequence<index_t, block::rows>;
     static constexpr auto wide = block_kernels<2, T>(rows_up_to{});
@@ -60,7 +60,7 @@ void multiply_strip(index_t m, index_t k, index_t n, const T* a, index_t lda, co
         index_t blocks = (m + block::rows - 1) / block::rows;
         for (index_t i = 0, rows; i < m; i += rows, --blocks) {
             rows = (m - i + blocks - 1) / blocks;
-            kernels[static_cast<std::size_t>(rows - 1)](k, a + i * lda, lda, panels,
+            kernels[static_cast<std::size_t>(rows - 1)](k, a + i * lda, lda, panels, step,
                                                         c + i * ldc + j, ldc, accumulate);
         }
     }
@@ -160,12 +160,23 @@ void scale_row(index_t n, const T* x, T factor, T* y, index_t stride) {
     for (; i < n; ++i) y[i * stride] = x[i] * factor;
 }
 
-/// sums[j] += sum over rows of weights[r] * e[r, j].
+/// sums[j] += sum over rows of weights[r] * e[r, j]; or the largest of them, and of sums[j].
 template <class T>
 void add_weighted_rows(index_t rows, index_t room, const T* weights, const T* e, index_t stride,
-                       T* sums) {
+                       bool largest, T* sums) {
     using B = batch<T>;
     constexpr index_t together = 4;
+    if (largest) {
+        for (index_t r = 0; r < rows; ++r)
+            for (index_t j = 0; j < room; j += lanes<T>)
+                xsimd::max(B::load_unaligned(sums + j),
+                           B(weights[r]) * B::load_unaligned(e + r * stride + j))
+                    .store_unaligned(sums + j);
+        // A maximum loses what is no number, and a row that has one has a weight of none.
+        for (index_t r = 0; r < rows; ++r)
+            if (is_nan(weights[r])) std::fill_n(sums, room, weights[r]);
+        return;
+    }
     for (index_t r = 0; r < rows; r += together) {
         const index_t here = std::min(together, rows - r);
         for (index_t j = 0; j < room; j += lanes<T>) {
@@ -184,36 +195,60 @@ void add_weighted_rows(index_t rows, index_t room, const T* weights, const T* e,
     }
 }
 
-/// How the queries of a sequence of n are cut: strips whose logits stay in L2 with keys and values,
-/// and parts of a head that different threads may take. Of the length alone, so that results do not
-/// depend on threads or batch.
+/// Logits outside begin <= j < end are made too small to count: registers are whole. Where a query sees
+/// none, some number is: its exponentials are finite, and weigh nothing.
+template <class T>
+void hide_unseen(T* logits, index_t begin, index_t end, index_t room) {
+    const T hidden = begin < end ? std::numeric_limits<T>::lowest() : T(0);
+    std::fill(logits, logits + begin, hidden);
+    std::fill(logits + end, logits + room, hidden);
+}
+
+/// How the queries of a sequence are cut: strips whose logits stay in L2 with keys and values, and
+/// parts of a head that different threads may take. Of numbers of queries and keys alone, so that
+/// results do not depend on threads or batch.
 template <class T>
 struct attention_plan {
     static constexpr index_t longest_strip = 48, strip_bytes = 192 * 1024,
                              most_parts = shares_of_head;
     static_assert(longest_strip % attention_block<T>::rows == 0);
-    index_t strip, parts;
+    index_t queries, strip, parts;
 
-    explicit attention_plan(index_t n) {
+    attention_plan(index_t of_queries, index_t keys) : queries(of_queries) {
         constexpr index_t block = attention_block<T>::rows;
         const index_t logits = strip_bytes / static_cast<index_t>(sizeof(T));
-        strip = std::clamp(logits / std::max<index_t>(n, 1) / block * block, block, longest_strip);
-        parts = std::clamp<index_t>(n / 256, 1, most_parts);
+        strip =
+            std::clamp(logits / std::max<index_t>(keys, 1) / block * block, block, longest_strip);
+        parts = std::clamp<index_t>(queries / 256, 1, most_parts);
     }
-    index_range queries(index_t part, index_t n) const {
-        const index_t strips = (n + strip - 1) / strip;
-        return {strips * part / parts * strip, std::min(n, strips * (part + 1) / parts * strip)};
+    index_range of_part(index_t part) const {
+        const index_t strips = (queries + strip - 1) / strip;
+        return {strips * part / parts * strip,
+                std::min(queries, strips * (part + 1) / parts * strip)};
     }
 };
 
-template <class Executor, class T, class Offset>
-void attention_strips(const Executor& executor, const attention_call<T, Offset>& c,
-                      workspace& scratch) {
+/// What keys receive of each head, from each part of its queries; no memory where nobody asks.
+template <class T>
+struct head_shares {
+    T* first = nullptr;
+    index_t stride = 0;    // of a row of keys
+    bool complete = false; // parts that a head is not cut into give 0
+
+    T* row(index_t head, index_t part) const {
+        return first + (head * shares_of_head + part) * stride;
+    }
+};
+
+/// By strips, for the sequences for which picked(s).
+template <class Executor, class T, class Sequences, class Picked>
+void attention_strips(const Executor& executor, const attention_call<T, Sequences>& c,
+                      const head_shares<T>& received, const Picked& picked, workspace& scratch) {
     using block = attention_block<T>;
     using plan = attention_plan<T>;
-    const index_t size = c.q.extent(2), value_size = c.v.extent(2), tokens = c.q.extent(0);
-    const index_t heads = c.heads(), longest = c.longest();
-    const bool shared = c.shares.extent(0) > 0, scored = shared || c.received.extent(0) > 0;
+    const index_t size = c.q.extent(2), value_size = c.v.extent(2), heads = c.heads();
+    const index_t longest = most_keys(c.where());
+    const bool scored = received.first != nullptr;
     // A thread's packed keys and values, scaled queries, results, sums over queries, logits, and
     // biases by distance.
     const index_t out_stride = round_up(value_size, block::width);
@@ -221,37 +256,31 @@ void attention_strips(const Executor& executor, const attention_call<T, Offset>&
     const index_t logits =
         std::max(plan::strip_bytes / static_cast<index_t>(sizeof(T)), block::rows * padded) +
         plan::longest_strip * 2 * block::width;
+    const index_t distances = longest + most_queries(c.where());
     const index_t per_slot =
         round_up(padded * size + longest * out_stride + plan::longest_strip * (size + out_stride) +
-                     padded + logits + head_biases<T>::room(c, 2 * longest),
+                     padded + logits + head_biases<T>::room(c, distances),
                  block::width);
-    // What the keys receive from each part of each head.
     const index_t parts = plan::most_parts * heads;
     // Heads that are many are tasks of their own, which pack keys and values once for all parts.
     const bool whole = c.sequences * heads >= 8 * shares_of(executor);
-    T* const memory = scratch.template get<T>(executor.concurrency() * per_slot +
-                                              (scored && !shared ? parts * tokens : 0));
-    T* const received =
-        shared ? c.shares.data_handle() : memory + executor.concurrency() * per_slot;
-    const index_t received_stride = shared ? c.shares.stride(0) : tokens;
-    const auto row_of = [=](index_t h, index_t part) {
-        return received + (h * plan::most_parts + part) * received_stride;
-    };
+    T* const memory = scratch.template get<T>(executor.concurrency() * per_slot);
 
     const index_t tasks = c.sequences * (whole ? heads : parts);
     executor.run(tasks, [&, memory](index_t task, index_t slot) {
         const index_t of_head = whole ? 1 : plan::most_parts; // tasks
         const index_t s = task / (heads * of_head), h = task / of_head % heads;
-        const index_t at = c.begin(s), n = c.length(s);
-        const plan cut(n);
+        if (!picked(s)) return;
+        const index_t at = c.key_begin(s), n = c.keys(s), first_query = c.query_begin(s);
+        const plan cut(c.queries(s), n);
         const index_range mine =
             whole ? index_range{0, cut.parts} : index_range{task % of_head, task % of_head + 1};
-        // Who adds up the shares does not know into how many a head is cut.
         const index_t last = whole ? plan::most_parts : mine.end;
-        for (index_t part = std::max(cut.parts, mine.begin); shared && part < last; ++part)
-            std::fill_n(row_of(h, part) + at, n, T(0));
-        if (n == 0 || mine.begin >= cut.parts) return;
-        const index_range counts = counted(c.counted, n);
+        for (index_t part = std::max(cut.parts, mine.begin); received.complete && part < last;
+             ++part)
+            std::fill_n(received.row(h, part) + at, n, T(0));
+        if (mine.begin >= cut.parts) return;
+        const index_range counts = counted(c.counted, cut.queries);
         // Rows of logits that are not a multiple of a page apart do not fight for cache lines.
         const index_t stride =
             round_up(n, block::width) + (n % 512 < block::width ? block::width : 0);
@@ -262,39 +291,43 @@ void attention_strips(const Executor& executor, const attention_call<T, Offset>&
         T* const out = q + plan::longest_strip * size;
         T* const sums = out + plan::longest_strip * out_stride;
         T* const strip = sums + padded;
-        const head_biases<T> biases(c, h, at, {1 - n, n}, strip + logits);
-        const auto ahead = [&](const view<const T, 3>& x, index_t head, index_t next) {
+        const head_biases<T> biases(c, h, at, {1 - n, cut.queries}, strip + logits);
+        const auto ahead = [&](const view<const T, 3>& x, index_t head, index_t next,
+                               index_t rows) {
             return h + 1 < heads ? (next - head) * x.stride(1)
-                                 : n * x.stride(0) - head * x.stride(1);
+                                 : rows * x.stride(0) - head * x.stride(1);
         };
-        const index_t q_ahead = ahead(c.q, h, h + 1), group = c.group(h), next = c.group(h + 1);
-        pack_keys(c.k, at, n, group, ahead(c.k, group, next), keys);
-        pack_values(c.v, at, n, group, ahead(c.v, group, next), values);
+        const index_t group = c.group(h), next = c.group(h + 1);
+        const index_t q_ahead = ahead(c.q, h, h + 1, cut.queries);
+        pack_keys(c.k, at, n, group, ahead(c.k, group, next, n), keys);
+        pack_values(c.v, at, n, group, ahead(c.v, group, next, n), values);
         for (index_t part = mine.begin; part < mine.end; ++part) {
-            const index_range queries = cut.queries(part, n);
+            const index_range queries = cut.of_part(part);
             if (scored) std::fill(sums, sums + padded, T(0));
 
             for (index_t first = queries.begin; first < queries.end; first += cut.strip) {
                 const index_t rows = std::min(cut.strip, queries.end - first);
                 for (index_t r = 0; r < rows && size > 0; ++r) {
-                    const T* const from = &c.q(at + first + r, h, 0);
+                    const T* const from = &c.q(first_query + first + r, h, 0);
                     prefetch_row(from + q_ahead, size);
                     scale_row(size, from, c.scale, q + r * size, 1);
                 }
+                const auto seen_by = [&](index_t r) {
+                    return visible_keys(c.mask, first + r, cut.queries, n);
+                };
                 // Whole panels around the keys that any of these queries sees.
-                const index_t k0 =
-                    visible_keys(c.mask, first, n, n).begin / block::width * block::width;
-                const index_t k1 = visible_keys(c.mask, first + rows - 1, n, n).end;
+                const index_t k0 = seen_by(0).begin / block::width * block::width;
+                const index_t k1 = std::max(k0, seen_by(rows - 1).end);
                 const index_t room = round_up(k1 - k0, lanes<T>);
                 multiply_strip(rows, size, k1 - k0, q, size, keys + k0 * size, block::width * size,
-                               strip, stride, false);
+                               block::width, strip, stride, false);
                 for (index_t r = 0; r < rows; ++r) {
-                    const index_range seen = visible_keys(c.mask, first + r, n, n);
+                    const index_range seen = seen_by(r);
                     T* const row = strip + r * stride;
-                    if (c.biased()) biases.add(first + r, seen, row + (seen.begin - k0));
-                    // What is not seen is made too small to count: all registers are whole.
-                    std::fill(row, row + (seen.begin - k0), std::numeric_limits<T>::lowest());
-                    std::fill(row + (seen.end - k0), row + room, std::numeric_limits<T>::lowest());
+                    if (c.biased())
+                        biases.add(place_of_query(c.where(), s, first + r), seen,
+                                   row + (seen.begin - k0));
+                    hide_unseen(row, seen.begin - k0, seen.end - k0, room);
                 }
                 T weights[plan::longest_strip];
                 index_t done = 0;
@@ -306,32 +339,28 @@ void attention_strips(const Executor& executor, const attention_call<T, Offset>&
                     32 * 1024 / static_cast<index_t>(sizeof(T)) / block::width;
                 for (index_t k = k0; k < k1; k += depth) // a panel's part stays in L1
                     multiply_strip(rows, std::min(depth, k1 - k), value_size, strip + (k - k0),
-                                   stride, values + k * block::width, n * block::width, out,
-                                   out_stride, k > k0);
-                for (index_t r = 0; r < rows; ++r)
+                                   stride, values + k * block::width, n * block::width,
+                                   block::width, out, out_stride, k > k0);
+                for (index_t r = 0; r < rows; ++r) {
+                    if (seen_by(r).size() == 0) {
+                        weights[r] = 0;
+                        std::fill_n(out + r * out_stride, value_size, T(0));
+                    }
                     scale_row(value_size, out + r * out_stride, weights[r],
-                              c.out.address(at + first + r, h, 0), c.out.stride(2));
+                              c.out.address(first_query + first + r, h, 0), c.out.stride(2));
+                }
                 if (scored) {
                     const index_t r0 = std::clamp<index_t>(counts.begin - first, 0, rows);
                     const index_t r1 = std::clamp<index_t>(counts.end - first, r0, rows);
-                    for (index_t r = r0; r < r1; ++r) weights[r] *= c.weight(at + first + r);
+                    for (index_t r = r0; r < r1; ++r)
+                        weights[r] *= c.weight(first_query + first + r, seen_by(r).size());
                     add_weighted_rows(r1 - r0, room, weights + r0, strip + r0 * stride, stride,
-                                      sums + k0);
+                                      c.largest, sums + k0);
                 }
             }
-            if (scored) std::copy(sums, sums + n, row_of(h, part) + at);
+            if (scored) std::copy(sums, sums + n, received.row(h, part) + at);
         }
     });
-    if (!scored || shared) return;
-    for (index_t s = 0; s < c.sequences; ++s)
-        for (index_t i = c.begin(s); i < c.begin(s + 1); ++i) {
-            const plan cut(c.length(s));
-            double sum = 0;
-            for (index_t h = 0; h < heads; ++h)
-                for (index_t part = 0; part < cut.parts; ++part)
-                    sum += static_cast<double>(row_of(h, part)[i]);
-            c.received(i) = sum;
-        }
 }
 
 } // namespace detail

@@ -15,14 +15,14 @@ namespace detail {
 
 /// One block's part: 64 queries of one head of a sequence. Keys and values pass once; outputs are
 /// scaled where a larger logit comes. T has queries and values of at most Width elements; Relative: call.relative().
-template <class T, class Offset, int Width, bool Relative>
+template <class T, class Sequences, int Width, bool Relative>
 struct block_attention {
     using C = compute_t<T>;
     using tile = tiles<T, Width>;
     static constexpr int strip = tile::rows, stride = tile::stride;
     static constexpr int square_stride = tile::square_stride, sum_stride = tile::sum_stride;
 
-    attention_call<T, Offset> call;
+    attention_call<T, Sequences> call;
     softmax_rows<C> rows;
     bool packed_q, packed_k, packed_v;
 
@@ -42,15 +42,18 @@ struct block_attention {
 
     PARE_HD void operator()(index_t block, unsigned char* memory) const {
         const block_place mine(block, call.heads());
-        const strip_place at = strip_at(call, mine.strip, strip);
-        const index_t head = mine.head, n = call.length(at.sequence);
-        if (at.first >= n) return;
-        attend(*reinterpret_cast<shared*>(memory), {head, call.begin(at.sequence), n, at.first});
+        const strip_place at = strip_of_queries(call, mine.strip, strip);
+        const index_t s = at.sequence, queries = call.queries(s);
+        if (at.first >= queries) return;
+        attend(*reinterpret_cast<shared*>(memory),
+               {mine.head, call.query_begin(s), queries, call.key_begin(s), call.keys(s), at.first,
+                place_of_query(call.where(), s, at.first)});
     }
 
   private:
     struct place {
-        index_t head, begin, n, first; // the sequence's first token and length; the strip's query
+        index_t head, query_begin, queries, key_begin, keys; // of the sequence
+        index_t first, place; // the strip's first query, and where it stands among the keys
     };
 
     PARE_HD void attend(shared& m, const place& at) const {
@@ -58,29 +61,31 @@ struct block_attention {
         const index_t group = call.group(at.head);
         const int size = static_cast<int>(call.q.extent(2)),
                   width = static_cast<int>(call.v.extent(2));
-        const auto load = [&](int thread, const view<const T, 3>& x, bool packed, index_t head,
-                              index_t from, T* to) {
-            load_tile<Width>(thread, x, packed, head, at.begin + from, at.begin + at.n, to, stride);
+        const auto load = [&](int thread, const view<const T, 3>& x, bool packed, index_t from,
+                              T* to) {
+            load_tile<Width>(thread, x, packed, group, at.key_begin + from, at.key_begin + at.keys,
+                             to, stride);
         };
         per_thread<C> most, total;
         per_thread<typename tile::sums> outputs;
         threads.step([&](int thread) {
-            load(thread, call.q, packed_q, at.head, at.first, m.q);
+            load_tile<Width>(thread, call.q, packed_q, at.head, at.query_begin + at.first,
+                             at.query_begin + at.queries, m.q, stride);
             if (thread < strip) begin_query(thread, at, m);
             most[thread] = std::numeric_limits<C>::lowest();
             total[thread] = 0;
             tile::clear(outputs[thread]);
         });
         // What the strip's queries see begins at the first one's, and ends at the last one's.
-        const index_t last = at.first + strip < at.n ? strip - 1 : at.n - at.first - 1;
+        const index_t last = at.first + strip < at.queries ? strip - 1 : at.queries - at.first - 1;
         const index_t keys_begin = m.begin[0], keys_end = m.end[last];
         for (index_t key = keys_begin; key < keys_end; key += strip) {
-            threads.step([&](int thread) { load(thread, call.k, packed_k, group, key, m.kv); });
+            threads.step([&](int thread) { load(thread, call.k, packed_k, key, m.kv); });
             threads.step(
                 [&](int thread) { tile::multiply_transposed(thread, m.q, m.kv, size, m.s); });
             threads.step([&](int thread) {
                 m.most[thread % 2][thread / 2] = highest(thread, at, key, m);
-                load(thread, call.v, packed_v, group, key, m.kv);
+                load(thread, call.v, packed_v, key, m.kv);
             });
             threads.step(
                 [&](int thread) { exponentials(thread, key, m, most[thread], total[thread]); });
@@ -94,8 +99,8 @@ struct block_attention {
             if (thread % 2 == 0) m.most[0][thread / 2] = most[thread];
         });
         threads.step([&](int thread) {
-            if (thread < strip && at.first + thread < at.n)
-                rows.store(at.begin + at.first + thread, at.head, m.most[0][thread],
+            if (thread < strip && at.first + thread < at.queries)
+                rows.store(at.query_begin + at.first + thread, at.head, m.most[0][thread],
                            m.total[0][thread] + m.total[1][thread]);
         });
         for (int column = 0; column < width; column += strip) {
@@ -108,7 +113,7 @@ struct block_attention {
     PARE_HD void begin_query(int row, const place& at, shared& m) const {
         const index_t i = at.first + row;
         index_range seen{0, 0};
-        if (i < at.n) seen = visible_keys(call.mask, i, at.n, at.n);
+        if (i < at.queries) seen = visible_keys(call.mask, i, at.queries, at.keys);
         m.begin[row] = static_cast<int>(seen.begin);
         m.end[row] = static_cast<int>(seen.end);
     }
@@ -125,7 +130,7 @@ struct block_attention {
             if (!sees(m, row, key + column)) continue;
             C& x = m.s[row * sum_stride + column];
             x *= call.scale;
-            add_bias<Relative>(call, at.head, at.begin, at.first + row, key + column, x);
+            add_bias<Relative>(call, at.head, at.key_begin, at.place + row, key + column, x);
             most = x > most ? x : most;
         }
         return most;
@@ -151,9 +156,11 @@ struct block_attention {
         const int columns = static_cast<int>(call.out.extent(2)) - first;
         for (int i = thread; i < strip * strip; i += thread_block::size) {
             const int row = i / strip, column = i % strip;
-            if (at.first + row < at.n && column < columns)
-                call.out(at.begin + at.first + row, at.head, first + column) = static_cast<T>(
-                    m.s[row * sum_stride + column] / (m.total[0][row] + m.total[1][row]));
+            if (at.first + row >= at.queries || column >= columns) continue;
+            const bool sees = m.begin[row] < m.end[row];
+            const C total = m.total[0][row] + m.total[1][row];
+            call.out(at.query_begin + at.first + row, at.head, first + column) =
+                static_cast<T>(sees ? m.s[row * sum_stride + column] / total : C(0));
         }
     }
 };

@@ -13,15 +13,15 @@ namespace detail {
 
 /// One block's part: 64 keys of one head of a sequence. The counted queries that see them pass, 64
 /// at a time. T has queries of at most Width elements; Relative: call.relative().
-template <class T, class L, class Offset, int Width, bool Relative>
+template <class T, class L, class Sequences, int Width, bool Relative>
 struct block_scores {
     using C = compute_t<T>;
     using tile = tiles<T, Width>;
     static constexpr int strip = tile::rows, stride = tile::stride, sum_stride = tile::sum_stride;
 
-    scores_call<T, L, Offset> call;
-    double* parts; ///< [heads x tokens]
-    index_t tokens;
+    scores_call<T, L, Sequences> call;
+    double* parts; ///< [heads x keys]
+    index_t keys;
     bool packed_q, packed_k;
 
     struct shared {
@@ -34,19 +34,20 @@ struct block_scores {
     };
     static constexpr std::size_t shared_bytes = sizeof(shared);
 
-    index_t blocks() const { return strips_of_all(call, tokens, strip) * call.heads(); }
+    index_t blocks() const { return strips_of_all(call, keys, strip) * call.heads(); }
 
     PARE_HD void operator()(index_t block, unsigned char* memory) const {
         const block_place mine(block, call.heads());
-        const strip_place at = strip_at(call, mine.strip, strip);
-        const index_t s = at.sequence, head = mine.head, n = call.length(s);
+        const strip_place at = strip_of_keys(call, mine.strip, strip);
+        const index_t s = at.sequence, head = mine.head, n = call.keys(s);
         if (at.first >= n) return;
         shared& m = *reinterpret_cast<shared*>(memory);
         const thread_block threads;
-        const auto q = call.rows(call.q, s), k = call.rows(call.k, s);
+        const auto q = call.queries_of(s), k = call.keys_of(s);
         const index_t keys_end = at.first + strip < n ? at.first + strip : n;
-        const index_range counts = counted(call.counted, n);
-        index_range queries = seeing_queries(call.mask, at.first, keys_end, n);
+        const index_range counts = counted(call.counted, call.queries(s));
+        const index_t before = place_of_query(call.where(), s, 0);
+        index_range queries = seeing_queries(call.mask, at.first, keys_end, call.queries(s), n);
         queries.begin = queries.begin > counts.begin ? queries.begin : counts.begin;
         queries.end = queries.end < counts.end ? queries.end : counts.end;
         const int size = static_cast<int>(q.extent(2));
@@ -72,7 +73,7 @@ struct block_scores {
                      ++row) {
                     if (key < m.begin[row] || key >= m.end[row]) continue;
                     C x = m.s[row * sum_stride + column] * call.scale;
-                    add_bias<Relative>(call, head, call.begin(s), first + row, key, x);
+                    add_bias<Relative>(call, head, call.key_begin(s), before + first + row, key, x);
                     some += std::exp(x - m.shift[row]) * m.factor[row];
                 }
                 sum[thread] += static_cast<double>(some);
@@ -81,27 +82,28 @@ struct block_scores {
         threads.step([&](int thread) { m.sum[thread / strip][thread % strip] = sum[thread]; });
         threads.step([&](int thread) {
             if (thread < strip && at.first + thread < n)
-                parts[head * tokens + call.begin(s) + at.first + thread] =
+                parts[head * keys + call.key_begin(s) + at.first + thread] =
                     m.sum[0][thread] + m.sum[1][thread];
         });
     }
 
   private:
     PARE_HD void begin_query(int row, index_t s, index_t i, index_t head, shared& m) const {
-        const index_t n = call.length(s);
-        const index_range seen = visible_keys(call.mask, i, n, n);
+        const index_range seen = visible_keys(call.mask, i, call.queries(s), call.keys(s));
         m.begin[row] = static_cast<int>(seen.begin);
         m.end[row] = static_cast<int>(seen.end);
         m.shift[row] = call.shift(s, i, head);
-        m.factor[row] = call.factor(s, i, head);
+        m.factor[row] = call.factor(s, i, head, seen.size());
     }
 };
 
-/// The sum over heads of parts[h, t].
+/// What key t receives from the heads of a row, of which each has its own in parts[h, t].
 template <class Call>
-PARE_HD double sum_of_heads(const Call& call, const double* parts, index_t t) {
+PARE_HD double received_in_row(const Call& call, const double* parts, index_t heads_of_row,
+                               index_t row, index_t t) {
     double sum = 0;
-    for (index_t h = 0; h < call.heads(); ++h) sum += parts[h * call.tokens() + t];
+    for (index_t h = row * heads_of_row; h < (row + 1) * heads_of_row; ++h)
+        sum = call.together(sum, parts[h * call.all_keys() + t]);
     return sum;
 }
 

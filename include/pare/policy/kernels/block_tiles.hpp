@@ -23,8 +23,8 @@ bool in_packs(const view<T, Rank>& x) {
     return rows_in_packs(x) && x.extent(Rank - 1) % pack<std::remove_const_t<T>>::size == 0;
 }
 
-/// Strips of `size` tokens. A sequence has as many as it may need wherever it begins, so that the
-/// host can count all strips without its length; some have no tokens.
+/// Strips of `size` tokens, queries or keys. A sequence has as many as it may need wherever it begins,
+/// so that the host can count all strips without its length; some have no tokens.
 template <class Call>
 index_t strips_of_all(const Call& call, index_t tokens, index_t size) {
     return tokens / size + call.sequences;
@@ -32,16 +32,15 @@ index_t strips_of_all(const Call& call, index_t tokens, index_t size) {
 struct strip_place {
     index_t sequence, first; // token of the sequence
 };
-/// Of a token among those of all.
-struct token_place {
-    index_t sequence, token;
+/// Of a key among those of all.
+struct key_place {
+    index_t sequence, key;
     bool inside; // of its sequence, and not behind its end
 };
-template <class Call>
-PARE_HD token_place place_of(const Call& call, index_t t) {
-    const index_t s = call.offsets ? segment_of(call.offsets, call.sequences, t) : t / call.room;
-    const index_t token = t - call.begin(s);
-    return {s, token, token < call.length(s)};
+template <class Sequences>
+PARE_HD key_place place_of(const Sequences& where, index_t t) {
+    const index_t s = where.with_key(t), key = t - where.key_begin(s);
+    return {s, key, key < where.keys(s)};
 }
 /// A block's head and strip: blocks of one strip are neighbours. Of numbers below 2^32, which a GPU
 /// divides sooner.
@@ -55,17 +54,28 @@ struct block_place {
           strip(static_cast<index_t>(static_cast<std::uint32_t>(block) /
                                      static_cast<std::uint32_t>(heads))) {}
 };
-template <class Call>
-PARE_HD strip_place strip_at(const Call& call, index_t strip, index_t size) {
-    index_t s = 0, end = call.sequences;
+/// The strip of sequences that begin at begin(s).
+template <class Begin>
+PARE_HD strip_place strip_at(index_t sequences, const Begin& begin, index_t strip, index_t size) {
+    index_t s = 0, end = sequences;
     while (s + 1 < end) {
         const index_t middle = (s + end) / 2;
-        if (call.begin(middle) / size + middle <= strip)
+        if (begin(middle) / size + middle <= strip)
             s = middle;
         else
             end = middle;
     }
-    return {s, (strip - call.begin(s) / size - s) * size};
+    return {s, (strip - begin(s) / size - s) * size};
+}
+template <class Call>
+PARE_HD strip_place strip_of_queries(const Call& call, index_t strip, index_t size) {
+    return strip_at(
+        call.sequences, [&](index_t s) { return call.query_begin(s); }, strip, size);
+}
+template <class Call>
+PARE_HD strip_place strip_of_keys(const Call& call, index_t strip, index_t size) {
+    return strip_at(
+        call.sequences, [&](index_t s) { return call.key_begin(s); }, strip, size);
 }
 
 /// Rows `from` and on of x, to 64 rows of a tile that are `stride` apart; zeros from row `end` and
@@ -158,16 +168,16 @@ class narrow_distances {
 };
 
 /// Of each query and head, the largest logit and the sum of the exponentials of logits less it,
-/// [heads x tokens] each; or null where nobody asks.
+/// [heads x queries] each; or null where nobody asks.
 template <class C>
 struct softmax_rows {
     C *most, *total;
-    index_t tokens;
+    index_t queries;
 
-    PARE_HD void store(index_t token, index_t head, C most_of, C total_of) const {
+    PARE_HD void store(index_t query, index_t head, C most_of, C total_of) const {
         if (!most) return;
-        most[head * tokens + token] = most_of;
-        total[head * tokens + token] = total_of;
+        most[head * queries + query] = most_of;
+        total[head * queries + query] = total_of;
     }
 };
 

@@ -16,13 +16,14 @@ namespace detail {
 /// One block's part: 128 queries of one head of a sequence, 32 a warp. Keys and values pass once, a
 /// tile of each while the next ones are on their way. T has queries and values of at most Width
 /// elements; Relative: call.relative(), which takes registers.
-template <class T, class Offset, int Width, bool Relative>
+template <class T, class Sequences, int Width, bool Relative>
 struct tensor_attention {
     static constexpr int strip = 128, of_warp = 32, steps = Width / 16;
     static constexpr int passing = Width <= 64 ? 64 : 32; // keys; more logits find no registers
     static constexpr int blocks_a_processor = Width <= 64 && !Relative ? 3 : 2;
 
-    attention_call<T, Offset> call;
+    static_assert(Sequences::same, "this kernel has one number of a sequence's tokens");
+    attention_call<T, Sequences> call;
     softmax_rows<float> rows;
     index_t strips;
     int heads_of_group;
@@ -42,11 +43,11 @@ struct tensor_attention {
         // Of causal attention first the last queries, which see most.
         index_t which = block / call.heads();
         if (call.mask.causal) which = strips - 1 - which;
-        const strip_place at = strip_at(call, which, strip);
-        const index_t n = call.length(at.sequence);
+        const strip_place at = strip_of_queries(call, which, strip);
+        const index_t n = call.keys(at.sequence);
         if (at.first >= n) return;
-        attend(*reinterpret_cast<shared*>(memory), call.begin(at.sequence), n, block % call.heads(),
-               static_cast<int>(at.first));
+        attend(*reinterpret_cast<shared*>(memory), call.key_begin(at.sequence), n,
+               block % call.heads(), static_cast<int>(at.first));
     }
 
   private:

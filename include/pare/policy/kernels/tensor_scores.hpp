@@ -16,13 +16,14 @@ namespace detail {
 /// factors. The counted queries that see them pass, 64 at a time, as right factors: so a key's
 /// probabilities are in rows, which four lanes have. T has queries of at most Width elements;
 /// Relative: call.relative(), which takes registers.
-template <class T, class L, class Offset, int Width, bool Relative>
+template <class T, class L, class Sequences, int Width, bool Relative>
 struct tensor_scores {
     static constexpr int strip = 128, passing = 64, of_warp = 32, steps = Width / 16;
     static constexpr int blocks_a_processor = Width <= 64 ? 4 : 3;
     static constexpr int summed = 16; // tiles of queries in float: 256 terms a thread and key
 
-    scores_call<T, L, Offset> call;
+    static_assert(Sequences::same, "this kernel has one number of a sequence's tokens");
+    scores_call<T, L, Sequences> call;
     double* parts; ///< [heads x tokens]
     index_t tokens, strips;
     int heads_of_group;
@@ -46,12 +47,12 @@ struct tensor_scores {
 
     PARE_HD void operator()(index_t block, unsigned char* memory) const {
         const block_place mine(block, call.heads());
-        const strip_place at = strip_at(call, mine.strip, strip);
-        const index_t s = at.sequence, n = call.length(s);
+        const strip_place at = strip_of_keys(call, mine.strip, strip);
+        const index_t s = at.sequence, n = call.keys(s);
         if (at.first >= n) return;
         const index_range counts = counted(call.counted, n);
         const index_t keys_end = at.first + strip < n ? at.first + strip : n;
-        const index_range see = seeing_queries(call.mask, at.first, keys_end, n);
+        const index_range see = seeing_queries(call.mask, at.first, keys_end, n, n);
         const int begin = static_cast<int>(see.begin > counts.begin ? see.begin : counts.begin);
         const int end = static_cast<int>(see.end < counts.end ? see.end : counts.end);
         sum_up(*reinterpret_cast<shared*>(memory), s, mine.head, static_cast<int>(n),
@@ -70,7 +71,7 @@ struct tensor_scores {
 
     PARE_HD void sum_up(shared& m, index_t s, int head, int n, int first, int begin,
                         int end) const {
-        const index_t base = call.row(s, 0);
+        const index_t base = call.query_row(s, 0);
         const auto of_sequence = [&](const view<const T, 4>& x, bool packed, int which) {
             const view<const T, 3> rows(x.address(s, 0, 0, 0),
                                         {x.extent(1), x.extent(2), x.extent(3)},
@@ -85,8 +86,9 @@ struct tensor_scores {
             call.key_bias.extent(0) > 0 || (!Relative && call.head_slopes.extent(0) > 0);
         const float slope = Relative ? 0.0f : call.slope(head) * log2_e;
         const auto row_of = [&](int i) {
-            return i < end ? softmax_row{call.shift(s, i, head) * log2_e, call.factor(s, i, head)}
-                           : softmax_row{std::numeric_limits<float>::max() / 4, 0.0f};
+            return i < end
+                       ? softmax_row{call.shift(s, i, head) * log2_e, call.factor(s, i, head, n)}
+                       : softmax_row{std::numeric_limits<float>::max() / 4, 0.0f};
         };
 
         const thread_block threads;
@@ -96,7 +98,7 @@ struct tensor_scores {
             load_later<Width, passing>(thread, q, begin, m.q[0]);
             if (thread < passing) store(row_of(begin + thread), thread, m.rows[0]);
             m.bias[thread] = biased && first + thread < n
-                                 ? call.bias_of_key(call.begin(s) + first + thread) * log2_e
+                                 ? call.bias_of_key(call.key_begin(s) + first + thread) * log2_e
                                  : 0.0f;
             wait_for_copies();
         });
@@ -145,7 +147,7 @@ struct tensor_scores {
                         if (scaled) scale_products(x[lane]);
                         if (biased) add_biases(x[lane], a - b, slope, &m.bias[b - first]);
                         if constexpr (Relative)
-                            add_distances(x[lane], head, call.begin(s), n, a, b);
+                            add_distances(x[lane], head, call.key_begin(s), n, a, b);
                         if (masked) hide(x[lane], a - b, mask);
                         add(x[lane], &m.rows[now][some / 2 + lane % 4], scaled ? 1.0f : scale,
                             mine.sum);
@@ -168,7 +170,7 @@ struct tensor_scores {
                 for (int i = 0; i < 4; ++i) {
                     const int key = first + of_warp * w.number + i / 2 * 16 + i % 2 * 8 + lane / 4;
                     if (key < n)
-                        parts[head * tokens + call.begin(s) + key] =
+                        parts[head * tokens + call.key_begin(s) + key] =
                             own[w.thread(lane)].total[i / 2][i % 2];
                 }
             });

@@ -27,12 +27,12 @@ PARE_HD C scaled_product(const view<const T, 3>& q, const view<const T, 3>& k, i
 }
 
 /// A thread has a query of one head, and 32 columns of its output.
-template <class Policy, class T, class Offset>
-void attention_by_threads(const Policy& policy, const attention_call<T, Offset>& call,
+template <class Policy, class T, class Sequences>
+void attention_by_threads(const Policy& policy, const attention_call<T, Sequences>& call,
                           const softmax_rows<compute_t<T>>& rows) {
     using C = compute_t<T>;
     constexpr index_t strip = 32;
-    const attention_call<T, Offset> c = call;
+    const attention_call<T, Sequences> c = call;
     const softmax_rows<C> results = rows;
     const index_t tokens = c.q.extent(0), heads = c.heads(), width = c.v.extent(2);
     const index_t strips = std::max<index_t>(1, (width + strip - 1) / strip);
@@ -40,13 +40,13 @@ void attention_by_threads(const Policy& policy, const attention_call<T, Offset>&
         const index_t first = at % strips * strip, t = at / (strips * heads);
         const index_t h = at / strips % heads, g = c.group(h);
         const index_t last = first + strip < width ? first + strip : width;
-        const index_t s = segment_of(c.offsets, c.sequences, t);
-        const index_t begin = c.begin(s), n = c.length(s);
-        const index_range seen = visible_keys(c.mask, t - begin, n, n);
+        const index_t s = c.with_query(t), begin = c.key_begin(s), i = t - c.query_begin(s);
+        const index_t place = place_of_query(c.where(), s, i);
+        const index_range seen = visible_keys(c.mask, i, c.queries(s), c.keys(s));
         C highest = std::numeric_limits<C>::lowest(), sum = 0, out[strip] = {};
         for (index_t j = seen.begin; j < seen.end; ++j) {
-            const C x = scaled_product(c.q, c.k, t, h, begin + j, g, c.scale) +
-                        c.bias(h, begin, t - begin, j);
+            const C x =
+                scaled_product(c.q, c.k, t, h, begin + j, g, c.scale) + c.bias(h, begin, place, j);
             if (!(x <= highest)) { // NaN too
                 const C less = std::exp(highest - x);
                 sum *= less;
@@ -59,30 +59,33 @@ void attention_by_threads(const Policy& policy, const attention_call<T, Offset>&
                 out[e - first] += p * static_cast<C>(c.v(begin + j, g, e));
         }
         for (index_t e = first; e < last; ++e)
-            c.out(t, h, e) = static_cast<T>(out[e - first] / sum);
+            c.out(t, h, e) = static_cast<T>(seen.size() > 0 ? out[e - first] / sum : C(0));
         if (first == 0) results.store(t, h, highest, sum);
     });
 }
 
 /// A thread has a key of one head: parts[h, t].
-template <class Policy, class T, class L, class Offset>
-void scores_by_threads(const Policy& policy, const scores_call<T, L, Offset>& call, double* parts) {
+template <class Policy, class T, class L, class Sequences>
+void scores_by_threads(const Policy& policy, const scores_call<T, L, Sequences>& call,
+                       double* parts) {
     using C = compute_t<T>;
-    const scores_call<T, L, Offset> c = call;
-    const index_t tokens = c.tokens();
-    policy.for_each(tokens * c.heads(), [=] PARE_HD(index_t at) {
-        const index_t h = at / tokens, t = at % tokens;
-        const token_place place = place_of(c, t);
-        if (!place.inside) return;
-        const index_t s = place.sequence, begin = c.begin(s), n = c.length(s), j = place.token;
-        const auto q = c.rows(c.q, s), k = c.rows(c.k, s);
-        const index_range queries = counted(c.counted, n);
+    const scores_call<T, L, Sequences> c = call;
+    const index_t keys = c.all_keys();
+    policy.for_each(keys * c.heads(), [=] PARE_HD(index_t at) {
+        const index_t h = at / keys;
+        const key_place here = place_of(c.where(), at % keys);
+        if (!here.inside) return;
+        const index_t s = here.sequence, begin = c.key_begin(s), n = c.keys(s), j = here.key;
+        const auto q = c.queries_of(s), k = c.keys_of(s);
+        const index_range queries = counted(c.counted, c.queries(s));
         double sum = 0;
         for (index_t i = queries.begin; i < queries.end; ++i) {
-            const index_range seen = visible_keys(c.mask, i, n, n);
+            const index_range seen = visible_keys(c.mask, i, c.queries(s), n);
             if (j < seen.begin || j >= seen.end) continue;
-            const C x = scaled_product(q, k, i, h, j, c.group(h), c.scale) + c.bias(h, begin, i, j);
-            sum += static_cast<double>(std::exp(x - c.shift(s, i, h)) * c.factor(s, i, h));
+            const C x = scaled_product(q, k, i, h, j, c.group(h), c.scale) +
+                        c.bias(h, begin, place_of_query(c.where(), s, i), j);
+            sum = c.together(sum, static_cast<double>(std::exp(x - c.shift(s, i, h)) *
+                                                      c.factor(s, i, h, seen.size())));
         }
         parts[at] = sum;
     });
@@ -115,10 +118,10 @@ bool with_width(index_t size, const F& f) {
 
 /// By the kernel for elements of type T and heads of this size: outputs and, for scores, the rows'
 /// softmax.
-template <class Policy, class T, class Offset>
-void attend(const Policy& policy, const attention_call<T, Offset>& c,
+template <class Policy, class T, class Sequences>
+void attend(const Policy& policy, const attention_call<T, Sequences>& c,
             const softmax_rows<compute_t<T>>& rows) {
-    constexpr bool tensor_cores = has_tensor_cores<T, Policy::on_cuda>;
+    constexpr bool tensor_cores = has_tensor_cores<T, Policy::on_cuda> && Sequences::same;
     const bool q = in_packs(c.q), k = in_packs(c.k), v = in_packs(c.v);
     if (c.heads() == 0) return;
     const auto run = [&](const auto& kernel) { policy.for_blocks(kernel.blocks(), kernel); };
@@ -127,11 +130,11 @@ void attend(const Policy& policy, const attention_call<T, Offset>& c,
             constexpr int most = decltype(width)::value;
             constexpr bool placed = decltype(relative)::value;
             if constexpr (tensor_cores) {
-                using kernel = tensor_attention<T, Offset, most, placed>;
+                using kernel = tensor_attention<T, Sequences, most, placed>;
                 run(kernel{c, rows, strips_of_all(c, c.q.extent(0), kernel::strip),
                            static_cast<int>(c.heads() / c.k.extent(1)), q, k, v, in_packs(c.out)});
             } else {
-                run(block_attention<T, Offset, most, placed>{c, rows, q, k, v});
+                run(block_attention<T, Sequences, most, placed>{c, rows, q, k, v});
             }
         });
     };
@@ -140,10 +143,10 @@ void attend(const Policy& policy, const attention_call<T, Offset>& c,
 }
 
 /// The same of what keys receive: parts[h, t].
-template <class Policy, class T, class L, class Offset>
-void score_heads(const Policy& policy, const scores_call<T, L, Offset>& c, double* parts) {
-    constexpr bool tensor_cores = has_tensor_cores<T, Policy::on_cuda>;
-    const index_t tokens = c.tokens();
+template <class Policy, class T, class L, class Sequences>
+void score_heads(const Policy& policy, const scores_call<T, L, Sequences>& c, double* parts) {
+    constexpr bool tensor_cores = has_tensor_cores<T, Policy::on_cuda> && Sequences::same;
+    const index_t keys = c.all_keys();
     const bool q = in_packs(c.q), k = in_packs(c.k);
     if (c.heads() == 0) return;
     const auto run = [&](const auto& kernel) { policy.for_blocks(kernel.blocks(), kernel); };
@@ -152,15 +155,16 @@ void score_heads(const Policy& policy, const scores_call<T, L, Offset>& c, doubl
             constexpr int most = decltype(width)::value;
             constexpr bool placed = decltype(relative)::value;
             if constexpr (tensor_cores) {
-                using kernel = tensor_scores<T, L, Offset, most, placed>;
-                run(kernel{c, parts, tokens, strips_of_all(c, tokens, kernel::strip),
+                using kernel = tensor_scores<T, L, Sequences, most, placed>;
+                run(kernel{c, parts, keys, strips_of_all(c, keys, kernel::strip),
                            static_cast<int>(c.heads() / c.k.extent(2)), q, k});
             } else {
-                run(block_scores<T, L, Offset, most, placed>{c, parts, tokens, q, k});
+                run(block_scores<T, L, Sequences, most, placed>{c, parts, keys, q, k});
             }
         });
     };
-    if (!with_width<T, tensor_cores>(c.q.extent(3), by)) scores_by_threads(policy, c, parts);
+    if (c.largest || !with_width<T, tensor_cores>(c.q.extent(3), by))
+        scores_by_threads(policy, c, parts); // blocks add up
 }
 
 } // namespace detail
