@@ -4,6 +4,7 @@
 
 #include "attention.hpp"
 #include "attention_scores.hpp"
+#include "cache.hpp"
 #include "class_gradients.hpp"
 #include "compact.hpp"
 #include "cost.hpp"

@@ -60,6 +60,9 @@ scores_of_shares(P, i2, n1, s2)
 attention_scores(P, i3, i3, i2, n1, s1)
 attention_scores(P, i3, i3, i2, n1, s2)
 attention_scores(P, i4, i4, i3, n1, o2)
+pool_scores(P, q1, n1, 2, pooling::max, s1)
+pool_scores(P, q2, n1, 2, pooling::max, s2)
+share_budget(i2, 4, 1, w1)
 soft_mask(P, i1, 0, 1, o1)
 soft_mask_backward(P, i1, i1, 1, o1)
 scale_rows(P, i1, i2, o2)
@@ -112,7 +115,7 @@ template <class T> T& a();
 
 PASS_A_VIEW = r"pass a pare::view \(pointer, extents\)"
 ANOTHER_RANK = "this view has another rank than the call expects"
-ARGUMENT = re.compile(r"\b([ionwdrst])([1-4])\b|\bP\b")
+ARGUMENT = re.compile(r"\b([ionwdrstq])([1-4])\b|\bP\b")
 TYPES = {"n": "int", "w": "int", "d": "double"}
 
 
@@ -120,7 +123,7 @@ def good(token):
     if token == "P":
         return "seq"
     kind, rank = token
-    const = "const " if kind in "inr" else ""
+    const = "const " if kind in "inrq" else ""
     return f"a<view<{const}{TYPES.get(kind, 'float')}, {rank}>>()"
 
 
@@ -136,12 +139,14 @@ def misuses(token, number):
         if kind == "t":
             result.append((f"vector<{number}, {t}>()", "it is a temporary"))
         return result
-    if kind == "s": # scores, of either rank
-        return [(f"a<list<{number}, {t}>>()", PASS_A_VIEW),
-                (f"a<view_of<{number}, {t}, 3>>()", ANOTHER_RANK),
-                (f"a<const vector<{number}, {t}>>()", "its elements are const"),
-                (f"vector<{number}, {t}>()", "it is a temporary"),
-                (f"matrix<{number}>(2, 2)", "it is a temporary")]
+    if kind in "sq":  # scores, of either rank
+        result = [(f"a<list<{number}, {t}>>()", PASS_A_VIEW),
+                  (f"a<view_of<{number}, {t}, 3>>()", ANOTHER_RANK)]
+        if kind == "s":
+            result += [(f"a<const vector<{number}, {t}>>()", "its elements are const"),
+                       (f"vector<{number}, {t}>()", "it is a temporary"),
+                       (f"matrix<{number}>(2, 2)", "it is a temporary")]
+        return result
     result = [(f"a<list<{number}, {t}>>()", PASS_A_VIEW),
               (f"a<view_of<{number}, {t}, {2 if rank == '1' else 1}>>()",
                ANOTHER_RANK)]

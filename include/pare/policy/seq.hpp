@@ -43,6 +43,21 @@ void scale_sequence(const importance_options& options, index_t heads, index_t qu
     }
 }
 
+/// The largest, or the mean, of x[row, u] for u of `all` that are at most `radius` from t.
+template <class T>
+PARE_HD T pooled(const view<const T, 2>& x, index_t row, index_t t, const index_range& all,
+                 index_t radius, bool largest) {
+    using C = compute_t<T>;
+    const index_t begin = t - all.begin > radius ? t - radius : all.begin;
+    const index_t end = all.end - t > radius ? t + radius + 1 : all.end;
+    C sum = largest ? static_cast<C>(x(row, begin)) : C(0);
+    for (index_t u = begin; u < end; ++u) {
+        const auto score = static_cast<C>(x(row, u));
+        sum = largest ? larger(sum, score) : sum + score;
+    }
+    return static_cast<T>(largest ? sum : sum / static_cast<C>(end - begin));
+}
+
 /// f(probabilities, batch, sums) for each of packed sequences, as a batch of one.
 template <class T, class Offset, class F>
 void for_packed(const T* p, index_t heads, const Offset* offsets, index_t sequences,
@@ -256,6 +271,20 @@ class sequential {
                                    x.address(row, begin), x.stride(1), y.address(row, begin),
                                    y.stride(1));
             for (index_t t = begin + n; t < end; ++t) y(row, t) = Y(0);
+        });
+    }
+
+    /// y[r, t] = the largest, or the mean, of x[r, u] over the keys u of the same sequence that are at
+    /// most `radius` away.
+    template <class T, class Offset>
+    void pool(view<const T, 2> x, const Offset* offsets, index_t sequences, index_t radius,
+              bool largest, view<T, 2> y) const {
+        executor_.run(x.extent(0) * sequences, [=](index_t task, index_t) {
+            const index_t row = task / sequences, s = task % sequences;
+            const detail::index_range all{static_cast<index_t>(offsets[s]),
+                                          static_cast<index_t>(offsets[s + 1])};
+            for (index_t t = all.begin; t < all.end; ++t)
+                y(row, t) = detail::pooled(x, row, t, all, radius, largest);
         });
     }
 

@@ -319,6 +319,19 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
         });
     }
 
+    template <class T, class Offset>
+    void pool(view<const T, 2> x, const Offset* offsets, index_t sequences, index_t radius,
+              bool largest, view<T, 2> y) const {
+        const index_t keys = x.extent(1);
+        for_each(x.size(), [=] PARE_HD(index_t i) {
+            const index_t row = i / keys, t = i % keys;
+            const index_t s = detail::segment_of(offsets, sequences, t);
+            const detail::index_range all{static_cast<index_t>(offsets[s]),
+                                          static_cast<index_t>(offsets[s + 1])};
+            y(row, t) = detail::pooled(x, row, t, all, radius, largest);
+        });
+    }
+
     /// Keys and values pass once; where scores are asked for, keys then pass by the queries that
     /// count.
     template <class T, class Sequences>
