@@ -1,5 +1,7 @@
 // Attention that yields importance: limited by multiply-adds. `vs_unscored` is the time of the same
-// attention without scores over the time with them. Scores from log-sum-exp rows: half of the
+// attention without scores over the time with them. A decoder's step, of one query a head against a
+// cache: limited by reading that once, at the same `vs_unscored`; `rows` are those of its scores.
+// Scores from log-sum-exp rows: half of the
 // multiply-adds, and those of the counted queries alone; `vs_attention` is the time of attention
 // with scores over theirs.
 #include "race.hpp"
@@ -61,6 +63,53 @@ BENCHMARK(attention_with_importance)
     ->Args({2, 8, 512, 32})
     ->Args({1, 8, 512, 64})
     ->Args({2, 8, 512, 64})
+    ->UseManualTime()
+    ->Unit(benchmark::kMillisecond);
+
+void decoding_step(benchmark::State& state) {
+    using namespace bench;
+    const int threads = static_cast<int>(state.range(0));
+    const index_t batch = state.range(1), keys = state.range(2), heads = state.range(3);
+    const index_t groups = state.range(4), size = state.range(5), rows = state.range(6);
+    const index_t all = batch * keys, of_cache = all * groups * size;
+    const auto q = random_normal<float>(batch * heads * size),
+               cache = random_normal<float>(2 * of_cache);
+    std::vector<float> out(q.size()), scores(static_cast<std::size_t>(rows * all));
+    std::vector<std::int32_t> query_offsets, key_offsets;
+    for (index_t s = 0; s <= batch; ++s) {
+        query_offsets.push_back(static_cast<std::int32_t>(s));
+        key_offsets.push_back(static_cast<std::int32_t>(s * keys));
+    }
+    const pare::view<const float, 3> queries(q.data(), batch, heads, size),
+        k(cache.data(), all, groups, size), v(cache.data() + of_cache, all, groups, size);
+    const pare::view<float, 3> result(out.data(), batch, heads, size);
+    const pare::query_key_offsets offsets{query_offsets, key_offsets};
+    pare::attention_options<float> options;
+    options.mask.causal = true;
+    pare::workspace scratch;
+    const auto policy = pare::simd.with(bench::threads{threads});
+    race(state, "unscored")
+        .work(4.0 * static_cast<double>(all * heads * size), 8.0 * static_cast<double>(of_cache))
+        .run(
+            [&] {
+                pare::attention(policy, queries, k, v, offsets, result,
+                                pare::view(scores.data(), rows, all), options, scratch);
+            },
+            [&] { return read_seconds(cache.data(), 2 * of_cache, threads); },
+            [&] { pare::attention(policy, queries, k, v, offsets, result, options, scratch); });
+}
+BENCHMARK(decoding_step)
+    ->ArgNames({"threads", "batch", "keys", "heads", "groups", "size", "rows"})
+    ->Args({1, 1, 4096, 9, 3, 64, 1})
+    ->Args({2, 1, 4096, 9, 3, 64, 1})
+    ->Args({2, 1, 1024, 9, 3, 64, 1})
+    ->Args({2, 1, 8192, 9, 3, 64, 1})
+    ->Args({2, 1, 2048, 9, 3, 64, 1})
+    ->Args({2, 16, 1024, 9, 3, 64, 1})
+    ->Args({2, 1, 4096, 12, 12, 64, 1})
+    ->Args({2, 1, 4096, 32, 8, 128, 1})
+    ->Args({2, 1, 4096, 32, 8, 128, 8})
+    ->Args({2, 1, 4096, 32, 8, 128, 32})
     ->UseManualTime()
     ->Unit(benchmark::kMillisecond);
 

@@ -166,11 +166,11 @@ auto as_scores(const Policy& policy, Scores&& scores) {
 }
 /// [rows x keys]; scores of keys alone are one row.
 template <class S>
-view<S, 2> as_rows(const view<S, 2>& scores) {
+view<S, 2> rows_of_scores(const view<S, 2>& scores) {
     return scores;
 }
 template <class S>
-view<S, 2> as_rows(const view<S, 1>& scores) {
+view<S, 2> rows_of_scores(const view<S, 1>& scores) {
     return one_row(scores);
 }
 /// Checks that scores are of all heads, or a row of each group or of each head.
@@ -254,7 +254,7 @@ void attention(const Policy& policy, const Q& q, const K& k, const V& v, const O
                workspace& scratch = detail::of_this_call({})) {
     detail::check_whole(policy);
     const auto given = detail::as_scores(policy, std::forward<Scores>(scores));
-    const auto result = detail::as_rows(given);
+    const auto result = detail::rows_of_scores(given);
     detail::check_real<typename decltype(result)::value_type>();
     const auto run = [&](auto& call) {
         const index_t keys = call.k.extent(0), heads = call.heads(), rows = result.extent(0);
@@ -351,7 +351,7 @@ void scores_of_shares(const Policy& policy, const Shares& shares, const Offsets&
                   "the host; on a GPU, pare::attention gives scores");
     const auto x = as_input<2>(policy, shares);
     const auto given = detail::as_scores(policy, std::forward<Scores>(scores));
-    const auto result = detail::as_rows(given);
+    const auto result = detail::rows_of_scores(given);
     detail::check_real<typename decltype(x)::value_type, typename decltype(result)::value_type>();
     const index_t keys = x.extent(1), heads = x.extent(0) / detail::shares_of_head;
     const index_t rows = result.extent(0);

@@ -100,7 +100,7 @@ void attention_scores(const Policy& policy, const Q& q, const K& k, const L& lse
     const auto keys = as_input<3>(policy, k);
     const auto rows = as_input<2>(policy, lse);
     const auto given = detail::as_scores(policy, std::forward<Scores>(scores));
-    const auto result = detail::as_rows(given);
+    const auto result = detail::rows_of_scores(given);
     using T = typename decltype(queries)::value_type;
     static_assert(std::is_same_v<T, typename decltype(keys)::value_type>,
                   "pare::attention_scores: queries and keys have one element type");

@@ -41,8 +41,8 @@ void pool_scores(const Policy& policy, const Scores& scores, const Offsets& offs
     const auto from = as_input<detail::rank_of_scores<Scores>()>(policy, scores);
     const auto to = detail::as_scores(policy, std::forward<Pooled>(pooled));
     const auto o = as_input<1>(policy, offsets);
-    const auto x = detail::as_rows(from);
-    const auto y = detail::as_rows(to);
+    const auto x = detail::rows_of_scores(from);
+    const auto y = detail::rows_of_scores(to);
     using T = typename decltype(x)::value_type;
     detail::check_real<T>();
     static_assert(std::is_same_v<T, typename decltype(y)::value_type>,
