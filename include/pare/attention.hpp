@@ -175,7 +175,7 @@ view<S, 2> rows_of_scores(const view<S, 1>& scores) {
 }
 /// Checks that scores are of all heads, or a row of each group or of each head.
 template <class S>
-void check_rows(const char* name, const view<S, 2>& scores, index_t heads, index_t groups,
+void check_score_rows(const char* name, const view<S, 2>& scores, index_t heads, index_t groups,
                 index_t keys) {
     const index_t rows = scores.extent(0);
     if (rows == 1 && scores.extent(1) != keys)
@@ -259,7 +259,7 @@ void attention(const Policy& policy, const Q& q, const K& k, const V& v, const O
     const auto run = [&](auto& call) {
         const index_t keys = call.k.extent(0), heads = call.heads(), rows = result.extent(0);
         if (result.size() > 0 || rows != 1) // no scores: nobody asks
-            detail::check_rows("attention", result, heads, call.k.extent(1), keys);
+            detail::check_score_rows("attention", result, heads, call.k.extent(1), keys);
         if (result.size() == 0) return policy.attention(call, scratch);
         const auto scaling = detail::checked_scaling("attention", options, heads / rows);
         const auto sums = policy.template temporary<double>(scratch, rows * keys);

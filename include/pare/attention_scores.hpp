@@ -110,7 +110,7 @@ void attention_scores(const Policy& policy, const Q& q, const K& k, const L& lse
         detail::fail<shape_error>(name, "q is ", detail::shape_of(queries), ", k ",
                                   detail::shape_of(keys), ", lse ", detail::shape_of(rows));
     detail::check_groups(name, heads, keys.extent(1));
-    detail::check_rows(name, result, heads, keys.extent(1), keys.extent(0));
+    detail::check_score_rows(name, result, heads, keys.extent(1), keys.extent(0));
     const auto where = detail::checked_sequences(name, policy, offsets, tokens, keys.extent(0));
     using sequences = std::decay_t<decltype(where)>;
     detail::scores_call<T, typename decltype(rows)::value_type, sequences> call{};

@@ -12,6 +12,7 @@
 #include "fisher.hpp"
 #include "importance.hpp"
 #include "loss_curve.hpp"
+#include "merge.hpp"
 #include "policy/seq.hpp"
 #include "rearrange.hpp"
 #include "search.hpp"

@@ -10,6 +10,7 @@
 #include "../core/ops.hpp"
 #include "../core/view.hpp"
 #include "../core/workspace.hpp"
+#include "kernels/merge.hpp"
 #include "kernels/select.hpp"
 
 #include <algorithm>
@@ -547,11 +548,80 @@ class sequential {
         });
     }
 
+    /// Of each token t the row of its sequence among index[i] whose key is most like its own; see
+    /// pare::nearest_rows. `memory`: tokens * size.
+    template <class T, class Offset, class Index, class Nearest>
+    void nearest_rows(view<const T, 2> keys, const Offset* offsets, index_t sequences,
+                      const Index* index, index_t count, compute_t<T>* memory,
+                      view<Nearest, 1> nearest, view<T, 1> similarity) const {
+        nearest_rows_by(detail::plain_product{}, keys, offsets, sequences, index, count, memory,
+                        nearest, similarity);
+    }
+    /// parts [tokens]: tokens by the row of index[i] that they become a part of, first those of none;
+    /// starts [count + 1]: where the parts of each row start. `rows`: [tokens] of memory.
+    template <class Index, class Nearest>
+    void group_rows(const Index* index, index_t count, view<const Nearest, 1> nearest,
+                    index_t* parts, index_t* starts, index_t* rows) const {
+        const index_t tokens = nearest.extent(0);
+        std::fill_n(starts, count + 1, index_t{0});
+        index_t none = 0;
+        for (index_t t = 0; t < tokens; ++t) {
+            rows[t] = detail::row_of_token(index, count, nearest, t);
+            ++(rows[t] < 0 ? none : starts[rows[t]]);
+        }
+        for (index_t i = 0, at = none; i <= count; ++i) {
+            const index_t here = starts[i];
+            starts[i] = at;
+            at += here;
+        }
+        none = 0;
+        for (index_t t = 0; t < tokens; ++t) parts[rows[t] < 0 ? none++ : starts[rows[t]]++] = t;
+        for (index_t i = count; i > 0; --i) starts[i] = starts[i - 1];
+        starts[0] = none;
+    }
+    /// out[i, :] = the mean of in[t, :] over the parts t of row i, weighted by weights[t].
+    template <class T, class W>
+    void merge_rows(view<const T, 2> in, view<const W, 1> weights, const index_t* parts,
+                    const index_t* starts, view<T, 2> out) const {
+        executor_.run(out.extent(0), [=](index_t i, index_t) {
+            for (index_t c = 0; c < out.extent(1); ++c)
+                out(i, c) = detail::mean_of_parts(in, weights, parts, starts, i, c);
+        });
+    }
+    /// weights[i] = the sum of weights[t] over the parts t of row i < count.
+    template <class W>
+    void merge_sizes(const index_t* parts, const index_t* starts, index_t count, view<W, 1> weights,
+                     workspace& scratch) const {
+        W* const sums = scratch.template get<W>(count);
+        for (index_t i = 0; i < count; ++i)
+            sums[i] = detail::size_of_parts(view<const W, 1>(weights), parts, starts, i);
+        for (index_t i = 0; i < count; ++i) weights(i) = sums[i];
+    }
+
   protected:
     static constexpr index_t row_block = 256;
     static constexpr index_t stretch = 4096; // numbers that one task transforms
 
     static index_t stretches(index_t n) { return (n + stretch - 1) / stretch; }
+
+    template <class Product, class T, class Offset, class Index, class Nearest>
+    void nearest_rows_by(const Product& product, view<const T, 2> keys, const Offset* offsets,
+                         index_t sequences, const Index* index, index_t count, compute_t<T>* memory,
+                         view<Nearest, 1> nearest, view<T, 1> similarity) const {
+        constexpr index_t some = 16; // tokens of a task
+        const index_t tokens = keys.extent(0), size = keys.extent(1);
+        const auto for_tokens = [&](const auto& f) {
+            executor_.run((tokens + some - 1) / some, [&](index_t task, index_t) {
+                const index_t end = std::min(tokens, (task + 1) * some);
+                for (index_t t = task * some; t < end; ++t) f(t);
+            });
+        };
+        for_tokens([&](index_t t) { detail::unit_row(keys, t, memory + t * size); });
+        for_tokens([&](index_t t) {
+            detail::find_nearest(memory, size, offsets, sequences, index, count, t, nearest,
+                                 similarity, product);
+        });
+    }
 
     /// The sum of sum(begin, end) over pieces of 0 ... n, the same pieces for any number of
     /// threads.

@@ -98,6 +98,17 @@ class vectorised : public sequential<Executor> {
         base::attention_scores(c, scratch);
     }
 
+    template <class T, class Offset, class Index, class Nearest>
+    void nearest_rows(view<const T, 2> keys, const Offset* offsets, index_t sequences,
+                      const Index* index, index_t count, compute_t<T>* memory,
+                      view<Nearest, 1> nearest, view<T, 1> similarity) const {
+        if constexpr (detail::has_batch<compute_t<T>>)
+            this->nearest_rows_by(detail::product_in_registers{}, keys, offsets, sequences, index,
+                                  count, memory, nearest, similarity);
+        else
+            base::nearest_rows(keys, offsets, sequences, index, count, memory, nearest, similarity);
+    }
+
     /// First whether there is one, which most calls have answered with no, and then which.
     template <class T>
     index_t argmin_difference(index_t n, const T* x, const T* y, T below) const {

@@ -541,6 +541,61 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
         detail::scatter_by_blocks(*this, in, rows, out, detail::rows_there<Count>{count});
     }
 
+    template <class T, class Offset, class Index, class Nearest>
+    void nearest_rows(view<const T, 2> keys, const Offset* offsets, index_t sequences,
+                      const Index* index, index_t count, compute_t<T>* memory,
+                      view<Nearest, 1> nearest, view<T, 1> similarity) const {
+        const index_t tokens = keys.extent(0), size = keys.extent(1);
+        for_each(tokens, [=] PARE_HD(index_t t) { detail::unit_row(keys, t, memory + t * size); });
+        for_each(tokens, [=] PARE_HD(index_t t) {
+            detail::find_nearest(memory, size, offsets, sequences, index, count, t, nearest,
+                                 similarity, detail::plain_product{});
+        });
+    }
+    template <class Index, class Nearest>
+    void group_rows(const Index* index, index_t count, view<const Nearest, 1> nearest,
+                    index_t* parts, index_t* starts, index_t* rows) const {
+        const index_t tokens = nearest.extent(0);
+        for_each(tokens, [=] PARE_HD(index_t t) {
+            rows[t] = detail::row_of_token(index, count, nearest, t);
+            parts[t] = t;
+        });
+        thrust::sort(exec(), parts, parts + tokens, [=] PARE_HD(index_t a, index_t b) {
+            return rows[a] != rows[b] ? rows[a] < rows[b] : a < b;
+        });
+        for_each(count + 1, [=] PARE_HD(index_t i) {
+            index_t begin = 0, end = tokens;
+            while (begin < end) {
+                const index_t middle = (begin + end) / 2;
+                if (rows[parts[middle]] < i)
+                    begin = middle + 1;
+                else
+                    end = middle;
+            }
+            starts[i] = begin;
+        });
+    }
+    template <class T, class W>
+    void merge_rows(view<const T, 2> in, view<const W, 1> weights, const index_t* parts,
+                    const index_t* starts, view<T, 2> out) const {
+        const index_t columns = out.extent(1);
+        for_each(out.size(), [=] PARE_HD(index_t at) {
+            const index_t i = at / columns, c = at % columns;
+            out(i, c) = detail::mean_of_parts(in, weights, parts, starts, i, c);
+        });
+    }
+    template <class W>
+    void merge_sizes(const index_t* parts, const index_t* starts, index_t count, view<W, 1> weights,
+                     workspace&) const {
+        const auto memory = temporary<W>(count);
+        W* const sums = memory.data();
+        const view<const W, 1> old(weights);
+        for_each(count, [=] PARE_HD(index_t i) {
+            sums[i] = detail::size_of_parts(old, parts, starts, i);
+        });
+        for_each(count, [=] PARE_HD(index_t i) { weights(i) = sums[i]; });
+    }
+
     /// store(g, u, sum over the columns c of unit u and all pieces of some(g, piece, c)), for each
     /// group g and unit.
     template <class Some, class Store>

@@ -119,6 +119,31 @@ PARE_INLINE void fold(const batch<T> (&x)[Rows], T (&results)[Rows], Op op) {
     }
 }
 
+/// a . b of n numbers each.
+struct product_in_registers {
+    template <class T>
+    T operator()(index_t n, const T* a, const T* b) const {
+        constexpr index_t chains = 4;
+        batch<T> sum[chains];
+        for (batch<T>& x : sum) x = batch<T>(T(0));
+        index_t i = 0;
+        for (; i + chains * lanes<T> <= n; i += chains * lanes<T>) PARE_UNROLL
+        for (index_t c = 0; c < chains; ++c) {
+            const index_t at = i + c * lanes<T>;
+            sum[c] = xsimd::fma(batch<T>::load_unaligned(a + at), batch<T>::load_unaligned(b + at),
+                                sum[c]);
+        }
+        for (; i + lanes<T> <= n; i += lanes<T>)
+            sum[0] = xsimd::fma(batch<T>::load_unaligned(a + i), batch<T>::load_unaligned(b + i),
+                                sum[0]);
+        T folded[chains], total = 0;
+        fold<chains, T>(sum, folded, [](const auto& x, const auto& y) { return x + y; });
+        for (const T x : folded) add_in_order(total, x);
+        for (; i < n; ++i) add_in_order(total, a[i] * b[i]);
+        return total;
+    }
+};
+
 } // namespace detail
 } // namespace PARE_ISA
 } // namespace pare

@@ -1,0 +1,112 @@
+// Which rows are most like others, and rows that become one.
+#pragma once
+
+#include "../../core/attention.hpp"
+#include "../../core/fast_math.hpp"
+#include "../../core/view.hpp"
+
+#include <cmath>
+
+namespace pare {
+inline namespace PARE_ISA {
+namespace detail {
+
+/// The number of the first of ascending positions that is not less than `position`.
+template <class Index>
+constexpr index_t rank_of_position(const Index* index, index_t count, index_t position) {
+    index_t begin = 0, end = count;
+    while (begin < end) {
+        const index_t middle = (begin + end) / 2;
+        if (static_cast<index_t>(index[middle]) < position)
+            begin = middle + 1;
+        else
+            end = middle;
+    }
+    return begin;
+}
+/// Which of index[i] token t becomes a part of: its own row, or else its nearest; -1 where of none.
+template <class Index, class Nearest>
+constexpr index_t row_of_token(const Index* index, index_t count,
+                               const view<const Nearest, 1>& nearest, index_t t) {
+    index_t i = rank_of_position(index, count, t);
+    if (i < count && static_cast<index_t>(index[i]) == t) return i;
+    const index_t to = static_cast<index_t>(nearest(t));
+    i = rank_of_position(index, count, to);
+    return i < count && static_cast<index_t>(index[i]) == to ? i : -1;
+}
+
+/// to = row t of x by its length; zeros stay.
+template <class T>
+PARE_HD void unit_row(const view<const T, 2>& x, index_t t, compute_t<T>* to) {
+    using C = compute_t<T>;
+    C sum = 0;
+    for (index_t c = 0; c < x.extent(1); ++c) {
+        to[c] = static_cast<C>(x(t, c));
+        add_in_order(sum, to[c] * to[c]);
+    }
+    const C factor = sum > 0 ? 1 / std::sqrt(sum) : C(0);
+    for (index_t c = 0; c < x.extent(1); ++c) to[c] *= factor;
+}
+
+struct plain_product {
+    template <class C>
+    PARE_HD C operator()(index_t n, const C* a, const C* b) const {
+        C sum = 0;
+        for (index_t i = 0; i < n; ++i) add_in_order(sum, a[i] * b[i]);
+        return sum;
+    }
+};
+
+/// Of token t, from the rows of all tokens by their lengths; see pare::nearest_rows.
+template <class C, class Offset, class Index, class Nearest, class T, class Product>
+PARE_HD void find_nearest(const C* rows, index_t size, const Offset* offsets, index_t sequences,
+                          const Index* index, index_t count, index_t t,
+                          const view<Nearest, 1>& nearest, const view<T, 1>& similarity,
+                          const Product& product) {
+    const index_t s = segment_of(offsets, sequences, t);
+    const index_t begin = rank_of_position(index, count, static_cast<index_t>(offsets[s]));
+    const index_t end = rank_of_position(index, count, static_cast<index_t>(offsets[s + 1]));
+    const index_t own = rank_of_position(index, count, t);
+    index_t best = -1;
+    C most = -1;
+    if (own < end && static_cast<index_t>(index[own]) == t) {
+        best = t;
+        most = 1;
+    } else {
+        for (index_t j = begin; j < end; ++j) {
+            const auto u = static_cast<index_t>(index[j]);
+            const C cosine = product(size, rows + t * size, rows + u * size);
+            if (best >= 0 && !(cosine > most)) continue;
+            best = u;
+            most = cosine;
+        }
+    }
+    nearest(t) = static_cast<Nearest>(best);
+    similarity(t) = static_cast<T>(most);
+}
+
+/// What row i becomes in column c, of the tokens parts[starts[i]] .. parts[starts[i + 1]].
+template <class T, class W>
+PARE_HD T mean_of_parts(const view<const T, 2>& x, const view<const W, 1>& weights,
+                        const index_t* parts, const index_t* starts, index_t i, index_t c) {
+    using C = compute_t<T>;
+    C sum = 0, total = 0;
+    for (index_t p = starts[i]; p < starts[i + 1]; ++p) {
+        const C weight = static_cast<C>(weights(parts[p]));
+        sum += weight * static_cast<C>(x(parts[p], c));
+        total += weight;
+    }
+    return static_cast<T>(sum / total);
+}
+template <class W>
+PARE_HD W size_of_parts(const view<const W, 1>& weights, const index_t* parts,
+                        const index_t* starts, index_t i) {
+    compute_t<W> sum = 0;
+    for (index_t p = starts[i]; p < starts[i + 1]; ++p)
+        sum += static_cast<compute_t<W>>(weights(parts[p]));
+    return static_cast<W>(sum);
+}
+
+} // namespace detail
+} // namespace PARE_ISA
+} // namespace pare

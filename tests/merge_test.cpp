@@ -1,0 +1,183 @@
+// Rows that leave and are added to those most like them, against the definition.
+#include "policies.hpp"
+#include "support.hpp"
+#include <pare/compact.hpp>
+#include <pare/merge.hpp>
+
+#include <algorithm>
+#include <numeric>
+
+namespace {
+
+const std::vector<int> offsets = {0, 1, 1, 20, 70, 75};
+
+/// Some positions, of the third sequence none.
+std::vector<int> some_positions(random_source& random) {
+    std::vector<int> index;
+    for (int t = 0; t < 75; ++t)
+        if (t < 20 ? t % 3 == 0 : t < 70 ? random.integer(0, 2) == 0 : false) index.push_back(t);
+    return index;
+}
+
+template <class T>
+real cosine(const matrix<T>& x, index_t a, index_t b) {
+    real dot = 0, of_a = 0, of_b = 0;
+    for (index_t c = 0; c < x.width; ++c) {
+        const auto p = static_cast<real>(x(a, c)), q = static_cast<real>(x(b, c));
+        dot += p * q, of_a += p * p, of_b += q * q;
+    }
+    return of_a * of_b > 0 ? dot / std::sqrt(of_a * of_b) : 0;
+}
+
+} // namespace
+
+TEMPLATE_LIST_TEST_CASE("the most similar rows", "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    for (const layout l : {layout::rows, layout::padded, layout::columns})
+        for (const index_t size : {1, 7, 40, 70}) {
+            CAPTURE(l, size);
+            matrix<T> keys(75, size, random, l);
+            for (index_t c = 0; c < size; ++c) keys(30, c) = keys(21, c) = 0; // like nothing
+            const auto index = some_positions(random);
+            std::vector<int> nearest(75, 99);
+            std::vector<T> similarity(75, poison<T>());
+            pare::nearest_rows(TestType::policy(), keys.view(), offsets, index, nearest,
+                               similarity);
+            const auto in_index = [&](int t) {
+                return std::find(index.begin(), index.end(), t) != index.end();
+            };
+            for (std::size_t s = 0; s + 1 < offsets.size(); ++s)
+                for (int t = offsets[s]; t < offsets[s + 1]; ++t) {
+                    const auto found = nearest[static_cast<std::size_t>(t)];
+                    const T near = similarity[static_cast<std::size_t>(t)];
+                    if (in_index(t)) {
+                        REQUIRE(found == t);
+                        REQUIRE(near == 1);
+                        continue;
+                    }
+                    real most = -2;
+                    for (const int u : index)
+                        if (u >= offsets[s] && u < offsets[s + 1])
+                            most = std::max(most, cosine(keys, t, u));
+                    if (most < -1.5L) { // none
+                        REQUIRE(found == -1);
+                        REQUIRE(near == -1);
+                        continue;
+                    }
+                    REQUIRE((found >= offsets[s] && found < offsets[s + 1] && in_index(found)));
+                    REQUIRE(distance(cosine(keys, t, found), most) < tolerance<T>);
+                    REQUIRE(distance(near, most) < tolerance<T>);
+                }
+        }
+    // Of equal ones the first.
+    const matrix<T> same(6, 1, random);
+    std::vector<T> equal(6, T(2)), similarity(6);
+    std::vector<int> nearest(6);
+    pare::nearest_rows(TestType::policy(), pare::view<const T, 2>(equal.data(), 6, 1),
+                       std::vector<int>{0, 6}, std::vector<int>{2, 4}, nearest, similarity);
+    CHECK(nearest == std::vector<int>{2, 2, 2, 2, 4, 2});
+}
+
+TEMPLATE_LIST_TEST_CASE("rows become means of what they stand for", "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    for (int round = 0; round < 20; ++round) {
+        const layout l = round % 2 ? layout::padded : layout::columns;
+        const matrix<T> x(75, 9, random, l), y(75, 1, random);
+        const auto index = round == 3 ? std::vector<int>{} : some_positions(random);
+        const auto kept = static_cast<index_t>(index.size());
+        std::vector<int> nearest(75, -1);
+        auto sizes = random.vector<T>(75, 1, 9);
+        const auto before = sizes;
+        std::vector<std::vector<std::size_t>> parts(index.size());
+        for (std::size_t t = 0; t < 75; ++t) {
+            const auto own = std::find(index.begin(), index.end(), static_cast<int>(t));
+            if (own != index.end()) {
+                nearest[t] = static_cast<int>(random.integer(-5, 80)); // is not looked at
+                parts[static_cast<std::size_t>(own - index.begin())].push_back(t);
+            } else if (kept > 0 && random.integer(0, 4) > 0) {
+                const auto to = static_cast<std::size_t>(random.integer(0, kept - 1));
+                nearest[t] = index[to];
+                parts[to].push_back(t);
+            }
+        }
+        matrix<T> merged(kept, 9, l), other(kept, 1);
+        pare::merge_rows(TestType::policy(), index, nearest, sizes,
+                         pare::from_to(x.view(), merged.view()),
+                         pare::from_to(y.view(), other.view()));
+        for (index_t i = 0; i < kept; ++i) {
+            real size = 0, of_y = 0;
+            for (const std::size_t t : parts[static_cast<std::size_t>(i)]) {
+                size += static_cast<real>(before[t]);
+                of_y +=
+                    static_cast<real>(before[t]) * static_cast<real>(y(static_cast<index_t>(t), 0));
+            }
+            REQUIRE(distance(sizes[static_cast<std::size_t>(i)], size) < tolerance<T> * size);
+            REQUIRE(distance(other(i, 0), of_y / size) < tolerance<T>);
+            for (index_t c = 0; c < 9; ++c) {
+                real sum = 0;
+                for (const std::size_t t : parts[static_cast<std::size_t>(i)])
+                    sum += static_cast<real>(before[t]) *
+                           static_cast<real>(x(static_cast<index_t>(t), c));
+                REQUIRE(distance(merged(i, c), sum / size) < tolerance<T>);
+            }
+        }
+        CHECK(merged.outside_untouched());
+        for (std::size_t t = index.size(); t < 75; ++t) REQUIRE(sizes[t] == before[t]);
+    }
+}
+
+TEMPLATE_LIST_TEST_CASE("merging equal rows loses nothing", "", host_runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    // 10 rows, each of them several times: as many stay, and with sizes attention is as before.
+    const matrix<T> different(10, 8, random);
+    matrix<T> all(40, 8);
+    std::vector<int> index;
+    for (index_t t = 0; t < 40; ++t)
+        for (index_t c = 0; c < 8; ++c) all(t, c) = different(t < 10 ? t : (t * t) % 10, c);
+    index.resize(10);
+    std::iota(index.begin(), index.end(), 0);
+    std::vector<int> nearest(40);
+    std::vector<T> similarity(40), sizes(40, T(1));
+    pare::nearest_rows(TestType::policy(), all.view(), std::vector<int>{0, 40}, index, nearest,
+                       similarity);
+    matrix<T> merged(10, 8);
+    pare::merge_rows(TestType::policy(), index, nearest, sizes,
+                     pare::from_to(all.view(), merged.view()));
+    for (index_t t = 0; t < 40; ++t)
+        CHECK(distance(similarity[static_cast<std::size_t>(t)], 1) < tolerance<T>);
+    for (index_t i = 0; i < 10; ++i)
+        for (index_t c = 0; c < 8; ++c)
+            CHECK(distance(merged(i, c), different(i, c)) < tolerance<T>);
+    CHECK(std::accumulate(sizes.begin(), sizes.begin() + 10, T(0)) == 40);
+}
+
+TEST_CASE("what merging cannot use, it says in numbers") {
+    random_source random;
+    const matrix<float> x(6, 2, random);
+    matrix<float> y(2, 2);
+    std::vector<int> nearest(6, 1);
+    std::vector<float> sizes(6, 1.0f), few(5);
+    const std::vector<int> index = {1, 4};
+    const auto merge = [&](const std::vector<int>& positions, std::vector<float>& s) {
+        return sentence_of<pare::error>([&] {
+            pare::merge_rows(pare::simd, positions, nearest, s, pare::from_to(x.view(), y.view()));
+        });
+    };
+    CHECK(merge(index, few) == "pare::merge_rows: 5 sizes, 6 nearest rows");
+    CHECK_THAT(merge({4, 1}, sizes), ContainsSubstring("position 1 is 1"));
+    CHECK_THAT(merge({1, 4, 5}, sizes), ContainsSubstring("array 0: 3 of 6 x 2 against 2 x 2"));
+    nearest[2] = 3;
+    CHECK(merge(index, sizes) ==
+          "pare::merge_rows: token 2 goes to row 3, which is none of those kept");
+    std::vector<float> similarity(5);
+    CHECK(sentence_of<pare::shape_error>([&] {
+              pare::nearest_rows(pare::simd, x.view(), std::vector<int>{0, 6}, index, nearest,
+                                 similarity);
+          }) == "pare::nearest_rows: 6 keys, 6 nearest rows and 5 similarities");
+}
