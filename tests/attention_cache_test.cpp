@@ -252,7 +252,7 @@ TEMPLATE_LIST_TEST_CASE("long caches of real sizes, and heads of any", "", runs)
     CAPTURE(random);
     for (const auto& [size, value_size] :
          {std::pair<index_t, index_t>{64, 64}, {128, 128}, {80, 9}, {140, 200}}) {
-        const problem<T> p(6, 2, size, value_size, {{1, 1100, 7}, {4, 600}, {300, 310}}, random, 1);
+        const problem<T> p(4, 2, size, value_size, {{1, 700, 7}, {4, 300}, {60, 70}}, random, 1);
         pare::attention_options<T> o;
         o.mask.causal = true;
         check(TestType::policy(), p, o, 2);
