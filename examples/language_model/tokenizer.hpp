@@ -24,28 +24,29 @@ struct vocabulary {
     std::string pre;                  ///< how texts are cut: "smollm" or "gpt-2"
 };
 
-/// Ids are llama.cpp's, and those of Hugging Face's tokenizers where these agree. They differ at
-/// bytes without a token: such a byte becomes nothing (SmolLM2 has none for some control characters
-/// and for the first bytes of the rarest planes), and what is beside it is not merged over the gap.
-/// Of control and user-defined tokens that overlap in a text the first one counts and, of those that
-/// begin there, the longest. Unicode data are utf8proc's and PCRE2's, so that characters which are
-/// letters or numbers only since later versions of Unicode may be cut in another way.
+/// Ids are llama.cpp's, and those of Hugging Face's tokenizers but for bytes without a token
+/// (SmolLM2 has none for some control characters and for the first bytes of planes that are hardly
+/// used): such a byte becomes nothing, and what is beside it is not merged over the gap. Of control
+/// and user-defined tokens that overlap in a text the first one counts and, of those that begin
+/// there, the longest, as Hugging Face has it; llama.cpp looks for the longest first. Unicode data
+/// are utf8proc's and PCRE2's, so that characters which are letters or numbers only since later
+/// versions of Unicode may be cut in another way.
 /// Safe for concurrent calls.
 class tokenizer {
   public:
-    /// Throws file_error where tokens, types or merges do not fit together, for a token that no text
-    /// could become or that is there twice, and for another way to cut texts.
+    /// Throws file_error where tokens, types or merges do not fit together, for a token that no
+    /// text could become or that is there twice, and for another way to cut texts.
     explicit tokenizer(const vocabulary& from);
 
-    /// The tokens of a text, none around it. User-defined tokens stand for themselves where they are
-    /// written in the text; control tokens such as <|im_start|> do so only with `control`, and are
-    /// plain text otherwise. Throws std::invalid_argument if `text` is not valid UTF-8, saying at
-    /// which byte, or if it is too long (16 MiB in the letters for bytes).
+    /// The tokens of a text, none around it. User-defined tokens stand for themselves where they
+    /// are written in the text; control tokens such as <|im_start|> do so only with `control`, and
+    /// are plain text otherwise. Throws std::invalid_argument if `text` is not valid UTF-8, saying
+    /// at which byte, or if it is too long (16 MiB in the letters for bytes).
     std::vector<std::int32_t> encode(const std::string& text, bool control = false) const;
 
     /// The bytes that tokens stand for; they may begin or end within a character. Control tokens
-    /// become their texts with `control`, and nothing otherwise. Throws std::invalid_argument for an
-    /// id that is none.
+    /// become their texts with `control`, and nothing otherwise. Throws std::invalid_argument for
+    /// an id that is none.
     std::string decode(const std::vector<std::int32_t>& ids, bool control = false) const;
 
     /// Of a token as the vocabulary has it. Throws std::invalid_argument where there is none.
