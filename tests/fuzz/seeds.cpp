@@ -1,5 +1,6 @@
 // Writes what the fuzz targets begin with, a folder for each, from the tests' fixtures and what the
 // encoder itself writes: seeds FIXTURES OUT.
+#include "../language_gguf.hpp"
 #include "small_run.hpp"
 #include "timed.hpp"
 
@@ -113,6 +114,16 @@ void add_tensors(seeds& to, const fuzz::folder& here) {
     }
 }
 
+void add_gguf(seeds& to) {
+    gguf::file f = gguf::small_file();
+    to.add("gguf", f.content());
+    f.version = 2;
+    f.keys.erase(f.keys.begin() + 1, f.keys.end());
+    to.add("gguf", f.content());
+    f.tensors.clear();
+    to.add("gguf", f.begin());
+}
+
 /// Configurations as fuzz/model.cpp takes them, for its weights.
 void add_models(seeds& to, const fuzz::folder& here) {
     fs::create_directories(here / "source");
@@ -220,6 +231,7 @@ int main(int, char** argv) try {
     add_texts(to);
     add_tokenizers(to);
     add_tensors(to, here);
+    add_gguf(to);
     add_models(to, here);
     add_command_lines(to);
     add_numbers(to, {"attention", "importance", "rows", "search", "selection"});
