@@ -57,7 +57,7 @@ struct {
     std::size_t bytes; // of a string: at least
 } constexpr value_types[] = {
     {"u8", 1},    {"i8", 1},   {"u16", 2},
-    {"i16", 2},   {"u32", 4},  {"i32", 4}, //
+    {"i16", 2},   {"u32", 4},  {"i32", 4},
     {"f32", 4},   {"bool", 1}, {"string", string_bytes},
     {"array", 0}, {"u64", 8},  {"i64", 8},
     {"f64", 8},
@@ -340,11 +340,57 @@ std::uint64_t gguf_file::alignment() const {
     return alignment;
 }
 
+namespace {
+
+/// An entry by itself, and where its tensor is in the data, which is not known yet.
+struct parsed_entry {
+    gguf_file::entry tensor;
+    std::uint64_t begin, bytes; // of unknown types: 1, if there are elements
+};
+
+parsed_entry parse_entry(const std::filesystem::path& path, const std::string& name,
+                         gguf_cursor& file, std::uint64_t alignment) {
+    const auto dimensions = file.get<std::uint32_t>();
+    if (dimensions < 1 || dimensions > 4)
+        fail(path, "tensor ", in_quotes(name), " has ", dimensions, " dimensions, not 1 to 4");
+    parsed_entry e{};
+    shape_type& shape = e.tensor.shape;
+    std::uint64_t elements = 1;
+    bool is_possible = true;
+    for (std::uint32_t d = 0; d < dimensions; ++d) {
+        constexpr std::uint64_t most = std::numeric_limits<std::int64_t>::max();
+        const auto n = file.get<std::uint64_t>();
+        if (n > most) fail(path, "tensor ", in_quotes(name), " has the impossible dimension ", n);
+        is_possible = is_possible && (n == 0 || elements <= most / n);
+        elements *= n;
+        shape.insert(shape.begin(), static_cast<std::int64_t>(n));
+    }
+    e.tensor.type = file.get<std::uint32_t>();
+    e.begin = file.get<std::uint64_t>();
+    e.bytes = elements > 0 ? 1 : 0;
+    if (const layout* const l = find_layout(e.tensor.type); l != nullptr) {
+        if (static_cast<std::uint64_t>(shape.back()) % l->elements != 0)
+            fail(path, "tensor ", in_quotes(name), " has rows of ", shape.back(), " elements, ",
+                 l->name, " needs a multiple of ", l->elements);
+        const std::uint64_t blocks = elements / l->elements;
+        is_possible = is_possible && blocks <= std::numeric_limits<std::size_t>::max() / l->bytes;
+        e.bytes = blocks * l->bytes;
+        e.tensor.bytes = static_cast<std::size_t>(e.bytes);
+    }
+    if (!is_possible)
+        fail(path, "tensor ", in_quotes(name), " has the impossible shape ", to_string(shape));
+    if (e.begin % alignment != 0)
+        fail(path, "tensor ", in_quotes(name), " begins at byte ", e.begin,
+             " of the data, which is not a multiple of the alignment ", alignment);
+    return e;
+}
+
+} // namespace
+
 void gguf_file::read_entries(gguf_cursor& file, std::uint64_t count) {
     struct place {
-        const std::string* name;
-        entry* tensor;
         std::uint64_t begin, bytes;
+        std::map<std::string, entry>::iterator of;
     };
     std::vector<place> places; // grows with what has been read, not by a count
     const std::uint64_t step = alignment();
@@ -352,63 +398,30 @@ void gguf_file::read_entries(gguf_cursor& file, std::uint64_t count) {
         file.enter("tensor " + std::to_string(i + 1) + " of " + std::to_string(count));
         const std::string name(file.text());
         file.enter("the entry of tensor " + in_quotes(name));
-        const auto dimensions = file.get<std::uint32_t>();
-        if (dimensions < 1 || dimensions > 4)
-            fail(path_, "tensor ", in_quotes(name), " has ", dimensions, " dimensions, not 1 to 4");
-        entry e{};
-        bool is_possible = true;
-        std::uint64_t elements = 1;
-        for (std::uint32_t d = 0; d < dimensions; ++d) {
-            constexpr std::uint64_t most = std::numeric_limits<std::int64_t>::max();
-            const auto n = file.get<std::uint64_t>();
-            if (n > most)
-                fail(path_, "tensor ", in_quotes(name), " has the impossible dimension ", n);
-            is_possible = is_possible && (n == 0 || elements <= most / n);
-            elements *= n;
-            e.shape.insert(e.shape.begin(), static_cast<std::int64_t>(n));
-        }
-        e.type = file.get<std::uint32_t>();
-        const auto begin = file.get<std::uint64_t>();
-        std::uint64_t bytes = elements > 0 ? 1 : 0; // of unknown types, at least
-        if (const layout* const l = find_layout(e.type); is_possible && l != nullptr) {
-            if (static_cast<std::uint64_t>(e.shape.back()) % l->elements != 0)
-                fail(path_, "tensor ", in_quotes(name), " has rows of ", e.shape.back(),
-                     " elements, ", l->name, " needs a multiple of ", l->elements);
-            const std::uint64_t blocks = elements / l->elements;
-            is_possible = blocks <= std::numeric_limits<std::size_t>::max() / l->bytes;
-            e.bytes = static_cast<std::size_t>(bytes = blocks * l->bytes);
-        }
-        if (!is_possible)
-            fail(path_, "tensor ", in_quotes(name), " has the impossible shape ",
-                 to_string(e.shape));
-        if (begin % step != 0)
-            fail(path_, "tensor ", in_quotes(name), " begins at byte ", begin,
-                 " of the data, which is not a multiple of the alignment ", step);
-        const auto [at, is_new] = entries_.emplace(name, std::move(e));
+        parsed_entry e = parse_entry(path_, name, file, step);
+        const auto [at, is_new] = entries_.emplace(name, std::move(e.tensor));
         if (!is_new) fail(path_, "there are two tensors ", in_quotes(name));
-        places.push_back({&at->first, &at->second, begin, bytes});
+        places.push_back({e.begin, e.bytes, at});
     }
 
     // What is behind the last entry is padding, and may end with the file.
     const std::uint64_t data_begin =
         std::min<std::uint64_t>((file.at() + step - 1) / step * step, size_);
     const std::uint64_t data_size = size_ - data_begin;
-    for (const place& p : places) {
-        if (p.begin > data_size || p.bytes > data_size - p.begin)
-            fail(path_, "tensor ", in_quotes(*p.name), " needs ", p.bytes, " bytes from byte ",
-                 p.begin, " of the data on, the file has ", data_size, " bytes of data");
-        p.tensor->data = data_.get() + data_begin + p.begin;
-    }
     std::sort(places.begin(), places.end(), [](const place& a, const place& b) {
         return std::tie(a.begin, a.bytes) < std::tie(b.begin, b.bytes);
     });
     std::uint64_t end = 0;
     for (const place& p : places) {
-        if (p.bytes == 0) continue;
-        if (p.begin < end)
-            fail(path_, "tensor ", in_quotes(*p.name), " begins at byte ", p.begin,
+        const std::string& name = p.of->first;
+        if (p.begin > data_size || p.bytes > data_size - p.begin)
+            fail(path_, "tensor ", in_quotes(name), " needs ", p.bytes, " bytes from byte ",
+                 p.begin, " of the data on, the file has ", data_size, " bytes of data");
+        if (p.bytes > 0 && p.begin < end)
+            fail(path_, "tensor ", in_quotes(name), " begins at byte ", p.begin,
                  " of the data, inside another one, which ends at ", end);
-        end = p.begin + p.bytes;
+        end = std::max(end, p.begin + p.bytes);
+        p.of->second.data = data_.get() + data_begin + p.begin;
     }
 }
 

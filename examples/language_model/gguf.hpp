@@ -11,6 +11,8 @@
 
 namespace language {
 
+class gguf_cursor;
+
 /// A GGUF file of version 2 or 3, little-endian. Everything that the file says (counts, lengths,
 /// types, alignment, shapes, offsets: in range, aligned, not overlapping) is checked in the
 /// constructor; nothing is used before. Keys and names are bytes, whatever their encoding.
@@ -63,8 +65,8 @@ class gguf_file {
     const value* find(const std::string& key) const;
     template <class Is>
     const value& find(const std::string& key, bool is_array, Is is, const char* wanted) const;
-    void read_keys(class gguf_cursor& file, std::uint64_t count);
-    void read_entries(class gguf_cursor& file, std::uint64_t count);
+    void read_keys(gguf_cursor& file, std::uint64_t count);
+    void read_entries(gguf_cursor& file, std::uint64_t count);
     std::uint64_t alignment() const;
     std::uint64_t natural(const std::string& key, const value& v, std::uint64_t element) const;
 

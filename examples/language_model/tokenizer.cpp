@@ -153,6 +153,14 @@ struct tokenizer::parts {
     }
 };
 
+vocabulary read_vocabulary(const gguf_file& file) {
+    if (const std::string kind = file.text("tokenizer.ggml.model"); kind != "gpt2")
+        fail(file.path(), "tokenizer.ggml.model is '", kind, "', not gpt2");
+    return {file.path(), file.texts("tokenizer.ggml.tokens"),
+            file.numbers("tokenizer.ggml.token_type"), file.texts("tokenizer.ggml.merges"),
+            file.text("tokenizer.ggml.pre")};
+}
+
 tokenizer::tokenizer(const vocabulary& from) : parts_(std::make_shared<const parts>(from)) {}
 
 std::vector<std::int32_t> tokenizer::encode(const std::string& text, bool control) const {

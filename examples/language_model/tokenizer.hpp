@@ -1,6 +1,8 @@
 // Text to token ids and back, as a GGUF file of a language model with byte-level BPE says.
 #pragma once
 
+#include "gguf.hpp"
+
 #include "encoder/files/safetensors.hpp" // file_error
 
 #include <cstdint>
@@ -23,6 +25,9 @@ struct vocabulary {
     std::vector<std::string> merges;  ///< "a b", the most urgent first
     std::string pre;                  ///< how texts are cut: "smollm" or "gpt-2"
 };
+
+/// Throws file_error where a key is missing, and for another kind of tokenizer than BPE ("gpt2").
+vocabulary read_vocabulary(const gguf_file& file);
 
 /// Ids are llama.cpp's, and those of Hugging Face's tokenizers but for bytes without a token
 /// (SmolLM2 has none for some control characters and for the first bytes of planes that are hardly

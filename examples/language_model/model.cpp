@@ -1,0 +1,94 @@
+#include "model.hpp"
+
+#include "encoder/files/file.hpp"
+
+#include <string>
+
+namespace language {
+namespace {
+
+using encoder::detail::fail;
+
+/// A number that sizes arrays: from 1 to 2^24, so that no product of three of them overflows.
+index_t extent(const gguf_file& file, const std::string& key) {
+    const std::uint64_t n = file.number(key);
+    if (n < 1 || n > (std::uint64_t{1} << 24))
+        fail(file.path(), key, " is ", n, "; from 1 to 16777216 are read");
+    return static_cast<index_t>(n);
+}
+
+double positive(const gguf_file& file, const std::string& key) {
+    const double x = file.real(key);
+    if (!(x > 0)) fail(file.path(), key, " is ", x, ", and should be more than 0");
+    return x;
+}
+
+shape read_shape(const gguf_file& file) {
+    if (const std::string kind = file.text("general.architecture"); kind != "llama")
+        fail(file.path(), "its architecture is ", kind, "; llama is read");
+    shape c{};
+    c.hidden = extent(file, "llama.embedding_length");
+    c.heads = extent(file, "llama.attention.head_count");
+    c.groups = file.has("llama.attention.head_count_kv")
+                   ? extent(file, "llama.attention.head_count_kv")
+                   : c.heads;
+    c.filters = extent(file, "llama.feed_forward_length");
+    c.length = extent(file, "llama.context_length");
+    c.rotary_base =
+        file.has("llama.rope.freq_base") ? positive(file, "llama.rope.freq_base") : 10000;
+    c.epsilon = positive(file, "llama.attention.layer_norm_rms_epsilon");
+    if (c.hidden % c.heads != 0 || c.heads % c.groups != 0 || c.head_size() % 2 != 0)
+        fail(file.path(), c.hidden, " columns, ", c.heads, " heads and ", c.groups,
+             " groups do not divide each other into heads of an even size");
+    for (const char* key : {"llama.attention.key_length", "llama.attention.value_length",
+                            "llama.rope.dimension_count"})
+        if (file.has(key) && file.number(key) != static_cast<std::uint64_t>(c.head_size()))
+            fail(file.path(), key, " is ", file.number(key), "; only ", c.head_size(),
+                 ", the columns of a head, is read");
+    if (file.has("llama.rope.scaling.type") && file.text("llama.rope.scaling.type") != "none")
+        fail(file.path(), "its rotary positions are scaled (", file.text("llama.rope.scaling.type"),
+             "), which is not read");
+    if (file.entries().count("rope_freqs.weight") > 0)
+        fail(file.path(), "its rotary positions have factors of their own, which are not read");
+    return c;
+}
+
+matrix read_matrix(const gguf_file& file, const std::string& name, index_t rows, index_t columns) {
+    const std::vector<float> values = file.read(name, {rows, columns});
+    return Eigen::Map<const matrix>(values.data(), rows, columns);
+}
+vector read_vector(const gguf_file& file, const std::string& name, index_t n) {
+    const std::vector<float> values = file.read(name, {n});
+    return Eigen::Map<const vector>(values.data(), n);
+}
+
+} // namespace
+
+model read_model(const gguf_file& file) {
+    model m{read_shape(file), {}, {}, {}, {}};
+    shape& c = m.config;
+    const auto words = file.entries().find("token_embd.weight");
+    if (words == file.entries().end() || words->second.shape.size() != 2)
+        fail(file.path(), "has no matrix token_embd.weight");
+    c.vocabulary = static_cast<index_t>(words->second.shape[0]);
+    m.words = read_matrix(file, "token_embd.weight", c.vocabulary, c.hidden);
+    const index_t keys = c.groups * c.head_size(), layers = extent(file, "llama.block_count");
+    for (index_t i = 0; i < layers; ++i) {
+        const std::string of = "blk." + std::to_string(i) + ".";
+        m.layers.push_back({read_vector(file, of + "attn_norm.weight", c.hidden),
+                            read_matrix(file, of + "attn_q.weight", c.hidden, c.hidden),
+                            read_matrix(file, of + "attn_k.weight", keys, c.hidden),
+                            read_matrix(file, of + "attn_v.weight", keys, c.hidden),
+                            read_matrix(file, of + "attn_output.weight", c.hidden, c.hidden),
+                            read_vector(file, of + "ffn_norm.weight", c.hidden),
+                            read_matrix(file, of + "ffn_gate.weight", c.filters, c.hidden),
+                            read_matrix(file, of + "ffn_up.weight", c.filters, c.hidden),
+                            read_matrix(file, of + "ffn_down.weight", c.hidden, c.filters)});
+    }
+    m.last = read_vector(file, "output_norm.weight", c.hidden);
+    if (file.entries().count("output.weight") > 0)
+        m.head = read_matrix(file, "output.weight", c.vocabulary, c.hidden);
+    return m;
+}
+
+} // namespace language
