@@ -171,6 +171,9 @@ void work(const arguments& a) {
     const gguf_file file(a.model);
     const model m = read_model(file);
     const tokenizer words(read_vocabulary(file));
+    if (words.size() > static_cast<std::size_t>(m.config.vocabulary))
+        throw encoder::file_error(fmt::format("{}: it names {} tokens, of which {} have embeddings",
+                                              a.model.string(), words.size(), m.config.vocabulary));
     const auto read = [&](const fs::path& from) {
         std::vector<ids> texts;
         for (const std::string& line : encoder::read_documents(from)) {

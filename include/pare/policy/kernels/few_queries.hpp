@@ -131,7 +131,7 @@ class few_queries {
                     c_.q.address(at.first_query + r % at.queries, g * heads_ + r / at.queries, 0),
                     c_.scale, q(g) + r * size, 1);
         for_turns(at.of_chunk(which), groups, [&](index_t g, const index_range& keys) {
-            T* const e = memory + (g - groups.begin) * room() - at.seen.begin;
+            T* const e = memory + (g - groups.begin) * room();
             for (index_t r = 0, here; r < rows; r += here) {
                 here = std::min(most_rows, rows - r);
                 const index_t whole = keys.begin + keys.size() / together * together;
@@ -139,7 +139,7 @@ class few_queries {
                     kernels[static_cast<std::size_t>(here - 1)](
                         size, q(g) + r * size, end - begin,
                         c_.k.address(at.first_key + begin, g, 0), c_.k.stride(0),
-                        e + r * stride_ + begin, stride_);
+                        e + r * stride_ + (begin - at.seen.begin), stride_);
                 };
                 if (whole > keys.begin) by(many, keys.begin, whole);
                 if (whole < keys.end) by(one, whole, keys.end);
@@ -199,7 +199,6 @@ class few_queries {
         const index_range all = at.of_chunk(which);
         for_turns(all, groups, [&](index_t g, const index_range& keys) {
             T* const of_group = memory + (g - groups.begin) * room();
-            const T* const e = of_group - at.seen.begin;
             T* const out = of_chunk(of_group, which, rows);
             if (keys.begin == all.begin) std::fill_n(out, rows * width_, T(0));
             for (index_t r = 0, here; r < rows; r += here) {
@@ -207,9 +206,9 @@ class few_queries {
                 const index_t whole = keys.begin + keys.size() / together * together;
                 const auto by = [&](const auto& kernels, index_t begin, index_t end) {
                     kernels[static_cast<std::size_t>(here - 1)](
-                        size, e + r * stride_ + begin, stride_, end - begin,
-                        c_.v.address(at.first_key + begin, g, 0), c_.v.stride(0), out + r * width_,
-                        width_);
+                        size, of_group + r * stride_ + (begin - at.seen.begin), stride_,
+                        end - begin, c_.v.address(at.first_key + begin, g, 0), c_.v.stride(0),
+                        out + r * width_, width_);
                 };
                 if (whole > keys.begin) by(many, keys.begin, whole);
                 if (whole < keys.end) by(one, whole, keys.end);
