@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
 #include <numeric>
 
 namespace {
@@ -76,7 +77,7 @@ std::unique_ptr<eviction> make_rule(const std::string& name, const setting& of, 
 struct streamed {
     double loss = 0; // summed up over predicted tokens
     std::size_t predicted = 0;
-    double bytes = 0, kept = 0; // of the cache, at its largest; keys of all groups at the end
+    double bytes = 0, kept = 0; // most of the cache behind a pass; keys of all groups at the end
 };
 
 /// One document, whose cache has about a share of its keys behind each pass.
@@ -94,7 +95,8 @@ streamed stream(const setting& of, const ids& text, double share, const std::str
     for (std::size_t l = 0; l < m.layers.size(); ++l) c.emplace_back(m.config, room);
     streamed s;
     for (index_t at = 0; at < length; at += pass) {
-        const auto begin = text.begin() + at, end = begin + std::min(pass, length - at);
+        const index_t behind = std::min(length, at + pass);
+        const auto begin = text.begin() + at, end = text.begin() + behind;
         double held = 0;
         const matrix rows = forward(m, {begin, end}, at, c, rule->scores(),
                                     [&](index_t layer, layer_cache& keys_of, const matrix& normed,
@@ -104,7 +106,7 @@ streamed stream(const setting& of, const ids& text, double share, const std::str
                                     });
         s.bytes =
             std::max(s.bytes, held * static_cast<double>(2 * sizeof(float) * m.config.head_size()));
-        const ids next(begin + 1, std::min(end + 1, text.end()));
+        const ids next(begin + 1, text.begin() + std::min(length, behind + 1));
         for (const double x : losses(m, rows, next)) s.loss += x;
         s.predicted += next.size();
         s.kept = held;
@@ -156,8 +158,13 @@ void work(const arguments& a) {
         if (!(share > 0 && share <= 1))
             throw std::invalid_argument(
                 fmt::format("--shares: {} is no share, from above 0 to 1", share));
+    constexpr std::size_t most = 1 << 24;
     if (a.pass < 1 || a.tokens < 2 || a.documents < 1)
         throw std::invalid_argument("--pass, --documents and --tokens are at least 1, 1 and 2");
+    for (const auto& [name, number] :
+         {std::pair("--pass", a.pass), {"--first", a.first}, {"--last", a.last}})
+        if (number > most)
+            throw std::invalid_argument(fmt::format("{} is {}; {} at most", name, number, most));
     bool learns = false;
     for (const std::string& rule : a.rules) {
         const std::vector<std::string> known = {"window", "sinks", "h2o", "snap", "ada", "learned"};
@@ -174,10 +181,14 @@ void work(const arguments& a) {
     if (words.size() > static_cast<std::size_t>(m.config.vocabulary))
         throw encoder::file_error(fmt::format("{}: it names {} tokens, of which {} have embeddings",
                                               a.model.string(), words.size(), m.config.vocabulary));
+    const bool begins = file.flag("tokenizer.ggml.add_bos_token", false);
+    std::int32_t first_token = 0;
+    if (begins) first_token = static_cast<std::int32_t>(file.number("tokenizer.ggml.bos_token_id"));
     const auto read = [&](const fs::path& from) {
         std::vector<ids> texts;
         for (const std::string& line : encoder::read_documents(from)) {
             ids text = words.encode(line);
+            if (begins) text.insert(text.begin(), first_token);
             text.resize(
                 std::min({text.size(), a.tokens, static_cast<std::size_t>(m.config.length)}));
             if (text.size() > 1) texts.push_back(std::move(text));
@@ -202,8 +213,9 @@ void work(const arguments& a) {
             const outcome o = run(of, texts, share, rule);
             const auto [mean, error] = difference(o, all);
             fmt::print("| {} | {:g} | {:.3f} | {:.2f} | {:.1f} ± {:.1f} | {:.0f} | {:.1f} |\n",
-                       rule, share, o.kept, o.perplexity, 100 * std::expm1(mean), 100 * error,
-                       static_cast<double>(o.tokens) / o.seconds, o.bytes / 1e6);
+                       rule, share, o.kept, o.perplexity, 100 * std::expm1(mean),
+                       100 * std::exp(mean) * error, static_cast<double>(o.tokens) / o.seconds,
+                       o.bytes / 1e6);
             std::fflush(stdout);
         }
 }

@@ -8,7 +8,10 @@
 #include <pare/compact.hpp>
 #include <pare/policy/simd.hpp>
 
+#include <algorithm>
 #include <cstdint>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 namespace language {
@@ -40,7 +43,13 @@ class layer_cache {
     const std::int32_t* places(index_t g) const { return places_.data() + g * room_; }
 
     /// Adds rows of k and v, [tokens x groups * head size], which stand at `place` and on in the text.
+    /// Throws std::invalid_argument where there is no room for them.
     void append(const matrix& k, const matrix& v, index_t place) {
+        for (const auto length : lengths_)
+            if (length + k.rows() > room_)
+                throw std::invalid_argument(std::to_string(k.rows()) + " keys behind " +
+                                            std::to_string(length) + " in room for " +
+                                            std::to_string(room_));
         for (index_t g = 0; g < groups_; ++g)
             for (index_t i = 0; i < k.rows(); ++i) {
                 const index_t row = g * room_ + lengths_[static_cast<std::size_t>(g)]++;

@@ -77,7 +77,8 @@ class snapshot final : public eviction {
     snapshot(const budget& b, index_t queries, bool shared)
         : b_(b), queries_(queries), shared_(shared) {}
     scoring scores() const override {
-        return {true, pare::counted_queries::last(queries_), pare::score_scale::relative,
+        // Not relative: groups whose lengths differ are compared.
+        return {true, pare::counted_queries::last(queries_), pare::score_scale::per_query,
                 pare::score_reduction::sum};
     }
     void after(index_t, layer_cache& c, const matrix&,
@@ -112,7 +113,7 @@ class snapshot final : public eviction {
   private:
     /// Each group keeps a fifth of its budget at least, as the paper has it.
     void share(const layer_cache& c, const matrix& pooled, positions& counts) const {
-        const index_t least = std::max(b_.first + b_.last, b_.keys / 5);
+        const index_t least = std::max<index_t>({b_.first + b_.last, b_.keys / 5, 1});
         // What always stays is at the ends of groups of different lengths: it is a part of `least`.
         matrix scores = pooled;
         for (index_t g = 0; g < c.groups(); ++g) {

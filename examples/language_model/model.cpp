@@ -2,14 +2,16 @@
 
 #include "encoder/files/file.hpp"
 
+#include <set>
 #include <string>
+#include <utility>
 
 namespace language {
 namespace {
 
 using encoder::detail::fail;
 
-/// A number that sizes arrays: from 1 to 2^24, so that no product of three of them overflows.
+/// A number that sizes arrays: from 1 to 2^24, so that no product of two of them overflows.
 index_t extent(const gguf_file& file, const std::string& key) {
     const std::uint64_t n = file.number(key);
     if (n < 1 || n > (std::uint64_t{1} << 24))
@@ -45,6 +47,13 @@ shape read_shape(const gguf_file& file) {
         if (file.has(key) && file.number(key) != static_cast<std::uint64_t>(c.head_size()))
             fail(file.path(), key, " is ", file.number(key), "; only ", c.head_size(),
                  ", the columns of a head, is read");
+    if (file.has("llama.rope.scale_linear"))
+        fail(file.path(), "its rotary positions are scaled, which is not read");
+    if (!file.flag("llama.attention.causal", true))
+        fail(file.path(), "its attention is not causal, which is not read");
+    if (file.has("llama.expert_count") && file.number("llama.expert_count") > 0)
+        fail(file.path(), "it has ", file.number("llama.expert_count"),
+             " experts, which are not read");
     if (file.has("llama.rope.scaling.type") && file.text("llama.rope.scaling.type") != "none")
         fail(file.path(), "its rotary positions are scaled (", file.text("llama.rope.scaling.type"),
              "), which is not read");
@@ -53,14 +62,33 @@ shape read_shape(const gguf_file& file) {
     return c;
 }
 
-matrix read_matrix(const gguf_file& file, const std::string& name, index_t rows, index_t columns) {
-    const std::vector<float> values = file.read(name, {rows, columns});
-    return Eigen::Map<const matrix>(values.data(), rows, columns);
-}
-vector read_vector(const gguf_file& file, const std::string& name, index_t n) {
-    const std::vector<float> values = file.read(name, {n});
-    return Eigen::Map<const vector>(values.data(), n);
-}
+/// Reads tensors, and knows which it has not read.
+class tensors {
+  public:
+    explicit tensors(const gguf_file& file) : file_(file) {
+        for (const auto& [name, entry] : file.entries()) left_.insert(name);
+    }
+    matrix operator()(const std::string& name, index_t rows, index_t columns) {
+        left_.erase(name);
+        const std::vector<float> values = file_.read(name, {rows, columns});
+        return Eigen::Map<const matrix>(values.data(), rows, columns);
+    }
+    vector operator()(const std::string& name, index_t n) {
+        left_.erase(name);
+        const std::vector<float> values = file_.read(name, {n});
+        return Eigen::Map<const vector>(values.data(), n);
+    }
+    void check_all_read() const {
+        if (!left_.empty())
+            fail(file_.path(), "has a tensor ", *left_.begin(),
+                 ", which a model of this kind that is "
+                 "read here does not have");
+    }
+
+  private:
+    const gguf_file& file_;
+    std::set<std::string> left_;
+};
 
 } // namespace
 
@@ -68,26 +96,31 @@ model read_model(const gguf_file& file) {
     model m{read_shape(file), {}, {}, {}, {}};
     shape& c = m.config;
     const auto words = file.entries().find("token_embd.weight");
-    if (words == file.entries().end() || words->second.shape.size() != 2)
+    if (words == file.entries().end() || words->second.shape.size() != 2 ||
+        words->second.shape[0] < 1)
         fail(file.path(), "has no matrix token_embd.weight");
+    tensors read(file);
     c.vocabulary = static_cast<index_t>(words->second.shape[0]);
-    m.words = read_matrix(file, "token_embd.weight", c.vocabulary, c.hidden);
+    m.words = read("token_embd.weight", c.vocabulary, c.hidden);
     const index_t keys = c.groups * c.head_size(), layers = extent(file, "llama.block_count");
     for (index_t i = 0; i < layers; ++i) {
         const std::string of = "blk." + std::to_string(i) + ".";
-        m.layers.push_back({read_vector(file, of + "attn_norm.weight", c.hidden),
-                            read_matrix(file, of + "attn_q.weight", c.hidden, c.hidden),
-                            read_matrix(file, of + "attn_k.weight", keys, c.hidden),
-                            read_matrix(file, of + "attn_v.weight", keys, c.hidden),
-                            read_matrix(file, of + "attn_output.weight", c.hidden, c.hidden),
-                            read_vector(file, of + "ffn_norm.weight", c.hidden),
-                            read_matrix(file, of + "ffn_gate.weight", c.filters, c.hidden),
-                            read_matrix(file, of + "ffn_up.weight", c.filters, c.hidden),
-                            read_matrix(file, of + "ffn_down.weight", c.hidden, c.filters)});
+        layer l;
+        l.before_attention = read(of + "attn_norm.weight", c.hidden);
+        l.query = read(of + "attn_q.weight", c.hidden, c.hidden);
+        l.key = read(of + "attn_k.weight", keys, c.hidden);
+        l.value = read(of + "attn_v.weight", keys, c.hidden);
+        l.projection = read(of + "attn_output.weight", c.hidden, c.hidden);
+        l.before_filters = read(of + "ffn_norm.weight", c.hidden);
+        l.gate = read(of + "ffn_gate.weight", c.filters, c.hidden);
+        l.up = read(of + "ffn_up.weight", c.filters, c.hidden);
+        l.down = read(of + "ffn_down.weight", c.hidden, c.filters);
+        m.layers.push_back(std::move(l));
     }
-    m.last = read_vector(file, "output_norm.weight", c.hidden);
+    m.last = read("output_norm.weight", c.hidden);
     if (file.entries().count("output.weight") > 0)
-        m.head = read_matrix(file, "output.weight", c.vocabulary, c.hidden);
+        m.head = read("output.weight", c.vocabulary, c.hidden);
+    read.check_all_read();
     return m;
 }
 

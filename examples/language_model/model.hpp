@@ -44,8 +44,8 @@ struct model {
 };
 
 /// Throws encoder::file_error for another architecture, for what this one does not have here (rotary
-/// positions that are scaled or of a part of a head, heads of a size of their own), and for tensors
-/// that are missing or not finite.
+/// positions that are scaled or of a part of a head, heads of a size of their own, biases, experts),
+/// and for tensors that are missing or not finite.
 model read_model(const gguf_file& file);
 
 } // namespace language

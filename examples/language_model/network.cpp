@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
+#include <string>
 
 namespace language {
 namespace {
@@ -53,6 +55,13 @@ matrix by_groups(const matrix& x, index_t groups, index_t tokens) {
     return y;
 }
 
+void check_ids(const model& m, const std::vector<std::int32_t>& ids) {
+    for (const std::int32_t id : ids)
+        if (id < 0 || id >= m.config.vocabulary)
+            throw std::invalid_argument("token " + std::to_string(id) + " is none of " +
+                                        std::to_string(m.config.vocabulary));
+}
+
 float silu(float x) {
     return x / (1 + std::exp(-x));
 }
@@ -63,6 +72,11 @@ matrix forward(const model& m, const std::vector<std::int32_t>& ids, index_t pla
                const scoring& scores, const observer& show) {
     const shape& of = m.config;
     const auto tokens = static_cast<index_t>(ids.size());
+    check_ids(m, ids);
+    if (tokens == 0) throw std::invalid_argument("a pass of no tokens");
+    if (c.size() != m.layers.size())
+        throw std::invalid_argument("a cache of " + std::to_string(c.size()) + " layers for " +
+                                    std::to_string(m.layers.size()));
     matrix x(tokens, of.hidden);
     for (index_t t = 0; t < tokens; ++t) x.row(t) = m.words.row(ids[static_cast<std::size_t>(t)]);
     std::vector<std::int32_t> queries(static_cast<std::size_t>(of.groups + 1));
@@ -109,15 +123,25 @@ matrix forward(const model& m, const std::vector<std::int32_t>& ids, index_t pla
 
 std::vector<double> losses(const model& m, const matrix& rows,
                            const std::vector<std::int32_t>& next) {
-    const matrix logits = rows * m.to_logits().transpose();
-    std::vector<double> found(next.size());
-    for (std::size_t t = 0; t < next.size(); ++t) {
-        const auto row = logits.row(static_cast<index_t>(t));
-        const float most = row.maxCoeff();
-        double sum = 0;
-        for (index_t j = 0; j < row.cols(); ++j)
-            sum += static_cast<double>(std::exp(row(j) - most));
-        found[t] = std::log(sum) + static_cast<double>(most - row(next[t]));
+    check_ids(m, next);
+    const auto n = static_cast<index_t>(next.size());
+    if (n > rows.rows())
+        throw std::invalid_argument(std::to_string(n) + " next tokens behind " +
+                                    std::to_string(rows.rows()) + " rows");
+    constexpr index_t most = 64; // rows whose logits are made at a time: they are wide
+    std::vector<double> found;
+    for (index_t first = 0; first < n; first += most) {
+        const index_t here = std::min(most, n - first);
+        const matrix logits = rows.middleRows(first, here) * m.to_logits().transpose();
+        for (index_t t = 0; t < here; ++t) {
+            const auto row = logits.row(t);
+            const float largest = row.maxCoeff();
+            double sum = 0;
+            for (index_t j = 0; j < row.cols(); ++j)
+                sum += static_cast<double>(std::exp(row(j) - largest));
+            const auto id = next[static_cast<std::size_t>(first + t)];
+            found.push_back(std::log(sum) + static_cast<double>(largest - row(id)));
+        }
     }
     return found;
 }

@@ -27,10 +27,13 @@ struct scoring {
 
 /// The residual stream behind all layers, through the last norm, of tokens that stand at `place` and
 /// on in the text; each attends to those of them that are not behind it and to all of the cache.
+/// Throws std::invalid_argument for no tokens, for ids without an embedding, and for a cache that has
+/// another number of layers or no room for them.
 matrix forward(const model& m, const std::vector<std::int32_t>& ids, index_t place, cache& c,
                const scoring& scores = {}, const observer& show = {});
 
-/// -log p of tokens[t + 1] behind row t of what forward() gives, for each of `rows` rows.
+/// -log p of next[t] behind row t of what forward() gives, for as many rows as there are of these.
+/// Throws std::invalid_argument for more, and for ids that are none.
 std::vector<double> losses(const model& m, const matrix& rows,
                            const std::vector<std::int32_t>& next);
 
