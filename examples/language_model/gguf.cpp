@@ -1,11 +1,13 @@
 #include "gguf.hpp"
+#include "blocks.hpp"
 
 #include "encoder/files/file.hpp"
+
+#include <pare/core/fast_math.hpp>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <iterator>
 #include <limits>
 #include <string_view>
 #include <tuple>
@@ -63,37 +65,6 @@ struct {
     {"f64", 8},
 };
 
-// Types of tensors, as numbered in the file.
-enum tensor_type : std::uint32_t {
-    f32_tensor = 0,
-    f16_tensor = 1,
-    q4_0_tensor = 2,
-    q4_1_tensor = 3,
-    q8_0_tensor = 8,
-    bf16_tensor = 30,
-};
-constexpr std::size_t block = 32; // elements that share a scale
-
-struct layout {
-    tensor_type type;
-    const char* name;
-    std::size_t elements, bytes; // of a block
-};
-constexpr layout layouts[] = {
-    {f32_tensor, "F32", 1, 4},
-    {f16_tensor, "F16", 1, 2},
-    {q4_0_tensor, "Q4_0", block, 2 + block / 2},
-    {q4_1_tensor, "Q4_1", block, 2 + 2 + block / 2},
-    {q8_0_tensor, "Q8_0", block, 2 + block},
-    {bf16_tensor, "BF16", 1, 2},
-};
-
-const layout* find_layout(std::uint32_t type) {
-    const layout* const found = std::find_if(std::begin(layouts), std::end(layouts),
-                                             [type](const layout& l) { return l.type == type; });
-    return found == std::end(layouts) ? nullptr : found;
-}
-
 /// A name in a sentence: short, and on one line, whatever its bytes.
 std::string in_quotes(std::string_view name) {
     constexpr std::size_t most = 100;
@@ -113,73 +84,6 @@ std::string to_string(const shape_type& shape) {
     std::string text = "[";
     for (const std::int64_t n : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(n);
     return text + "]";
-}
-
-template <class T>
-T load(const std::byte* from) {
-    T value;
-    std::memcpy(&value, from, sizeof value);
-    return value;
-}
-
-template <class To, class From>
-To bit_cast(const From& from) {
-    static_assert(sizeof(To) == sizeof(From));
-    return load<To>(reinterpret_cast<const std::byte*>(&from));
-}
-
-// Finite or not is seen by the bits: with -ffast-math compilers take numbers for finite.
-constexpr std::uint32_t exponent_mask = 0x7f800000;
-
-bool is_finite(std::uint32_t float_bits) {
-    return (float_bits & exponent_mask) != exponent_mask;
-}
-
-/// The bits of the float that a half is.
-std::uint32_t load_half(const std::byte* from) {
-    const std::uint32_t half = load<std::uint16_t>(from);
-    const std::uint32_t sign = (half & 0x8000u) << 16, magnitude = half & 0x7fffu;
-    if (magnitude >= 0x7c00u) return sign | exponent_mask | (magnitude & 0x3ffu) << 13;
-    if (magnitude >= 0x0400u) return sign | ((magnitude << 13) + (112u << 23));
-    // Subnormal: a count of 2^-24, which is a normal float, so that flush-to-zero does not matter.
-    return sign | bit_cast<std::uint32_t>(static_cast<float>(magnitude) * 0x1p-24f);
-}
-
-/// Writes a block's values. False if they are not finite. The products are exact and far from
-/// overflow, since a half has 11 bits: that its scale and offset are finite is enough.
-bool decode(tensor_type type, const std::byte* from, float* to) {
-    const auto single = [to](std::uint32_t bits) {
-        *to = bit_cast<float>(bits);
-        return is_finite(bits);
-    };
-    if (type == f32_tensor) return single(load<std::uint32_t>(from));
-    if (type == bf16_tensor) return single(std::uint32_t{load<std::uint16_t>(from)} << 16);
-    const std::uint32_t first = load_half(from);
-    if (type == f16_tensor) return single(first);
-
-    const auto scale = bit_cast<float>(first);
-    if (!is_finite(first)) return false;
-    from += 2;
-    if (type == q8_0_tensor) {
-        for (std::size_t i = 0; i < block; ++i)
-            to[i] = scale * static_cast<float>(load<std::int8_t>(from + i));
-        return true;
-    }
-    float least = 0;
-    int zero = 8;
-    if (type == q4_1_tensor) {
-        const std::uint32_t second = load_half(from);
-        if (!is_finite(second)) return false;
-        least = bit_cast<float>(second);
-        zero = 0;
-        from += 2;
-    }
-    for (std::size_t i = 0; i < block / 2; ++i) {
-        const auto both = std::to_integer<int>(from[i]);
-        to[i] = static_cast<float>((both & 15) - zero) * scale + least;
-        to[i + block / 2] = static_cast<float>((both >> 4) - zero) * scale + least;
-    }
-    return true;
 }
 
 std::pair<std::shared_ptr<const std::byte>, std::size_t> open_file(const std::filesystem::path& p) {
@@ -368,7 +272,7 @@ parsed_entry parse_entry(const std::filesystem::path& path, const std::string& n
     e.tensor.type = file.get<std::uint32_t>();
     e.begin = file.get<std::uint64_t>();
     e.bytes = elements > 0 ? 1 : 0;
-    if (const layout* const l = find_layout(e.tensor.type); l != nullptr) {
+    if (const block_layout* const l = find_layout(e.tensor.type); l != nullptr) {
         if (static_cast<std::uint64_t>(shape.back()) % l->elements != 0)
             fail(path, "tensor ", in_quotes(name), " has rows of ", shape.back(), " elements, ",
                  l->name, " needs a multiple of ", l->elements);
@@ -501,14 +405,13 @@ std::uint64_t gguf_file::number(const std::string& key) const {
 }
 
 double gguf_file::real(const std::string& key) const {
-    const auto is = [](std::uint32_t type) { return type == f32_value || type == f64_value; };
-    const value& v = find(key, false, is, "f32 or f64");
+    const auto is_real = [](std::uint32_t type) { return type == f32_value || type == f64_value; };
+    const value& v = find(key, false, is_real, "f32 or f64");
     const std::byte* const from = data_.get() + v.at;
-    constexpr std::uint64_t mask = 0x7ff0000000000000;
-    if (v.type == f32_value ? !is_finite(load<std::uint32_t>(from))
-                            : (load<std::uint64_t>(from) & mask) == mask)
-        fail(path_, "key ", in_quotes(key), " is NaN or infinite");
-    return v.type == f32_value ? double{load<float>(from)} : load<double>(from);
+    const double x =
+        v.type == f32_value ? static_cast<double>(load<float>(from)) : load<double>(from);
+    if (!pare::detail::is_finite(x)) fail(path_, "key ", in_quotes(key), " is NaN or infinite");
+    return x;
 }
 
 bool gguf_file::flag(const std::string& key, bool otherwise) const {
@@ -542,17 +445,13 @@ std::vector<float> gguf_file::read(const std::string& name, const shape_type& sh
     if (e.shape != shape)
         fail(path_, "tensor ", in_quotes(name), " has the shape ", to_string(e.shape), ", not ",
              to_string(shape));
-    const layout* const l = find_layout(e.type);
-    if (l == nullptr) {
-        std::string known;
-        for (const layout& of : layouts)
-            known += (known.empty() ? "" : ", ") + std::string(of.name) + " (" +
-                     std::to_string(of.type) + ")";
-        fail(path_, "tensor ", in_quotes(name), " is of type ", e.type, ", not one of ", known);
-    }
+    const block_layout* const l = find_layout(e.type);
+    if (l == nullptr)
+        fail(path_, "tensor ", in_quotes(name), " is of type ", e.type, ", not one of ",
+             known_layouts());
     std::vector<float> values(e.bytes / l->bytes * l->elements);
     for (std::size_t i = 0; i < values.size(); i += l->elements)
-        if (!decode(l->type, e.data + i / l->elements * l->bytes, values.data() + i))
+        if (!decode_block(*l, e.data + i / l->elements * l->bytes, values.data() + i))
             fail(path_, "tensor ", in_quotes(name), " holds NaN or infinity at element ", i);
     return values;
 }

@@ -1,0 +1,32 @@
+// How GGUF's tensors are stored: single numbers, or blocks that share a scale.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string>
+
+namespace language {
+
+template <class T>
+T load(const std::byte* from) {
+    T value;
+    std::memcpy(&value, from, sizeof value);
+    return value;
+}
+
+/// Of a type that is read.
+struct block_layout {
+    std::uint32_t type; ///< as numbered in the file
+    const char* name;
+    std::size_t elements, bytes; ///< of a block
+};
+/// Null for other types.
+const block_layout* find_layout(std::uint32_t type);
+/// Names and numbers, for errors.
+std::string known_layouts();
+
+/// Writes the values of a block. False if they are not finite.
+bool decode_block(const block_layout& layout, const std::byte* from, float* to);
+
+} // namespace language
