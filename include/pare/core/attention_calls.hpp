@@ -17,7 +17,7 @@ constexpr index_t shares_of_head = 4;
 
 /// The larger of a and b; NaN where one of them is.
 template <class X>
-constexpr X larger(X a, X b) {
+constexpr X larger_or_nan(X a, X b) {
     if (is_nan(a) || is_nan(b)) return is_nan(a) ? a : b;
     return a < b ? b : a;
 }
@@ -45,7 +45,7 @@ struct attention_terms {
     /// Of two queries, or two heads.
     template <class X>
     constexpr X together(X a, X b) const {
-        return largest ? larger(a, b) : a + b;
+        return largest ? larger_or_nan(a, b) : a + b;
     }
 
     /// What is added to the logit of key j and of the query at place i among the keys, which begin

@@ -54,7 +54,7 @@ PARE_HD T pooled(const view<const T, 2>& x, index_t row, index_t t, const index_
     C sum = largest ? static_cast<C>(x(row, begin)) : C(0);
     for (index_t u = begin; u < end; ++u) {
         const auto score = static_cast<C>(x(row, u));
-        sum = largest ? larger(sum, score) : sum + score;
+        sum = largest ? larger_or_nan(sum, score) : sum + score;
     }
     return static_cast<T>(largest ? sum : sum / static_cast<C>(end - begin));
 }

@@ -18,7 +18,7 @@ void add_larger(const batch<T>& x, double* sums) {
     T numbers[lanes<T>];
     x.store_unaligned(numbers);
     for (index_t i = 0; i < lanes<T>; ++i)
-        sums[i] = larger(sums[i], static_cast<double>(numbers[i]));
+        sums[i] = larger_or_nan(sums[i], static_cast<double>(numbers[i]));
 }
 
 /// sums[j] += sum over rows of factors[r] * exp(e[r, j] - shifts[r]), or the largest of them and of

@@ -362,7 +362,7 @@ void attention_by_registers(const Executor& executor, const attention_call<T, Se
                 const T* const from = received.row(h, part) + at;
                 if (c.largest)
                     for (index_t i = 0; i < here; ++i)
-                        sums[i] = larger(sums[i], static_cast<double>(from[i]));
+                        sums[i] = larger_or_nan(sums[i], static_cast<double>(from[i]));
                 else
                     for (index_t i = 0; i < here; ++i) sums[i] += static_cast<double>(from[i]);
             }
