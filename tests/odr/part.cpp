@@ -2,12 +2,14 @@
 // do not need Eigen, or with RUN_TIME what is used while a model runs.
 #include <pare/attention.hpp>
 #include <pare/attention_scores.hpp>
+#include <pare/cache.hpp>
 #include <pare/compact.hpp>
 #include <pare/cost.hpp>
 #include <pare/fisher.hpp>
 #include <pare/gather.hpp>
 #include <pare/importance.hpp>
 #include <pare/loss_curve.hpp>
+#include <pare/merge.hpp>
 #include <pare/policy/simd.hpp>
 #include <pare/rearrange.hpp>
 #include <pare/search.hpp>
@@ -57,6 +59,20 @@ double run(const Policy& policy, int tokens, int width) {
                     pare::view<float, 3>(out, tokens, 1, width), s, {}, scratch);
     pare::attention_scores(policy, heads, heads, pare::view<const float, 2>(x, tokens, 1), offsets,
                            m, {}, scratch);
+    const int one[] = {0, 1}; // a step against the same keys
+    pare::attention(policy, pare::view<const float, 3>(x, 1, 1, width), heads, heads,
+                    pare::query_key_offsets{one, offsets}, pare::view<float, 3>(out, 1, 1, width),
+                    m, {}, scratch);
+    pare::pool_scores(policy, m, offsets, 2, pare::pooling::max, s);
+    pare::share_budget(pare::view<const float, 2>(scores, 1, tokens), 2, 1, pare::view(index, 1));
+    index[0] = 0, index[1] = 2;
+    pare::nearest_rows(policy, pare::view<const float, 2>(x, tokens, width), offsets,
+                       pare::view(index, 2), pare::view(index + 2, tokens), s);
+    std::fill(mask, mask + tokens, 1.0f);
+    pare::merge_rows(policy, pare::view(index, 2), pare::view(index + 2, tokens), m,
+                     pare::from_to(pare::view<const float, 2>(x, tokens, width),
+                                   pare::view<float, 2>(square, 2, width)));
+    std::fill(square, square + most, 1 / static_cast<float>(tokens));
     pare::score_accumulator sums;
     sums.add(m);
     pare::importance(policy, pare::view<const float, 3>(square, 1, tokens, tokens), m);
