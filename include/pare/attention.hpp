@@ -176,7 +176,7 @@ view<S, 2> rows_of_scores(const view<S, 1>& scores) {
 /// Checks that scores are of all heads, or a row of each group or of each head.
 template <class S>
 void check_score_rows(const char* name, const view<S, 2>& scores, index_t heads, index_t groups,
-                index_t keys) {
+                      index_t keys) {
     const index_t rows = scores.extent(0);
     if (rows == 1 && scores.extent(1) != keys)
         fail<shape_error>(name, scores.extent(1), " scores, ", keys, " keys");

@@ -6,12 +6,13 @@
 #include "view.hpp"
 
 #include <algorithm>
+#include <type_traits>
 
 namespace pare {
 inline namespace PARE_ISA {
 
 namespace detail {
-inline constexpr view<const index_t, 1> all_of_them{};
+inline constexpr none left_out{};
 } // namespace detail
 
 /// The offsets of sequences whose queries and keys are not the same tokens: the next tokens of
@@ -27,11 +28,11 @@ inline constexpr view<const index_t, 1> all_of_them{};
 ///
 /// Offsets and lengths are of one type. The last query stands at the last key's position, whatever
 /// counts positions: masks, slopes, biases of distance.
-template <class Queries, class Keys, class Lengths = view<const index_t, 1>>
+template <class Queries, class Keys, class Lengths = detail::none>
 struct query_key_offsets {
     const Queries& queries;
     const Keys& keys;
-    const Lengths& lengths = detail::all_of_them;
+    const Lengths& lengths = detail::left_out;
 };
 template <class Queries, class Keys>
 query_key_offsets(const Queries&, const Keys&) -> query_key_offsets<Queries, Keys>;
@@ -167,11 +168,8 @@ auto checked_sequences(const char* name, const Policy& policy,
                        index_t keys) {
     const auto of_queries = as_input<1>(policy, offsets.queries);
     const auto of_keys = as_input<1>(policy, offsets.keys);
-    const auto lengths = as_input<1>(policy, offsets.lengths);
     using Offset = typename decltype(of_keys)::value_type;
-    constexpr bool all = std::is_same_v<Lengths, view<const index_t, 1>>;
-    static_assert(std::is_same_v<Offset, typename decltype(of_queries)::value_type> &&
-                      (all || std::is_same_v<Offset, typename decltype(lengths)::value_type>),
+    static_assert(std::is_same_v<Offset, typename decltype(of_queries)::value_type>,
                   "pare: offsets of queries and keys, and lengths, have one element type");
     check_offsets(name, policy, of_queries, queries);
     check_offsets(name, policy, of_keys, keys);
@@ -180,16 +178,20 @@ auto checked_sequences(const char* name, const Policy& policy,
     if (of_queries.extent(0) != of_keys.extent(0))
         fail<shape_error>(name, of_queries.extent(0) - 1, " sequences of queries, ", x.sequences,
                           " of keys");
-    if (lengths.extent(0) == 0) return x;
-    if constexpr (std::is_same_v<Offset, typename decltype(lengths)::value_type>)
+    if constexpr (!std::is_same_v<Lengths, none>) {
+        const auto lengths = as_input<1>(policy, offsets.lengths);
+        static_assert(std::is_same_v<Offset, typename decltype(lengths)::value_type>,
+                      "pare: offsets of queries and keys, and lengths, have one element type");
+        if (lengths.extent(0) == 0) return x;
         x.lengths = lengths.data_handle();
-    if (lengths.extent(0) != x.sequences || (x.sequences > 1 && lengths.stride(0) != 1))
-        fail<shape_error>(name, lengths.extent(0), " lengths of stride ", lengths.stride(0), ", ",
-                          x.sequences, " sequences");
-    if constexpr (Policy::on_host)
-        if (const index_t s = policy.first(x.sequences, wrong_length<decltype(x)>{x}); s >= 0)
-            fail<shape_error>(name, "sequence ", s, " has ", x.keys(s), " keys, and room for ",
-                              x.room(s));
+        if (lengths.extent(0) != x.sequences || (x.sequences > 1 && lengths.stride(0) != 1))
+            fail<shape_error>(name, lengths.extent(0), " lengths of stride ", lengths.stride(0),
+                              ", ", x.sequences, " sequences");
+        if constexpr (Policy::on_host)
+            if (const index_t s = policy.first(x.sequences, wrong_length<decltype(x)>{x}); s >= 0)
+                fail<shape_error>(name, "sequence ", s, " has ", x.keys(s), " keys, and room for ",
+                                  x.room(s));
+    }
     return x;
 }
 
