@@ -228,6 +228,20 @@ class uniform_attention_of_keys {
     double sum_ = 0, rounded_off_ = 0;
 };
 
+/// The first i of ascending at(i), i < count, that is not less than `value`; count if there is none.
+template <class At>
+constexpr index_t first_not_below(index_t count, const At& at, index_t value) {
+    index_t begin = 0, end = count;
+    while (begin < end) {
+        const index_t middle = (begin + end) / 2;
+        if (static_cast<index_t>(at(middle)) < value)
+            begin = middle + 1;
+        else
+            end = middle;
+    }
+    return begin;
+}
+
 /// The segment that has a row, offsets[s] <= row < offsets[s + 1].
 template <class Offset>
 constexpr index_t segment_of(const Offset* offsets, index_t segments, index_t row) {

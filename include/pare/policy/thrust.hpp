@@ -564,15 +564,8 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
             return rows[a] != rows[b] ? rows[a] < rows[b] : a < b;
         });
         for_each(count + 1, [=] PARE_HD(index_t i) {
-            index_t begin = 0, end = tokens;
-            while (begin < end) {
-                const index_t middle = (begin + end) / 2;
-                if (rows[parts[middle]] < i)
-                    begin = middle + 1;
-                else
-                    end = middle;
-            }
-            starts[i] = begin;
+            starts[i] = detail::first_not_below(
+                tokens, [=](index_t p) { return rows[parts[p]]; }, i);
         });
     }
     template <class T, class W>

@@ -14,15 +14,8 @@ namespace detail {
 /// The number of the first of ascending positions that is not less than `position`.
 template <class Index>
 constexpr index_t rank_of_position(const Index* index, index_t count, index_t position) {
-    index_t begin = 0, end = count;
-    while (begin < end) {
-        const index_t middle = (begin + end) / 2;
-        if (static_cast<index_t>(index[middle]) < position)
-            begin = middle + 1;
-        else
-            end = middle;
-    }
-    return begin;
+    return first_not_below(
+        count, [=](index_t i) { return index[i]; }, position);
 }
 /// Which of index[i] token t becomes a part of: its own row, or else its nearest; -1 where of none.
 template <class Index, class Nearest>

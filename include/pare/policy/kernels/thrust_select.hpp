@@ -2,6 +2,7 @@
 // kernel finds what each tile keeps, the next one writes it behind what the tiles before it keep.
 #pragma once
 
+#include "../../core/attention.hpp"
 #include "../../core/fast_math.hpp"
 #include "../../core/ops.hpp"
 #include "../../core/view.hpp"
@@ -149,15 +150,8 @@ struct selection {
     /// The first offset of at least `token`.
     template <class Offsets>
     PARE_HD index_t segment_from(const Offsets& offsets, index_t token) const {
-        index_t s = 0, end = segments + 1;
-        while (s < end) {
-            const index_t middle = (s + end) / 2;
-            if (static_cast<index_t>(offsets[middle]) < token)
-                s = middle + 1;
-            else
-                end = middle;
-        }
-        return s;
+        return first_not_below(
+            segments + 1, [&](index_t s) { return offsets[s]; }, token);
     }
     /// Where segment s begins in the tile.
     template <class Offsets>
