@@ -1,5 +1,7 @@
 #include "blocks.hpp"
 
+#include "encoder/files/numbers.hpp"
+
 #include <algorithm>
 #include <iterator>
 
@@ -26,29 +28,6 @@ constexpr block_layout layouts[] = {
     {bf16_tensor, "BF16", 1, 2},
 };
 
-template <class To, class From>
-To bit_cast(const From& from) {
-    static_assert(sizeof(To) == sizeof(From));
-    return load<To>(reinterpret_cast<const std::byte*>(&from));
-}
-
-// Finite or not is seen by the bits: with -ffast-math compilers take numbers for finite.
-constexpr std::uint32_t exponent_mask = 0x7f800000;
-
-bool is_finite(std::uint32_t float_bits) {
-    return (float_bits & exponent_mask) != exponent_mask;
-}
-
-/// The bits of the float that a half is.
-std::uint32_t load_half(const std::byte* from) {
-    const std::uint32_t half = load<std::uint16_t>(from);
-    const std::uint32_t sign = (half & 0x8000u) << 16, magnitude = half & 0x7fffu;
-    if (magnitude >= 0x7c00u) return sign | exponent_mask | (magnitude & 0x3ffu) << 13;
-    if (magnitude >= 0x0400u) return sign | ((magnitude << 13) + (112u << 23));
-    // Subnormal: a count of 2^-24, which is a normal float, so that flush-to-zero does not matter.
-    return sign | bit_cast<std::uint32_t>(static_cast<float>(magnitude) * 0x1p-24f);
-}
-
 } // namespace
 
 const block_layout* find_layout(std::uint32_t type) {
@@ -71,28 +50,28 @@ std::string known_layouts() {
 bool decode_block(const block_layout& layout, const std::byte* from, float* to) {
     const std::uint32_t type = layout.type;
     const auto single = [to](std::uint32_t bits) {
-        *to = bit_cast<float>(bits);
-        return is_finite(bits);
+        *to = encoder::bit_cast<float>(bits);
+        return encoder::is_finite(bits);
     };
-    if (type == f32_tensor) return single(load<std::uint32_t>(from));
-    if (type == bf16_tensor) return single(std::uint32_t{load<std::uint16_t>(from)} << 16);
-    const std::uint32_t first = load_half(from);
+    if (type == f32_tensor) return single(encoder::load<std::uint32_t>(from));
+    if (type == bf16_tensor) return single(std::uint32_t{encoder::load<std::uint16_t>(from)} << 16);
+    const std::uint32_t first = encoder::half_to_float(encoder::load<std::uint16_t>(from));
     if (type == f16_tensor) return single(first);
 
-    const auto scale = bit_cast<float>(first);
-    if (!is_finite(first)) return false;
+    const auto scale = encoder::bit_cast<float>(first);
+    if (!encoder::is_finite(first)) return false;
     from += 2;
     if (type == q8_0_tensor) {
         for (std::size_t i = 0; i < block; ++i)
-            to[i] = scale * static_cast<float>(load<std::int8_t>(from + i));
+            to[i] = scale * static_cast<float>(encoder::load<std::int8_t>(from + i));
         return true;
     }
     float least = 0;
     int zero = 8;
     if (type == q4_1_tensor) {
-        const std::uint32_t second = load_half(from);
-        if (!is_finite(second)) return false;
-        least = bit_cast<float>(second);
+        const std::uint32_t second = encoder::half_to_float(encoder::load<std::uint16_t>(from));
+        if (!encoder::is_finite(second)) return false;
+        least = encoder::bit_cast<float>(second);
         zero = 0;
         from += 2;
     }

@@ -2,6 +2,7 @@
 #include "blocks.hpp"
 
 #include "encoder/files/file.hpp"
+#include "encoder/files/numbers.hpp"
 
 #include <pare/core/fast_math.hpp>
 
@@ -152,7 +153,7 @@ class gguf_cursor {
     }
     template <class T>
     T get() {
-        return load<T>(take(1, sizeof(T)));
+        return encoder::load<T>(take(1, sizeof(T)));
     }
     std::string_view text() {
         const auto length = get<std::uint64_t>();
@@ -237,7 +238,7 @@ std::uint64_t gguf_file::alignment() const {
     if (!has(key)) return usual;
     const value& v = find(
         key, false, [](std::uint32_t type) { return type == u32_value; }, "u32");
-    const std::uint64_t alignment = load<std::uint32_t>(data_.get() + v.at);
+    const std::uint64_t alignment = encoder::load<std::uint32_t>(data_.get() + v.at);
     if (alignment < 8 || (alignment & (alignment - 1)) != 0)
         fail(path_, "key ", in_quotes(key), " is ", alignment,
              ", not a power of two of at least 8");
@@ -365,24 +366,24 @@ std::uint64_t gguf_file::natural(const std::string& key, const value& v,
     std::int64_t number = 0;
     switch (v.type) {
     case u8_value:
-        return load<std::uint8_t>(from);
+        return encoder::load<std::uint8_t>(from);
     case u16_value:
-        return load<std::uint16_t>(from);
+        return encoder::load<std::uint16_t>(from);
     case u32_value:
-        return load<std::uint32_t>(from);
+        return encoder::load<std::uint32_t>(from);
     case u64_value:
-        return load<std::uint64_t>(from);
+        return encoder::load<std::uint64_t>(from);
     case i8_value:
-        number = load<std::int8_t>(from);
+        number = encoder::load<std::int8_t>(from);
         break;
     case i16_value:
-        number = load<std::int16_t>(from);
+        number = encoder::load<std::int16_t>(from);
         break;
     case i32_value:
-        number = load<std::int32_t>(from);
+        number = encoder::load<std::int32_t>(from);
         break;
     default:
-        number = load<std::int64_t>(from);
+        number = encoder::load<std::int64_t>(from);
     }
     if (number < 0)
         fail(path_, "key ", in_quotes(key), " is ", number,
@@ -408,8 +409,8 @@ double gguf_file::real(const std::string& key) const {
     const auto is_real = [](std::uint32_t type) { return type == f32_value || type == f64_value; };
     const value& v = find(key, false, is_real, "f32 or f64");
     const std::byte* const from = data_.get() + v.at;
-    const double x =
-        v.type == f32_value ? static_cast<double>(load<float>(from)) : load<double>(from);
+    const double x = v.type == f32_value ? static_cast<double>(encoder::load<float>(from))
+                                         : encoder::load<double>(from);
     if (!pare::detail::is_finite(x)) fail(path_, "key ", in_quotes(key), " is NaN or infinite");
     return x;
 }
