@@ -1,13 +1,15 @@
 // Streams texts through a language model whose cache of keys and values is kept to a share, by one
 // rule after another, and prints what that costs.
+#include "encoder/files/output.hpp"
+#include "encoder/report/page.hpp"
+#include "encoder/report/progress.hpp"
 #include "encoder/report/report.hpp"
 #include "encoder/text/text.hpp"
-#include "language_model/eviction.hpp"
-#include "language_model/learned_scores.hpp"
-#include "language_model/tokenizer.hpp"
+#include "language_model/needles.hpp"
+#include "language_model/rules.hpp"
 #include "options.hpp"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
@@ -19,12 +21,13 @@ namespace {
 
 namespace fs = std::filesystem;
 using namespace language;
+using ids = std::vector<std::int32_t>;
 
 struct arguments {
-    fs::path model, texts, calibrate;
+    fs::path model, texts, calibrate, html;
     std::vector<std::string> rules = {"window", "sinks", "h2o", "snap", "ada"};
     std::vector<double> shares = {0.5, 0.25, 0.125};
-    std::size_t documents = 20, tokens = 1024, pass = 64, first = 4, last = 32;
+    std::size_t documents = 20, tokens = 1024, pass = 64, first = 4, last = 32, needles = 0;
     int threads = 0;
 };
 
@@ -34,12 +37,14 @@ bool parse(int argc, char** argv, arguments& a) {
     o.path("--model", a.model, "GGUF file of a Llama-type model")->required();
     o.path("--texts", a.texts, "text, a document a line")->required();
     o.path("--calibrate", a.calibrate,
-           "other text, which the rule learned learns from; as many documents, as long");
+           "other text, which the rules planned, thresholds and learned learn from; as many "
+           "documents, as long");
     o.add_option("--rules", a.rules,
                  "which keys stay: window (the last), sinks (the first and the last), h2o (what "
                  "received most), snap (what the last queries attend to), ada (the same, of all "
-                 "groups of a layer together), learned (by a guess from hidden states, and a "
-                 "threshold for all layers)")
+                 "groups of a layer together), planned (what received most on average, of each "
+                 "group as much as it needs), thresholds (the same by thresholds on that), learned "
+                 "(by thresholds on a guess from hidden states)")
         ->delimiter(',');
     o.number("--shares", a.shares, "shares of a text's keys that stay")->delimiter(',');
     o.number("--documents", a.documents, "how many of the texts");
@@ -47,97 +52,106 @@ bool parse(int argc, char** argv, arguments& a) {
     o.number("--pass", a.pass, "tokens of a pass, behind which keys leave");
     o.number("--first", a.first, "first keys that stay, but for the rule window");
     o.number("--last", a.last, "last keys that stay, and queries whose attention counts");
+    o.number("--needles", a.needles,
+             "sentences that state a number, hidden in each text and asked for behind it");
+    o.path("--html", a.html, "file to draw perplexities on, and which keys are left of a text");
     o.number("--threads", a.threads, "threads to run on; 0: as many as there are processors");
     return o.read(argc, argv);
 }
 
-using ids = std::vector<std::int32_t>;
+struct document {
+    std::string text;
+    ids tokens;
+};
 
 /// What all runs share.
 struct setting {
     const arguments& a;
     const model& m;
-    const learned_scores& learned; // empty where nothing asks for them
+    const tokenizer& words;
+    std::vector<document> documents;
+    std::vector<std::vector<needle>> needles; // of each
+    ids begin;                                // of every text: a token, or none
 };
-
-std::unique_ptr<eviction> make_rule(const std::string& name, const setting& of, index_t keys,
-                                    double share) {
-    const arguments& a = of.a;
-    const budget b{keys, static_cast<index_t>(a.first), static_cast<index_t>(a.last)};
-    const auto queries = static_cast<index_t>(a.last);
-    if (name == "all") return keep_all();
-    if (name == "window") return keep_window({keys, 0, keys});
-    if (name == "sinks") return keep_window(b);
-    if (name == "h2o") return keep_heavy(b);
-    if (name == "snap") return keep_snap(b, queries);
-    if (name == "ada") return keep_shared(b, queries);
-    return keep_guessed(of.learned, static_cast<double>(of.learned.threshold(share)), b);
-}
-
-struct streamed {
-    double loss = 0; // summed up over predicted tokens
-    std::size_t predicted = 0;
-    double bytes = 0, kept = 0; // most of the cache behind a pass; keys of all groups at the end
-};
-
-/// One document, whose cache has about a share of its keys behind each pass.
-streamed stream(const setting& of, const ids& text, double share, const std::string& name) {
-    const model& m = of.m;
-    const auto pass = static_cast<index_t>(of.a.pass), length = static_cast<index_t>(text.size());
-    const auto least = static_cast<index_t>(of.a.first + of.a.last) + 1;
-    const auto keys =
-        std::max(least, static_cast<index_t>(std::ceil(share * static_cast<double>(length))));
-    const auto rule = make_rule(name, of, keys, share);
-    cache c;
-    // Rules with a budget of their own for each group may leave all of it to one.
-    const bool uneven = name == "ada" || name == "learned";
-    const index_t room = uneven ? length : std::min(length, keys + pass);
-    for (std::size_t l = 0; l < m.layers.size(); ++l) c.emplace_back(m.config, room);
-    streamed s;
-    for (index_t at = 0; at < length; at += pass) {
-        const index_t behind = std::min(length, at + pass);
-        const auto begin = text.begin() + at, end = text.begin() + behind;
-        double held = 0;
-        const matrix rows = forward(m, {begin, end}, at, c, rule->scores(),
-                                    [&](index_t layer, layer_cache& keys_of, const matrix& normed,
-                                        const pare::view<const float, 2>& received) {
-                                        rule->after(layer, keys_of, normed, received);
-                                        for (const auto n : keys_of.lengths()) held += n;
-                                    });
-        s.bytes =
-            std::max(s.bytes, held * static_cast<double>(2 * sizeof(float) * m.config.head_size()));
-        const ids next(begin + 1, text.begin() + std::min(length, behind + 1));
-        for (const double x : losses(m, rows, next)) s.loss += x;
-        s.predicted += next.size();
-        s.kept = held;
-    }
-    return s;
-}
 
 struct outcome {
+    std::string rule;
+    double share = 1;
     std::vector<double> losses; // means of documents
-    double perplexity, seconds = 0, bytes = 0, kept = 0;
-    std::size_t tokens = 0;
+    double perplexity = 0, seconds = 0;
+    double bytes = 0, kept = 0; // most of the cache behind a pass; keys left at the end, a share
+    std::size_t tokens = 0, found = 0;
+    /// Of the first document behind each pass, the share of groups that have a token.
+    std::vector<std::vector<double>> left;
 };
 
-outcome run(const setting& of, const std::vector<ids>& texts, double share,
-            const std::string& name) {
-    outcome o{{}, 0};
+/// Of some neighbouring tokens together, so that a row is no longer than a picture is wide.
+std::vector<double> shares_left(const cache& c, index_t tokens, index_t length) {
+    constexpr index_t widest = 128;
+    const index_t together = (length + widest - 1) / widest;
+    std::vector<double> left(static_cast<std::size_t>((tokens + together - 1) / together));
+    double groups = 0;
+    for (const layer_cache& of : c)
+        for (index_t g = 0; g < of.sequences(); ++g, ++groups)
+            for (index_t j = 0; j < of.length(g); ++j)
+                ++left[static_cast<std::size_t>(of.places(g)[j] / together)];
+    for (std::size_t i = 0; i < left.size(); ++i) {
+        const index_t first = static_cast<index_t>(i) * together;
+        left[i] /= groups * static_cast<double>(std::min(together, tokens - first));
+    }
+    return left;
+}
+
+outcome run(const setting& of, const rules& all, const std::string& name, double share) {
+    using clock = std::chrono::steady_clock;
+    const model& m = of.m;
+    const auto pass = static_cast<index_t>(of.a.pass);
+    const auto rule_for = [&](const ids& text) {
+        return name == "all" ? keep_all()
+                             : all.make(name, share, static_cast<index_t>(text.size()));
+    };
+    outcome o;
+    o.rule = name;
+    o.share = share;
     double sum = 0, predicted = 0;
-    const auto start = std::chrono::steady_clock::now();
-    for (const ids& text : texts) {
-        const streamed s = stream(of, text, share, name);
-        o.losses.push_back(s.loss / static_cast<double>(s.predicted));
-        sum += s.loss;
-        predicted += static_cast<double>(s.predicted);
-        o.bytes = std::max(o.bytes, s.bytes);
-        o.kept += s.kept;
+    for (const document& d : of.documents) {
+        const ids& text = d.tokens;
+        const auto rule = rule_for(text);
+        double loss = 0;
+        const auto start = clock::now();
+        const cache c = read_text(
+            m, text, pass, *rule,
+            [&](const cache& now, index_t begin, index_t end, const matrix& rows) {
+                const auto from = text.begin() + begin + 1;
+                const ids next(from, std::min(text.end(), from + (end - begin)));
+                for (const double x : losses(m, rows, next)) loss += x;
+                double held = 0;
+                for (const layer_cache& l : now)
+                    held += std::accumulate(l.lengths().begin(), l.lengths().end(), 0.0);
+                o.bytes = std::max(
+                    o.bytes, held * static_cast<double>(2 * sizeof(float) * m.config.head_size()));
+                if (&d == &of.documents.front())
+                    o.left.push_back(shares_left(now, end, static_cast<index_t>(text.size())));
+            });
+        o.seconds += std::chrono::duration<double>(clock::now() - start).count();
+        for (const layer_cache& l : c)
+            o.kept += std::accumulate(l.lengths().begin(), l.lengths().end(), 0.0);
+        o.losses.push_back(loss / static_cast<double>(text.size() - 1));
+        sum += loss;
+        predicted += static_cast<double>(text.size() - 1);
         o.tokens += text.size();
     }
-    o.kept /= static_cast<double>(of.m.config.groups) * static_cast<double>(of.m.layers.size()) *
+    o.kept /= static_cast<double>(m.config.groups) * static_cast<double>(m.layers.size()) *
               static_cast<double>(o.tokens);
-    o.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     o.perplexity = std::exp(sum / predicted);
+    for (std::size_t i = 0; i < of.needles.size(); ++i) {
+        ids text = of.begin;
+        const ids rest = hide_needles(of.words, of.documents[i].text, of.needles[i],
+                                      of.a.tokens - of.begin.size());
+        text.insert(text.end(), rest.begin(), rest.end());
+        const cache c = read_text(m, text, pass, *rule_for(text));
+        o.found += count_found(m, of.words, c, static_cast<index_t>(text.size()), of.needles[i]);
+    }
     return o;
 }
 
@@ -152,8 +166,7 @@ std::pair<double, double> difference(const outcome& o, const outcome& all) {
     return {mean, n > 1 ? 2 * std::sqrt(square / (n - 1) / n) : 0};
 }
 
-void work(const arguments& a) {
-    encoder::set_threads(a.threads);
+void check(const arguments& a) {
     for (const double share : a.shares)
         if (!(share > 0 && share <= 1))
             throw std::invalid_argument(
@@ -161,63 +174,134 @@ void work(const arguments& a) {
     constexpr std::size_t most = 1 << 24;
     if (a.pass < 1 || a.tokens < 2 || a.documents < 1)
         throw std::invalid_argument("--pass, --documents and --tokens are at least 1, 1 and 2");
-    for (const auto& [name, number] :
-         {std::pair("--pass", a.pass), {"--first", a.first}, {"--last", a.last}})
+    for (const auto& [name, number] : {std::pair("--pass", a.pass),
+                                       {"--first", a.first},
+                                       {"--last", a.last},
+                                       {"--needles", a.needles}})
         if (number > most)
             throw std::invalid_argument(fmt::format("{} is {}; {} at most", name, number, most));
-    bool learns = false;
+    const auto& known = rules::names();
     for (const std::string& rule : a.rules) {
-        const std::vector<std::string> known = {"window", "sinks", "h2o", "snap", "ada", "learned"};
         if (std::find(known.begin(), known.end(), rule) == known.end())
-            throw std::invalid_argument("--rules: there is no rule '" + rule +
-                                        "'; window, sinks, h2o, snap, ada and learned are there");
-        learns = learns || rule == "learned";
+            throw std::invalid_argument(fmt::format("--rules: there is no rule '{}'; {} are there",
+                                                    rule, fmt::join(known, ", ")));
+        if (rules::learns(rule) && a.calibrate.empty())
+            throw std::invalid_argument("--rules " + rule + " needs --calibrate");
     }
-    if (learns && a.calibrate.empty())
-        throw std::invalid_argument("--rules learned needs --calibrate");
+}
+
+encoder::page to_page(const setting& of, const std::vector<outcome>& all) {
+    const outcome& whole = all.front();
+    encoder::page p;
+    p.title = "A cache of keys and values, made smaller";
+    p.summary = fmt::format("What {} predicts with a share of the keys of what it has read.",
+                            of.a.model.filename().string());
+    p.facts = {{"texts", std::to_string(of.documents.size())},
+               {"tokens", std::to_string(whole.tokens)},
+               {"perplexity with all keys", fmt::format("{:.2f}", whole.perplexity)},
+               {"cache with all keys", fmt::format("{:.1f} MB", whole.bytes / 1e6)}};
+    encoder::page::plot plot;
+    plot.title = "Perplexity";
+    plot.about = "Of all texts, by the share of keys that are left at their ends; lower is better.";
+    plot.cost = "keys left";
+    plot.metric = "perplexity";
+    plot.whole = whole.perplexity;
+    plot.whole_name = "all keys";
+    encoder::page::heat_maps left;
+    left.title = "What is left of a text";
+    left.about = fmt::format(
+        "Of the first text: each row is what is left behind a pass of {} tokens, the first at the "
+        "top; the darker a token, the more groups of heads have its key and value. A share of "
+        "{:g}.",
+        of.a.pass, of.a.shares.back());
+    for (const outcome& o : all) {
+        if (o.rule == "all") continue;
+        if (plot.curves.empty() || plot.curves.back().name != o.rule)
+            plot.curves.push_back({o.rule, {}});
+        plot.curves.back().points.push_back({o.kept, o.perplexity});
+        if (o.share == of.a.shares.back()) left.maps.push_back({o.rule, o.left});
+    }
+    p.plots.push_back(plot);
+    p.heat.push_back(left);
+    return p;
+}
+
+void work(const arguments& a) {
+    encoder::set_threads(a.threads);
+    check(a);
+    encoder::check_outputs({{"the model", a.model},
+                            {"the text of --texts", a.texts},
+                            {"the text of --calibrate", a.calibrate}},
+                           {{"--html", a.html}});
+    encoder::output html(a.html);
     const gguf_file file(a.model);
     const model m = read_model(file);
     const tokenizer words(read_vocabulary(file));
     if (words.size() > static_cast<std::size_t>(m.config.vocabulary))
         throw encoder::file_error(fmt::format("{}: it names {} tokens, of which {} have embeddings",
                                               a.model.string(), words.size(), m.config.vocabulary));
-    const bool begins = file.flag("tokenizer.ggml.add_bos_token", false);
-    std::int32_t first_token = 0;
-    if (begins) first_token = static_cast<std::int32_t>(file.number("tokenizer.ggml.bos_token_id"));
+    setting of{a, m, words, {}, {}, {}};
+    if (file.flag("tokenizer.ggml.add_bos_token", false))
+        of.begin = {static_cast<std::int32_t>(file.number("tokenizer.ggml.bos_token_id"))};
     const auto read = [&](const fs::path& from) {
-        std::vector<ids> texts;
+        std::vector<document> found;
         for (const std::string& line : encoder::read_documents(from)) {
             ids text = words.encode(line);
-            if (begins) text.insert(text.begin(), first_token);
+            text.insert(text.begin(), of.begin.begin(), of.begin.end());
             text.resize(
                 std::min({text.size(), a.tokens, static_cast<std::size_t>(m.config.length)}));
-            if (text.size() > 1) texts.push_back(std::move(text));
-            if (texts.size() == a.documents) break;
+            if (text.size() > 1) found.push_back({line, std::move(text)});
+            if (found.size() == a.documents) break;
         }
-        if (texts.empty()) throw std::invalid_argument(from.string() + ": no text has two tokens");
-        return texts;
+        if (found.empty()) throw std::invalid_argument(from.string() + ": no text has two tokens");
+        return found;
     };
-    const std::vector<ids> texts = read(a.texts);
-    learned_scores learned;
-    if (learns) learned = learn_scores(m, read(a.calibrate), static_cast<index_t>(a.last));
-    const setting of{a, m, learned};
-    const outcome all = run(of, texts, 1, "all");
+    of.documents = read(a.texts);
+    std::mt19937_64 random(1);
+    for (std::size_t i = 0; i < of.documents.size() && a.needles > 0; ++i)
+        of.needles.push_back(make_needles(a.needles, random));
+    std::vector<ids> other;
+    if (!a.calibrate.empty())
+        for (document& d : read(a.calibrate)) other.push_back(std::move(d.tokens));
+
+    rules all(m, {static_cast<index_t>(a.pass), static_cast<index_t>(a.first),
+                  static_cast<index_t>(a.last)});
+    std::vector<outcome> outcomes = {run(of, all, "all", 1)};
+    const outcome whole = outcomes.front();
+    std::size_t asked = 0;
+    for (const auto& needles : of.needles) asked += needles.size();
     fmt::print("{} texts of {} tokens in all; perplexity {:.2f} with all keys, {:.0f} tokens/s, "
-               "cache {:.1f} MB.\n\n",
-               texts.size(), all.tokens, all.perplexity,
-               static_cast<double>(all.tokens) / all.seconds, all.bytes / 1e6);
-    fmt::print("| rule | share | keys left | perplexity | more than with all keys, % | tokens/s | "
-               "cache, MB |\n|---|---|---|---|---|---|---|\n");
-    for (const std::string& rule : a.rules)
+               "cache {:.1f} MB",
+               whole.losses.size(), whole.tokens, whole.perplexity,
+               static_cast<double>(whole.tokens) / whole.seconds, whole.bytes / 1e6);
+    if (asked > 0) fmt::print("; {} of {} needles are found", whole.found, asked);
+    fmt::print(".\n\n| rule | share | keys left | perplexity | more than with all keys, % |{} "
+               "tokens/s | cache, MB |\n|---|---|---|---|---|{}---|---|\n",
+               asked > 0 ? " needles found, % |" : "", asked > 0 ? "---|" : "");
+    for (const std::string& rule : a.rules) {
+        if (rules::learns(rule)) {
+            const encoder::progress clock("", 1);
+            all.learn(rule, other);
+            encoder::say(fmt::format("{} has learned in {:.0f} s", rule, clock.seconds()));
+        }
         for (const double share : a.shares) {
-            const outcome o = run(of, texts, share, rule);
-            const auto [mean, error] = difference(o, all);
-            fmt::print("| {} | {:g} | {:.3f} | {:.2f} | {:.1f} ± {:.1f} | {:.0f} | {:.1f} |\n",
-                       rule, share, o.kept, o.perplexity, 100 * std::expm1(mean),
-                       100 * std::exp(mean) * error, static_cast<double>(o.tokens) / o.seconds,
+            outcomes.push_back(run(of, all, rule, share));
+            const outcome& o = outcomes.back();
+            const auto [mean, error] = difference(o, whole);
+            fmt::print("| {} | {:g} | {:.3f} | {:.2f} | {:.1f} ± {:.1f} |", rule, share, o.kept,
+                       o.perplexity, 100 * std::expm1(mean), 100 * std::exp(mean) * error);
+            if (asked > 0) {
+                const double part = static_cast<double>(o.found) / static_cast<double>(asked);
+                fmt::print(" {:.0f} ± {:.0f} |", 100 * part,
+                           200 * std::sqrt(part * (1 - part) / static_cast<double>(asked)));
+            }
+            fmt::print(" {:.0f} | {:.1f} |\n", static_cast<double>(o.tokens) / o.seconds,
                        o.bytes / 1e6);
             std::fflush(stdout);
         }
+    }
+    if (html) html.write(to_html(to_page(of, outcomes)));
+    encoder::put_in_place({&html});
 }
 
 } // namespace

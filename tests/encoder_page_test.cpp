@@ -54,6 +54,7 @@ page some_page() {
         {"fixed schedule", {{0.35, 0.7302}, {0.5, 0.7803}, {0.7, 0.8072}}},
         {"quantiles, not learned", {{0.34, 0.7421}, {0.5, 0.7988}, {0.71, 0.8171}}}};
     p.plots = {quality};
+    p.heat = {{"What is left", "Of a text.", {{"by <rule>", {{1}, {0.5, 0.5, 0.2}, {}}}}}};
     return p;
 }
 
@@ -95,7 +96,8 @@ TEST_CASE("a page is well formed and shows its texts and numbers") {
           "title=\"fox: stays to the end\">fox<", ">jump</span><span class=\"s2\" title=\"##ed: ",
           "\">ed<", "4 of 13 tokens stay to the end", "layer 4: 33.5% of the tokens are kept",
           "learned thresholds: 0.8169 at 50.2% of the multiply-adds", ">quantiles, not learned<",
-          "all tokens: 0.8241", "prefers-color-scheme: dark"}) {
+          "all tokens: 0.8241", "by &lt;rule&gt;</figcaption>", "fill-opacity=\"0.5\"",
+          "prefers-color-scheme: dark"}) {
         CAPTURE(part);
         CHECK(count(html, part) > 0);
     }

@@ -159,7 +159,7 @@ TEST_CASE("what a pass cannot use, it says in numbers") {
                               std::size_t layers) {
         language::cache c;
         for (std::size_t l = 0; l < layers; ++l) c.emplace_back(m.config, room);
-        return sentence_of<std::invalid_argument>([&] { language::forward(m, ids, 0, c); });
+        return sentence_of<std::invalid_argument>([&] { language::forward(m, {ids, 0}, c); });
     };
     CHECK(sentence({}, 9, 2) == "a pass of no tokens");
     CHECK(sentence({1, 9}, 9, 2) == "token 9 is none of 9");
@@ -184,11 +184,17 @@ TEST_CASE("evict_cache, as a user runs it") {
     }
     programs::write(box.folder / "texts", texts);
     box.must_run("--model m.gguf --texts texts --calibrate texts --pass 8 --first 2 --last 4 "
-                 "--rules window,sinks,h2o,snap,ada,learned --shares 0.5,0.3");
+                 "--rules window,sinks,h2o,snap,ada,planned,thresholds,learned --shares 0.5,0.3 "
+                 "--needles 2 --html page.html");
     CHECK_THAT(box.output, ContainsSubstring("6 texts of "));
-    for (const std::string rule : {"window", "sinks", "h2o", "snap", "ada", "learned"})
+    CHECK_THAT(box.output, ContainsSubstring(" of 12 needles are found."));
+    const std::string page = programs::read(box.folder / "page.html");
+    for (const std::string rule :
+         {"window", "sinks", "h2o", "snap", "ada", "planned", "thresholds", "learned"}) {
+        CHECK_THAT(page, ContainsSubstring("<figcaption>" + rule + "</figcaption>"));
         for (const std::string share : {"0.5", "0.3"})
             CHECK_THAT(box.output, ContainsSubstring("| " + rule + " | " + share + " | "));
+    }
     CHECK(box.output.find("nan") == std::string::npos);
     box.must_run("--model m.gguf --texts texts --first 0 --last 0 --shares 0.02");
     box.must_run("--model m.gguf --texts texts --pass 1 --documents 1 --shares 1");
@@ -201,6 +207,8 @@ TEST_CASE("evict_cache, as a user runs it") {
     CHECK_THAT(refused("--texts texts --rules newest"),
                ContainsSubstring("there is no rule 'newest'"));
     CHECK_THAT(refused("--texts texts --rules learned"), ContainsSubstring("needs --calibrate"));
+    CHECK_THAT(refused("--texts texts --rules h2o,planned"), ContainsSubstring("planned needs"));
+    CHECK_THAT(refused("--texts texts --html texts"), ContainsSubstring("texts"));
     CHECK_THAT(refused("--texts texts --shares 0"), ContainsSubstring("0 is no share"));
     CHECK_THAT(refused("--texts texts --pass 0"), ContainsSubstring("at least 1"));
     CHECK_THAT(refused("--texts texts --first 18446744073709551615"),

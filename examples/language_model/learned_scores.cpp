@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <stdexcept>
 #include <utility>
@@ -17,10 +18,12 @@ matrix learned_scores::guess(index_t layer, const matrix& normed) const {
     return (normed * weights[l].transpose()).rowwise() + biases[l];
 }
 
-float learned_scores::threshold(double share) const {
-    const auto n = static_cast<double>(guesses.size());
-    const auto below = static_cast<std::size_t>(std::floor((1 - share) * n));
-    return guesses[std::min(below, guesses.size() - 1)];
+float learned_scores::threshold(index_t layer, index_t group, double share) const {
+    const auto& sorted = guesses[static_cast<std::size_t>(layer)][static_cast<std::size_t>(group)];
+    if (share >= 1) return -std::numeric_limits<float>::max();
+    const auto below =
+        static_cast<std::size_t>(std::floor((1 - share) * static_cast<double>(sorted.size())));
+    return sorted[std::min(below, sorted.size() - 1)];
 }
 
 learned_scores learn_scores(const model& m, const std::vector<std::vector<std::int32_t>>& texts,
@@ -29,24 +32,25 @@ learned_scores learn_scores(const model& m, const std::vector<std::vector<std::i
     std::vector<pare::least_squares> statistics;
     for (std::size_t l = 0; l < m.layers.size(); ++l) statistics.emplace_back(c.hidden, c.groups);
     std::vector<std::vector<matrix>> inputs(m.layers.size());
-    const scoring most{true, pare::counted_queries::all(), pare::score_scale::per_query,
-                       pare::score_reduction::max};
+    const scoring mean{true, pare::counted_queries::all(), pare::score_scale::per_query,
+                       pare::score_reduction::sum};
     for (const auto& text : texts) {
         const auto length = static_cast<index_t>(text.size()), rows = length - last;
         if (rows < 1) continue;
         cache keys;
         for (std::size_t l = 0; l < m.layers.size(); ++l) keys.emplace_back(c, length);
-        forward(m, text, 0, keys, most,
-                [&](index_t layer, layer_cache&, const matrix& normed,
-                    const pare::view<const float, 2>& received) {
-                    matrix targets(rows, c.groups);
-                    for (index_t g = 0; g < c.groups; ++g)
-                        for (index_t t = 0; t < rows; ++t)
-                            targets(t, g) = std::log(std::max(received(g, t), 1e-8f));
-                    const auto l = static_cast<std::size_t>(layer);
-                    inputs[l].push_back(normed.topRows(rows));
-                    statistics[l].add(pare::simd, inputs[l].back(), targets);
-                });
+        forward(m, {text, 0}, keys, mean, [&](const layer_pass& p) {
+            matrix targets(rows, c.groups);
+            for (index_t g = 0; g < c.groups; ++g)
+                for (index_t t = 0; t < rows; ++t) {
+                    const auto queries = static_cast<float>(length - t);
+                    targets(t, g) = std::log(
+                        std::max(p.received(g, t) * static_cast<float>(length) / queries, 1e-8f));
+                }
+            const auto l = static_cast<std::size_t>(p.layer);
+            inputs[l].push_back(p.normed.topRows(rows));
+            statistics[l].add(pare::simd, inputs[l].back(), targets);
+        });
     }
     learned_scores learned;
     for (std::size_t l = 0; l < m.layers.size(); ++l) {
@@ -58,13 +62,16 @@ learned_scores learn_scores(const model& m, const std::vector<std::vector<std::i
         const auto result = pare::reconstruct(pare::simd, statistics[l], learned.weights.back(),
                                               learned.biases.back());
         if (!result) throw std::runtime_error(result.failure);
+        learned.guesses.emplace_back(static_cast<std::size_t>(c.groups));
         for (const matrix& x : inputs[l]) {
             const matrix guessed = learned.guess(static_cast<index_t>(l), x);
-            learned.guesses.insert(learned.guesses.end(), guessed.data(),
-                                   guessed.data() + guessed.size());
+            for (index_t g = 0; g < c.groups; ++g) {
+                auto& of_group = learned.guesses[l][static_cast<std::size_t>(g)];
+                for (index_t t = 0; t < guessed.rows(); ++t) of_group.push_back(guessed(t, g));
+            }
         }
+        for (auto& of_group : learned.guesses[l]) std::sort(of_group.begin(), of_group.end());
     }
-    std::sort(learned.guesses.begin(), learned.guesses.end());
     return learned;
 }
 
@@ -72,36 +79,39 @@ namespace {
 
 class guessed final : public eviction {
   public:
-    guessed(const learned_scores& scores, double threshold, const budget& b)
-        : scores_(scores), threshold_(threshold), b_(b) {}
+    guessed(const learned_scores& scores, const of_groups<float>& thresholds, index_t first,
+            const of_groups<index_t>& last)
+        : scores_(scores), thresholds_(thresholds), first_(first), last_(last) {}
 
-    void after(index_t layer, layer_cache& c, const matrix& normed,
-               const pare::view<const float, 2>&) override {
-        const matrix more = scores_.guess(layer, normed);
-        for (index_t g = 0; g < c.groups(); ++g) {
-            std::vector<float>& of_keys = of_keys_[{layer, g}];
+    void after(const layer_pass& p) override {
+        const matrix more = scores_.guess(p.layer, p.normed);
+        for (index_t g = 0; g < p.cache.sequences(); ++g) {
+            std::vector<float>& of_keys = of_keys_[{p.layer, g}];
             for (index_t t = 0; t < more.rows(); ++t) of_keys.push_back(more(t, g));
             std::vector<std::int32_t> kept(of_keys.size());
-            kept.resize(static_cast<std::size_t>(pare::keep_above(
-                pare::seq, of_keys, threshold_, kept, pare::pins{b_.first, b_.last})));
+            const pare::pins always{first_, last_(p.layer, g)};
+            kept.resize(static_cast<std::size_t>(
+                pare::keep_above(pare::seq, of_keys, thresholds_(p.layer, g), kept, always)));
             pare::gather_rows(pare::seq, kept, of_keys);
             of_keys.resize(kept.size());
-            c.keep(g, pare::view(kept.data(), static_cast<index_t>(kept.size())));
+            p.cache.keep(g, pare::view(kept.data(), static_cast<index_t>(kept.size())));
         }
     }
 
   private:
     const learned_scores& scores_;
-    double threshold_;
-    budget b_;
+    of_groups<float> thresholds_;
+    index_t first_;
+    of_groups<index_t> last_;
     std::map<std::pair<index_t, index_t>, std::vector<float>> of_keys_;
 };
 
 } // namespace
 
-std::unique_ptr<eviction> keep_guessed(const learned_scores& scores, double threshold,
-                                       const budget& b) {
-    return std::make_unique<guessed>(scores, threshold, b);
+std::unique_ptr<eviction> keep_guessed(const learned_scores& scores,
+                                       const of_groups<float>& thresholds, index_t first,
+                                       const of_groups<index_t>& last) {
+    return std::make_unique<guessed>(scores, thresholds, first, last);
 }
 
 } // namespace language

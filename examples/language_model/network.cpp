@@ -22,36 +22,44 @@ matrix normed(const matrix& x, const vector& gain, double epsilon) {
 }
 
 /// Turns each two neighbouring columns of a head by an angle that grows with the token's place.
-void rotate(const shape& c, index_t place, matrix& x) {
+void rotate(const shape& c, const token_batch& tokens, matrix& x) {
     const index_t size = c.head_size();
     for (index_t i = 0; i < size / 2; ++i) {
         const double share = 2.0 * static_cast<double>(i) / static_cast<double>(size);
         const double speed = std::pow(c.rotary_base, -share);
-        for (index_t t = 0; t < x.rows(); ++t) {
-            const double angle = static_cast<double>(place + t) * speed;
-            const auto along = static_cast<float>(std::cos(angle)),
-                       across = static_cast<float>(std::sin(angle));
-            for (index_t j = 2 * i; j < x.cols(); j += size) {
-                const float a = x(t, j), b = x(t, j + 1);
-                x(t, j) = along * a - across * b;
-                x(t, j + 1) = across * a + along * b;
+        for (std::size_t text = 0; text < tokens.places.size(); ++text)
+            for (index_t t = tokens.offsets[text]; t < tokens.offsets[text + 1]; ++t) {
+                const index_t place = tokens.places[text] + t - tokens.offsets[text];
+                const double angle = static_cast<double>(place) * speed;
+                const auto along = static_cast<float>(std::cos(angle)),
+                           across = static_cast<float>(std::sin(angle));
+                for (index_t j = 2 * i; j < x.cols(); j += size) {
+                    const float a = x(t, j), b = x(t, j + 1);
+                    x(t, j) = along * a - across * b;
+                    x(t, j + 1) = across * a + along * b;
+                }
             }
-        }
     }
 }
 
-/// From [tokens x heads of all groups] to [groups x tokens x heads of a group], or back: a group is a
-/// sequence, since its cache has a length of its own.
+/// From [tokens x heads of all groups] to [groups * tokens x heads of a group], text by text and in
+/// it group by group, or back: a group of a text is a sequence, since its cache has a length of its
+/// own.
 template <bool Back>
-matrix by_groups(const matrix& x, index_t groups, index_t tokens) {
-    const index_t width = x.size() / (groups * std::max<index_t>(tokens, 1));
+matrix by_groups(const matrix& x, index_t groups, const std::vector<index_t>& offsets) {
+    const index_t tokens = offsets.back(), width = x.size() / (groups * tokens);
     matrix y(Back ? tokens : groups * tokens, Back ? groups * width : width);
-    for (index_t g = 0; g < groups; ++g)
-        for (index_t t = 0; t < tokens; ++t)
-            if constexpr (Back)
-                y.row(t).segment(g * width, width) = x.row(g * tokens + t);
-            else
-                y.row(g * tokens + t) = x.row(t).segment(g * width, width);
+    for (std::size_t text = 0; text + 1 < offsets.size(); ++text) {
+        const index_t first = offsets[text], n = offsets[text + 1] - first;
+        for (index_t g = 0; g < groups; ++g)
+            for (index_t t = 0; t < n; ++t) {
+                const index_t row = first * groups + g * n + t;
+                if constexpr (Back)
+                    y.row(first + t).segment(g * width, width) = x.row(row);
+                else
+                    y.row(row) = x.row(first + t).segment(g * width, width);
+            }
+    }
     return y;
 }
 
@@ -68,51 +76,72 @@ float silu(float x) {
 
 } // namespace
 
-matrix forward(const model& m, const std::vector<std::int32_t>& ids, index_t place, cache& c,
-               const scoring& scores, const observer& show) {
-    const shape& of = m.config;
-    const auto tokens = static_cast<index_t>(ids.size());
-    check_ids(m, ids);
-    if (tokens == 0) throw std::invalid_argument("a pass of no tokens");
-    if (c.size() != m.layers.size())
-        throw std::invalid_argument("a cache of " + std::to_string(c.size()) + " layers for " +
-                                    std::to_string(m.layers.size()));
-    matrix x(tokens, of.hidden);
-    for (index_t t = 0; t < tokens; ++t) x.row(t) = m.words.row(ids[static_cast<std::size_t>(t)]);
-    std::vector<std::int32_t> queries(static_cast<std::size_t>(of.groups + 1));
-    for (std::size_t g = 0; g < queries.size(); ++g)
-        queries[g] = static_cast<std::int32_t>(static_cast<index_t>(g) * tokens);
+void attend(const shape& of, const matrix& queries, const std::vector<std::int32_t>& offsets,
+            const layer_cache& keys, const scoring& scores, matrix& context,
+            std::vector<float>& received, pare::workspace& scratch) {
     pare::attention_options<float> options;
     options.mask.causal = true;
     options.queries = scores.queries;
     options.scores = scores.scale;
     options.reduction = scores.reduction;
+    const index_t heads = of.heads_of_group(), size = of.head_size();
+    context.resize(queries.rows(), queries.cols());
+    received.assign(scores.wanted ? static_cast<std::size_t>(keys.sequences() * keys.room())
+                                  : std::size_t{0},
+                    0.0f);
+    pare::attention(
+        pare::simd, pare::view<const float, 3>(queries.data(), queries.rows(), heads, size),
+        keys.keys(), keys.values(), pare::query_key_offsets{offsets, keys.rooms(), keys.lengths()},
+        pare::view<float, 3>(context.data(), queries.rows(), heads, size), received, options,
+        scratch);
+}
+
+matrix forward(const model& m, const token_batch& batch, cache& c, const scoring& scores,
+               const observer& show) {
+    const shape& of = m.config;
+    const auto& offsets = batch.offsets;
+    const index_t tokens = offsets.back(), texts = static_cast<index_t>(batch.places.size());
+    check_ids(m, batch.ids);
+    if (tokens == 0) throw std::invalid_argument("a pass of no tokens");
+    if (c.size() != m.layers.size())
+        throw std::invalid_argument("a cache of " + std::to_string(c.size()) + " layers for " +
+                                    std::to_string(m.layers.size()));
+    for (const layer_cache& keys : c)
+        if (keys.sequences() != texts * of.groups)
+            throw std::invalid_argument("a cache of " +
+                                        std::to_string(keys.sequences() / of.groups) +
+                                        " texts for " + std::to_string(texts));
+    matrix x(tokens, of.hidden);
+    for (index_t t = 0; t < tokens; ++t)
+        x.row(t) = m.words.row(batch.ids[static_cast<std::size_t>(t)]);
+    std::vector<std::int32_t> queries = {0};
+    for (std::size_t text = 0; text < batch.places.size(); ++text)
+        for (index_t g = 0; g < of.groups; ++g)
+            queries.push_back(
+                static_cast<std::int32_t>(queries.back() + offsets[text + 1] - offsets[text]));
     pare::workspace scratch;
+    matrix context;
     std::vector<float> received;
     for (std::size_t i = 0; i < m.layers.size(); ++i) {
         const layer& l = m.layers[i];
         layer_cache& keys = c[i];
         const matrix h = normed(x, l.before_attention, of.epsilon);
         matrix q = h * l.query.transpose(), k = h * l.key.transpose();
-        rotate(of, place, q);
-        rotate(of, place, k);
-        keys.append(k, h * l.value.transpose(), place);
-        const matrix grouped = by_groups<false>(q, of.groups, tokens);
-        matrix context(grouped.rows(), grouped.cols());
-        received.assign(scores.wanted ? static_cast<std::size_t>(of.groups * keys.room())
-                                      : std::size_t{0},
-                        0.0f);
-        const index_t heads = of.heads_of_group(), size = of.head_size();
-        pare::attention(pare::simd,
-                        pare::view<const float, 3>(grouped.data(), of.groups * tokens, heads, size),
-                        keys.keys(), keys.values(),
-                        pare::query_key_offsets{queries, keys.rooms(), keys.lengths()},
-                        pare::view<float, 3>(context.data(), of.groups * tokens, heads, size),
-                        received, options, scratch);
+        rotate(of, batch, q);
+        rotate(of, batch, k);
+        keys.append(k, h * l.value.transpose(), offsets, batch.places);
+        const matrix grouped = by_groups<false>(q, of.groups, offsets);
+        attend(of, grouped, queries, keys, scores, context, received, scratch);
         if (show)
-            show(static_cast<index_t>(i), keys, h,
-                 {received.data(), received.empty() ? 0 : of.groups, keys.room()});
-        x.noalias() += by_groups<true>(context, of.groups, tokens) * l.projection.transpose();
+            show({static_cast<index_t>(i),
+                  keys,
+                  x,
+                  h,
+                  grouped,
+                  context,
+                  queries,
+                  {received.data(), received.empty() ? 0 : keys.sequences(), keys.room()}});
+        x.noalias() += by_groups<true>(context, of.groups, offsets) * l.projection.transpose();
         const matrix f = normed(x, l.before_filters, of.epsilon);
         const matrix active =
             (f * l.gate.transpose()).unaryExpr(&silu).cwiseProduct(f * l.up.transpose());
@@ -146,11 +175,15 @@ std::vector<double> losses(const model& m, const matrix& rows,
     return found;
 }
 
-std::int32_t likeliest(const model& m, const matrix& rows) {
-    const vector logits = rows.row(rows.rows() - 1) * m.to_logits().transpose();
-    index_t best = 0;
-    logits.maxCoeff(&best);
-    return static_cast<std::int32_t>(best);
+std::vector<std::int32_t> likeliest(const model& m, const matrix& rows) {
+    const matrix logits = rows * m.to_logits().transpose();
+    std::vector<std::int32_t> found;
+    for (index_t t = 0; t < logits.rows(); ++t) {
+        index_t best = 0;
+        logits.row(t).maxCoeff(&best);
+        found.push_back(static_cast<std::int32_t>(best));
+    }
+    return found;
 }
 
 } // namespace language

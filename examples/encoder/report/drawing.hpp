@@ -30,5 +30,7 @@ class writer {
 void draw(const page::bars& b, writer& to);
 /// And a table of its numbers; nothing if there are none.
 void draw(const page::plot& p, writer& to);
+/// Side by side as far as there is room.
+void draw(const page::heat_maps& h, writer& to);
 
 } // namespace encoder

@@ -62,6 +62,9 @@ svg .inside { fill: var(--paper); font-weight: 600; }
 .grid { stroke: var(--rule); }
 .track { fill: var(--track); }
 .bar { fill: var(--c0); }
+.maps { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 0 1.6rem; }
+.maps figure { margin: 0 0 1rem; }
+.maps svg { min-width: 0; fill: var(--c0); background: var(--track); }
 .dense { stroke: var(--muted); stroke-dasharray: 5 4; }
 .leader { stroke-width: 1; opacity: .5; }
 .curve { fill: none; stroke-width: 1.6; stroke-linejoin: round; opacity: .75; }
@@ -189,6 +192,8 @@ std::string to_html(const page& p) {
     for (const page::bars& b : p.charts)
         if (!b.shares.empty()) draw(b, to);
     for (const page::plot& q : p.plots) draw(q, to);
+    for (const page::heat_maps& h : p.heat)
+        if (!h.maps.empty()) draw(h, to);
     to.add("</body>\n</html>\n");
     return to.take();
 }

@@ -37,12 +37,22 @@ struct page {
         std::vector<series> curves;
     };
 
+    struct heat_map {
+        std::string name;
+        std::vector<std::vector<double>> rows; ///< of shares, the first at the top, of any lengths
+    };
+    struct heat_maps {
+        std::string title, about;
+        std::vector<heat_map> maps;
+    };
+
     std::string title, summary;
     std::vector<std::pair<std::string, std::string>> facts; ///< names and values
     std::size_t layers = 0;
     std::vector<text> texts;
     std::vector<bars> charts;
     std::vector<plot> plots;
+    std::vector<heat_maps> heat;
 };
 
 /// The page, light or dark as the reader's screen is. What there are no data of is left out, and so

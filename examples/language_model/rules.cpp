@@ -1,0 +1,99 @@
+#include "rules.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <limits>
+#include <stdexcept>
+
+namespace language {
+namespace {
+
+/// Of a group's keys, what planned rules choose from.
+constexpr double shares[] = {0,      1. / 32, 1. / 16, 3. / 32, 1. / 8, 3. / 16,
+                             1. / 4, 3. / 8,  1. / 2,  3. / 4,  1};
+
+/// What the average query gives a key that stays; from what only the first and the last keys reach to
+/// what all do.
+constexpr float thresholds[] = {1,       1e-1f, 3e-2f, 1e-2f, 6e-3f, 4e-3f, 2.5e-3f,
+                                1.6e-3f, 1e-3f, 6e-4f, 4e-4f, 2e-4f, 1e-4f, 0};
+
+/// Of a group's guesses, how many are above its threshold; for each, so many last keys stay, times what
+/// all rules keep.
+constexpr double guessed_shares[] = {0, 1. / 32, 1. / 16, 1. / 8, 1. / 4, 1. / 2, 1};
+constexpr index_t windows[] = {1, 2, 4, 8};
+
+template <class T, std::size_t N>
+of_groups<T> pick(const T (&from)[N], const of_groups<std::size_t>& settings) {
+    return settings.unaryExpr([&](std::size_t i) { return from[i]; });
+}
+
+} // namespace
+
+const std::vector<std::string>& rules::names() {
+    static const std::vector<std::string> all = {"window", "sinks",   "h2o",        "snap",
+                                                 "ada",    "planned", "thresholds", "learned"};
+    return all;
+}
+
+bool rules::learns(const std::string& name) {
+    return name == "planned" || name == "thresholds" || name == "learned";
+}
+
+void rules::learn(const std::string& name, const std::vector<std::vector<std::int32_t>>& texts) {
+    std::vector<std::vector<std::int32_t>> some;
+    std::copy_if(texts.begin(), texts.end(), std::back_inserter(some), [&](const auto& text) {
+        return static_cast<index_t>(text.size()) > o_.first + o_.last;
+    });
+    if (some.empty())
+        throw std::invalid_argument("there is no text to learn from that is longer than " +
+                                    std::to_string(o_.first + o_.last) + " tokens");
+    if (name == "learned") guesses_ = learn_scores(m_, some, o_.last);
+    losses_[name] = measure_losses(m_, some, o_.pass,
+                                   name == "thresholds" ? std::size(thresholds) : std::size(shares),
+                                   [&](const of_groups<std::size_t>& settings, index_t tokens) {
+                                       return of_settings(name, settings, tokens);
+                                   });
+}
+
+budget rules::of_shares(const of_groups<double>& of, index_t tokens) const {
+    const index_t least = o_.first + o_.last + 1;
+    return {of.unaryExpr([&](double share) {
+                const double keys = std::ceil(share * static_cast<double>(tokens));
+                return std::max(least, static_cast<index_t>(keys));
+            }),
+            o_.first, o_.last};
+}
+
+std::unique_ptr<eviction> rules::of_settings(const std::string& name,
+                                             const of_groups<std::size_t>& settings,
+                                             index_t tokens) const {
+    if (name == "planned") return keep_attended(of_shares(pick(shares, settings), tokens));
+    if (name == "thresholds") return keep_thresholds(pick(thresholds, settings), o_.first, o_.last);
+    of_groups<float> limits(settings.rows(), settings.cols());
+    of_groups<index_t> last(settings.rows(), settings.cols());
+    for (index_t l = 0; l < limits.rows(); ++l)
+        for (index_t g = 0; g < limits.cols(); ++g) {
+            const std::size_t i = settings(l, g);
+            limits(l, g) = guesses_.threshold(l, g, guessed_shares[i / std::size(windows)]);
+            last(l, g) = o_.last * windows[i % std::size(windows)];
+        }
+    return keep_guessed(guesses_, limits, o_.first, last);
+}
+
+std::unique_ptr<eviction> rules::make(const std::string& name, double share, index_t tokens) const {
+    if (const auto found = losses_.find(name); found != losses_.end())
+        return of_settings(name, plan_settings(found->second, share), tokens);
+    const budget even =
+        of_shares(of_groups<double>::Constant(static_cast<index_t>(m_.layers.size()),
+                                              m_.config.groups, share),
+                  tokens);
+    if (name == "window") return keep_window({even.keys, 0, o_.last});
+    if (name == "sinks") return keep_window(even);
+    if (name == "h2o") return keep_heavy(even);
+    if (name == "snap") return keep_snap(even, o_.last);
+    if (name == "ada") return keep_shared(even, o_.last);
+    throw std::invalid_argument("there is no rule '" + name + "' that has learned what it needs");
+}
+
+} // namespace language
