@@ -79,9 +79,9 @@ namespace {
 
 class guessed final : public eviction {
   public:
-    guessed(const learned_scores& scores, const of_groups<float>& thresholds, index_t first,
-            const of_groups<index_t>& last)
-        : scores_(scores), thresholds_(thresholds), first_(first), last_(last) {}
+    guessed(const learned_scores& scores, const of_groups<float>& thresholds,
+            const pare::pins& always)
+        : scores_(scores), thresholds_(thresholds), always_(always) {}
 
     void after(const layer_pass& p) override {
         const matrix more = scores_.guess(p.layer, p.normed);
@@ -89,9 +89,8 @@ class guessed final : public eviction {
             std::vector<float>& of_keys = of_keys_[{p.layer, g}];
             for (index_t t = 0; t < more.rows(); ++t) of_keys.push_back(more(t, g));
             std::vector<std::int32_t> kept(of_keys.size());
-            const pare::pins always{first_, last_(p.layer, g)};
             kept.resize(static_cast<std::size_t>(
-                pare::keep_above(pare::seq, of_keys, thresholds_(p.layer, g), kept, always)));
+                pare::keep_above(pare::seq, of_keys, thresholds_(p.layer, g), kept, always_)));
             pare::gather_rows(pare::seq, kept, of_keys);
             of_keys.resize(kept.size());
             p.cache.keep(g, pare::view(kept.data(), static_cast<index_t>(kept.size())));
@@ -101,8 +100,7 @@ class guessed final : public eviction {
   private:
     const learned_scores& scores_;
     of_groups<float> thresholds_;
-    index_t first_;
-    of_groups<index_t> last_;
+    pare::pins always_;
     std::map<std::pair<index_t, index_t>, std::vector<float>> of_keys_;
 };
 
@@ -110,8 +108,8 @@ class guessed final : public eviction {
 
 std::unique_ptr<eviction> keep_guessed(const learned_scores& scores,
                                        const of_groups<float>& thresholds, index_t first,
-                                       const of_groups<index_t>& last) {
-    return std::make_unique<guessed>(scores, thresholds, first, last);
+                                       index_t last) {
+    return std::make_unique<guessed>(scores, thresholds, pare::pins{first, last});
 }
 
 } // namespace language

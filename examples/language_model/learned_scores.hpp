@@ -28,10 +28,10 @@ struct learned_scores {
 learned_scores learn_scores(const model& m, const std::vector<std::vector<std::int32_t>>& texts,
                             index_t last);
 
-/// Keys stay whose guess is not below their group's threshold, and the first and the last ones, of
-/// each group so many. `scores` live as long as the rule.
+/// Keys stay whose guess is not below their group's threshold, and the first and the last ones.
+/// `scores` live as long as the rule.
 std::unique_ptr<eviction> keep_guessed(const learned_scores& scores,
                                        const of_groups<float>& thresholds, index_t first,
-                                       const of_groups<index_t>& last);
+                                       index_t last);
 
 } // namespace language

@@ -18,11 +18,6 @@ constexpr double shares[] = {0,      1. / 32, 1. / 16, 3. / 32, 1. / 8, 3. / 16,
 constexpr float thresholds[] = {1,       1e-1f, 3e-2f, 1e-2f, 6e-3f, 4e-3f, 2.5e-3f,
                                 1.6e-3f, 1e-3f, 6e-4f, 4e-4f, 2e-4f, 1e-4f, 0};
 
-/// Of a group's guesses, how many are above its threshold; for each, so many last keys stay, times what
-/// all rules keep.
-constexpr double guessed_shares[] = {0, 1. / 32, 1. / 16, 1. / 8, 1. / 4, 1. / 2, 1};
-constexpr index_t windows[] = {1, 2, 4, 8};
-
 template <class T, std::size_t N>
 of_groups<T> pick(const T (&from)[N], const of_groups<std::size_t>& settings) {
     return settings.unaryExpr([&](std::size_t i) { return from[i]; });
@@ -71,14 +66,10 @@ std::unique_ptr<eviction> rules::of_settings(const std::string& name,
     if (name == "planned") return keep_attended(of_shares(pick(shares, settings), tokens));
     if (name == "thresholds") return keep_thresholds(pick(thresholds, settings), o_.first, o_.last);
     of_groups<float> limits(settings.rows(), settings.cols());
-    of_groups<index_t> last(settings.rows(), settings.cols());
     for (index_t l = 0; l < limits.rows(); ++l)
-        for (index_t g = 0; g < limits.cols(); ++g) {
-            const std::size_t i = settings(l, g);
-            limits(l, g) = guesses_.threshold(l, g, guessed_shares[i / std::size(windows)]);
-            last(l, g) = o_.last * windows[i % std::size(windows)];
-        }
-    return keep_guessed(guesses_, limits, o_.first, last);
+        for (index_t g = 0; g < limits.cols(); ++g)
+            limits(l, g) = guesses_.threshold(l, g, shares[settings(l, g)]);
+    return keep_guessed(guesses_, limits, o_.first, o_.last);
 }
 
 std::unique_ptr<eviction> rules::make(const std::string& name, double share, index_t tokens) const {
