@@ -1,5 +1,5 @@
-// Attention over packed sequences of any offsets, masks, biases and shapes, and scores from any
-// log-sum-exp rows.
+// Attention over packed sequences of any offsets, masks, biases and shapes, also against caches, and
+// scores from any log-sum-exp rows.
 #include "scores.hpp"
 
 #include <pare/attention_scores.hpp>
@@ -87,16 +87,89 @@ void attend(bytes& in) {
     if (!rows_seq.empty() && !rows_simd.empty()) EXPECT(fuzz::alike(in, rows_seq, rows_simd));
 }
 
+/// Queries that are other tokens than keys, few or many, with room behind the keys; scores of some rows.
+template <class T, class Offset>
+void attend_caches(bytes& in) {
+    const index_t sequences = in.up_to(3);
+    std::vector<Offset> query_offsets = {0}, key_offsets = {0}, lengths;
+    for (index_t s = 0; s < sequences; ++s) {
+        query_offsets.push_back(static_cast<Offset>(query_offsets.back() + in.up_to(3)));
+        lengths.push_back(static_cast<Offset>(in.up_to(50)));
+        key_offsets.push_back(
+            static_cast<Offset>(key_offsets.back() + lengths.back() + in.up_to(3)));
+    }
+    const auto queries = static_cast<index_t>(query_offsets.back()),
+               keys = static_cast<index_t>(key_offsets.back());
+    for (std::vector<Offset>* some : {&query_offsets, &key_offsets, &lengths}) {
+        if (!some->empty() && in.up_to(15) == 1)
+            (*some)[static_cast<std::size_t>(in.up_to(3)) % some->size()] = in.number<Offset>();
+        some->resize(static_cast<std::size_t>(in.about(static_cast<index_t>(some->size()))));
+    }
+    const index_t groups = 1 + in.up_to(1), heads = groups * (1 + in.up_to(2)), size = in.up_to(9),
+                  value_size = in.up_to(9);
+    const auto q = in.numbers<T>(queries * heads * size), k = in.numbers<T>(keys * groups * size),
+               v = in.numbers<T>(keys * groups * value_size);
+    attention_options<T> options;
+    options.mask = fuzz::mask(in);
+    options.scores = fuzz::scale(in);
+    options.queries = fuzz::counted(in);
+    options.reduction = in.flag() ? score_reduction::max : score_reduction::sum;
+    const auto bias = in.numbers<T>(in.flag() ? 0 : in.about(keys));
+    options.key_bias = view<const T, 1>(bias.data(), static_cast<index_t>(bias.size()));
+    const auto positions = in.numbers<std::int32_t>(in.flag() ? 0 : in.about(keys));
+    options.positions = positions;
+    const bool with_room = in.flag();
+    const index_t kind = in.up_to(3), rows = in.about(kind == 0   ? 0
+                                                      : kind == 1 ? 1
+                                                      : kind == 2 ? groups
+                                                                  : heads);
+    const auto with = [&, start = in](const auto& policy) {
+        bytes more = start;
+        output<T, 3> out(more, {more.about(queries), heads, value_size}, true);
+        output<T, 2> scores(more, {rows, rows == 0 ? 0 : more.about(keys)});
+        workspace scratch;
+        bool shapes = false, values = false;
+        const auto call = [&](const auto& offsets) {
+            attention(
+                policy, view(q.data(), {queries, heads, size}, {heads * size, size, 1}),
+                view(k.data(), {keys, groups, size}, {groups * size, size, 1}),
+                view(v.data(), {keys, groups, value_size}, {groups * value_size, value_size, 1}),
+                offsets, out.view(), scores.view(), options, scratch);
+        };
+        try {
+            if (with_room)
+                call(query_key_offsets{query_offsets, key_offsets, lengths});
+            else
+                call(query_key_offsets{query_offsets, key_offsets});
+        } catch (const shape_error&) {
+            shapes = true;
+        } catch (const value_error&) {
+            values = true;
+        }
+        EXPECT(out.intact_but(shapes ? 0 : queries) &&
+               scores.intact_but(shapes || values ? 0 : rows));
+        return shapes || values ? std::vector<T>() : scores.values();
+    };
+    const std::vector<T> at_seq = with(seq), at_simd = with(simd);
+    if (!at_seq.empty() && !at_simd.empty()) EXPECT(fuzz::alike(in, at_seq, at_simd));
+}
+
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     bytes in(data, size);
-    switch (in.up_to(2)) {
+    switch (in.up_to(4)) {
     case 0:
         attend<float, std::int32_t>(in);
         break;
     case 1:
         attend<float, std::uint64_t>(in);
+        break;
+    case 2:
+        attend_caches<float, std::int32_t>(in);
+        break;
+    case 3:
+        attend_caches<double, std::uint64_t>(in);
         break;
     default:
         attend<double, std::int64_t>(in);
