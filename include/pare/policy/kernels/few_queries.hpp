@@ -6,11 +6,21 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <utility>
 
 namespace pare {
 inline namespace PARE_ISA {
 namespace detail {
+
+/// What is read some turns later: rows of one group are too short, and too far apart, for processors to
+/// see where they go on. Once for each line that begins at i, of registers that follow each other.
+template <class T>
+PARE_INLINE void prefetch_later(const T* x, index_t i) {
+    constexpr std::uintptr_t later = 32 * 1024; // bytes; the address may be beyond the cache
+    if (i % (64 / static_cast<index_t>(sizeof(T))) == 0)
+        PARE_PREFETCH(reinterpret_cast<const char*>(reinterpret_cast<std::uintptr_t>(x) + later));
+}
 
 /// e[r, j] = q[r] k[j] for j < keys; q[r] are `size` numbers each, `size` apart, and keys `k_stride`.
 template <index_t Rows, index_t Keys, class T>
@@ -19,13 +29,16 @@ void multiply_in_place(index_t size, const T* q, index_t keys, const T* k, index
     using B = batch<T>;
     for (index_t first = 0; first + Keys <= keys; first += Keys, k += Keys * k_stride) {
         B sum[Rows * Keys];
-        for (B& x : sum) x = B(T(0));
+        PARE_UNROLL
+        for (index_t u = 0; u < Rows * Keys; ++u) sum[u] = B(T(0));
         index_t i = 0;
         for (; i + lanes<T> <= size; i += lanes<T>) {
             B right[Keys];
             PARE_UNROLL
-            for (index_t j = 0; j < Keys; ++j)
+            for (index_t j = 0; j < Keys; ++j) {
+                prefetch_later(k + j * k_stride + i, i);
                 right[j] = opaque(B::load_unaligned(k + j * k_stride + i));
+            }
             PARE_UNROLL
             for (index_t r = 0; r < Rows; ++r) {
                 const B left = B::load_unaligned(q + r * size + i);
@@ -62,6 +75,7 @@ void add_in_place(index_t size, const T* e, index_t e_stride, index_t keys, cons
             for (index_t r = 0; r < Rows; ++r) sum[r] = B::load_unaligned(out + r * out_stride + i);
             PARE_UNROLL
             for (index_t j = 0; j < Keys; ++j) {
+                prefetch_later(v + j * v_stride + i, i);
                 const B right = opaque(B::load_unaligned(v + j * v_stride + i));
                 PARE_UNROLL
                 for (index_t r = 0; r < Rows; ++r) sum[r] = xsimd::fma(left[r][j], right, sum[r]);
@@ -81,7 +95,7 @@ void add_in_place(index_t size, const T* e, index_t e_stride, index_t keys, cons
 template <class T, class Sequences>
 class few_queries {
     using block = attention_block<T>;
-    static constexpr index_t together = 4; // keys, of block::rows / 3 rows
+    static constexpr index_t together = 4; // keys, of up to most_rows rows
 
   public:
     static constexpr index_t chunk = 256, most_queries = 8;
@@ -133,7 +147,7 @@ class few_queries {
         for_turns(at.of_chunk(which), groups, [&](index_t g, const index_range& keys) {
             T* const e = memory + (g - groups.begin) * room();
             for (index_t r = 0, here; r < rows; r += here) {
-                here = std::min(most_rows, rows - r);
+                here = next_rows(rows - r);
                 const index_t whole = keys.begin + keys.size() / together * together;
                 const auto by = [&](const auto& kernels, index_t begin, index_t end) {
                     kernels[static_cast<std::size_t>(here - 1)](
@@ -202,7 +216,7 @@ class few_queries {
             T* const out = of_chunk(of_group, which, rows);
             if (keys.begin == all.begin) std::fill_n(out, rows * width_, T(0));
             for (index_t r = 0, here; r < rows; r += here) {
-                here = std::min(most_rows, rows - r);
+                here = next_rows(rows - r);
                 const index_t whole = keys.begin + keys.size() / together * together;
                 const auto by = [&](const auto& kernels, index_t begin, index_t end) {
                     kernels[static_cast<std::size_t>(here - 1)](
@@ -234,7 +248,7 @@ class few_queries {
     }
 
   private:
-    static constexpr index_t most_rows = block::rows / 3;
+    static constexpr index_t most_rows = sum_registers / together;
     using up_to_rows = std::make_integer_sequence<index_t, most_rows>;
 
     template <index_t Keys, index_t... I>
@@ -246,14 +260,20 @@ class few_queries {
         return std::array{&add_in_place<I + 1, Keys, T>...};
     }
 
+    /// Of so many that are left, in blocks of nearly equal height.
+    static index_t next_rows(index_t left) {
+        const index_t blocks = (left + most_rows - 1) / most_rows;
+        return (left + blocks - 1) / blocks;
+    }
+
     T* of_chunk(T* memory, index_t which, index_t rows) const {
         return memory + heads_ * queries_ * (stride_ + 1) + which * rows * width_;
     }
 
-    /// f(g, some keys), for a few keys group by group before the next ones.
+    /// f(g, some keys), for a few keys group by group before the next ones: nearly in memory's order.
     template <class F>
     static void for_turns(const index_range& keys, const index_range& groups, const F& f) {
-        constexpr index_t turn = 16;
+        constexpr index_t turn = 2 * together;
         for (index_t j = keys.begin; j < keys.end; j += turn)
             for (index_t g = groups.begin; g < groups.end; ++g)
                 f(g, index_range{j, std::min(keys.end, j + turn)});
