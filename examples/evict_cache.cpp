@@ -2,7 +2,6 @@
 // rule after another, and prints what that costs.
 #include "encoder/files/output.hpp"
 #include "encoder/report/page.hpp"
-#include "encoder/report/progress.hpp"
 #include "encoder/report/report.hpp"
 #include "encoder/text/text.hpp"
 #include "language_model/needles.hpp"
@@ -69,9 +68,10 @@ struct setting {
     const arguments& a;
     const model& m;
     const tokenizer& words;
+    const rules& known;
     std::vector<document> documents;
-    std::vector<std::vector<needle>> needles; // of each
-    ids begin;                                // of every text: a token, or none
+    std::vector<std::vector<needle>> needles; // of each, if any are asked for
+    std::vector<ids> haystacks;
 };
 
 struct outcome {
@@ -80,15 +80,17 @@ struct outcome {
     std::vector<double> losses; // means of documents
     double perplexity = 0, seconds = 0;
     double bytes = 0, kept = 0; // most of the cache behind a pass; keys left at the end, a share
-    std::size_t tokens = 0, found = 0;
-    /// Of the first document behind each pass, the share of groups that have a token.
+    std::size_t tokens = 0;
+    std::vector<double> found; // needles, a share of each document's
+    /// Of the first document behind some passes, the share of groups that have a token.
     std::vector<std::vector<double>> left;
 };
 
-/// Of some neighbouring tokens together, so that a row is no longer than a picture is wide.
+constexpr index_t most_cells = 128; // of a picture, each way
+
+/// Of some neighbouring tokens together.
 std::vector<double> shares_left(const cache& c, index_t tokens, index_t length) {
-    constexpr index_t widest = 128;
-    const index_t together = (length + widest - 1) / widest;
+    const index_t together = (length + most_cells - 1) / most_cells;
     std::vector<double> left(static_cast<std::size_t>((tokens + together - 1) / together));
     double groups = 0;
     for (const layer_cache& of : c)
@@ -102,40 +104,44 @@ std::vector<double> shares_left(const cache& c, index_t tokens, index_t length) 
     return left;
 }
 
-outcome run(const setting& of, const rules& all, const std::string& name, double share) {
+double keys_held(const cache& c) {
+    double held = 0;
+    for (const layer_cache& of : c)
+        held += std::accumulate(of.lengths().begin(), of.lengths().end(), 0.0);
+    return held;
+}
+
+outcome run(const setting& of, const std::string& name, double share) {
     using clock = std::chrono::steady_clock;
     const model& m = of.m;
     const auto pass = static_cast<index_t>(of.a.pass);
-    const auto rule_for = [&](const ids& text) {
-        return name == "all" ? keep_all()
-                             : all.make(name, share, static_cast<index_t>(text.size()));
-    };
+    const rule_maker rule_for = of.known.of_share(name, share);
+    const double key_bytes = 2.0 * sizeof(float) * static_cast<double>(m.config.head_size());
     outcome o;
     o.rule = name;
     o.share = share;
     double sum = 0, predicted = 0;
     for (const document& d : of.documents) {
         const ids& text = d.tokens;
-        const auto rule = rule_for(text);
+        const auto length = static_cast<index_t>(text.size());
+        const auto rule = rule_for(length);
         double loss = 0;
+        // Of so many passes one is drawn, and the last one.
+        const index_t passes = (length + pass - 1) / pass,
+                      each = (passes + most_cells - 1) / most_cells;
+        const bool drawn = !of.a.html.empty() && &d == &of.documents.front();
         const auto start = clock::now();
         const cache c = read_text(
             m, text, pass, *rule,
             [&](const cache& now, index_t begin, index_t end, const matrix& rows) {
-                const auto from = text.begin() + begin + 1;
-                const ids next(from, std::min(text.end(), from + (end - begin)));
+                const ids next(text.begin() + begin + 1, text.begin() + std::min(end + 1, length));
                 for (const double x : losses(m, rows, next)) loss += x;
-                double held = 0;
-                for (const layer_cache& l : now)
-                    held += std::accumulate(l.lengths().begin(), l.lengths().end(), 0.0);
-                o.bytes = std::max(
-                    o.bytes, held * static_cast<double>(2 * sizeof(float) * m.config.head_size()));
-                if (&d == &of.documents.front())
-                    o.left.push_back(shares_left(now, end, static_cast<index_t>(text.size())));
+                o.bytes = std::max(o.bytes, keys_held(now) * key_bytes);
+                if (drawn && (end == length || begin / pass % each == 0))
+                    o.left.push_back(shares_left(now, end, length));
             });
         o.seconds += std::chrono::duration<double>(clock::now() - start).count();
-        for (const layer_cache& l : c)
-            o.kept += std::accumulate(l.lengths().begin(), l.lengths().end(), 0.0);
+        o.kept += keys_held(c);
         o.losses.push_back(loss / static_cast<double>(text.size() - 1));
         sum += loss;
         predicted += static_cast<double>(text.size() - 1);
@@ -144,26 +150,45 @@ outcome run(const setting& of, const rules& all, const std::string& name, double
     o.kept /= static_cast<double>(m.config.groups) * static_cast<double>(m.layers.size()) *
               static_cast<double>(o.tokens);
     o.perplexity = std::exp(sum / predicted);
-    for (std::size_t i = 0; i < of.needles.size(); ++i) {
-        ids text = of.begin;
-        const ids rest = hide_needles(of.words, of.documents[i].text, of.needles[i],
-                                      of.a.tokens - of.begin.size());
-        text.insert(text.end(), rest.begin(), rest.end());
-        const cache c = read_text(m, text, pass, *rule_for(text));
-        o.found += count_found(m, of.words, c, static_cast<index_t>(text.size()), of.needles[i]);
+    for (std::size_t i = 0; i < of.haystacks.size(); ++i) {
+        const auto length = static_cast<index_t>(of.haystacks[i].size());
+        const auto rule = rule_for(length);
+        const cache c = read_text(m, of.haystacks[i], pass, *rule);
+        const std::size_t found = count_found(m, of.words, c, length, of.needles[i]);
+        o.found.push_back(static_cast<double>(found) / static_cast<double>(of.a.needles));
     }
     return o;
 }
 
-/// The mean difference of documents' losses, and two standard errors.
-std::pair<double, double> difference(const outcome& o, const outcome& all) {
-    std::vector<double> d(o.losses.size());
-    std::transform(o.losses.begin(), o.losses.end(), all.losses.begin(), d.begin(), std::minus<>());
-    const auto n = static_cast<double>(d.size());
-    const double mean = std::accumulate(d.begin(), d.end(), 0.0) / n;
+/// The mean over documents, and two standard errors; NaN of one.
+std::pair<double, double> mean_of(const std::vector<double>& x) {
+    const auto n = static_cast<double>(x.size());
+    const double mean = std::accumulate(x.begin(), x.end(), 0.0) / n;
     double square = 0;
-    for (const double x : d) square += (x - mean) * (x - mean);
-    return {mean, n > 1 ? 2 * std::sqrt(square / (n - 1) / n) : 0};
+    for (const double y : x) square += (y - mean) * (y - mean);
+    return {mean, 2 * std::sqrt(square / (n - 1) / n)};
+}
+
+/// With its error, if that is known.
+std::string with_error(double mean, double error) {
+    return std::isfinite(error) ? fmt::format("{:.1f} ± {:.1f}", mean, error)
+                                : fmt::format("{:.1f}", mean);
+}
+
+std::string row_of(const outcome& o, const outcome& whole) {
+    std::vector<double> more(o.losses.size());
+    std::transform(o.losses.begin(), o.losses.end(), whole.losses.begin(), more.begin(),
+                   std::minus<>());
+    const auto [mean, error] = mean_of(more);
+    std::string row =
+        fmt::format("| {} | {:g} | {:.3f} | {:.2f} | {} |", o.rule, o.share, o.kept, o.perplexity,
+                    with_error(100 * std::expm1(mean), 100 * std::exp(mean) * error));
+    if (!o.found.empty()) {
+        const auto [found, spread] = mean_of(o.found);
+        row += fmt::format(" {} |", with_error(100 * found, 100 * spread));
+    }
+    return row + fmt::format(" {:.0f} | {:.1f} |\n", static_cast<double>(o.tokens) / o.seconds,
+                             o.bytes / 1e6);
 }
 
 void check(const arguments& a) {
@@ -174,12 +199,13 @@ void check(const arguments& a) {
     constexpr std::size_t most = 1 << 24;
     if (a.pass < 1 || a.tokens < 2 || a.documents < 1)
         throw std::invalid_argument("--pass, --documents and --tokens are at least 1, 1 and 2");
-    for (const auto& [name, number] : {std::pair("--pass", a.pass),
-                                       {"--first", a.first},
-                                       {"--last", a.last},
-                                       {"--needles", a.needles}})
+    for (const auto& [name, number] :
+         {std::pair("--pass", a.pass), {"--first", a.first}, {"--last", a.last}})
         if (number > most)
             throw std::invalid_argument(fmt::format("{} is {}; {} at most", name, number, most));
+    if (a.needles > most_needles)
+        throw std::invalid_argument(
+            fmt::format("--needles is {}; {} at most", a.needles, most_needles));
     const auto& known = rules::names();
     for (const std::string& rule : a.rules) {
         if (std::find(known.begin(), known.end(), rule) == known.end())
@@ -190,8 +216,8 @@ void check(const arguments& a) {
     }
 }
 
-encoder::page to_page(const setting& of, const std::vector<outcome>& all) {
-    const outcome& whole = all.front();
+encoder::page to_page(const setting& of, const std::vector<outcome>& outcomes) {
+    const outcome& whole = outcomes.front();
     encoder::page p;
     p.title = "A cache of keys and values, made smaller";
     p.summary = fmt::format("What {} predicts with a share of the keys of what it has read.",
@@ -210,11 +236,11 @@ encoder::page to_page(const setting& of, const std::vector<outcome>& all) {
     encoder::page::heat_maps left;
     left.title = "What is left of a text";
     left.about = fmt::format(
-        "Of the first text: each row is what is left behind a pass of {} tokens, the first at the "
-        "top; the darker a token, the more groups of heads have its key and value. A share of "
-        "{:g}.",
-        of.a.pass, of.a.shares.back());
-    for (const outcome& o : all) {
+        "Of the first text, with a share of {:g}: each row is what is left behind a pass of {} "
+        "tokens, the first at the top, each column a place in the text; the stronger its colour, "
+        "the more groups of heads have its keys and values.",
+        of.a.shares.back(), of.a.pass);
+    for (const outcome& o : outcomes) {
         if (o.rule == "all") continue;
         if (plot.curves.empty() || plot.curves.back().name != o.rule)
             plot.curves.push_back({o.rule, {}});
@@ -240,66 +266,65 @@ void work(const arguments& a) {
     if (words.size() > static_cast<std::size_t>(m.config.vocabulary))
         throw encoder::file_error(fmt::format("{}: it names {} tokens, of which {} have embeddings",
                                               a.model.string(), words.size(), m.config.vocabulary));
-    setting of{a, m, words, {}, {}, {}};
+    ids begin; // of every text
     if (file.flag("tokenizer.ggml.add_bos_token", false))
-        of.begin = {static_cast<std::int32_t>(file.number("tokenizer.ggml.bos_token_id"))};
+        begin = {static_cast<std::int32_t>(file.number("tokenizer.ggml.bos_token_id"))};
+    const std::size_t longest = std::min(a.tokens, static_cast<std::size_t>(m.config.length));
     const auto read = [&](const fs::path& from) {
         std::vector<document> found;
         for (const std::string& line : encoder::read_documents(from)) {
             ids text = words.encode(line);
-            text.insert(text.begin(), of.begin.begin(), of.begin.end());
-            text.resize(
-                std::min({text.size(), a.tokens, static_cast<std::size_t>(m.config.length)}));
+            text.insert(text.begin(), begin.begin(), begin.end());
+            text.resize(std::min(text.size(), longest));
             if (text.size() > 1) found.push_back({line, std::move(text)});
             if (found.size() == a.documents) break;
         }
         if (found.empty()) throw std::invalid_argument(from.string() + ": no text has two tokens");
         return found;
     };
-    of.documents = read(a.texts);
+    rules known(m, {static_cast<index_t>(a.pass), static_cast<index_t>(a.first),
+                    static_cast<index_t>(a.last)});
+    setting of{a, m, words, known, read(a.texts), {}, {}};
     std::mt19937_64 random(1);
-    for (std::size_t i = 0; i < of.documents.size() && a.needles > 0; ++i)
+    std::size_t asked = 0, read_for_needles = 0;
+    for (const document& d : of.documents) {
+        if (a.needles == 0) break;
         of.needles.push_back(make_needles(a.needles, random));
-    std::vector<ids> other;
-    if (!a.calibrate.empty())
-        for (document& d : read(a.calibrate)) other.push_back(std::move(d.tokens));
+        of.haystacks.push_back(begin);
+        const ids rest = hide_needles(words, d.text, of.needles.back(), longest - begin.size());
+        of.haystacks.back().insert(of.haystacks.back().end(), rest.begin(), rest.end());
+        asked += a.needles;
+        read_for_needles += of.haystacks.back().size();
+    }
+    std::vector<ids> other; // to learn from
+    for (const std::string& rule : a.rules) {
+        if (!rules::learns(rule)) continue;
+        if (other.empty())
+            for (document& d : read(a.calibrate)) other.push_back(std::move(d.tokens));
+        const auto start = std::chrono::steady_clock::now();
+        known.learn(rule, other);
+        const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+        encoder::say(fmt::format("{} has learned in {:.0f} s", rule, seconds.count()));
+    }
 
-    rules all(m, {static_cast<index_t>(a.pass), static_cast<index_t>(a.first),
-                  static_cast<index_t>(a.last)});
-    std::vector<outcome> outcomes = {run(of, all, "all", 1)};
+    std::vector<outcome> outcomes = {run(of, "all", 1)};
     const outcome whole = outcomes.front();
-    std::size_t asked = 0;
-    for (const auto& needles : of.needles) asked += needles.size();
     fmt::print("{} texts of {} tokens in all; perplexity {:.2f} with all keys, {:.0f} tokens/s, "
-               "cache {:.1f} MB",
+               "cache {:.1f} MB.\n",
                whole.losses.size(), whole.tokens, whole.perplexity,
                static_cast<double>(whole.tokens) / whole.seconds, whole.bytes / 1e6);
-    if (asked > 0) fmt::print("; {} of {} needles are found", whole.found, asked);
-    fmt::print(".\n\n| rule | share | keys left | perplexity | more than with all keys, % |{} "
+    if (asked > 0)
+        fmt::print("{} needles in as many texts of {} tokens; {:.1f} % are found with all keys.\n",
+                   asked, read_for_needles, 100 * mean_of(whole.found).first);
+    fmt::print("\n| rule | share | keys left | perplexity | more than with all keys, % |{} "
                "tokens/s | cache, MB |\n|---|---|---|---|---|{}---|---|\n",
                asked > 0 ? " needles found, % |" : "", asked > 0 ? "---|" : "");
-    for (const std::string& rule : a.rules) {
-        if (rules::learns(rule)) {
-            const encoder::progress clock("", 1);
-            all.learn(rule, other);
-            encoder::say(fmt::format("{} has learned in {:.0f} s", rule, clock.seconds()));
-        }
+    for (const std::string& rule : a.rules)
         for (const double share : a.shares) {
-            outcomes.push_back(run(of, all, rule, share));
-            const outcome& o = outcomes.back();
-            const auto [mean, error] = difference(o, whole);
-            fmt::print("| {} | {:g} | {:.3f} | {:.2f} | {:.1f} ± {:.1f} |", rule, share, o.kept,
-                       o.perplexity, 100 * std::expm1(mean), 100 * std::exp(mean) * error);
-            if (asked > 0) {
-                const double part = static_cast<double>(o.found) / static_cast<double>(asked);
-                fmt::print(" {:.0f} ± {:.0f} |", 100 * part,
-                           200 * std::sqrt(part * (1 - part) / static_cast<double>(asked)));
-            }
-            fmt::print(" {:.0f} | {:.1f} |\n", static_cast<double>(o.tokens) / o.seconds,
-                       o.bytes / 1e6);
+            outcomes.push_back(run(of, rule, share));
+            fmt::print("{}", row_of(outcomes.back(), whole));
             std::fflush(stdout);
         }
-    }
     if (html) html.write(to_html(to_page(of, outcomes)));
     encoder::put_in_place({&html});
 }

@@ -187,7 +187,7 @@ TEST_CASE("evict_cache, as a user runs it") {
                  "--rules window,sinks,h2o,snap,ada,planned,thresholds,learned --shares 0.5,0.3 "
                  "--needles 2 --html page.html");
     CHECK_THAT(box.output, ContainsSubstring("6 texts of "));
-    CHECK_THAT(box.output, ContainsSubstring(" of 12 needles are found."));
+    CHECK_THAT(box.output, ContainsSubstring("12 needles in as many texts of "));
     const std::string page = programs::read(box.folder / "page.html");
     for (const std::string rule :
          {"window", "sinks", "h2o", "snap", "ada", "planned", "thresholds", "learned"}) {
@@ -209,6 +209,11 @@ TEST_CASE("evict_cache, as a user runs it") {
     CHECK_THAT(refused("--texts texts --rules learned"), ContainsSubstring("needs --calibrate"));
     CHECK_THAT(refused("--texts texts --rules h2o,planned"), ContainsSubstring("planned needs"));
     CHECK_THAT(refused("--texts texts --html texts"), ContainsSubstring("texts"));
+    CHECK_THAT(refused("--texts texts --needles 129"), ContainsSubstring("128 at most"));
+    CHECK_THAT(refused("--texts texts --tokens 20 --needles 5"),
+               ContainsSubstring("more than 20 tokens"));
+    CHECK_THAT(refused("--texts texts --calibrate texts --rules h2o,planned --last 900"),
+               ContainsSubstring("longer than 904 tokens"));
     CHECK_THAT(refused("--texts texts --shares 0"), ContainsSubstring("0 is no share"));
     CHECK_THAT(refused("--texts texts --pass 0"), ContainsSubstring("at least 1"));
     CHECK_THAT(refused("--texts texts --first 18446744073709551615"),

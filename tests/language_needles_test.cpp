@@ -5,6 +5,7 @@
 #include "language_model/needles.hpp"
 
 #include <set>
+#include <stdexcept>
 
 using namespace language;
 
@@ -37,9 +38,13 @@ TEST_CASE("needles are stated between the sentences of a text, at equal distance
     CHECK(words.decode(hide_needles(words, "All is well.", two, 900)) ==
           "All is well." + two[0].sentence + two[1].sentence);
     CHECK(words.decode(hide_needles(words, "", two, 900)) == two[0].sentence + two[1].sentence);
+    // Words of a sentence that does not fit as a whole.
+    const std::string cut = words.decode(hide_needles(words, "One. Two three four.", {}, 9));
+    CHECK(cut == "One. Two");
+    CHECK_THROWS_AS(hide_needles(words, "One.", two, 20), std::invalid_argument);
     // As many as there are questions.
     std::set<std::string> questions;
-    for (const needle& n : make_needles(1000, random)) questions.insert(n.question);
-    CHECK(questions.size() == 128);
-    CHECK(make_needles(1000, random).size() == 128);
+    for (const needle& n : make_needles(most_needles, random)) questions.insert(n.question);
+    CHECK(questions.size() == most_needles);
+    CHECK_THROWS_AS(make_needles(most_needles + 1, random), std::invalid_argument);
 }

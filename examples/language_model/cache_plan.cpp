@@ -1,5 +1,7 @@
 #include "cache_plan.hpp"
 
+#include "streaming.hpp"
+
 #include <pare/search.hpp>
 
 #include <algorithm>
@@ -12,8 +14,8 @@ namespace {
 /// Beside the caches that have all keys of a text, those that have what a rule leaves.
 class shadow {
   public:
-    shadow(const model& m, index_t room, std::unique_ptr<eviction> rule)
-        : m_(m), rule_(std::move(rule)), caches_(m.layers.size(), layer_cache(m.config, room)) {}
+    shadow(const model& m, index_t pass, index_t length, std::unique_ptr<eviction> rule)
+        : m_(m), rule_(std::move(rule)), caches_(make_cache(m, *rule_, pass, length)) {}
 
     /// What each group loses in this pass, a sum over its tokens, and what is left.
     void add_losses(const layer_pass& p, const matrix& k, const matrix& v, index_t place,
@@ -29,12 +31,14 @@ class shadow {
         for (index_t g = 0; g < c.sequences(); ++g) {
             const matrix lost = (context_ - p.context).middleRows(g * tokens, tokens) *
                                 projection.middleCols(g * width, width).transpose();
-            for (index_t t = 0; t < tokens; ++t)
-                to.losses(p.layer, g) += static_cast<double>(lost.row(t).squaredNorm()) /
-                                         static_cast<double>(p.stream.row(t).squaredNorm());
+            for (index_t t = 0; t < tokens; ++t) {
+                const auto whole = static_cast<double>(p.stream.row(t).squaredNorm());
+                // The embedding of a token that nothing has been learned of may be 0.
+                if (whole > 0)
+                    to.losses(p.layer, g) += static_cast<double>(lost.row(t).squaredNorm()) / whole;
+            }
         }
     }
-
     void add_shares(index_t length, cache_losses& to) const {
         for (std::size_t l = 0; l < caches_.size(); ++l)
             for (index_t g = 0; g < caches_[l].sequences(); ++g)
@@ -78,7 +82,7 @@ std::vector<cache_losses> measure_losses(const model& m,
         std::vector<shadow> shadows;
         shadows.reserve(settings);
         for (std::size_t i = 0; i < settings; ++i)
-            shadows.emplace_back(m, length,
+            shadows.emplace_back(m, pass, length,
                                  rule(of_groups<std::size_t>::Constant(layers, groups, i), length));
         cache all(m.layers.size(), layer_cache(m.config, length));
         for (index_t at = 0; at < length; at += pass) {

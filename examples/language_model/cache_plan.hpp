@@ -25,7 +25,8 @@ using rule_of_settings = std::function<std::unique_ptr<eviction>(
     const of_groups<std::size_t>& settings, index_t tokens)>;
 
 /// Reads texts in passes with all keys, and beside these with those that the rule leaves where all
-/// groups have the same setting, for each there is, which takes as long as the attention of the texts.
+/// groups have the same setting. Each setting takes as long as the attention of the texts, and a
+/// projection of its outputs.
 std::vector<cache_losses> measure_losses(const model& m,
                                          const std::vector<std::vector<std::int32_t>>& texts,
                                          index_t pass, std::size_t settings,

@@ -66,15 +66,12 @@ class window final : public bounded {
 /// What the keys of a text have received of all queries since they are there.
 class attention_sums {
   public:
-    static scoring scores() {
-        return {true, pare::counted_queries::all(), pare::score_scale::per_query,
-                pare::score_reduction::sum};
-    }
+    static scoring scores() { return pare::counted_queries::all(); }
     /// Adds what those of group g received in this pass. Sums over queries, or means of them.
     std::vector<float> add(const layer_pass& p, index_t g, bool means) {
         const auto n = p.cache.length(g);
-        // Means over the queries of a pass, of which there may be more or fewer.
         std::vector<float> scores(&p.received(g, 0), &p.received(g, 0) + n);
+        // They are means over the queries of this pass, of which others have more or fewer.
         for (float& x : scores) x *= static_cast<float>(p.normed.rows());
         pare::score_accumulator& sums = sums_[{p.layer, g}];
         sums.add(scores);
@@ -138,11 +135,7 @@ class snapshot final : public bounded {
     index_t most_keys(index_t layer, index_t length) const override {
         return shared_ ? length : bounded::most_keys(layer, length);
     }
-    scoring scores() const override {
-        // Not relative: groups whose lengths differ are compared.
-        return {true, pare::counted_queries::last(queries_), pare::score_scale::per_query,
-                pare::score_reduction::sum};
-    }
+    scoring scores() const override { return pare::counted_queries::last(queries_); }
     void after(const layer_pass& p) override {
         layer_cache& c = p.cache;
         const auto& lengths = c.lengths();

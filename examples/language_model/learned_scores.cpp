@@ -32,14 +32,11 @@ learned_scores learn_scores(const model& m, const std::vector<std::vector<std::i
     std::vector<pare::least_squares> statistics;
     for (std::size_t l = 0; l < m.layers.size(); ++l) statistics.emplace_back(c.hidden, c.groups);
     std::vector<std::vector<matrix>> inputs(m.layers.size());
-    const scoring mean{true, pare::counted_queries::all(), pare::score_scale::per_query,
-                       pare::score_reduction::sum};
     for (const auto& text : texts) {
         const auto length = static_cast<index_t>(text.size()), rows = length - last;
         if (rows < 1) continue;
-        cache keys;
-        for (std::size_t l = 0; l < m.layers.size(); ++l) keys.emplace_back(c, length);
-        forward(m, {text, 0}, keys, mean, [&](const layer_pass& p) {
+        cache keys(m.layers.size(), layer_cache(c, length));
+        forward(m, {text, 0}, keys, pare::counted_queries::all(), [&](const layer_pass& p) {
             matrix targets(rows, c.groups);
             for (index_t g = 0; g < c.groups; ++g)
                 for (index_t t = 0; t < rows; ++t) {

@@ -1,5 +1,6 @@
 // What a token will receive, guessed from its hidden state when it comes: a ridge regression
-// (KVzap, arXiv:2601.07891), and a threshold on it by which keys leave.
+// (as KVzap does it, arXiv:2601.07891, which guesses the most instead of the mean), and a threshold on
+// it by which keys leave.
 #pragma once
 
 #include "eviction.hpp"
@@ -24,7 +25,9 @@ struct learned_scores {
     float threshold(index_t layer, index_t group, double share) const;
 };
 
-/// Learns from texts, each in one pass: its last tokens, which few queries are behind, do not count.
+/// Learns from texts, each in one pass: its last tokens, which few queries are behind, do not count. Has
+/// the normed inputs of all layers of all of them in memory. Throws std::invalid_argument if none is
+/// longer than these.
 learned_scores learn_scores(const model& m, const std::vector<std::vector<std::int32_t>>& texts,
                             index_t last);
 

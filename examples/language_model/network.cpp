@@ -77,23 +77,21 @@ float silu(float x) {
 } // namespace
 
 void attend(const shape& of, const matrix& queries, const std::vector<std::int32_t>& offsets,
-            const layer_cache& keys, const scoring& scores, matrix& context,
+            const layer_cache& c, const scoring& scores, matrix& context,
             std::vector<float>& received, pare::workspace& scratch) {
     pare::attention_options<float> options;
     options.mask.causal = true;
-    options.queries = scores.queries;
-    options.scores = scores.scale;
-    options.reduction = scores.reduction;
+    if (scores) options.queries = *scores;
+    options.scores = pare::score_scale::per_query; // groups whose lengths differ are compared
     const index_t heads = of.heads_of_group(), size = of.head_size();
     context.resize(queries.rows(), queries.cols());
-    received.assign(scores.wanted ? static_cast<std::size_t>(keys.sequences() * keys.room())
-                                  : std::size_t{0},
+    received.assign(scores ? static_cast<std::size_t>(c.sequences() * c.room()) : std::size_t{0},
                     0.0f);
-    pare::attention(
-        pare::simd, pare::view<const float, 3>(queries.data(), queries.rows(), heads, size),
-        keys.keys(), keys.values(), pare::query_key_offsets{offsets, keys.rooms(), keys.lengths()},
-        pare::view<float, 3>(context.data(), queries.rows(), heads, size), received, options,
-        scratch);
+    pare::attention(pare::simd,
+                    pare::view<const float, 3>(queries.data(), queries.rows(), heads, size),
+                    c.keys(), c.values(), pare::query_key_offsets{offsets, c.rooms(), c.lengths()},
+                    pare::view<float, 3>(context.data(), queries.rows(), heads, size), received,
+                    options, scratch);
 }
 
 matrix forward(const model& m, const token_batch& batch, cache& c, const scoring& scores,

@@ -7,17 +7,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 namespace language {
 
-/// Which attention is made scores of, if any.
-struct scoring {
-    bool wanted = false;
-    pare::counted_queries queries;
-    pare::score_scale scale = pare::score_scale::relative;
-    pare::score_reduction reduction = pare::score_reduction::sum;
-};
+/// The queries of a pass whose attention is made scores of, if any: what they give a key, the mean of
+/// these queries and of the heads of a group.
+using scoring = std::optional<pare::counted_queries>;
 
 /// Tokens of some texts, packed: of text i those of offsets[i] .. offsets[i + 1], the first of which
 /// stands at places[i] of the text.
@@ -52,14 +49,14 @@ using observer = std::function<void(const layer_pass&)>;
 /// sequences, against a cache that has their tokens; and what its keys received, [sequences x room],
 /// or nothing.
 void attend(const shape& of, const matrix& queries, const std::vector<std::int32_t>& offsets,
-            const layer_cache& keys, const scoring& scores, matrix& context,
+            const layer_cache& c, const scoring& scores, matrix& context,
             std::vector<float>& received, pare::workspace& scratch);
 
 /// The residual stream behind all layers, through the last norm; each token attends to those of its
 /// text that are not behind it and to all of the text's cache. Throws std::invalid_argument for no
 /// tokens, for ids without an embedding, and for a cache that has another number of layers or of
 /// texts, or no room for them.
-matrix forward(const model& m, const token_batch& tokens, cache& c, const scoring& scores = {},
+matrix forward(const model& m, const token_batch& batch, cache& c, const scoring& scores = {},
                const observer& show = {});
 
 /// -log p of next[t] behind row t of what forward() gives, for as many rows as there are of these.

@@ -55,7 +55,7 @@ budget rules::of_shares(const of_groups<double>& of, index_t tokens) const {
     const index_t least = o_.first + o_.last + 1;
     return {of.unaryExpr([&](double share) {
                 const double keys = std::ceil(share * static_cast<double>(tokens));
-                return std::max(least, static_cast<index_t>(keys));
+                return std::min(tokens, std::max(least, static_cast<index_t>(keys)));
             }),
             o_.first, o_.last};
 }
@@ -72,19 +72,24 @@ std::unique_ptr<eviction> rules::of_settings(const std::string& name,
     return keep_guessed(guesses_, limits, o_.first, o_.last);
 }
 
-std::unique_ptr<eviction> rules::make(const std::string& name, double share, index_t tokens) const {
+rule_maker rules::of_share(const std::string& name, double share) const {
     if (const auto found = losses_.find(name); found != losses_.end())
-        return of_settings(name, plan_settings(found->second, share), tokens);
-    const budget even =
-        of_shares(of_groups<double>::Constant(static_cast<index_t>(m_.layers.size()),
-                                              m_.config.groups, share),
-                  tokens);
-    if (name == "window") return keep_window({even.keys, 0, o_.last});
-    if (name == "sinks") return keep_window(even);
-    if (name == "h2o") return keep_heavy(even);
-    if (name == "snap") return keep_snap(even, o_.last);
-    if (name == "ada") return keep_shared(even, o_.last);
-    throw std::invalid_argument("there is no rule '" + name + "' that has learned what it needs");
+        return [this, name, settings = plan_settings(found->second, share)](index_t tokens) {
+            return of_settings(name, settings, tokens);
+        };
+    if (learns(name))
+        throw std::invalid_argument("the rule '" + name + "' has not learned what it needs");
+    return [this, name, share](index_t tokens) {
+        const auto layers = static_cast<index_t>(m_.layers.size());
+        const budget even =
+            of_shares(of_groups<double>::Constant(layers, m_.config.groups, share), tokens);
+        return name == "window"  ? keep_window({even.keys, 0, o_.last})
+               : name == "sinks" ? keep_window(even)
+               : name == "h2o"   ? keep_heavy(even)
+               : name == "snap"  ? keep_snap(even, o_.last)
+               : name == "ada"   ? keep_shared(even, o_.last)
+                                 : keep_all();
+    };
 }
 
 } // namespace language

@@ -5,6 +5,7 @@
 #include "learned_scores.hpp"
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -15,8 +16,11 @@ namespace language {
 /// What all rules go by.
 struct rule_options {
     index_t pass;        ///< tokens of a pass, behind which keys leave
-    index_t first, last; ///< keys that stay in any case
+    index_t first, last; ///< keys that stay in any case; a window has no first ones
 };
+
+/// A rule for a text of some tokens.
+using rule_maker = std::function<std::unique_ptr<eviction>(index_t tokens)>;
 
 class rules {
   public:
@@ -32,9 +36,9 @@ class rules {
     /// is longer than the keys that stay in any case.
     void learn(const std::string& name, const std::vector<std::vector<std::int32_t>>& texts);
 
-    /// The rule of this name, for a text of some tokens of which about a share stays. It lives no
-    /// longer than this object, and has learned what it needs to.
-    std::unique_ptr<eviction> make(const std::string& name, double share, index_t tokens) const;
+    /// Makes rules of this name, which has learned what it needs to, for texts of which about a share
+    /// stays. They live no longer than this object.
+    rule_maker of_share(const std::string& name, double share) const;
 
   private:
     std::unique_ptr<eviction> of_settings(const std::string& name,

@@ -10,8 +10,8 @@ namespace {
 /// Neighbours of about the same share are one rectangle, which makes the page a tenth as long.
 void add_row(const std::vector<double>& row, double y, double width, double height, writer& to) {
     constexpr int levels = 20;
-    const auto level = [&](std::size_t i) {
-        return static_cast<int>(std::lround(levels * std::clamp(row[i], 0., 1.)));
+    const auto level = [&](std::size_t i) { // 0 for NaN
+        return row[i] > 0 ? static_cast<int>(std::lround(levels * std::min(row[i], 1.))) : 0;
     };
     for (std::size_t i = 0, end; i < row.size(); i = end) {
         for (end = i + 1; end < row.size() && level(end) == level(i);) ++end;
