@@ -1,9 +1,8 @@
 // Attention that yields importance: limited by multiply-adds. `vs_unscored` is the time of the same
 // attention without scores over the time with them. A decoder's step, of one query a head against a
 // cache: limited by reading that once, at the same `vs_unscored`; `rows` are those of its scores.
-// Scores from log-sum-exp rows: half of the
-// multiply-adds, and those of the counted queries alone; `vs_attention` is the time of attention
-// with scores over theirs.
+// Scores from log-sum-exp rows: half of the multiply-adds, and those of the counted queries alone;
+// `vs_attention` is the time of attention with scores over theirs.
 #include "race.hpp"
 
 #include <pare/attention_scores.hpp>

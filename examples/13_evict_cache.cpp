@@ -41,8 +41,8 @@ int main() {
     pare::attention(pare::simd, q, k, v, offsets, pare::view(out.data(), tokens, heads, size),
                     scores, options);
 
-    // A quarter of the keys stay: of each group the first 4, the last 32 and at least 48, of all
-    // groups together the best (Ada-KV).
+    // A quarter of the keys stay: of each group at least 48, its first 4 and last 32 among them, and
+    // of what is left the best of all groups together (Ada-KV).
     const pare::pins always{4, 32};
     std::vector<int> lengths(groups), kept(tokens);
     pare::share_budget(scores, groups * tokens / 4, 48, lengths, always);
