@@ -44,8 +44,11 @@ bool parse(int argc, char** argv, arguments& a) {
                  "groups of a layer together), planned (what received most on average, of each "
                  "group as much as it needs), thresholds (the same by thresholds on that), learned "
                  "(by thresholds on a guess from hidden states)")
-        ->delimiter(',');
-    o.number("--shares", a.shares, "shares of a text's keys that stay")->delimiter(',');
+        ->delimiter(',')
+        ->default_str(fmt::format("{}", fmt::join(a.rules, ",")));
+    o.number("--shares", a.shares, "shares of a text's keys that stay")
+        ->delimiter(',')
+        ->default_str(fmt::format("{}", fmt::join(a.shares, ",")));
     o.number("--documents", a.documents, "how many of the texts");
     o.number("--tokens", a.tokens, "of each, at most so many tokens");
     o.number("--pass", a.pass, "tokens of a pass, behind which keys leave");

@@ -1,4 +1,4 @@
-// The options of both programs, by kind: what is no number, no name or no such word is refused.
+// The options of programs, by kind: what is no number, no name or no such word is refused.
 #pragma once
 
 #include "encoder/gpu/device.hpp"
