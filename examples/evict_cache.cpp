@@ -317,8 +317,9 @@ void work(const arguments& a) {
                whole.losses.size(), whole.tokens, whole.perplexity,
                static_cast<double>(whole.tokens) / whole.seconds, whole.bytes / 1e6);
     if (asked > 0)
-        fmt::print("{} needles in as many texts of {} tokens; {:.1f} % are found with all keys.\n",
-                   asked, read_for_needles, 100 * mean_of(whole.found).first);
+        fmt::print(
+            "{} needles in {} texts of {} tokens in all; {:.1f} % are found with all keys.\n",
+            asked, of.haystacks.size(), read_for_needles, 100 * mean_of(whole.found).first);
     fmt::print("\n| rule | share | keys left | perplexity | more than with all keys, % |{} "
                "tokens/s | cache, MB |\n|---|---|---|---|---|{}---|---|\n",
                asked > 0 ? " needles found, % |" : "", asked > 0 ? "---|" : "");
