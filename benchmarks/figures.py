@@ -21,6 +21,8 @@ PICTURES = {"limits": "Each row's share of the machine's limit",
             "growth": "Time over size",
             "peers": "Time of other libraries over ours"}
 
+MORE = "more than with all keys, %"  # a column of what evict_cache prints
+
 
 def file(run):
     return RESULTS / f"{run}.txt"
@@ -74,6 +76,14 @@ def cell(run, start, column, number=0):
 
 def cells(run, start, *columns):
     return " | ".join(cell(run, start, column) for column in columns)
+
+
+def cache_costs(run, *rules):
+    """What evict_cache has printed of these rules, a row for each share."""
+    shares = [row["share"] for row in rows(run, rules[0] + " | ")]
+    lines = [["share of the keys", *rules], ["---"] * (len(rules) + 1)]
+    lines += [[share, *(cell(run, f"{rule} | {share} | ", MORE) for rule in rules)] for share in shares]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def value(run, start, column, number=0):
