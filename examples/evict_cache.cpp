@@ -118,7 +118,8 @@ outcome run(const setting& of, const std::string& name, double share) {
     using clock = std::chrono::steady_clock;
     const model& m = of.m;
     const auto pass = static_cast<index_t>(of.a.pass);
-    const rule_maker rule_for = of.known.of_share(name, share);
+    const rule_maker rule_for =
+        name == "all" ? [](index_t) { return keep_all(); } : of.known.of_share(name, share);
     const double key_bytes = 2.0 * sizeof(float) * static_cast<double>(m.config.head_size());
     outcome o;
     o.rule = name;
@@ -273,11 +274,14 @@ void work(const arguments& a) {
     if (file.flag("tokenizer.ggml.add_bos_token", false))
         begin = {static_cast<std::int32_t>(file.number("tokenizer.ggml.bos_token_id"))};
     const std::size_t longest = std::min(a.tokens, static_cast<std::size_t>(m.config.length));
+    const auto begun = [&](ids text) {
+        text.insert(text.begin(), begin.begin(), begin.end());
+        return text;
+    };
     const auto read = [&](const fs::path& from) {
         std::vector<document> found;
         for (const std::string& line : encoder::read_documents(from)) {
-            ids text = words.encode(line);
-            text.insert(text.begin(), begin.begin(), begin.end());
+            ids text = begun(words.encode(line));
             text.resize(std::min(text.size(), longest));
             if (text.size() > 1) found.push_back({line, std::move(text)});
             if (found.size() == a.documents) break;
@@ -293,9 +297,8 @@ void work(const arguments& a) {
     for (const document& d : of.documents) {
         if (a.needles == 0) break;
         of.needles.push_back(make_needles(a.needles, random));
-        of.haystacks.push_back(begin);
-        const ids rest = hide_needles(words, d.text, of.needles.back(), longest - begin.size());
-        of.haystacks.back().insert(of.haystacks.back().end(), rest.begin(), rest.end());
+        of.haystacks.push_back(
+            begun(hide_needles(words, d.text, of.needles.back(), longest - begin.size())));
         asked += a.needles;
         read_for_needles += of.haystacks.back().size();
     }

@@ -34,7 +34,6 @@ learned_scores learn_scores(const model& m, const std::vector<std::vector<std::i
     std::vector<std::vector<matrix>> inputs(m.layers.size());
     for (const auto& text : texts) {
         const auto length = static_cast<index_t>(text.size()), rows = length - last;
-        if (rows < 1) continue;
         cache keys(m.layers.size(), layer_cache(c, length));
         forward(m, {text, 0}, keys, pare::counted_queries::all(), [&](const layer_pass& p) {
             matrix targets(rows, c.groups);
@@ -51,9 +50,6 @@ learned_scores learn_scores(const model& m, const std::vector<std::vector<std::i
     }
     learned_scores learned;
     for (std::size_t l = 0; l < m.layers.size(); ++l) {
-        if (statistics[l].tokens() == 0)
-            throw std::invalid_argument("there is no text to learn from that is longer than " +
-                                        std::to_string(last) + " tokens");
         learned.weights.push_back(matrix::Zero(c.groups, c.hidden));
         learned.biases.push_back(vector::Zero(c.groups));
         const auto result = pare::reconstruct(pare::simd, statistics[l], learned.weights.back(),

@@ -26,8 +26,8 @@ struct learned_scores {
 };
 
 /// Learns from texts, each in one pass: its last tokens, which few queries are behind, do not count. Has
-/// the normed inputs of all layers of all of them in memory. Throws std::invalid_argument if none is
-/// longer than these.
+/// the normed inputs of all layers of all of them in memory. They are longer than
+/// these.
 learned_scores learn_scores(const model& m, const std::vector<std::vector<std::int32_t>>& texts,
                             index_t last);
 

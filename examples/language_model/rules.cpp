@@ -77,8 +77,9 @@ rule_maker rules::of_share(const std::string& name, double share) const {
         return [this, name, settings = plan_settings(found->second, share)](index_t tokens) {
             return of_settings(name, settings, tokens);
         };
-    if (learns(name))
-        throw std::invalid_argument("the rule '" + name + "' has not learned what it needs");
+    if (learns(name) || std::find(names().begin(), names().end(), name) == names().end())
+        throw std::invalid_argument("there is no rule '" + name +
+                                    "' that has learned what it needs");
     return [this, name, share](index_t tokens) {
         const auto layers = static_cast<index_t>(m_.layers.size());
         const budget even =
@@ -87,8 +88,7 @@ rule_maker rules::of_share(const std::string& name, double share) const {
                : name == "sinks" ? keep_window(even)
                : name == "h2o"   ? keep_heavy(even)
                : name == "snap"  ? keep_snap(even, o_.last)
-               : name == "ada"   ? keep_shared(even, o_.last)
-                                 : keep_all();
+                                 : keep_shared(even, o_.last); // ada
     };
 }
 

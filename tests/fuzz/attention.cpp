@@ -10,6 +10,39 @@ using namespace pare;
 using fuzz::bytes;
 using fuzz::output;
 
+/// The scores of a call; none of one that is refused, behind which nothing was written that must not be.
+template <class Policy, class Views, class Offsets, class T, int Rank>
+std::vector<T> scores_of(const Policy& policy, const Views& x, const Offsets& offsets,
+                         output<T, 3>& out, output<T, Rank>& scores, index_t rows,
+                         const attention_options<T>& options) {
+    workspace scratch;
+    bool shapes = false, values = false;
+    try {
+        attention(policy, x.q, x.k, x.v, offsets, out.view(), scores.view(), options, scratch);
+    } catch (const shape_error&) {
+        shapes = true;
+    } catch (const value_error&) {
+        values = true;
+    }
+    EXPECT(out.intact_but(shapes ? 0 : x.q.extent(0)) &&
+           scores.intact_but(shapes || values ? 0 : rows));
+    return shapes || values ? std::vector<T>() : scores.values();
+}
+
+/// What attention reads, row after row.
+template <class T>
+struct views {
+    view<const T, 3> q, k, v;
+
+    views(const std::vector<T>& queries, const std::vector<T>& keys, const std::vector<T>& values,
+          index_t tokens, index_t heads, index_t key_tokens, index_t groups, index_t size,
+          index_t value_size)
+        : q(queries.data(), {tokens, heads, size}, {heads * size, size, 1}),
+          k(keys.data(), {key_tokens, groups, size}, {groups * size, size, 1}),
+          v(values.data(), {key_tokens, groups, value_size}, {groups * value_size, value_size, 1}) {
+    }
+};
+
 template <class T, class Offset>
 void attend(bytes& in) {
     index_t tokens = 0;
@@ -18,6 +51,7 @@ void attend(bytes& in) {
                   size = in.up_to(5), value_size = in.up_to(5);
     const auto q = in.numbers<T>(tokens * heads * size), k = in.numbers<T>(tokens * groups * size),
                v = in.numbers<T>(tokens * groups * value_size);
+    const views<T> all(q, k, v, tokens, heads, tokens, groups, size, value_size);
     attention_options<T> options;
     options.scale = in.flag() ? 0 : in.number<double>();
     options.mask = fuzz::mask(in);
@@ -43,22 +77,7 @@ void attend(bytes& in) {
         output<T, 3> out(more, {more.about(tokens), more.about(heads), more.about(value_size)},
                          true);
         output<T, 1> scores(more, {more.flag() ? 0 : more.about(tokens)});
-        workspace scratch;
-        bool shapes = false, values = false;
-        try {
-            attention(
-                policy, view(q.data(), {tokens, heads, size}, {heads * size, size, 1}),
-                view(k.data(), {tokens, groups, size}, {groups * size, size, 1}),
-                view(v.data(), {tokens, groups, value_size}, {groups * value_size, value_size, 1}),
-                offsets, out.view(), scores.view(), options, scratch);
-        } catch (const shape_error&) {
-            shapes = true;
-        } catch (const value_error&) {
-            values = true;
-        }
-        EXPECT(out.intact_but(shapes ? 0 : tokens) &&
-               scores.intact_but(shapes || values ? 0 : tokens));
-        return shapes || values ? std::vector<T>() : scores.values();
+        return scores_of(policy, all, offsets, out, scores, tokens, options);
     };
     const std::vector<T> at_seq = with(seq), at_simd = with(simd);
     // Where numbers are so large that sums overflow, one may refuse what the other can do.
@@ -73,10 +92,8 @@ void attend(bytes& in) {
         bool thrown = rows > tokens; // than there are numbers of
         try {
             if (!thrown)
-                attention_scores(
-                    policy, view(q.data(), {tokens, heads, size}, {heads * size, size, 1}),
-                    view(k.data(), {tokens, groups, size}, {groups * size, size, 1}),
-                    view(lse.data(), rows, heads), offsets, scores.view(), options, scratch);
+                attention_scores(policy, all.q, all.k, view(lse.data(), rows, heads), offsets,
+                                 scores.view(), options, scratch);
         } catch (const error&) {
             thrown = true;
         }
@@ -109,6 +126,7 @@ void attend_caches(bytes& in) {
                   value_size = in.up_to(9);
     const auto q = in.numbers<T>(queries * heads * size), k = in.numbers<T>(keys * groups * size),
                v = in.numbers<T>(keys * groups * value_size);
+    const views<T> all(q, k, v, queries, heads, keys, groups, size, value_size);
     attention_options<T> options;
     options.mask = fuzz::mask(in);
     options.scores = fuzz::scale(in);
@@ -127,28 +145,11 @@ void attend_caches(bytes& in) {
         bytes more = start;
         output<T, 3> out(more, {more.about(queries), heads, value_size}, true);
         output<T, 2> scores(more, {rows, rows == 0 ? 0 : more.about(keys)});
-        workspace scratch;
-        bool shapes = false, values = false;
-        const auto call = [&](const auto& offsets) {
-            attention(
-                policy, view(q.data(), {queries, heads, size}, {heads * size, size, 1}),
-                view(k.data(), {keys, groups, size}, {groups * size, size, 1}),
-                view(v.data(), {keys, groups, value_size}, {groups * value_size, value_size, 1}),
-                offsets, out.view(), scores.view(), options, scratch);
+        const auto by = [&](const auto& offsets) {
+            return scores_of(policy, all, offsets, out, scores, rows, options);
         };
-        try {
-            if (with_room)
-                call(query_key_offsets{query_offsets, key_offsets, lengths});
-            else
-                call(query_key_offsets{query_offsets, key_offsets});
-        } catch (const shape_error&) {
-            shapes = true;
-        } catch (const value_error&) {
-            values = true;
-        }
-        EXPECT(out.intact_but(shapes ? 0 : queries) &&
-               scores.intact_but(shapes || values ? 0 : rows));
-        return shapes || values ? std::vector<T>() : scores.values();
+        return with_room ? by(query_key_offsets{query_offsets, key_offsets, lengths})
+                         : by(query_key_offsets{query_offsets, key_offsets});
     };
     const std::vector<T> at_seq = with(seq), at_simd = with(simd);
     if (!at_seq.empty() && !at_simd.empty()) EXPECT(fuzz::alike(in, at_seq, at_simd));

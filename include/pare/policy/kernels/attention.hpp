@@ -40,6 +40,13 @@ void multiply_block(index_t k, const T* a, index_t lda, const T* panel, index_t 
     for (index_t v = 0; v < Vectors; ++v) sum[i][v].store_unaligned(c + i * ldc + v * lanes<T>);
 }
 
+/// Rows of the next block of up to `most`, of those that are left: blocks of nearly equal height, since
+/// a last one of one row would run at a tenth of the speed.
+constexpr index_t next_block(index_t left, index_t most) {
+    const index_t blocks = (left + most - 1) / most;
+    return (left + blocks - 1) / blocks;
+}
+
 template <index_t Vectors, class T, index_t... I>
 constexpr auto block_kernels(std::integer_sequence<index_t, I...>) {
     return std::array{&multiply_block<I + 1, Vectors, T>...};
@@ -56,10 +63,8 @@ void multiply_strip(index_t m, index_t k, index_t n, const T* a, index_t lda, co
     static constexpr auto narrow = block_kernels<1, T>(rows_up_to{});
     for (index_t j = 0; j < n; j += block::width, panels += panel_size) {
         const auto& kernels = n - j > lanes<T> ? wide : narrow;
-        // Blocks of nearly equal height: a last one of one row would run at a tenth of the speed.
-        index_t blocks = (m + block::rows - 1) / block::rows;
-        for (index_t i = 0, rows; i < m; i += rows, --blocks) {
-            rows = (m - i + blocks - 1) / blocks;
+        for (index_t i = 0, rows; i < m; i += rows) {
+            rows = next_block(m - i, block::rows);
             kernels[static_cast<std::size_t>(rows - 1)](k, a + i * lda, lda, panels, step,
                                                         c + i * ldc + j, ldc, accumulate);
         }

@@ -147,7 +147,7 @@ class few_queries {
         for_turns(at.of_chunk(which), groups, [&](index_t g, const index_range& keys) {
             T* const e = memory + (g - groups.begin) * room();
             for (index_t r = 0, here; r < rows; r += here) {
-                here = next_rows(rows - r);
+                here = next_block(rows - r, most_rows);
                 const index_t whole = keys.begin + keys.size() / together * together;
                 const auto by = [&](const auto& kernels, index_t begin, index_t end) {
                     kernels[static_cast<std::size_t>(here - 1)](
@@ -216,7 +216,7 @@ class few_queries {
             T* const out = of_chunk(of_group, which, rows);
             if (keys.begin == all.begin) std::fill_n(out, rows * width_, T(0));
             for (index_t r = 0, here; r < rows; r += here) {
-                here = next_rows(rows - r);
+                here = next_block(rows - r, most_rows);
                 const index_t whole = keys.begin + keys.size() / together * together;
                 const auto by = [&](const auto& kernels, index_t begin, index_t end) {
                     kernels[static_cast<std::size_t>(here - 1)](
@@ -258,12 +258,6 @@ class few_queries {
     template <index_t Keys, index_t... I>
     static constexpr auto sums(std::integer_sequence<index_t, I...>) {
         return std::array{&add_in_place<I + 1, Keys, T>...};
-    }
-
-    /// Of so many that are left, in blocks of nearly equal height.
-    static index_t next_rows(index_t left) {
-        const index_t blocks = (left + most_rows - 1) / most_rows;
-        return (left + blocks - 1) / blocks;
     }
 
     T* of_chunk(T* memory, index_t which, index_t rows) const {
