@@ -10,10 +10,12 @@
 #include <numeric>
 #include <utility>
 
+namespace attention_cache_test {
+
 namespace {
 
 /// How many queries and keys a sequence has, and for how many more there is room.
-struct lengths {
+struct sequence_lengths {
     int queries, keys, more = 0;
 };
 
@@ -26,9 +28,10 @@ struct problem {
     std::vector<T> queries, cache;
 
     problem(index_t h, index_t g, index_t of_query, index_t of_value,
-            const std::vector<::lengths>& sequences, random_source& random, double spread = 2)
+            const std::vector<sequence_lengths>& sequences, random_source& random,
+            double spread = 2, index_t between = 3)
         : heads(h), groups(g), size(of_query), value_size(of_value),
-          stride(g * (of_query + of_value) + 3) {
+          stride(g * (of_query + of_value) + between) {
         for (const auto& s : sequences) {
             query_offsets.push_back(query_offsets.back() + s.queries);
             key_offsets.push_back(key_offsets.back() + s.keys + s.more);
@@ -38,7 +41,7 @@ struct problem {
         cache.assign(static_cast<std::size_t>(keys() * stride), poison<T>());
         for (std::size_t s = 0; s < lengths.size(); ++s)
             for (index_t j = 0; j < lengths[s]; ++j)
-                for (index_t i = 0; i < stride - 3; ++i)
+                for (index_t i = 0; i < stride - between; ++i)
                     cache[static_cast<std::size_t>((key_offsets[s] + j) * stride + i)] =
                         random.uniform<T>(-spread, spread);
     }
@@ -218,7 +221,7 @@ std::vector<pare::attention_options<T>> all_options() {
 }
 
 // Steps, pieces of prompts, more queries than keys, nothing on either side.
-const std::vector<std::vector<lengths>> batches = {
+const std::vector<std::vector<sequence_lengths>> batches = {
     {},
     {{0, 0}},
     {{1, 1}},
@@ -250,12 +253,31 @@ TEMPLATE_LIST_TEST_CASE("long caches of real sizes, and heads of any", "", runs)
     using T = typename TestType::type;
     random_source random;
     CAPTURE(random);
-    for (const auto& [size, value_size] :
-         {std::pair<index_t, index_t>{64, 64}, {128, 128}, {80, 9}, {140, 200}}) {
-        const problem<T> p(4, 2, size, value_size, {{1, 700, 7}, {4, 300}, {60, 70}}, random, 1);
-        pare::attention_options<T> o;
-        o.mask.causal = true;
-        check(TestType::policy(), p, o, 2);
+    for (const auto& [size, value_size] : {std::pair<index_t, index_t>{64, 64},
+                                           {128, 128},
+                                           {80, 9},
+                                           {140, 200},
+                                           {256, 8},
+                                           {260, 64}})
+        for (const index_t between : {3, 16}) { // with 16, rows begin where vectors may
+            const problem<T> p(4, 2, size, value_size, {{1, 700, 7}, {4, 300}, {60, 70}}, random, 1,
+                               between);
+            pare::attention_options<T> o;
+            o.mask.causal = true;
+            check(TestType::policy(), p, o, 2);
+        }
+}
+
+TEMPLATE_LIST_TEST_CASE("steps of many heads a group", "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    for (const index_t of_group : {5, 12, 16, 17, 71}) {
+        const problem<T> p(2 * of_group, 2, 16, 24,
+                           {{1, 130, 2}, {3, 128}, {4, 257, 1}, {2, 1}, {4, 2}, {5, 40}, {1, 0}},
+                           random, 2, 8);
+        for (const auto& o : all_options<T>())
+            check(TestType::policy(), p, o, random.integer(0, 1) ? 2 : 2 * of_group);
     }
 }
 
@@ -287,7 +309,7 @@ TEMPLATE_LIST_TEST_CASE("a step does not depend on batch or threads", "", runs) 
     using T = typename TestType::type;
     random_source random;
     CAPTURE(random);
-    std::vector<lengths> sequences = {{1, 700, 3}};
+    std::vector<sequence_lengths> sequences = {{1, 700, 3}};
     for (int s = 0; s < 8; ++s)
         sequences.push_back({static_cast<int>(random.integer(0, 6)),
                              static_cast<int>(random.integer(1, 400)),
@@ -365,7 +387,7 @@ TEMPLATE_LIST_TEST_CASE("a maximum does not lose what is not a number", "", runs
     using T = typename TestType::type;
     random_source random;
     CAPTURE(random);
-    for (const lengths& sequence : {lengths{1, 100}, {40, 50}}) {
+    for (const sequence_lengths& sequence : {sequence_lengths{1, 100}, {40, 50}}) {
         problem<T> p(2, 1, 8, 8, {sequence}, random);
         p.cache[static_cast<std::size_t>(20 * p.stride)] = not_a_number<T>();
         pare::attention_options<T> o;
@@ -425,3 +447,5 @@ TEST_CASE("what a cache is not, attention says in numbers") {
     CHECK_THAT(sentence(p.offsets(), 1, o),
                ContainsSubstring("score_scale::fixed is for sums, and the reduction is max"));
 }
+
+} // namespace attention_cache_test

@@ -329,6 +329,41 @@ void scores_of_log_sum_exp(benchmark::State& state) {
     state.counters["flops"] = 2.0 * static_cast<double>(batch * heads * n * queries * size);
 }
 
+// One query a sequence against a cache: keys and values are read at least. `vs_unscored`: as above.
+template <class T>
+void decoding_step(benchmark::State& state) {
+    const index_t sequences = state.range(0), n = state.range(1), heads = state.range(2);
+    const index_t groups = state.range(3), size = state.range(4), keys = sequences * n;
+    auto q = random<T>(sequences * heads * size), cache = random<T>(keys * 2 * groups * size, 2);
+    thrust::device_vector<T> out(static_cast<std::size_t>(sequences * heads * size));
+    thrust::device_vector<float> scores(static_cast<std::size_t>(keys));
+    auto steps = offsets_of(sequences, 1), rooms = offsets_of(keys, n);
+    const auto of_queries = packed(steps), of_keys = packed(rooms);
+    const view<const T, 3> queries(raw(q), sequences, heads, size);
+    const auto part = [&](index_t which) {
+        return view<const T, 3>(raw(cache) + which * groups * size, {keys, groups, size},
+                                {2 * groups * size, size, 1});
+    };
+    const pare::query_key_offsets offsets{of_queries, of_keys};
+    const view<T, 3> result(raw(out), sequences, heads, size);
+    pare::attention_options<T> options;
+    options.mask.causal = true;
+    pare::workspace scratch;
+    device_race race(state);
+    race.run(
+        2.0 * static_cast<double>(keys * groups * size) * sizeof(T),
+        [&] {
+            pare::attention(race.policy(), queries, part(0), part(1), offsets, result,
+                            view<float, 1>(raw(scores), keys), options, scratch);
+        },
+        "unscored",
+        [&] {
+            pare::attention(race.policy(), queries, part(0), part(1), offsets, result, options,
+                            scratch);
+        });
+    state.counters["flops"] = 4.0 * static_cast<double>(keys * heads * size);
+}
+
 void in_milliseconds(benchmark::internal::Benchmark* b) {
     b->UseManualTime()->Unit(benchmark::kMillisecond);
 }
@@ -378,6 +413,16 @@ void counted(benchmark::internal::Benchmark* b) {
     in_milliseconds(b->Args({8, 512, 64, 512})->Args({1, 4096, 64, 4096})->Args({1, 4096, 64, 32}));
 }
 BENCHMARK_TEMPLATE(scores_of_log_sum_exp, __half)->Apply(counted);
+
+void steps(benchmark::internal::Benchmark* b) {
+    b->ArgNames({"sequences", "keys", "heads", "groups", "size"});
+    in_milliseconds(b->Args({1, 4096, 32, 8, 128})
+                        ->Args({64, 4096, 32, 8, 128})
+                        ->Args({64, 4096, 12, 12, 64})
+                        ->Args({1, 131072, 32, 8, 128}));
+}
+BENCHMARK_TEMPLATE(decoding_step, float)->Apply(steps);
+BENCHMARK_TEMPLATE(decoding_step, __half)->Apply(steps);
 
 } // namespace
 

@@ -92,4 +92,19 @@ void pare_attention(const __half* q, const __half* k, const __half* v, const std
                     scratch);
 }
 
+/// q and out [batch x heads x size], k and v [batch x n x groups x size].
+void pare_step(const __half* q, const __half* k, const __half* v, const std::int32_t* queries,
+               const std::int32_t* keys, index_t batch, index_t n, index_t heads, index_t groups,
+               index_t size, __half* out, float* scores) {
+    const view<const std::int32_t, 1> of_queries(queries, batch + 1), of_keys(keys, batch + 1);
+    const auto part = [&](const __half* x) {
+        return view<const __half, 3>(x, batch * n, groups, size);
+    };
+    pare::workspace scratch;
+    pare::attention(memory->policy(), view<const __half, 3>(q, batch, heads, size), part(k),
+                    part(v), pare::query_key_offsets{of_queries, of_keys},
+                    view<__half, 3>(out, batch, heads, size), view<float, 1>(scores, batch * n), {},
+                    scratch);
+}
+
 } // extern "C"

@@ -137,6 +137,16 @@ def measure(library):
              library.attention(q, k, v, offsets, batch, n, heads, size, out, scores),
              {"scaled_dot_product_attention without": lambda: attention(*(x.transpose(1, 2) for x in (q, k, v)))},
              lambda _, theirs: close(5e-3, (out, theirs.transpose(1, 2))))
+    for batch, n, heads, groups, size in ((1, 4096, 32, 8, 128), (64, 4096, 32, 8, 128), (64, 4096, 12, 12, 64)):
+        q, out = (torch.randn(batch, 1, heads, size, **gpu).half() for _ in range(2))
+        k, v = (torch.randn(batch, n, groups, size, **gpu).half() for _ in range(2))
+        queries, keys = (torch.arange(0, batch * i + 1, i, dtype=torch.int32, **gpu) for i in (1, n))
+        scores = torch.empty(batch * n, **gpu)
+        race(rows, f"step with importance {batch} x {heads} over {groups} x {n} x {size}, half",
+             library.step(q, k, v, queries, keys, batch, n, heads, groups, size, out, scores),
+             {"scaled_dot_product_attention without":
+                  lambda: attention(*(x.transpose(1, 2) for x in (q, k, v)), enable_gqa=heads != groups)},
+             lambda _, theirs: close(5e-3, (out, theirs.transpose(1, 2))))
     return rows
 
 

@@ -245,7 +245,9 @@ void with_attention_call(const char* name, const Policy& policy, const Q& q, con
 /// (size + value size + 14) numbers a thread and 4 * heads * tokens, of a few queries heads * (keys +
 /// value size * keys / 256). Scores cost one multiply-add an attention probability, biases one
 /// addition and one load a logit, and positions another load; a table or positions take more
-/// registers on a GPU, in kernels of their own, and so do queries that are other tokens.
+/// registers on a GPU, in kernels of their own. On Thrust a sequence of at most four queries that are
+/// other tokens than its keys reads these once for all heads of a group; such a call takes up to 4 *
+/// heads * keys * (value size / 128 + 1) numbers of memory.
 template <class Policy, class Q, class K, class V, class Offsets, class Out, class Scores,
           detail::unless_options_of<Q, Scores> = 0>
 void attention(const Policy& policy, const Q& q, const K& k, const V& v, const Offsets& offsets,

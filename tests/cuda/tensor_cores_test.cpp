@@ -76,8 +76,8 @@ __global__ void fold_and_power(const float* x, float* sums, float* powers) {
     per_lane<float> own;
     own[lane] = x[lane];
     powers[lane] = pare::detail::power_of_two(x[lane]);
-    pare::detail::fold_four([&](int l) -> float& { return own[l]; },
-                            [](float a, float b) { return a + b; });
+    pare::detail::fold_lanes<4>([&](int l) -> float& { return own[l]; },
+                                [](float a, float b) { return a + b; });
     sums[lane] = own[lane];
 }
 

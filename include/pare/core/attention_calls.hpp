@@ -115,7 +115,8 @@ struct scores_call : attention_terms<compute_t<T>>, Sequences {
     view<const L, 3> lse;  // [sequences x queries x heads]: log-sum-exp rows,
     view<const L, 3>
         totals; // or what else is taken off, and the sum of the exponentials that are left
-    view<double, 2> received; // [rows x keys]: from the heads of each row, of all counted queries
+    view<double, 2> received;  // [rows x keys]: from the heads of each row, of all counted queries
+    index_t least_queries = 0; // what sequences with fewer receive is left to others; on Thrust
 
     constexpr const Sequences& where() const { return *this; }
     constexpr index_t heads() const { return q.extent(2); }

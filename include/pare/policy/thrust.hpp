@@ -332,13 +332,14 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
         });
     }
 
-    /// Keys and values pass once; where scores are asked for, keys then pass by the queries that
-    /// count.
+    /// Keys and values pass once. Where scores are asked for, keys then pass by the queries that
+    /// count, or logits are kept; see attend_cache.
     template <class T, class Sequences>
     void attention(const detail::attention_call<T, Sequences>& call, workspace& scratch) const {
         using C = compute_t<T>;
         if constexpr (on_host) // a GPU's kernels have no parts
             if (call.shares.extent(0) > 0) return base::attention(call, scratch);
+        if constexpr (!Sequences::same) return detail::attend_cache(*this, call);
         const index_t queries = call.q.extent(0), rows = queries * call.heads();
         const bool scored = call.received.extent(0) > 0;
         const auto memory = temporary<C>(scored ? 2 * rows : 0);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "block_tiles.hpp"
+#include "step_attention.hpp"
 #include "thrust_blocks.hpp"
 
 #include <cmath>
@@ -44,7 +45,7 @@ struct block_attention {
         const block_place mine(block, call.heads());
         const strip_place at = strip_of_queries(call, mine.strip, strip);
         const index_t s = at.sequence, queries = call.queries(s);
-        if (at.first >= queries) return;
+        if (at.first >= queries || is_step(call, s)) return;
         attend(*reinterpret_cast<shared*>(memory),
                {mine.head, call.query_begin(s), queries, call.key_begin(s), call.keys(s), at.first,
                 place_of_query(call.where(), s, at.first)});

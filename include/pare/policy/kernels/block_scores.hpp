@@ -40,7 +40,7 @@ struct block_scores {
         const block_place mine(block, call.heads());
         const strip_place at = strip_of_keys(call, mine.strip, strip);
         const index_t s = at.sequence, head = mine.head, n = call.keys(s);
-        if (at.first >= n) return;
+        if (at.first >= n || call.queries(s) < call.least_queries) return;
         shared& m = *reinterpret_cast<shared*>(memory);
         const thread_block threads;
         const auto q = call.queries_of(s), k = call.keys_of(s);

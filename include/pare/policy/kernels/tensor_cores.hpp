@@ -228,16 +228,17 @@ PARE_HD void load_squares(const T* tile, const To& to, const Place& place) {
 #endif
 }
 
-/// x(lane) of four neighbours becomes op over all four ("Data Movement: shfl.sync").
-template <class X, class Op>
-PARE_HD void fold_four(const X& x, const Op& op) {
+/// x(lane) of so many neighbours becomes op over all of them ("Data Movement: shfl.sync").
+template <int Lanes, class X, class Op>
+PARE_HD void fold_lanes(const X& x, const Op& op) {
 #ifdef __CUDA_ARCH__
     auto& own = x(static_cast<int>(threadIdx.x) % warp::size);
-    own = op(own, __shfl_xor_sync(0xffffffffu, own, 1));
-    own = op(own, __shfl_xor_sync(0xffffffffu, own, 2));
+    PARE_UNROLL_ON_DEVICE
+    for (int distance = 1; distance < Lanes; distance *= 2)
+        own = op(own, __shfl_xor_sync(0xffffffffu, own, distance));
 #else
     using value = std::decay_t<decltype(x(0))>;
-    for (int distance = 1; distance <= 2; distance *= 2) {
+    for (int distance = 1; distance < Lanes; distance *= 2) {
         value before[warp::size];
         for (int lane = 0; lane < warp::size; ++lane) before[lane] = x(lane);
         for (int lane = 0; lane < warp::size; ++lane)
@@ -257,8 +258,9 @@ PARE_HD void copy_later(T* tile, int place, const T* from, bool copied) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from),
                  "r"(copied ? 16 : 0)
                  : "memory");
-#else
-    __trap();
+#else // at once, on older devices
+    *reinterpret_cast<uint4*>(tile + place) =
+        copied ? *reinterpret_cast<const uint4*>(from) : make_uint4(0, 0, 0, 0);
 #endif
 #else
     if (copied)

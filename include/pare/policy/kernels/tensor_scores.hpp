@@ -161,7 +161,7 @@ struct tensor_scores {
             w.lanes([&](int lane) { to_total(own[w.thread(lane)]); });
             PARE_UNROLL_ON_DEVICE
             for (int i = 0; i < 4; ++i)
-                fold_four(
+                fold_lanes<4>(
                     [&](int lane) -> double& { return own[w.thread(lane)].total[i / 2][i % 2]; },
                     [](double x, double y) { return x + y; });
             w.lanes([&](int lane) {

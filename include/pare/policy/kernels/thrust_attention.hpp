@@ -4,6 +4,7 @@
 #include "../../core/attention_calls.hpp"
 #include "block_attention.hpp"
 #include "block_scores.hpp"
+#include "step_attention.hpp"
 #include "tensor_attention.hpp"
 #include "tensor_scores.hpp"
 
@@ -41,6 +42,7 @@ void attention_by_threads(const Policy& policy, const attention_call<T, Sequence
         const index_t h = at / strips % heads, g = c.group(h);
         const index_t last = first + strip < width ? first + strip : width;
         const index_t s = c.with_query(t), begin = c.key_begin(s), i = t - c.query_begin(s);
+        if (is_step(c, s)) return;
         const index_t place = place_of_query(c.where(), s, i);
         const index_range seen = visible_keys(c.mask, i, c.queries(s), c.keys(s));
         C highest = std::numeric_limits<C>::lowest(), sum = 0, out[strip] = {};
@@ -64,30 +66,41 @@ void attention_by_threads(const Policy& policy, const attention_call<T, Sequence
     });
 }
 
+/// What key j of sequence s receives from one head; logit(query) of the counted queries that see it.
+template <class T, class L, class Sequences, class Logit>
+PARE_HD double received_from_head(const scores_call<T, L, Sequences>& c, index_t s, index_t j,
+                                  index_t head, const Logit& logit) {
+    const index_range queries = counted(c.counted, c.queries(s));
+    double sum = 0;
+    for (index_t i = queries.begin; i < queries.end; ++i) {
+        const index_range seen = visible_keys(c.mask, i, c.queries(s), c.keys(s));
+        if (j < seen.begin || j >= seen.end) continue;
+        sum = c.together(sum, static_cast<double>(std::exp(logit(i) - c.shift(s, i, head)) *
+                                                  c.factor(s, i, head, seen.size())));
+    }
+    return sum;
+}
+/// The logit of query i and key j of sequence s.
+template <class T, class L, class Sequences>
+PARE_HD compute_t<T> logit_of(const scores_call<T, L, Sequences>& c, index_t s, index_t i,
+                              index_t head, index_t j) {
+    return scaled_product(c.queries_of(s), c.keys_of(s), i, head, j, c.group(head), c.scale) +
+           c.bias(head, c.key_begin(s), place_of_query(c.where(), s, i), j);
+}
+
 /// A thread has a key of one head: parts[h, t].
 template <class Policy, class T, class L, class Sequences>
 void scores_by_threads(const Policy& policy, const scores_call<T, L, Sequences>& call,
                        double* parts) {
-    using C = compute_t<T>;
     const scores_call<T, L, Sequences> c = call;
     const index_t keys = c.all_keys();
     policy.for_each(keys * c.heads(), [=] PARE_HD(index_t at) {
         const index_t h = at / keys;
         const key_place here = place_of(c.where(), at % keys);
-        if (!here.inside) return;
-        const index_t s = here.sequence, begin = c.key_begin(s), n = c.keys(s), j = here.key;
-        const auto q = c.queries_of(s), k = c.keys_of(s);
-        const index_range queries = counted(c.counted, c.queries(s));
-        double sum = 0;
-        for (index_t i = queries.begin; i < queries.end; ++i) {
-            const index_range seen = visible_keys(c.mask, i, c.queries(s), n);
-            if (j < seen.begin || j >= seen.end) continue;
-            const C x = scaled_product(q, k, i, h, j, c.group(h), c.scale) +
-                        c.bias(h, begin, place_of_query(c.where(), s, i), j);
-            sum = c.together(sum, static_cast<double>(std::exp(x - c.shift(s, i, h)) *
-                                                      c.factor(s, i, h, seen.size())));
-        }
-        parts[at] = sum;
+        const index_t s = here.sequence, j = here.key;
+        if (here.inside && c.queries(s) >= c.least_queries)
+            parts[at] =
+                received_from_head(c, s, j, h, [&](index_t i) { return logit_of(c, s, i, h, j); });
     });
 }
 
@@ -117,7 +130,7 @@ bool with_width(index_t size, const F& f) {
 }
 
 /// By the kernel for elements of type T and heads of this size: outputs and, for scores, the rows'
-/// softmax.
+/// softmax. Not of steps.
 template <class Policy, class T, class Sequences>
 void attend(const Policy& policy, const attention_call<T, Sequences>& c,
             const softmax_rows<compute_t<T>>& rows) {
@@ -165,6 +178,68 @@ void score_heads(const Policy& policy, const scores_call<T, L, Sequences>& c, do
     };
     if (c.largest || !with_width<T, tensor_cores>(c.q.extent(3), by))
         scores_by_threads(policy, c, parts); // blocks add up
+}
+
+/// Attention of queries that are other tokens than the keys. Steps are apart: their keys and values
+/// pass once for all heads of a group, and logits are kept where scores are asked for.
+template <class Policy, class T, class Sequences>
+void attend_cache(const Policy& policy, const attention_call<T, Sequences>& call) {
+    using C = compute_t<T>;
+    const index_t queries = call.q.extent(0), heads = call.heads(), keys = call.k.extent(0);
+    const index_t width = call.v.extent(2), rows = queries * heads;
+    const bool scored = call.received.extent(0) > 0, steps = has_steps(call);
+    const bool others = !steps || queries > queries_of_step;
+    if (heads == 0) return;
+
+    const auto of_rows = policy.template temporary<C>(scored ? 2 * rows : 0);
+    const softmax_rows<C> softmax{of_rows.data(),
+                                  scored && rows > 0 ? of_rows.data() + rows : nullptr, queries};
+    const index_t slots = steps ? std::min(queries, queries_of_step) : 0;
+    const index_t places = strips_of_all(call, keys, keys_of_part) * slots * heads;
+    const auto of_parts = policy.template temporary<C>(places * (width + 2));
+    const auto of_logits = policy.template temporary<C>(scored ? slots * heads * keys : 0);
+    const step_results<C> left(of_parts.data(), places, scored ? of_logits.data() : nullptr, slots,
+                               heads, keys, width);
+    if (slots > 0) {
+        const auto by = [&](auto most) {
+            using kernel = step_attention<T, Sequences, decltype(most)::value>;
+            const kernel run{call, left, static_cast<int>(heads / call.k.extent(1)),
+                             in_packs(call.k), in_packs(call.v)};
+            policy.for_blocks(run.blocks(), run);
+        };
+        const index_t size = std::max(call.q.extent(2), width);
+        if (size <= 64)
+            by(std::integral_constant<int, 64>());
+        else if (size <= 128)
+            by(std::integral_constant<int, 128>());
+        else
+            by(std::integral_constant<int, 256>());
+        join_parts(policy, call, softmax, left);
+    }
+    if (others) attend(policy, call, softmax);
+    if (!scored) return;
+
+    auto scores = scores_of(call, softmax.most, softmax.total);
+    scores.least_queries = steps ? queries_of_step + 1 : 0;
+    const auto of_heads = policy.template temporary<double>(others ? heads * keys : 0);
+    const double* const parts = of_heads.data();
+    if (others) score_heads(policy, scores, of_heads.data());
+    const index_t heads_of_row = heads / scores.received.extent(0);
+    policy.for_each(scores.received.extent(0) * keys, [=] PARE_HD(index_t at) {
+        const index_t row = at / keys, t = at % keys;
+        const key_place here = place_of(scores.where(), t);
+        const index_t s = here.sequence, j = here.key;
+        if (!here.inside) return;
+        double sum = 0;
+        if (scores.queries(s) >= scores.least_queries)
+            sum = received_in_row(scores, parts, heads_of_row, row, t);
+        else
+            for (index_t h = row * heads_of_row; h < (row + 1) * heads_of_row; ++h)
+                sum = scores.together(sum, received_from_head(scores, s, j, h, [&](index_t i) {
+                                          return left.logit(i, h, t);
+                                      }));
+        scores.received(row, t) = sum;
+    });
 }
 
 } // namespace detail
