@@ -9,6 +9,7 @@ file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}/incl
 list(REMOVE_ITEM headers pare/policy/kernels/cuda_affine.hpp pare/policy/kernels/cuda_matrix.hpp) # for nvcc
 if(headers)
   add_library(pare_header_tests OBJECT)
+  set_target_properties(pare_header_tests PROPERTIES UNITY_BUILD OFF)
   target_link_libraries(pare_header_tests PRIVATE pare::simd pare::eigen pare_warnings
     $<TARGET_NAME_IF_EXISTS:pare::thrust>)
   target_compile_options(pare_header_tests PRIVATE -O0)
@@ -43,6 +44,7 @@ endforeach()
 file(GLOB calls CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/headers/*.cpp")
 function(pare_header_calls name policy)
   add_library(pare_header_calls_${name} OBJECT ${calls})
+  set_target_properties(pare_header_calls_${name} PROPERTIES UNITY_BUILD OFF)
   target_link_libraries(pare_header_calls_${name} PRIVATE pare::eigen pare_warnings ${ARGN})
   target_compile_definitions(pare_header_calls_${name} PRIVATE "POLICY=${policy}")
   if(NOT name STREQUAL "seq")

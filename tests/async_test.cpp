@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+namespace async_test {
+
 namespace {
 
 std::size_t size(index_t i) {
@@ -99,3 +101,5 @@ TEMPLATE_LIST_TEST_CASE("calls without a number check shapes", "", policies) {
           }) == "pare::gather_rows_async: 0 offsets of stride 1");
     for (index_t i = 0; i < 5; ++i) CHECK(is_nan(x(i, 0)));
 }
+
+} // namespace async_test

@@ -7,6 +7,8 @@
 
 #include <algorithm>
 
+namespace attention_half_test {
+
 #if defined(__FLT16_MANT_DIG__) && !defined(__clang__) && !defined(__CUDACC__)
 namespace {
 
@@ -241,3 +243,5 @@ TEMPLATE_LIST_TEST_CASE("a key of a half type that is not a number", "", policie
     }
 }
 #endif
+
+} // namespace attention_half_test

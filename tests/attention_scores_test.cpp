@@ -9,6 +9,8 @@
 #include <numeric>
 #include <utility>
 
+namespace attention_scores_test {
+
 namespace {
 
 /// Packed sequences: [tokens][q of all heads, k of all groups], with poison between the tokens.
@@ -526,3 +528,5 @@ TEST_CASE("what uniform attention gives a key, in as many steps for any length")
                 1e-14L * sum);
     }
 }
+
+} // namespace attention_scores_test

@@ -7,6 +7,8 @@
 
 #include <algorithm>
 
+namespace attention_test {
+
 namespace {
 
 template <class T>
@@ -693,3 +695,5 @@ TEST_CASE("what attention cannot use, it says in numbers") {
     p.data[static_cast<std::size_t>(4 * p.stride)] = not_a_number<float>();
     CHECK_THAT(sentence(p.q(), p.offsets, scores), ContainsSubstring("of sequence 1 sums up to "));
 }
+
+} // namespace attention_test

@@ -8,6 +8,8 @@
 #include <numeric>
 #include <tuple>
 
+namespace cache_test {
+
 TEMPLATE_LIST_TEST_CASE("scores that neighbours share", "", runs) {
     using T = typename TestType::type;
     random_source random;
@@ -155,3 +157,5 @@ TEST_CASE("rows with numbers of their own keep the best of all") {
     }
     CHECK(least > most);
 }
+
+} // namespace cache_test

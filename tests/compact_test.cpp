@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <numeric>
 
+namespace compact_test {
+
 namespace {
 
 std::size_t size(index_t i) {
@@ -606,3 +608,5 @@ TEST_CASE("dropped ranges and kept positions are all tokens") {
     CHECK_THROWS_AS(call({1}, {1, 6}, 2), pare::shape_error);
     CHECK(ranges == std::vector<int>(6, -1));
 }
+
+} // namespace compact_test

@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+namespace distance_buckets_test {
+
 namespace {
 
 /// The formula as T5's code has it, in double: relative_position is of a key less a query's.
@@ -94,3 +96,5 @@ TEST_CASE("what buckets cannot be, they say in numbers") {
     CHECK_THAT(sentence(1, 9, {1, 128, false}), ContainsSubstring("1 buckets one way"));
     CHECK_THAT(sentence(2, 9, {2, index_t{1} << 31, false}), ContainsSubstring("below 2^31"));
 }
+
+} // namespace distance_buckets_test

@@ -10,6 +10,8 @@
 #include <limits>
 #include <numeric>
 
+namespace eliminate_test {
+
 namespace {
 
 using real_matrix = Eigen::Matrix<real, Eigen::Dynamic, Eigen::Dynamic>;
@@ -270,3 +272,5 @@ TEST_CASE("losses that add up are sorted, and masks keep what goes last") {
     CHECK_THROWS_AS(pare::sorted_losses(std::vector<float>{1, not_a_number<float>()}),
                     pare::value_error);
 }
+
+} // namespace eliminate_test

@@ -8,6 +8,8 @@
 #include <limits>
 #include <random>
 
+namespace encoder_answers_test {
+
 using namespace encoder;
 
 TEST_CASE("exact match and F1 of answers are SQuAD's") {
@@ -81,3 +83,5 @@ TEST_CASE("where all tokens were dropped there is no answer") {
     CHECK(best_answers({{gone.data(), gone.data(), 1, 4}}).empty());
     CHECK(best_answers({}).empty());
 }
+
+} // namespace encoder_answers_test

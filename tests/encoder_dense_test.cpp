@@ -6,6 +6,8 @@
 
 #include "encoder/network/outputs.hpp"
 
+namespace encoder_dense_test {
+
 namespace fs = std::filesystem;
 using namespace encoder;
 using Eigen::Index;
@@ -132,3 +134,5 @@ TEST_CASE("programs prune a model with a Dense module, and drop its tokens") {
     CHECK(after.projection->layer.weight == before.projection->layer.weight);
     CHECK(after.projection->layer.bias == before.projection->layer.bias);
 }
+
+} // namespace encoder_dense_test

@@ -5,6 +5,8 @@
 
 #include <stdexcept>
 
+namespace encoder_entities_test {
+
 using namespace encoder;
 using sentence = std::vector<std::string>;
 
@@ -35,3 +37,5 @@ TEST_CASE("labels without entities count nothing, and lists must be as long") {
     CHECK(counts.precision() == 0);
     CHECK_THROWS_AS(counts.add({"O"}, {}), std::invalid_argument);
 }
+
+} // namespace encoder_entities_test

@@ -8,6 +8,8 @@
 #include <array>
 #include <set>
 
+namespace encoder_family_test {
+
 namespace fs = std::filesystem;
 using namespace encoder;
 using Eigen::Index;
@@ -561,3 +563,5 @@ TEST_CASE("programs take a model from several files and from the folder that mod
         write(file, before);
     }
 }
+
+} // namespace encoder_family_test

@@ -13,6 +13,8 @@
 
 #include <cmath>
 
+namespace encoder_heads_test {
+
 using namespace encoder;
 using Eigen::Index;
 using nlohmann::json;
@@ -609,3 +611,5 @@ TEST_CASE("learn_thresholds keeps a stock head, and learns from it or from label
           "stock has no head of one output to learn from");
     fails("--model stock --train text --dev three", "three: has the label 2, the model 2 classes");
 }
+
+} // namespace encoder_heads_test

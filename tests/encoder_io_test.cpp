@@ -12,6 +12,8 @@
 #include <random>
 #include <set>
 
+namespace encoder_io_test {
+
 namespace fs = std::filesystem;
 using encoder::data_type;
 using encoder::file_error;
@@ -1159,3 +1161,5 @@ TEST_CASE("the real model is loaded, and written again bit by bit", "[model]") {
     CHECK(m.parameters() == parameters);
     CHECK(encoder::load_model(scratch / "copy").json == m.json);
 }
+
+} // namespace encoder_io_test

@@ -13,6 +13,8 @@
 #include <map>
 #include <optional>
 
+namespace encoder_learn_test {
+
 using namespace encoder;
 using Eigen::Index;
 using plain = Eigen::MatrixXd;
@@ -624,3 +626,5 @@ TEST_CASE("gradients of a small model equal PyTorch's") {
         CHECK(checked == of.size());
     }
 }
+
+} // namespace encoder_learn_test

@@ -10,6 +10,8 @@
 
 #include <algorithm>
 
+namespace encoder_narrow_test {
+
 using namespace encoder;
 using Eigen::Index;
 using nlohmann::json;
@@ -338,3 +340,5 @@ TEST_CASE("prune_encoder makes narrow heads where that is best, and keeps them w
         CHECK(p.run(run + "--export onnx --whole-heads --macs 2") == 2);
     }
 }
+
+} // namespace encoder_narrow_test

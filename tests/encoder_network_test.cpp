@@ -5,6 +5,8 @@
 
 #include <cmath>
 
+namespace encoder_network_test {
+
 namespace {
 
 using reference_matrix = Eigen::MatrixXd;
@@ -765,3 +767,5 @@ TEST_CASE("embeddings of MiniLM equal PyTorch's", "[model]") {
         CHECK((embeddings.row(static_cast<Index>(i)) - row).cwiseAbs().maxCoeff() < 1e-5f);
     }
 }
+
+} // namespace encoder_network_test

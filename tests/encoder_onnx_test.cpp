@@ -8,6 +8,8 @@
 #include <encoder/files/heads.hpp>
 #include <encoder/network/network.hpp>
 
+namespace encoder_onnx_test {
+
 using nlohmann::json;
 
 #ifdef PARE_HAVE_ONNX
@@ -155,3 +157,5 @@ TEST_CASE("a build without ONNX says so before it works") {
 }
 
 #endif
+
+} // namespace encoder_onnx_test

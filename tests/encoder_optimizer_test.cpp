@@ -6,6 +6,8 @@
 
 #include <cmath>
 
+namespace encoder_optimizer_test {
+
 using namespace encoder;
 using Eigen::Index;
 
@@ -138,3 +140,5 @@ TEST_CASE("AdamW's steps are the same for any number of threads") {
     };
     CHECK(same_bits(run(1), run(2)));
 }
+
+} // namespace encoder_optimizer_test

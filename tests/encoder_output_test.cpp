@@ -8,6 +8,8 @@
 #include <map>
 #include <random>
 
+namespace encoder_output_test {
+
 using namespace encoder;
 using programs::read, programs::write;
 namespace fs = std::filesystem;
@@ -495,3 +497,5 @@ TEST_CASE("a model that changes while it is read is read whole or refused") {
     for (const char status : read(p.folder / "statuses"))
         CHECK((status == '0' || status == '2' || status == '\n'));
 }
+
+} // namespace encoder_output_test

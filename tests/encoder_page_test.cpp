@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+namespace encoder_page_test {
+
 using encoder::page;
 
 namespace {
@@ -148,3 +150,5 @@ TEST_CASE("a page leaves out what there is nothing of") {
     p.texts[0].layers.pop_back();
     CHECK_THROWS_WITH(to_html(p), "a text of 13 tokens has layers for 12");
 }
+
+} // namespace encoder_page_test

@@ -9,17 +9,19 @@
 #include <fstream>
 #include <stdexcept>
 
-using namespace tokenizers;
-using encoder::text_range;
-using fixtures::scratch_folder;
-using nlohmann::json;
-using places = std::vector<text_range>;
-
 namespace encoder {
 static bool operator==(const text_range& a, const text_range& b) {
     return a.begin == b.begin && a.end == b.end;
 }
 } // namespace encoder
+
+namespace encoder_places_test {
+
+using namespace tokenizers;
+using encoder::text_range;
+using fixtures::scratch_folder;
+using nlohmann::json;
+using places = std::vector<text_range>;
 
 namespace {
 
@@ -209,3 +211,5 @@ TEST_CASE("a change is followed as far down as the parts change alone as they do
     CHECK(words == "AAA");
     CHECK(unasked.empty());
 }
+
+} // namespace encoder_places_test

@@ -12,6 +12,8 @@
 #include <omp.h>
 #endif
 
+namespace encoder_prune_test {
+
 namespace fs = std::filesystem;
 using namespace encoder;
 using programs::read, programs::write;
@@ -644,3 +646,5 @@ TEST_CASE("units whose inputs are constant are pruned") {
         prunes(m, how);
     }
 }
+
+} // namespace encoder_prune_test

@@ -14,6 +14,8 @@
 #include <cmath>
 #include <stdexcept>
 
+namespace encoder_questions_test {
+
 using namespace encoder;
 using fixtures::scratch_folder;
 using nlohmann::json;
@@ -290,3 +292,5 @@ TEST_CASE("programs prune a model that answers questions, and drop its tokens") 
     CHECK(p.run("--model model --task answer --train squad --out none") == 2);
     CHECK_THAT(p.errors, ContainsSubstring("has no head on tokens, ...ForQuestionAnswering"));
 }
+
+} // namespace encoder_questions_test

@@ -6,6 +6,8 @@
 #include <encoder/network/network.hpp>
 #include <encoder/task/quality.hpp>
 
+namespace encoder_tags_test {
+
 using namespace encoder;
 using nlohmann::json;
 using programs::read_json, programs::write;
@@ -201,3 +203,5 @@ TEST_CASE("prune_encoder measures tags and answers as transformers and seqeval w
     write(folder / "program", PARE_PRUNE_ENCODER);
     CHECK(programs::run_python("check_tasks.py", folder.path()));
 }
+
+} // namespace encoder_tags_test

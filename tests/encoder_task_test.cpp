@@ -5,6 +5,8 @@
 
 #include <cmath>
 
+namespace encoder_task_test {
+
 using namespace encoder;
 using Eigen::Index;
 using plain = Eigen::MatrixXd;
@@ -214,3 +216,5 @@ TEST_CASE("a batch without tags has no loss") {
     CHECK(loss(data, {0}, encoder::matrix::Ones(2, 3), gradient) == 0);
     CHECK(gradient == encoder::matrix::Zero(2, 3));
 }
+
+} // namespace encoder_task_test

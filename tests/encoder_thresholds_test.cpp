@@ -4,6 +4,8 @@
 #include <encoder/network/network.hpp>
 #include <encoder/task/evaluate.hpp>
 
+namespace encoder_thresholds_test {
+
 using namespace encoder;
 using programs::read, programs::write;
 namespace fs = std::filesystem;
@@ -170,3 +172,5 @@ TEST_CASE("learn_thresholds: bad input gives one sentence, status 2 and no outpu
     refused(quick + "--task classify --train text --stage soft,hard", "text");
     refused(quick + "--train short --stage soft,hard", "too few to hold some out");
 }
+
+} // namespace encoder_thresholds_test

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <random>
 
+namespace encoder_tokenizer_test {
+
 namespace fs = std::filesystem;
 using fixtures::scratch_folder;
 using nlohmann::json;
@@ -376,3 +378,5 @@ TEST_CASE("what a tokenizer.json asks for takes bounded time") {
         CHECK(encoder::tokenizer(folder.path(), config_of(each)).encode(long_word, 64).size() > 2);
     }
 }
+
+} // namespace encoder_tokenizer_test

@@ -7,6 +7,8 @@
 
 #include <algorithm>
 
+namespace encoder_tokens_test {
+
 using namespace encoder;
 using rule = token_pruning::rule;
 
@@ -97,3 +99,5 @@ TEST_CASE("tokens leave in the layers in which forward drops them") {
         CHECK((leave > 0) == !p.numbers.empty());
     }
 }
+
+} // namespace encoder_tokens_test

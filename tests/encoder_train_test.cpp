@@ -10,6 +10,8 @@
 
 #include <cmath>
 
+namespace encoder_train_test {
+
 using namespace encoder;
 
 namespace {
@@ -281,3 +283,5 @@ TEST_CASE("a damaged checkpoint is refused by name, and a run goes on from a rig
     write_safetensors(file.path(), tensors);
     CHECK_THAT(sentence_of<file_error>(resume), ContainsSubstring("holds a negative number"));
 }
+
+} // namespace encoder_train_test

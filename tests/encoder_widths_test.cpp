@@ -10,6 +10,8 @@
 #include <algorithm>
 #include <tuple>
 
+namespace encoder_widths_test {
+
 using namespace encoder;
 using Eigen::Index;
 using nlohmann::json;
@@ -257,3 +259,5 @@ TEST_CASE("transformers gives the outputs of models of all families, uneven ones
     write(folder / "models.json", models.dump());
     CHECK(programs::run_python("check_transformers.py", folder.path()));
 }
+
+} // namespace encoder_widths_test

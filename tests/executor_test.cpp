@@ -5,6 +5,8 @@
 
 #include <atomic>
 
+namespace executor_test {
+
 TEST_CASE("parts of a call make up its tasks, each once") {
     constexpr index_t most = std::numeric_limits<index_t>::max();
     for (const index_t tasks : {0, 1, 2, 7, 100})
@@ -57,3 +59,5 @@ TEST_CASE("what a task cannot allocate, the call says when all tasks have ended"
     CHECK(made == 20);
 #endif
 }
+
+} // namespace executor_test

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <numeric>
 
+namespace fisher_test {
+
 namespace {
 
 struct sum {
@@ -353,3 +355,5 @@ TEST_CASE("Fisher information of wrong shapes") {
     CHECK(fisher.samples() == 0);
     CHECK(fisher.diagonal() == std::vector<double>(5, 0.0));
 }
+
+} // namespace fisher_test

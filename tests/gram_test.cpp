@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+namespace gram_test {
+
 namespace {
 
 // actual[i, j] = sum over rows of x[t, i] y[t, j], for j <= i or all j.
@@ -232,3 +234,5 @@ TEST_CASE("Gram matrices of wrong shapes") {
     CHECK_THROWS_AS(symmetric.merge(pare::gram<>(7, 7)), pare::shape_error);
     CHECK_THROWS_AS(pare::gram<>(-1), pare::shape_error);
 }
+
+} // namespace gram_test

@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <limits>
 
+namespace head_shapes_test {
+
 namespace {
 
 using real_matrix = Eigen::Matrix<real, Eigen::Dynamic, Eigen::Dynamic>;
@@ -168,3 +170,5 @@ TEST_CASE("shapes of heads refuse curves of other heads") {
     CHECK_THROWS_WITH(pare::shapes_of_heads(heads, {}, {}, {3, 4, 4}, {1, 2, 2}),
                       Catch::Contains("3 heads of 4 and 4 numbers"));
 }
+
+} // namespace head_shapes_test

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cstdint>
 
+namespace importance_test {
+
 namespace {
 
 using pare::counted_queries;
@@ -504,3 +506,5 @@ TEMPLATE_LIST_TEST_CASE("windows and counts of any size", "", runs) {
         CHECK_THROWS_AS(pare::importance_packed(TestType::policy(), p, heads, offsets, s),
                         pare::shape_error);
 }
+
+} // namespace importance_test

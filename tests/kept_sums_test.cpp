@@ -7,6 +7,8 @@
 
 #include <thread>
 
+namespace kept_sums_test {
+
 namespace {
 
 constexpr index_t inputs = 13, outputs = 6;
@@ -230,3 +232,5 @@ TEST_CASE("where a policy's memory ends, nothing is added to its sums") {
     CHECK(far::device.held == 0);
 }
 #endif
+
+} // namespace kept_sums_test

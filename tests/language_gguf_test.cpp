@@ -8,6 +8,8 @@
 #include <cmath>
 #include <functional>
 
+namespace language_gguf_test {
+
 namespace fs = std::filesystem;
 using encoder::file_error;
 using fixtures::error_of;
@@ -466,3 +468,5 @@ TEST_CASE("random changes of a GGUF file are accepted or refused, never more") {
     CHECK(accepted > 0);
     CHECK(accepted < times);
 }
+
+} // namespace language_gguf_test

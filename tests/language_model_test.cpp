@@ -11,6 +11,8 @@
 #include <functional>
 #include <map>
 
+namespace language_model_test {
+
 namespace {
 
 /// Two layers of two heads over one group; tokens are the letters a to h and a space.
@@ -227,3 +229,5 @@ TEST_CASE("evict_cache, as a user runs it") {
     CHECK_THAT(refused("--texts texts"),
                ContainsSubstring("it names 9 tokens, of which 5 have embeddings"));
 }
+
+} // namespace language_model_test

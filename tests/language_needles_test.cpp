@@ -7,6 +7,8 @@
 #include <set>
 #include <stdexcept>
 
+namespace language_needles_test {
+
 using namespace language;
 
 TEST_CASE("needles are stated between the sentences of a text, at equal distances") {
@@ -48,3 +50,5 @@ TEST_CASE("needles are stated between the sentences of a text, at equal distance
     CHECK(questions.size() == most_needles);
     CHECK_THROWS_AS(make_needles(most_needles + 1, random), std::invalid_argument);
 }
+
+} // namespace language_needles_test

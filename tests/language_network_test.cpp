@@ -12,6 +12,8 @@
 #include <numeric>
 #include <set>
 
+namespace language_network_test {
+
 namespace {
 
 using namespace language;
@@ -462,3 +464,5 @@ TEST_CASE("the settings of all groups lose least together") {
         if (best < 1e9) CHECK(loss <= best + 1e-9);
     }
 }
+
+} // namespace language_network_test

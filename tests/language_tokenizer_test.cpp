@@ -5,6 +5,8 @@
 #include <map>
 #include <stdexcept>
 
+namespace language_tokenizer_test {
+
 using ids = std::vector<std::int32_t>;
 
 namespace {
@@ -327,3 +329,5 @@ TEST_CASE("a vocabulary that does not fit together is refused in a sentence") {
     CHECK(error([](vocabulary& v) { v.pre.clear(); }) ==
           "small.gguf: tokenizer.ggml.pre is '', not smollm or gpt-2");
 }
+
+} // namespace language_tokenizer_test

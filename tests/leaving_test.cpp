@@ -5,6 +5,8 @@
 
 #include <vector>
 
+namespace leaving_test {
+
 namespace {
 
 template <class T>
@@ -153,3 +155,5 @@ TEST_CASE("maps of leaving tokens check their arguments") {
           }) == "pare::leaving_map: sums are 2 x 3, guesses 2 x 1; the map has 3 inputs and 1 "
                 "outputs");
 }
+
+} // namespace leaving_test

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <numeric>
 
+namespace merge_test {
+
 namespace {
 
 const std::vector<int> offsets = {0, 1, 1, 20, 70, 75};
@@ -181,3 +183,5 @@ TEST_CASE("what merging cannot use, it says in numbers") {
                                  similarity);
           }) == "pare::nearest_rows: 6 keys, 6 nearest rows and 5 similarities");
 }
+
+} // namespace merge_test

@@ -11,6 +11,8 @@
 #include <pare/soft_mask.hpp>
 #include <pare/tune.hpp>
 
+namespace nothing_test {
+
 namespace {
 
 /// A matrix of which one extent is 0, without memory and with strides as if it had some.
@@ -144,3 +146,5 @@ TEMPLATE_LIST_TEST_CASE("statistics and layers without inputs or outputs", "", p
     for (index_t i = 0; i < 16; ++i) g(i / 4, i % 4) = i % 5 == 0;
     CHECK(pare::ridge_solve(policy, g.view(), 1, no_matrix<double>(4, 0)));
 }
+
+} // namespace nothing_test

@@ -11,6 +11,8 @@
 #include <cstdint>
 #include <limits>
 
+namespace project_test {
+
 namespace {
 
 using real_matrix = Eigen::Matrix<real, Eigen::Dynamic, Eigen::Dynamic>;
@@ -449,3 +451,5 @@ TEMPLATE_LIST_TEST_CASE("attention of narrow heads gives what maps of their rank
         pare::narrow_rows(values, pare::head_map::down, 2, dense.v, out),
         Catch::Contains("2 heads of 6 numbers made of 2, the weight is 12 x 7, out 3 x 7"));
 }
+
+} // namespace project_test

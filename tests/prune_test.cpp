@@ -9,6 +9,8 @@
 #include <numeric>
 #include <sstream>
 
+namespace prune_test {
+
 namespace {
 
 /// Sublayers of units tanh(V norm(x)), of which the second half are the first half again, so that
@@ -909,3 +911,5 @@ TEST_CASE("classes are drawn as often as they are probable") {
     for (std::size_t c = 0; c < p.size(); ++c)
         CHECK_THAT(drawn[c] / tokens, WithinAbs(p[c], 4 * std::sqrt(p[c] * (1 - p[c]) / tokens)));
 }
+
+} // namespace prune_test

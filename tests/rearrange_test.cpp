@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <numeric>
 
+namespace rearrange_test {
+
 namespace {
 
 using mask = std::vector<std::uint8_t>;
@@ -230,3 +232,5 @@ TEST_CASE("rearrange checks its arguments") {
     }
     CHECK(m == before);
 }
+
+} // namespace rearrange_test

@@ -3,6 +3,8 @@
 #include "support.hpp"
 #include <pare/ridge.hpp>
 
+namespace ridge_test {
+
 namespace {
 
 // Solves (g + ridge I) z = b in place in long double, by rows of the lower triangle.
@@ -172,3 +174,5 @@ TEST_CASE("ridge_solve checks its arguments") {
     CHECK_THROWS_AS(call(g, not_a_number<double>(), b), pare::value_error);
     CHECK(same_bits(b.data, before));
 }
+
+} // namespace ridge_test

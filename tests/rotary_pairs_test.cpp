@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <numeric>
 
+namespace rotary_pairs_test {
+
 namespace {
 
 using real_matrix = Eigen::Matrix<real, Eigen::Dynamic, Eigen::Dynamic>;
@@ -185,3 +187,5 @@ TEST_CASE("pairs without gradients cost nothing; what cannot be used is refused"
     bad[0] = -1;
     refused([&] { run(head(one), head(bad)); }, "metric [4 x 4] is not positive semidefinite");
 }
+
+} // namespace rotary_pairs_test

@@ -8,6 +8,8 @@
 #include <functional>
 #include <numeric>
 
+namespace search_test {
+
 namespace {
 
 constexpr double none = std::numeric_limits<double>::max();
@@ -481,3 +483,5 @@ TEST_CASE("cost tables") {
                    }),
                    ContainsSubstring("pare::cost_table: the cost of 2 units is"));
 }
+
+} // namespace search_test

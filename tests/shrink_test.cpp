@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <numeric>
 
+namespace shrink_test {
+
 namespace {
 
 struct block_of_four { // as quantised formats have
@@ -279,3 +281,5 @@ TEST_CASE("a negative number of units is refused") {
     CHECK_THROWS_AS(pare::fisher<>(-1), pare::shape_error);
     CHECK_THROWS_AS(pare::gram<>(-1), pare::shape_error);
 }
+
+} // namespace shrink_test

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+namespace soft_mask_test {
+
 namespace {
 
 /// A vector is the column of a matrix; its stride is 1, or 6 for layout::padded.
@@ -415,3 +417,5 @@ TEST_CASE("soft masks check shapes") {
     CHECK(y.outside_untouched());
     for (index_t i = 0; i < 5; ++i) CHECK(is_nan(y(i, 0)));
 }
+
+} // namespace soft_mask_test

@@ -11,6 +11,8 @@
 #include <algorithm>
 #include <numeric>
 
+namespace statistics_test {
+
 namespace {
 
 using first_policy = std::tuple_element_t<0, policies>;
@@ -402,3 +404,5 @@ TEMPLATE_LIST_TEST_CASE("a target of inputs with large means is reached", "", al
     const double of_target = 4 * 1e4 * outputs * std::pow(epsilon_of<T>, 2);
     CHECK(after < of_target * 100 + 1e-9 * result.variance);
 }
+
+} // namespace statistics_test

@@ -9,6 +9,8 @@
 #include <cmath>
 #include <vector>
 
+namespace thrust_affine_test {
+
 namespace {
 
 template <class F>
@@ -101,3 +103,5 @@ TEST_CASE("copies by way of staging memory") {
         for (int i = 0; i < n; ++i) REQUIRE(in.data()[i] == (i + 500) % n);
     });
 }
+
+} // namespace thrust_affine_test

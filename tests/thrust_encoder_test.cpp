@@ -7,6 +7,8 @@
 
 #include <map>
 
+namespace thrust_encoder_test {
+
 namespace {
 
 matrix on_cpu(const model& m, const batch& b, std::vector<token_use>* use = nullptr) {
@@ -400,3 +402,5 @@ TEST_CASE("a network on Thrust refuses what one on the CPU refuses") {
                              with("layer 2: key bias has 7 values, expected 8"));
     });
 }
+
+} // namespace thrust_encoder_test

@@ -12,6 +12,8 @@
 #include <limits>
 #include <vector>
 
+namespace thrust_kernels_test {
+
 namespace {
 
 using encoder::device::place;
@@ -373,3 +375,5 @@ TEST_CASE("rows of two arrays are gathered") {
         });
     }
 }
+
+} // namespace thrust_kernels_test

@@ -9,6 +9,8 @@
 #include <cmath>
 #include <limits>
 
+namespace thrust_learning_test {
+
 namespace {
 
 /// What passes over batches find, all weights' gradients included.
@@ -388,3 +390,5 @@ TEST_CASE("a checkpoint of the CPU's is gone on with on Thrust, and the other wa
         CHECK(run(*z, *other) == everything(net));
     });
 }
+
+} // namespace thrust_learning_test

@@ -8,6 +8,8 @@
 #include <pare/shrink.hpp>
 #include <pare/soft_mask.hpp>
 
+namespace thrust_memory_test {
+
 namespace {
 
 const auto there = remote::on(far::system{});
@@ -90,3 +92,5 @@ TEST_CASE("what is written elsewhere than to a call's outputs is found", "[!shou
     const index_t at = GENERATE(3, -1, 10); // in the input, and beside it
     there.for_each(1, [=](index_t) { data[at] = 2; });
 }
+
+} // namespace thrust_memory_test

@@ -11,6 +11,8 @@
 #include <cstring>
 #include <numeric>
 
+namespace thrust_rows_test {
+
 namespace {
 
 /// Half of a float's bits, as bfloat16 has.
@@ -562,3 +564,5 @@ TEST_CASE("penalties of offsets that are out of order change nothing") {
     CHECK_THAT(found[0], WithinRel(1.001f, 1e-6f));
     CHECK_THAT(found[2999], WithinRel(1.0005f, 1e-6f));
 }
+
+} // namespace thrust_rows_test

@@ -7,6 +7,8 @@
 
 #include <algorithm>
 
+namespace thrust_statistics_test {
+
 namespace {
 
 using far::device;
@@ -96,3 +98,5 @@ TEMPLATE_TEST_CASE("statistics far away are those of the host, whatever the mean
     }
     CHECK(device.held == 0);
 }
+
+} // namespace thrust_statistics_test

@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <numeric>
 
+namespace tune_test {
+
 namespace {
 
 using real_matrix = Eigen::Matrix<real, Eigen::Dynamic, Eigen::Dynamic>;
@@ -564,3 +566,5 @@ TEST_CASE("tuning checks its arguments") {
     CHECK_THROWS_AS(scale(1, -1), pare::value_error);
     CHECK(same_bits(p.weight.data, before));
 }
+
+} // namespace tune_test

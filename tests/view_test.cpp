@@ -8,6 +8,8 @@
 #include <Eigen/Core>
 #include <thread>
 
+namespace view_test {
+
 namespace {
 
 // element(v, i, j) must be p[i * row_stride + j * column_stride].
@@ -229,3 +231,5 @@ TEST_CASE("a workspace is aligned, grows, and copies empty") {
     }
     CHECK(copy.get<float>(10) != moved.get<float>(10));
 }
+
+} // namespace view_test

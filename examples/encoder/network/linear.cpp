@@ -25,7 +25,7 @@ namespace {
 using dims = dnnl::memory::dims;
 using layout = dnnl::memory::format_tag;
 
-dnnl::engine& engine() {
+dnnl::engine& the_cpu() {
     static dnnl::engine cpu(dnnl::engine::kind::cpu, 0);
     return cpu;
 }
@@ -35,7 +35,7 @@ dnnl::memory::desc describe(const dims& sizes, layout tag) {
 }
 
 dnnl::memory wrap(const dnnl::memory::desc& desc, const float* data) {
-    return {desc, engine(), const_cast<float*>(data)}; // oneDNN has no read-only memory
+    return {desc, the_cpu(), const_cast<float*>(data)}; // oneDNN has no read-only memory
 }
 
 /// oneDNN plans for the number of threads that it sees; ours run primitives one thread each.
@@ -68,7 +68,7 @@ struct linear::packed {
     packed(const matrix& weight, const Eigen::VectorXf& b) {
         const one_thread guard;
         const auto plain = wrap_plain(weight);
-        bias = dnnl::memory(describe({1, weight.rows()}, layout::ab), engine());
+        bias = dnnl::memory(describe({1, weight.rows()}, layout::ab), the_cpu());
         for (std::size_t i = 0; i < products.size(); ++i)
             products[i] = plan(sizes[i], plain, products[0].weight);
         replace(weight, b);
@@ -78,7 +78,7 @@ struct linear::packed {
         const one_thread guard;
         std::copy_n(b.data(), b.size(), static_cast<float*>(bias.get_data_handle()));
         dnnl::memory plain = wrap_plain(weight);
-        dnnl::stream stream(engine());
+        dnnl::stream stream(the_cpu());
         for (product& p : products)
             if (&p == &products[0] || p.weight != products[0].weight)
                 dnnl::reorder(plain, p.weight).execute(stream, plain, p.weight);
@@ -102,11 +102,11 @@ struct linear::packed {
             attributes.set_post_ops(after);
             attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user); // calls run concurrently
 #if DNNL_VERSION_MAJOR >= 3
-            return dnnl::matmul::primitive_desc(engine(), p.source, weight, bias.get_desc(),
+            return dnnl::matmul::primitive_desc(the_cpu(), p.source, weight, bias.get_desc(),
                                                 p.target, attributes);
 #else
             return dnnl::matmul::primitive_desc({p.source, weight, bias.get_desc(), p.target},
-                                                attributes, engine());
+                                                attributes, the_cpu());
 #endif
         };
         const auto assign = describe_product(false, describe(shape, layout::any));
@@ -116,12 +116,12 @@ struct linear::packed {
         const auto a = assign.scratchpad_desc(), b = add.scratchpad_desc();
         p.scratch = a.get_size() > b.get_size() ? a : b;
         const bool same = shared && shared.get_desc() == assign.weights_desc();
-        p.weight = same ? shared : dnnl::memory(assign.weights_desc(), engine());
+        p.weight = same ? shared : dnnl::memory(assign.weights_desc(), the_cpu());
         return p;
     }
 
     void multiply(const product& p, const float* x, float* y, bool accumulate) const {
-        thread_local dnnl::stream stream(engine());
+        thread_local dnnl::stream stream(the_cpu());
         thread_local std::vector<float> scratch;
         scratch.resize(std::max(scratch.size(), p.scratch.get_size() / sizeof(float) + 1));
         (accumulate ? p.add : p.assign)

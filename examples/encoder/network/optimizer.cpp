@@ -10,7 +10,7 @@ namespace encoder {
 namespace {
 
 using Eigen::Index;
-using row = Eigen::Map<Eigen::ArrayXf>;
+using floats = Eigen::Map<Eigen::ArrayXf>;
 
 /// A stretch of one weight: whole rows, so that rows can be left out.
 struct stretch {
@@ -29,7 +29,7 @@ std::vector<stretch> cut(const std::vector<weight>& all) {
     return parts;
 }
 
-row part_of(const weight& w, const stretch& s) {
+floats part_of(const weight& w, const stretch& s) {
     return {w.data + s.first * w.columns, s.rows * w.columns};
 }
 
@@ -85,8 +85,8 @@ void adamw::step(model& weights, std::vector<double>& thresholds, gradients& fou
     for_parts([&](const stretch& s, Index) {
         const float keep = by.kept(w[s.weight].columns > 1);
         const auto change = [&](const stretch& some) {
-            row x = part_of(w[s.weight], some), dx = part_of(g[s.weight], some);
-            row first = part_of(m[s.weight], some), second = part_of(v[s.weight], some);
+            floats x = part_of(w[s.weight], some), dx = part_of(g[s.weight], some);
+            floats first = part_of(m[s.weight], some), second = part_of(v[s.weight], some);
             first = by.b1 * first + (1 - by.b1) * by.clip * dx;
             second = by.b2 * second + (1 - by.b2) * by.clip * by.clip * dx.square();
             x = keep * x - by.rate * first / (second.sqrt() * by.root + by.epsilon);

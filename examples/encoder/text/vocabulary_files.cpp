@@ -32,9 +32,9 @@ std::string read_token(const settings& given, const char* key, const std::string
     return given.text(key, otherwise.c_str());
 }
 
-class reader {
+class vocabulary_reader {
   public:
-    reader(const fs::path& folder, const config& c, const around& names)
+    vocabulary_reader(const fs::path& folder, const config& c, const around& names)
         : folder_(folder), config_(c), names_(names),
           beside_(settings::if_exists(folder / "tokenizer_config.json")),
           map_(settings::if_exists(folder / "special_tokens_map.json")),
@@ -228,8 +228,10 @@ void check_class(const settings& tokenizer_config, bool has_tokenizer_json) {
 std::unique_ptr<pipeline> read_vocabulary_files(const fs::path& folder, const config& c) {
     const std::string name = class_of(settings::if_exists(folder / "tokenizer_config.json"));
     if (is_file(folder / "vocab.txt"))
-        return reader(folder, c, name == "MPNetTokenizer" ? mpnet : bert).read_word_piece();
-    if (is_file(folder / "vocab.json")) return reader(folder, c, roberta).read_byte_pairs();
+        return vocabulary_reader(folder, c, name == "MPNetTokenizer" ? mpnet : bert)
+            .read_word_piece();
+    if (is_file(folder / "vocab.json"))
+        return vocabulary_reader(folder, c, roberta).read_byte_pairs();
     for (const char* model : {"sentencepiece.bpe.model", "spiece.model", "tokenizer.model"})
         if (is_file(folder / model))
             fail(folder / model, "is a SentencePiece model, which is not read; save the tokenizer "
