@@ -5,6 +5,8 @@
 #include "support.hpp"
 #include <pare/attention_scores.hpp>
 
+#include <Eigen/Core>
+
 #include <algorithm>
 
 namespace attention_half_test {
@@ -155,80 +157,70 @@ std::vector<pare::attention_options<float>> all_options() {
 } // namespace
 
 TEMPLATE_LIST_TEST_CASE("attention of a half type is that of float", "", policies) {
-    if constexpr (!TestType::vectorised) {
-        random_source random;
-        CAPTURE(random);
-        for (const auto& o : all_options()) {
-            check(TestType::policy(), problem(2, 1, 64, 64, {150, 1, 65}, random), o);
-            check(TestType::policy(), problem(2, 2, 24, 32, {33, 0, 129}, random), o);
-        }
-        const auto causal = all_options()[1], open = all_options()[0];
-        for (const auto& [size, value_size] : {std::pair<index_t, index_t>{1, 1},
-                                               {16, 72},
-                                               {72, 8},
-                                               {128, 128},
-                                               {120, 31},
-                                               {130, 16}})
-            for (const auto& o : {open, causal, all_options()[3]})
-                check(TestType::policy(), problem(2, 1, size, value_size, {5, 140}, random), o);
-        // Rows that do not begin at multiples of 16 bytes.
-        for (const auto& o : {open, causal})
-            check(TestType::policy(), problem(2, 1, 32, 32, {70, 3}, random), o, 1);
+    random_source random;
+    CAPTURE(random);
+    for (const auto& o : all_options()) {
+        check(TestType::policy(), problem(2, 1, 64, 64, {150, 1, 65}, random), o);
+        check(TestType::policy(), problem(2, 2, 24, 32, {33, 0, 129}, random), o);
     }
+    const auto causal = all_options()[1], open = all_options()[0];
+    for (const auto& [size, value_size] :
+         {std::pair<index_t, index_t>{1, 1}, {16, 72}, {72, 8}, {128, 128}, {120, 31}, {130, 16}})
+        for (const auto& o : {open, causal, all_options()[3]})
+            check(TestType::policy(), problem(2, 1, size, value_size, {5, 140}, random), o);
+    // Rows that do not begin at multiples of 16 bytes.
+    for (const auto& o : {open, causal})
+        check(TestType::policy(), problem(2, 1, 32, 32, {70, 3}, random), o, 1);
 }
 
 TEMPLATE_LIST_TEST_CASE("biases and weights with a half type", "", policies) {
-    if constexpr (!TestType::vectorised) {
-        random_source random;
-        CAPTURE(random);
-        const problem p(2, 1, 32, 32, {5, 150, 1}, random);
-        auto bias = random.vector<float>(p.tokens(), -3, 0);
-        bias[3] = bias[50] = minus_infinite<float>();
-        const auto weights = random.vector<float>(p.tokens(), -0.2, 1);
-        const std::vector<float> slopes = {0.5f, 0.0625f};
-        for (const int which : {0, 1, 4, 7}) {
-            auto o = all_options()[static_cast<std::size_t>(which)];
-            o.query_weights = pare::view<const float, 1>(weights.data(), p.tokens());
-            check(TestType::policy(), p, o);
-            o.key_bias = pare::view<const float, 1>(bias.data(), p.tokens());
-            check(TestType::policy(), p, o);
-            o.head_slopes = pare::view<const float, 1>(slopes.data(), 2);
-            check(TestType::policy(), p, o);
-        }
+    random_source random;
+    CAPTURE(random);
+    const problem p(2, 1, 32, 32, {5, 150, 1}, random);
+    auto bias = random.vector<float>(p.tokens(), -3, 0);
+    bias[3] = bias[50] = minus_infinite<float>();
+    const auto weights = random.vector<float>(p.tokens(), -0.2, 1);
+    const std::vector<float> slopes = {0.5f, 0.0625f};
+    for (const int which : {0, 1, 4, 7}) {
+        auto o = all_options()[static_cast<std::size_t>(which)];
+        o.query_weights = pare::view<const float, 1>(weights.data(), p.tokens());
+        check(TestType::policy(), p, o);
+        o.key_bias = pare::view<const float, 1>(bias.data(), p.tokens());
+        check(TestType::policy(), p, o);
+        o.head_slopes = pare::view<const float, 1>(slopes.data(), 2);
+        check(TestType::policy(), p, o);
     }
 }
 
 TEMPLATE_LIST_TEST_CASE("biases by relative position with a half type", "", policies) {
-    if constexpr (!TestType::vectorised) {
-        random_source random;
-        CAPTURE(random);
-        const std::vector<float> slopes = {0.5f, 0.0625f};
-        for (const index_t size : {32, 64, 128, 130}) {
-            const problem p(2, 1, size, size, {5, 150, 1}, random);
-            auto bias = random.vector<float>(p.tokens(), -3, 0);
-            bias[3] = bias[50] = minus_infinite<float>();
-            const auto positions = random_positions(p.offsets, random);
-            distance_table<float> table(2, size, random);
-            table.at(1, -4) = table.at(0, 2) = minus_infinite<float>();
-            for (const int which : {0, 6}) { // any width with a window, one without
-                if (which == 0 && size > 32) continue;
-                auto o = all_options()[static_cast<std::size_t>(which)];
-                o.distance_bias = table.view();
-                check(TestType::policy(), p, o);
-                o.key_bias = bias;
-                o.head_slopes = slopes;
-                check(TestType::policy(), p, o);
-                o.positions = positions;
-                check(TestType::policy(), p, o);
-                o.distance_bias = {}; // positions of slopes
-                check(TestType::policy(), p, o);
-            }
+    random_source random;
+    CAPTURE(random);
+    const std::vector<float> slopes = {0.5f, 0.0625f};
+    for (const index_t size : {32, 64, 128, 130}) {
+        const problem p(2, 1, size, size, {5, 150, 1}, random);
+        auto bias = random.vector<float>(p.tokens(), -3, 0);
+        bias[3] = bias[50] = minus_infinite<float>();
+        const auto positions = random_positions(p.offsets, random);
+        distance_table<float> table(2, size, random);
+        table.at(1, -4) = table.at(0, 2) = minus_infinite<float>();
+        for (const int which : {0, 6}) { // any width with a window, one without
+            if (which == 0 && size > 32) continue;
+            auto o = all_options()[static_cast<std::size_t>(which)];
+            o.distance_bias = table.view();
+            check(TestType::policy(), p, o);
+            o.key_bias = bias;
+            o.head_slopes = slopes;
+            check(TestType::policy(), p, o);
+            o.positions = positions;
+            check(TestType::policy(), p, o);
+            o.distance_bias = {}; // positions of slopes
+            check(TestType::policy(), p, o);
         }
     }
 }
 
 TEMPLATE_LIST_TEST_CASE("a key of a half type that is not a number", "", policies) {
-    if constexpr (!TestType::vectorised && decltype(TestType::policy())::on_host) {
+    if constexpr (decltype(TestType::policy())::on_host) {
         random_source random;
         problem p(1, 1, 32, 32, {70}, random);
         const std::vector<float> lse = rows_of(p, {});
@@ -243,5 +235,67 @@ TEMPLATE_LIST_TEST_CASE("a key of a half type that is not a number", "", policie
     }
 }
 #endif
+
+namespace {
+
+/// Steps, and pieces of prompts, against what float gives for the same numbers.
+template <class Half, class Policy>
+void check_cache(const Policy& policy, random_source& random, real allowed) {
+    const std::vector<int> queries = {0, 1, 4, 5, 45}, keys = {0, 700, 830, 831, 900};
+    for (const auto& sizes : {std::pair<index_t, index_t>{64, 64}, {128, 128}, {80, 9}, {1, 200}}) {
+        const index_t size = sizes.first, value_size = sizes.second;
+        const index_t heads = 6, groups = random.integer(0, 1) ? 2 : 1;
+        const auto halves = [&](index_t n) {
+            std::vector<Half> x(static_cast<std::size_t>(n));
+            for (auto& number : x) number = static_cast<Half>(random.uniform<float>(-1, 1));
+            return x;
+        };
+        const auto q = halves(45 * heads * size), k = halves(900 * groups * size),
+                   v = halves(900 * groups * value_size);
+        const auto run = [&](const auto& by, const auto& of_queries, const auto& of_keys,
+                             const auto& values, auto& out, std::vector<float>& scores) {
+            using T = typename std::decay_t<decltype(out)>::value_type;
+            out.assign(static_cast<std::size_t>(45 * heads * value_size), T());
+            scores.assign(static_cast<std::size_t>(900 * groups), poison<float>());
+            pare::attention_options<T> o;
+            o.mask.causal = true;
+            pare::attention(by, pare::view<const T, 3>(of_queries.data(), 45, heads, size),
+                            pare::view<const T, 3>(of_keys.data(), 900, groups, size),
+                            pare::view<const T, 3>(values.data(), 900, groups, value_size),
+                            pare::query_key_offsets{queries, keys},
+                            pare::view<T, 3>(out.data(), 45, heads, value_size),
+                            pare::view<float, 2>(scores.data(), groups, 900), o);
+        };
+        const auto wide = [](const std::vector<Half>& x) {
+            std::vector<float> y;
+            for (const Half& number : x) y.push_back(static_cast<float>(number));
+            return y;
+        };
+        std::vector<Half> out;
+        std::vector<float> expected, scores, expected_scores;
+        run(policy, q, k, v, out, scores);
+        run(pare::seq, wide(q), wide(k), wide(v), expected, expected_scores);
+        real worst = 0, worst_score = 0;
+        for (std::size_t i = 0; i < out.size(); ++i)
+            worst = std::max(worst, distance(static_cast<float>(out[i]), expected[i]));
+        for (std::size_t i = 0; i < scores.size(); ++i)
+            worst_score = std::max(worst_score, distance(scores[i], expected_scores[i]));
+        CAPTURE(size, value_size, groups);
+        CHECK(worst < allowed);
+        CHECK(worst_score < 1e-4L);
+    }
+}
+
+} // namespace
+
+TEMPLATE_LIST_TEST_CASE("a cache of a half type is that of float", "", policies) {
+    random_source random;
+    CAPTURE(random);
+    check_cache<Eigen::half>(TestType::policy(), random, 1e-3L);
+    check_cache<Eigen::bfloat16>(TestType::policy(), random, 8e-3L);
+#if defined(__FLT16_MANT_DIG__) && !defined(__clang__)
+    check_cache<_Float16>(TestType::policy(), random, 1e-3L);
+#endif
+}
 
 } // namespace attention_half_test

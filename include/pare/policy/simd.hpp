@@ -76,7 +76,7 @@ class vectorised : public sequential<Executor> {
 
     template <class T, class Sequences>
     void attention(const detail::attention_call<T, Sequences>& c, workspace& scratch) const {
-        if constexpr (detail::has_batch<T>) {
+        if constexpr (detail::has_batch<compute_t<T>>) {
             const auto contiguous = [](const auto& x) {
                 return x.extent(2) <= 1 || x.stride(2) == 1;
             };

@@ -6,6 +6,7 @@
 #include "../../core/workspace.hpp"
 #include "attention_bias.hpp"
 #include "exponential.hpp"
+#include "halves.hpp"
 #include "registers.hpp"
 
 #include <algorithm>
@@ -72,10 +73,26 @@ void multiply_strip(index_t m, index_t k, index_t n, const T* a, index_t lda, co
 }
 
 /// The first `columns` columns of row t of a panel, [t][width], and zeros behind them.
-template <class T>
-void fill_panel_row(const T* x, index_t columns, T* row) {
-    std::copy(x, x + columns, row);
+template <class E, class T = compute_t<E>>
+void fill_panel_row(const E* x, index_t columns, T* row) {
+    if constexpr (std::is_same_v<E, T>)
+        std::copy(x, x + columns, row);
+    else
+        std::transform(x, x + columns, row, [](const E& number) { return static_cast<T>(number); });
     std::fill(row + columns, row + attention_block<T>::width, T(0));
+}
+
+/// The square of numbers `from`, rows `stride` apart, as columns.
+template <class E, class T = compute_t<E>>
+void transpose_wide(const E* from, index_t stride, T* to, index_t to_stride) {
+    if constexpr (std::is_same_v<E, T>) {
+        transpose(from, stride, to, to_stride);
+    } else {
+        constexpr index_t square = short_lanes<T>;
+        for (index_t r = 0; r < square; ++r)
+            for (index_t c = 0; c < square; ++c)
+                to[c * to_stride + r] = static_cast<T>(from[r * stride + c]);
+    }
 }
 
 /// A row that the next task will read, of the next head or of the next sequence: more time goes by
@@ -87,24 +104,24 @@ void prefetch_row(const T* x, index_t n) {
 }
 
 /// Keys [n x size] as panels of width keys, [panel][size][width]; the rows `ahead` of them are next.
-template <class T>
-void pack_keys(view<const T, 3> k, index_t at, index_t n, index_t group, index_t ahead, T* panels) {
+template <class E, class T = compute_t<E>>
+void pack_keys(view<const E, 3> k, index_t at, index_t n, index_t group, index_t ahead, T* panels) {
     constexpr index_t width = attention_block<T>::width, square = short_lanes<T>;
     const index_t size = k.extent(2);
     if (size == 0) return;
     for (index_t j = 0; j < n; j += width, panels += width * size) {
         const index_t keys = std::min(width, n - j);
-        const T* const from = &k(at + j, group, 0);
+        const E* const from = &k(at + j, group, 0);
         for (index_t c = 0; c < keys; c += square) {
-            const T* const rows = from + c * k.stride(0);
+            const E* const rows = from + c * k.stride(0);
             const index_t here = std::min(square, keys - c);
             for (index_t r = 0; r < here; ++r) prefetch_row(rows + r * k.stride(0) + ahead, size);
             index_t e = 0;
             for (; here == square && e + square <= size; e += square)
-                transpose(rows + e, k.stride(0), panels + e * width + c, width);
+                transpose_wide(rows + e, k.stride(0), panels + e * width + c, width);
             for (; e < size; ++e)
                 for (index_t r = 0; r < here; ++r)
-                    panels[e * width + c + r] = rows[r * k.stride(0) + e];
+                    panels[e * width + c + r] = static_cast<T>(rows[r * k.stride(0) + e]);
         }
         for (index_t e = 0; e < size && keys < width; ++e)
             std::fill(panels + e * width + keys, panels + (e + 1) * width, T(0));
@@ -112,15 +129,15 @@ void pack_keys(view<const T, 3> k, index_t at, index_t n, index_t group, index_t
 }
 
 /// Values [n x size] as panels of width columns, [panel][n][width].
-template <class T>
-void pack_values(view<const T, 3> v, index_t at, index_t n, index_t group, index_t ahead,
+template <class E, class T = compute_t<E>>
+void pack_values(view<const E, 3> v, index_t at, index_t n, index_t group, index_t ahead,
                  T* panels) {
     constexpr index_t width = attention_block<T>::width;
     const index_t size = v.extent(2);
     for (index_t e = 0; e < size; e += width, panels += n * width)
         for (index_t j = 0; j < n; ++j) {
             const index_t columns = std::min(width, size - e);
-            const T* const from = &v(at + j, group, e);
+            const E* const from = &v(at + j, group, e);
             prefetch_row(from + ahead, columns);
             fill_panel_row(from, columns, panels + j * width);
         }
@@ -155,14 +172,13 @@ void exponentials(T* e, index_t stride, index_t room, T* weights) {
 }
 
 /// y = x * factor; `n` numbers, contiguous if the strides are 1.
-template <class T>
-void scale_row(index_t n, const T* x, T factor, T* y, index_t stride) {
-    using B = batch<T>;
+template <class X, class Y, class T = compute_t<X>>
+void scale_row(index_t n, const X* x, T factor, Y* y, index_t stride) {
     index_t i = 0;
     if (stride == 1)
         for (; i + lanes<T> <= n; i += lanes<T>)
-            (B::load_unaligned(x + i) * B(factor)).store_unaligned(y + i);
-    for (; i < n; ++i) y[i * stride] = x[i] * factor;
+            store_narrow(load_wide(x + i) * batch<T>(factor), y + i);
+    for (; i < n; ++i) y[i * stride] = static_cast<Y>(static_cast<T>(x[i]) * factor);
 }
 
 /// sums[j] += sum over rows of weights[r] * e[r, j]; or the largest of them, and of sums[j].
@@ -246,8 +262,8 @@ struct head_shares {
 };
 
 /// By strips, for the sequences for which picked(s).
-template <class Executor, class T, class Sequences, class Picked>
-void attention_strips(const Executor& executor, const attention_call<T, Sequences>& c,
+template <class Executor, class E, class Sequences, class Picked, class T = compute_t<E>>
+void attention_strips(const Executor& executor, const attention_call<E, Sequences>& c,
                       const head_shares<T>& received, const Picked& picked, workspace& scratch) {
     using block = attention_block<T>;
     using plan = attention_plan<T>;
@@ -297,7 +313,7 @@ void attention_strips(const Executor& executor, const attention_call<T, Sequence
         T* const sums = out + plan::longest_strip * out_stride;
         T* const strip = sums + padded;
         const head_biases<T> biases(c, h, at, {1 - n, cut.queries}, strip + logits);
-        const auto ahead = [&](const view<const T, 3>& x, index_t head, index_t next,
+        const auto ahead = [&](const view<const E, 3>& x, index_t head, index_t next,
                                index_t rows) {
             return h + 1 < heads ? (next - head) * x.stride(1)
                                  : rows * x.stride(0) - head * x.stride(1);
@@ -313,7 +329,7 @@ void attention_strips(const Executor& executor, const attention_call<T, Sequence
             for (index_t first = queries.begin; first < queries.end; first += cut.strip) {
                 const index_t rows = std::min(cut.strip, queries.end - first);
                 for (index_t r = 0; r < rows && size > 0; ++r) {
-                    const T* const from = &c.q(first_query + first + r, h, 0);
+                    const E* const from = &c.q(first_query + first + r, h, 0);
                     prefetch_row(from + q_ahead, size);
                     scale_row(size, from, c.scale, q + r * size, 1);
                 }

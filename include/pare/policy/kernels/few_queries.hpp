@@ -23,8 +23,8 @@ PARE_INLINE void prefetch_later(const T* x, index_t i) {
 }
 
 /// e[r, j] = q[r] k[j] for j < keys; q[r] are `size` numbers each, `size` apart, and keys `k_stride`.
-template <index_t Rows, index_t Keys, class T>
-void multiply_in_place(index_t size, const T* q, index_t keys, const T* k, index_t k_stride, T* e,
+template <index_t Rows, index_t Keys, class E, class T = compute_t<E>>
+void multiply_in_place(index_t size, const T* q, index_t keys, const E* k, index_t k_stride, T* e,
                        index_t e_stride) {
     using B = batch<T>;
     for (index_t first = 0; first + Keys <= keys; first += Keys, k += Keys * k_stride) {
@@ -37,7 +37,7 @@ void multiply_in_place(index_t size, const T* q, index_t keys, const T* k, index
             PARE_UNROLL
             for (index_t j = 0; j < Keys; ++j) {
                 prefetch_later(k + j * k_stride + i, i);
-                right[j] = opaque(B::load_unaligned(k + j * k_stride + i));
+                right[j] = opaque(load_wide(k + j * k_stride + i));
             }
             PARE_UNROLL
             for (index_t r = 0; r < Rows; ++r) {
@@ -52,15 +52,15 @@ void multiply_in_place(index_t size, const T* q, index_t keys, const T* k, index
         for (; i < size; ++i)
             for (index_t r = 0; r < Rows; ++r)
                 for (index_t j = 0; j < Keys; ++j)
-                    logits[r * Keys + j] += q[r * size + i] * k[j * k_stride + i];
+                    logits[r * Keys + j] += q[r * size + i] * static_cast<T>(k[j * k_stride + i]);
         for (index_t r = 0; r < Rows; ++r)
             std::copy_n(logits + r * Keys, Keys, e + r * e_stride + first);
     }
 }
 
 /// out[r] += sum over j < keys of e[r, j] * v[j]; v[j] are `size` numbers each, `v_stride` apart.
-template <index_t Rows, index_t Keys, class T>
-void add_in_place(index_t size, const T* e, index_t e_stride, index_t keys, const T* v,
+template <index_t Rows, index_t Keys, class E, class T = compute_t<E>>
+void add_in_place(index_t size, const T* e, index_t e_stride, index_t keys, const E* v,
                   index_t v_stride, T* out, index_t out_stride) {
     using B = batch<T>;
     for (index_t first = 0; first + Keys <= keys; first += Keys, v += Keys * v_stride) {
@@ -76,7 +76,7 @@ void add_in_place(index_t size, const T* e, index_t e_stride, index_t keys, cons
             PARE_UNROLL
             for (index_t j = 0; j < Keys; ++j) {
                 prefetch_later(v + j * v_stride + i, i);
-                const B right = opaque(B::load_unaligned(v + j * v_stride + i));
+                const B right = opaque(load_wide(v + j * v_stride + i));
                 PARE_UNROLL
                 for (index_t r = 0; r < Rows; ++r) sum[r] = xsimd::fma(left[r][j], right, sum[r]);
             }
@@ -86,14 +86,16 @@ void add_in_place(index_t size, const T* e, index_t e_stride, index_t keys, cons
         for (; i < size; ++i)
             for (index_t r = 0; r < Rows; ++r)
                 for (index_t j = 0; j < Keys; ++j)
-                    out[r * out_stride + i] += e[r * e_stride + first + j] * v[j * v_stride + i];
+                    out[r * out_stride + i] +=
+                        e[r * e_stride + first + j] * static_cast<T>(v[j * v_stride + i]);
     }
 }
 
 /// The attention of sequences with few queries. A group's queries of all of its heads are rows, one
 /// head's behind another's; keys are cut into chunks that different threads may take.
-template <class T, class Sequences>
+template <class E, class Sequences>
 class few_queries {
+    using T = compute_t<E>;
     using block = attention_block<T>;
     static constexpr index_t together = 4; // keys, of up to most_rows rows
 
@@ -106,7 +108,7 @@ class few_queries {
         return queries <= most_queries && keys >= 16 * queries;
     }
 
-    few_queries(const attention_call<T, Sequences>& call, const head_shares<T>& received)
+    few_queries(const attention_call<E, Sequences>& call, const head_shares<T>& received)
         : c_(call), received_(received), heads_(call.heads() / call.k.extent(1)),
           width_(round_up(std::max(call.q.extent(2), call.v.extent(2)), lanes<T>)) {
         for (index_t s = 0; s < c_.sequences; ++s)
@@ -253,11 +255,11 @@ class few_queries {
 
     template <index_t Keys, index_t... I>
     static constexpr auto products(std::integer_sequence<index_t, I...>) {
-        return std::array{&multiply_in_place<I + 1, Keys, T>...};
+        return std::array{&multiply_in_place<I + 1, Keys, E>...};
     }
     template <index_t Keys, index_t... I>
     static constexpr auto sums(std::integer_sequence<index_t, I...>) {
-        return std::array{&add_in_place<I + 1, Keys, T>...};
+        return std::array{&add_in_place<I + 1, Keys, E>...};
     }
 
     T* of_chunk(T* memory, index_t which, index_t rows) const {
@@ -291,15 +293,15 @@ class few_queries {
         }
     };
 
-    const attention_call<T, Sequences>& c_;
+    const attention_call<E, Sequences>& c_;
     head_shares<T> received_;
     index_t heads_, width_, queries_ = 0, keys_ = 0, stride_;
 };
 
-template <class Executor, class T, class Sequences>
-void attention_of_few(const Executor& executor, const attention_call<T, Sequences>& c,
+template <class Executor, class E, class Sequences, class T = compute_t<E>>
+void attention_of_few(const Executor& executor, const attention_call<E, Sequences>& c,
                       const head_shares<T>& received, workspace& scratch) {
-    using few = few_queries<T, Sequences>;
+    using few = few_queries<E, Sequences>;
     const few steps(c, received);
     const index_t groups = c.k.extent(1), chunks = steps.chunks(), room = steps.room();
     const index_t heads = steps.heads_of_group();
@@ -344,10 +346,11 @@ void attention_of_few(const Executor& executor, const attention_call<T, Sequence
 }
 
 /// By whatever suits each sequence.
-template <class Executor, class T, class Sequences>
-void attention_by_registers(const Executor& executor, const attention_call<T, Sequences>& c,
+template <class Executor, class E, class Sequences>
+void attention_by_registers(const Executor& executor, const attention_call<E, Sequences>& c,
                             workspace& scratch) {
-    using few = few_queries<T, Sequences>;
+    using T = compute_t<E>;
+    using few = few_queries<E, Sequences>;
     const index_t heads = c.heads(), keys = c.k.extent(0), rows = c.received.extent(0);
     head_shares<T> received;
     if (c.shares.extent(0) > 0)
