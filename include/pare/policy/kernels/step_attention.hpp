@@ -342,20 +342,18 @@ void join_parts(const Policy& policy, const attention_call<T, Sequences>& call,
         const index_range seen = visible_keys(c.mask, i, c.queries(s), c.keys(s));
         const index_t first = c.key_begin(s) / keys_of_part + s; // part; see strip_at
         const index_t begin = first + seen.begin / keys_of_part;
-        const index_t end = first + (seen.end + keys_of_part - 1) / keys_of_part;
+        const index_t end = seen.size() > 0 ? first + (seen.end - 1) / keys_of_part + 1 : begin;
         C most = std::numeric_limits<C>::lowest(), total = 0, sum = 0;
-        if (seen.size() > 0)
-            for (index_t part = begin; part < end; ++part) {
-                const C of_part = x.most[x.place(part, i, h)];
-                most = most < of_part ? of_part : most;
-            }
-        if (seen.size() > 0)
-            for (index_t part = begin; part < end; ++part) {
-                const index_t place = x.place(part, i, h);
-                const C less = std::exp(x.most[place] - most);
-                total += less * x.total[place];
-                if (e < x.width) sum += less * x.sums[place * x.width + e];
-            }
+        for (index_t part = begin; part < end; ++part) {
+            const C of_part = x.most[x.place(part, i, h)];
+            most = most < of_part ? of_part : most;
+        }
+        for (index_t part = begin; part < end; ++part) {
+            const index_t place = x.place(part, i, h);
+            const C less = std::exp(x.most[place] - most);
+            total += less * x.total[place];
+            if (e < x.width) sum += less * x.sums[place * x.width + e];
+        }
         if (e < x.width) c.out(t, h, e) = static_cast<T>(seen.size() > 0 ? sum / total : C(0));
         if (e == 0) results.store(t, h, most, total);
     });

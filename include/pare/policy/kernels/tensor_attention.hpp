@@ -290,8 +290,9 @@ struct tensor_attention {
                         per_thread<state>& own, T* out) const {
         PARE_UNROLL_ON_DEVICE
         for (int i = 0; i < 4; ++i)
-            fold_lanes<4>([&](int lane) -> float& { return own[w.thread(lane)].total[i / 2][i % 2]; },
-                      [](float a, float b) { return a + b; });
+            fold_lanes<4>(
+                [&](int lane) -> float& { return own[w.thread(lane)].total[i / 2][i % 2]; },
+                [](float a, float b) { return a + b; });
         w.lanes([&](int lane) {
             const state& mine = own[w.thread(lane)];
             PARE_UNROLL_ON_DEVICE

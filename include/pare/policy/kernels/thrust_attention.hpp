@@ -80,13 +80,6 @@ PARE_HD double received_from_head(const scores_call<T, L, Sequences>& c, index_t
     }
     return sum;
 }
-/// The logit of query i and key j of sequence s.
-template <class T, class L, class Sequences>
-PARE_HD compute_t<T> logit_of(const scores_call<T, L, Sequences>& c, index_t s, index_t i,
-                              index_t head, index_t j) {
-    return scaled_product(c.queries_of(s), c.keys_of(s), i, head, j, c.group(head), c.scale) +
-           c.bias(head, c.key_begin(s), place_of_query(c.where(), s, i), j);
-}
 
 /// A thread has a key of one head: parts[h, t].
 template <class Policy, class T, class L, class Sequences>
@@ -98,9 +91,12 @@ void scores_by_threads(const Policy& policy, const scores_call<T, L, Sequences>&
         const index_t h = at / keys;
         const key_place here = place_of(c.where(), at % keys);
         const index_t s = here.sequence, j = here.key;
-        if (here.inside && c.queries(s) >= c.least_queries)
-            parts[at] =
-                received_from_head(c, s, j, h, [&](index_t i) { return logit_of(c, s, i, h, j); });
+        if (!here.inside || c.queries(s) < c.least_queries) return;
+        const auto q = c.queries_of(s), k = c.keys_of(s);
+        parts[at] = received_from_head(c, s, j, h, [&](index_t i) {
+            return scaled_product(q, k, i, h, j, c.group(h), c.scale) +
+                   c.bias(h, c.key_begin(s), place_of_query(c.where(), s, i), j);
+        });
     });
 }
 
