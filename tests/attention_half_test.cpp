@@ -5,7 +5,12 @@
 #include "support.hpp"
 #include <pare/attention_scores.hpp>
 
+#ifdef __CUDACC__
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#else
 #include <Eigen/Core>
+#endif
 
 #include <algorithm>
 
@@ -62,8 +67,8 @@ struct answer {
 };
 
 /// Attention with scores, and the scores once more from rows.
-template <class T, class Policy>
-answer<T> run_attention(const Policy& policy, const problem& p, const T* data,
+template <class T, class K, class Policy>
+answer<T> run_attention(const Policy& policy, const problem& p, const T* queries, const K* data,
                         const pare::attention_options<T>& o, const std::vector<float>& lse,
                         index_t out_stride) {
     const auto tokens = static_cast<std::size_t>(p.tokens());
@@ -71,11 +76,11 @@ answer<T> run_attention(const Policy& policy, const problem& p, const T* data,
                 std::vector<float>(tokens, poison<float>()),
                 std::vector<float>(tokens, poison<float>())};
     pare::workspace scratch;
-    pare::attention(policy, p.part(data, 0), p.part(data, 1), p.part(data, 2), p.offsets,
+    pare::attention(policy, p.part(queries, 0), p.part(data, 1), p.part(data, 2), p.offsets,
                     pare::view<T, 3>(a.out.data(), {p.tokens(), p.heads, p.value_size},
                                      {p.heads * out_stride, out_stride, 1}),
                     a.scores, o, scratch);
-    pare::attention_scores(policy, p.part(data, 0), p.part(data, 1),
+    pare::attention_scores(policy, p.part(queries, 0), p.part(data, 1),
                            pare::view<const float, 2>(lse.data(), p.tokens(), p.heads), p.offsets,
                            a.again, o, scratch);
     return a;
@@ -119,23 +124,30 @@ void check(const Policy& policy, const problem& p, const pare::attention_options
            index_t odd = 0) {
     CAPTURE(p.size, p.value_size, o.mask.causal, o.mask.window, o.scale, odd, o.queries.begin);
     const auto lse = rows_of(p, o);
-    const auto expected = run_attention(pare::seq, p, p.data.data(), o, lse, p.value_size);
+    const float* const wide = p.data.data();
+    const auto expected = run_attention(pare::seq, p, wide, wide, o, lse, p.value_size);
+    const auto compare = [&](const auto& found, real most) {
+        real worst = 0;
+        for (index_t i = 0; i < p.tokens() * p.heads; ++i)
+            for (index_t e = 0; e < p.value_size; ++e)
+                worst = std::max(
+                    worst,
+                    distance(static_cast<float>(
+                                 found.out[static_cast<std::size_t>(i * (p.value_size + odd) + e)]),
+                             expected.out[static_cast<std::size_t>(i * p.value_size + e)]));
+        REQUIRE(worst < most);
+        for (std::size_t i = 0; i < found.scores.size(); ++i) {
+            const real allowed = 2e-5L * (1 + std::abs(static_cast<real>(expected.scores[i])));
+            REQUIRE(distance(found.scores[i], expected.scores[i]) < allowed);
+            REQUIRE(distance(found.again[i], expected.scores[i]) < allowed);
+        }
+    };
     std::vector<short_float> data(p.data.size() + 1);
     std::copy(p.data.begin(), p.data.end(), data.begin() + odd);
-    const auto found =
-        run_attention(policy, p, data.data() + odd, same<short_float>(o), lse, p.value_size + odd);
-    real worst = 0;
-    for (index_t i = 0; i < p.tokens() * p.heads; ++i)
-        for (index_t e = 0; e < p.value_size; ++e)
-            worst = std::max(
-                worst, distance(found.out[static_cast<std::size_t>(i * (p.value_size + odd) + e)],
-                                expected.out[static_cast<std::size_t>(i * p.value_size + e)]));
-    REQUIRE(worst < 1e-3L);
-    for (std::size_t i = 0; i < found.scores.size(); ++i) {
-        const real allowed = 2e-5L * (1 + std::abs(static_cast<real>(expected.scores[i])));
-        REQUIRE(distance(found.scores[i], expected.scores[i]) < allowed);
-        REQUIRE(distance(found.again[i], expected.scores[i]) < allowed);
-    }
+    const short_float* const narrow = data.data() + odd;
+    const index_t stride = p.value_size + odd;
+    compare(run_attention(policy, p, narrow, narrow, same<short_float>(o), lse, stride), 1e-3L);
+    compare(run_attention(policy, p, wide, narrow, o, lse, stride), 1e-5L);
 }
 
 std::vector<pare::attention_options<float>> all_options() {
@@ -228,7 +240,7 @@ TEMPLATE_LIST_TEST_CASE("a key of a half type that is not a number", "", policie
         data[static_cast<std::size_t>(20 * p.stride + 40)] =
             static_cast<short_float>(not_a_number<float>());
         CHECK_THAT(sentence_of<pare::value_error>([&] {
-                       run_attention(TestType::policy(), p, data.data(),
+                       run_attention(TestType::policy(), p, data.data(), data.data(),
                                      pare::attention_options<short_float>(), lse, 32);
                    }),
                    ContainsSubstring("the attention to key 0 of sequence 0 sums up to "));
@@ -238,40 +250,44 @@ TEMPLATE_LIST_TEST_CASE("a key of a half type that is not a number", "", policie
 
 namespace {
 
-/// Steps, and pieces of prompts, against what float gives for the same numbers.
-template <class Half, class Policy>
+/// Steps, and pieces of prompts, against what float gives for the same numbers. Queries and outputs
+/// are of type Wide, keys and values of type Half.
+template <class Wide, class Half, class Policy>
 void check_cache(const Policy& policy, random_source& random, real allowed) {
     const std::vector<int> queries = {0, 1, 4, 5, 45}, keys = {0, 700, 830, 831, 900};
     for (const auto& sizes : {std::pair<index_t, index_t>{64, 64}, {128, 128}, {80, 9}, {1, 200}}) {
         const index_t size = sizes.first, value_size = sizes.second;
         const index_t heads = 6, groups = random.integer(0, 1) ? 2 : 1;
-        const auto halves = [&](index_t n) {
-            std::vector<Half> x(static_cast<std::size_t>(n));
-            for (auto& number : x) number = static_cast<Half>(random.uniform<float>(-1, 1));
+        const auto numbers = [&](auto zero, index_t n) {
+            std::vector<decltype(zero)> x(static_cast<std::size_t>(n));
+            for (auto& number : x)
+                number = static_cast<decltype(zero)>(random.uniform<float>(-1, 1));
             return x;
         };
-        const auto q = halves(45 * heads * size), k = halves(900 * groups * size),
-                   v = halves(900 * groups * value_size);
+        const auto q = numbers(Wide(), 45 * heads * size);
+        const auto k = numbers(Half(), 900 * groups * size),
+                   v = numbers(Half(), 900 * groups * value_size);
         const auto run = [&](const auto& by, const auto& of_queries, const auto& of_keys,
                              const auto& values, auto& out, std::vector<float>& scores) {
             using T = typename std::decay_t<decltype(out)>::value_type;
+            using K = typename std::decay_t<decltype(of_keys)>::value_type;
             out.assign(static_cast<std::size_t>(45 * heads * value_size), T());
             scores.assign(static_cast<std::size_t>(900 * groups), poison<float>());
             pare::attention_options<T> o;
             o.mask.causal = true;
             pare::attention(by, pare::view<const T, 3>(of_queries.data(), 45, heads, size),
-                            pare::view<const T, 3>(of_keys.data(), 900, groups, size),
-                            pare::view<const T, 3>(values.data(), 900, groups, value_size),
+                            pare::view<const K, 3>(of_keys.data(), 900, groups, size),
+                            pare::view<const K, 3>(values.data(), 900, groups, value_size),
                             pare::query_key_offsets{queries, keys},
                             pare::view<T, 3>(out.data(), 45, heads, value_size),
                             pare::view<float, 2>(scores.data(), groups, 900), o);
         };
-        const auto wide = [](const std::vector<Half>& x) {
+        const auto wide = [](const auto& x) {
             std::vector<float> y;
-            for (const Half& number : x) y.push_back(static_cast<float>(number));
+            for (const auto& number : x) y.push_back(static_cast<float>(number));
             return y;
         };
-        std::vector<Half> out;
+        std::vector<Wide> out;
         std::vector<float> expected, scores, expected_scores;
         run(policy, q, k, v, out, scores);
         run(pare::seq, wide(q), wide(k), wide(v), expected, expected_scores);
@@ -291,10 +307,21 @@ void check_cache(const Policy& policy, random_source& random, real allowed) {
 TEMPLATE_LIST_TEST_CASE("a cache of a half type is that of float", "", policies) {
     random_source random;
     CAPTURE(random);
-    check_cache<Eigen::half>(TestType::policy(), random, 1e-3L);
-    check_cache<Eigen::bfloat16>(TestType::policy(), random, 8e-3L);
-#if defined(__FLT16_MANT_DIG__) && !defined(__clang__)
-    check_cache<_Float16>(TestType::policy(), random, 1e-3L);
+    const auto policy = TestType::policy();
+#ifdef __CUDACC__ // a device converts its own
+    using half = __half;
+    using bfloat16 = __nv_bfloat16;
+#else
+    using Eigen::bfloat16, Eigen::half;
+#endif
+    check_cache<half, half>(policy, random, 1e-3L);
+    check_cache<bfloat16, bfloat16>(policy, random, 8e-3L);
+    check_cache<float, half>(policy, random, 1e-5L); // as engines on CPUs have it
+    check_cache<float, bfloat16>(policy, random, 1e-5L);
+    check_cache<bfloat16, half>(policy, random, 8e-3L);
+#if defined(__FLT16_MANT_DIG__) && !defined(__clang__) && !defined(__CUDACC__)
+    check_cache<_Float16, _Float16>(policy, random, 1e-3L);
+    check_cache<_Float16, float>(policy, random, 1e-3L);
 #endif
 }
 

@@ -14,7 +14,7 @@
 namespace pare {
 inline namespace PARE_ISA {
 
-/// T is the element type of queries, keys and values; what has an element a key, head or query is of
+/// T is the element type of queries; what has an element a key, head or query is of
 /// the type that sums over T are made in, float for a half type.
 template <class T>
 struct attention_options {
@@ -86,6 +86,15 @@ std::string shape_of(const X& x) {
 inline void check_groups(const char* name, index_t heads, index_t groups) {
     if (heads > 0 && (groups == 0 || heads % groups != 0))
         fail<shape_error>(name, heads, " heads, ", groups, " groups");
+}
+
+/// Keys of type K go with queries of type T.
+template <class T, class K>
+constexpr void check_keys_of() {
+    check_real<T, K>();
+    static_assert(
+        std::is_same_v<compute_t<T>, compute_t<K>>,
+        "pare: keys are of the queries' type, or queries and keys are float or half types");
 }
 
 /// What the options say about so many queries, of `size` numbers, and keys.
@@ -195,10 +204,13 @@ void with_attention_call(const char* name, const Policy& policy, const Q& q, con
     const auto values = as_input<3>(policy, v);
     const auto y = as_output<3>(policy, std::forward<Out>(out));
     using T = typename decltype(queries)::value_type;
-    static_assert(all_same<T, typename decltype(keys)::value_type,
-                           typename decltype(values)::value_type, typename decltype(y)::value_type>,
-                  "pare::attention: queries, keys, values and out have one element type");
-    check_real<T>();
+    using cached = typename decltype(keys)::value_type;
+    static_assert(
+        std::is_same_v<T, typename decltype(y)::value_type> &&
+            std::is_same_v<cached, typename decltype(values)::value_type>,
+        "pare::attention: queries and out have one element type, and keys and values have "
+        "one");
+    check_keys_of<T, cached>();
     const index_t tokens = queries.extent(0), heads = queries.extent(1), groups = keys.extent(1);
     if (values.extent(0) != keys.extent(0) || keys.extent(2) != queries.extent(2) ||
         values.extent(1) != groups || y.extent(0) != tokens || y.extent(1) != heads ||
@@ -208,7 +220,7 @@ void with_attention_call(const char* name, const Policy& policy, const Q& q, con
     check_groups(name, heads, groups);
     const auto where = checked_sequences(name, policy, offsets, tokens, keys.extent(0));
     using sequences = std::decay_t<decltype(where)>;
-    attention_call<T, sequences> call{};
+    attention_call<T, cached, sequences> call{};
     static_cast<sequences&>(call) = where;
     call.q = queries;
     call.k = keys;
@@ -229,10 +241,11 @@ void with_attention_call(const char* name, const Policy& policy, const Q& q, con
 /// q        [tokens x heads x size]; any strides with contiguous sizes: views into one interleaved
 ///          buffer, for example. A head's number divided by heads / groups is its group
 /// k, v     [tokens x groups x size], [tokens x groups x value size]; as many groups as heads, or
-///          fewer (grouped queries)
+///          fewer (grouped queries). Of q's type, or of another one that is computed in the same:
+///          halves with float queries, as caches often are
 /// offsets  [sequences + 1]: sequence s has the tokens offsets[s] .. offsets[s + 1]; or
 ///          query_key_offsets, where queries are other tokens than keys, and a cache may have room
-/// out      [tokens x heads x value size], overwritten; 0 for a query that sees no key
+/// out      [tokens x heads x value size], of q's type, overwritten; 0 for a query that sees no key
 /// scores   [keys], overwritten: over all heads; or [groups x keys] or [heads x keys], each group's
 ///          or head's own. 0 behind the keys of a sequence
 ///
@@ -314,7 +327,7 @@ void attention_shares(const Policy& policy, const Q& q, const K& k, const V& v,
                   "the host; on a GPU, pare::attention gives scores");
     const auto to = as_output<2>(policy, std::forward<Shares>(shares));
     const auto run = [&](auto& call) {
-        using C = compute_t<typename decltype(call.q)::value_type>;
+        using C = typename std::decay_t<decltype(call)>::compute;
         static_assert(
             std::is_same_v<typename decltype(to)::value_type, C>,
             "pare::attention_shares: shares are of the type that sums are made in, float of "

@@ -23,11 +23,19 @@ using when_padded = std::enable_if_t<rank_of<Q> == 4, int>;
 template <class Q>
 using when_packed = std::enable_if_t<rank_of<Q> != 4, int>;
 
+/// [batch x tokens x heads x size], of [batch x heads x tokens x size].
+template <class T>
+view<T, 4> tokens_first(const view<T, 4>& x) {
+    return {x.data_handle(),
+            {x.extent(0), x.extent(2), x.extent(1), x.extent(3)},
+            {x.stride(0), x.stride(2), x.stride(1), x.stride(3)}};
+}
+
 /// `call` has all but what the options say and where the sums go. scale(scaling) makes scores of
 /// sums, and is generic: it is made where it is called; `scores` [rows x sequences x keys], as keys
 /// are, is for a policy that makes them itself.
-template <class Policy, class T, class L, class Sequences, class S, class Scale>
-void attention_scores(const Policy& policy, scores_call<T, L, Sequences>& call, index_t queries,
+template <class Policy, class T, class K, class L, class Sequences, class S, class Scale>
+void attention_scores(const Policy& policy, scores_call<T, K, L, Sequences>& call, index_t queries,
                       const attention_options<T>& options, workspace& scratch, view<S, 3> scores,
                       const Scale& scale) {
     constexpr const char* name = "attention_scores";
@@ -63,7 +71,8 @@ void attention_scores(const Policy& policy, scores_call<T, L, Sequences>& call, 
 ///
 /// q        [tokens x heads x size]; any strides, fastest with contiguous sizes and, for a GPU's
 ///          half types, rows that begin at multiples of 16 bytes
-/// k        [keys x groups x size]; a head's number divided by heads / groups is its group
+/// k        [keys x groups x size], of q's type, or halves with float queries; a head's number divided
+///          by heads / groups is its group
 /// lse      [tokens x heads], float or the type that sums over T are made in: of each query the
 ///          natural logarithm of the sum over its keys of exp(scale q k' + bias), with the same
 ///          scale, mask and biases as in `options`. Any strides: FlashAttention's [heads x
@@ -102,9 +111,9 @@ void attention_scores(const Policy& policy, const Q& q, const K& k, const L& lse
     const auto given = detail::as_scores(policy, std::forward<Scores>(scores));
     const auto result = detail::rows_of_scores(given);
     using T = typename decltype(queries)::value_type;
-    static_assert(std::is_same_v<T, typename decltype(keys)::value_type>,
-                  "pare::attention_scores: queries and keys have one element type");
-    detail::check_real<T, typename decltype(result)::value_type>();
+    using of_key = typename decltype(keys)::value_type;
+    detail::check_keys_of<T, of_key>();
+    detail::check_real<typename decltype(result)::value_type>();
     const index_t tokens = queries.extent(0), heads = queries.extent(1);
     if (keys.extent(2) != queries.extent(2) || rows.extent(0) != tokens || rows.extent(1) != heads)
         detail::fail<shape_error>(name, "q is ", detail::shape_of(queries), ", k ",
@@ -113,7 +122,7 @@ void attention_scores(const Policy& policy, const Q& q, const K& k, const L& lse
     detail::check_score_rows(name, result, heads, keys.extent(1), keys.extent(0));
     const auto where = detail::checked_sequences(name, policy, offsets, tokens, keys.extent(0));
     using sequences = std::decay_t<decltype(where)>;
-    detail::scores_call<T, typename decltype(rows)::value_type, sequences> call{};
+    detail::scores_call<T, of_key, typename decltype(rows)::value_type, sequences> call{};
     static_cast<sequences&>(call) = where;
     call.q = detail::of_all_sequences(queries);
     call.k = detail::of_all_sequences(keys);
@@ -149,9 +158,9 @@ void attention_scores(const Policy& policy, const Q& q, const K& k, const L& lse
     const auto l = as_input<1>(policy, lengths);
     const auto result = as_output<2>(policy, std::forward<Scores>(scores));
     using T = typename decltype(queries)::value_type;
-    static_assert(std::is_same_v<T, typename decltype(keys)::value_type>,
-                  "pare::attention_scores: queries and keys have one element type");
-    detail::check_real<T, typename decltype(result)::value_type>();
+    using of_key = typename decltype(keys)::value_type;
+    detail::check_keys_of<T, of_key>();
+    detail::check_real<typename decltype(result)::value_type>();
     const index_t sequences = queries.extent(0), heads = queries.extent(1), n = queries.extent(2);
     if (keys.extent(0) != sequences || keys.extent(2) != n || keys.extent(3) != queries.extent(3) ||
         rows.extent(0) != sequences || rows.extent(1) != heads || rows.extent(2) != n ||
@@ -162,16 +171,11 @@ void attention_scores(const Policy& policy, const Q& q, const K& k, const L& lse
     detail::check_groups(name, heads, keys.extent(1));
     const auto batch = detail::check_batch(
         name, policy, view<const T, 4>(nullptr, {sequences, heads, n, n}, {0, 0, 0, 0}), l);
-    const auto token_by_token = [](const view<const T, 4>& x) {
-        return view<const T, 4>(x.data_handle(),
-                                {x.extent(0), x.extent(2), x.extent(1), x.extent(3)},
-                                {x.stride(0), x.stride(2), x.stride(1), x.stride(3)});
-    };
     using sequences_type = detail::padded_rows<typename decltype(l)::value_type>;
-    detail::scores_call<T, typename decltype(rows)::value_type, sequences_type> call{};
+    detail::scores_call<T, of_key, typename decltype(rows)::value_type, sequences_type> call{};
     static_cast<sequences_type&>(call) = {batch.lengths, sequences, n};
-    call.q = token_by_token(queries);
-    call.k = token_by_token(keys);
+    call.q = detail::tokens_first(queries);
+    call.k = detail::tokens_first(keys);
     call.lse = {rows.data_handle(),
                 {sequences, n, heads},
                 {rows.stride(0), rows.stride(2), rows.stride(1)}};

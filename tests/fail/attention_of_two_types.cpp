@@ -1,4 +1,4 @@
-// expect: pare::attention: queries, keys, values and out have one element type
+// expect: pare: keys are of the queries' type, or queries and keys are float or half types
 #include <pare/pare.hpp>
 
 void misuse(const float* q, const double* kv, const std::vector<int>& offsets, float* out) {

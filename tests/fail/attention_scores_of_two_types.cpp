@@ -1,4 +1,4 @@
-// expect: pare::attention_scores: queries and keys have one element type
+// expect: pare: keys are of the queries' type, or queries and keys are float or half types
 #include <pare/pare.hpp>
 
 void misuse(const float* q, const double* k, const float* lse, const std::vector<int>& offsets,

@@ -90,16 +90,20 @@ struct attention_terms {
     }
 };
 
-/// What a policy's attention is given; everything is checked. Sequences: same_tokens, or
-/// queries_and_keys.
-template <class T, class Sequences>
+/// What a policy's attention is given; everything is checked. T: of queries and outputs, K: of keys and
+/// values; both are computed in one type. Sequences: same_tokens, or queries_and_keys.
+template <class T, class K, class Sequences>
 struct attention_call : attention_terms<compute_t<T>>, Sequences {
-    view<const T, 3> q, k, v; // [queries x heads x size], [keys x groups x ...] twice
-    view<T, 3> out;           // [queries x heads x value size]
+    using of_query = T;
+    using of_key = K;
+    using compute = compute_t<T>;
+    view<const T, 3> q;    // [queries x heads x size]
+    view<const K, 3> k, v; // [keys x groups x size], [keys x groups x value size]
+    view<T, 3> out;        // [queries x heads x value size]
     /// [rows x keys], or empty: what keys receive from the heads of each row, of all counted queries.
     view<double, 2> received;
     /// [shares_of_head * heads x keys], rows contiguous, or empty: the same, to be put together.
-    view<compute_t<T>, 2> shares;
+    view<compute, 2> shares;
 
     constexpr const Sequences& where() const { return *this; }
     constexpr index_t heads() const { return q.extent(1); }
@@ -108,11 +112,14 @@ struct attention_call : attention_terms<compute_t<T>>, Sequences {
 
 /// What a policy's attention_scores is given; everything is checked. Sequences: same_tokens,
 /// queries_and_keys, or padded_rows; strides along packed sequences are 0.
-template <class T, class L, class Sequences>
+template <class T, class K, class L, class Sequences>
 struct scores_call : attention_terms<compute_t<T>>, Sequences {
-    using C = compute_t<T>;
-    view<const T, 4> q, k; // [sequences x queries x heads x size], [... keys x groups x size]
-    view<const L, 3> lse;  // [sequences x queries x heads]: log-sum-exp rows,
+    using of_query = T;
+    using of_key = K;
+    using compute = compute_t<T>;
+    view<const T, 4> q;   // [sequences x queries x heads x size]
+    view<const K, 4> k;   // [sequences x keys x groups x size]
+    view<const L, 3> lse; // [sequences x queries x heads]: log-sum-exp rows,
     view<const L, 3>
         totals; // or what else is taken off, and the sum of the exponentials that are left
     view<double, 2> received;  // [rows x keys]: from the heads of each row, of all counted queries
@@ -127,7 +134,7 @@ struct scores_call : attention_terms<compute_t<T>>, Sequences {
     constexpr view<const T, 3> queries_of(index_t s) const {
         return rows(q, s, query_row(s, 0), this->queries(s));
     }
-    constexpr view<const T, 3> keys_of(index_t s) const {
+    constexpr view<const K, 3> keys_of(index_t s) const {
         const index_t first = Sequences::packed ? this->key_begin(s) : 0;
         return rows(k, s, first, this->keys(s));
     }
@@ -136,21 +143,22 @@ struct scores_call : attention_terms<compute_t<T>>, Sequences {
     }
     /// What is taken off the logits of a query. Of one that sees no key, whose log-sum-exp is an
     /// infinity of either sign, so much that it gives nothing.
-    PARE_HD C shift(index_t s, index_t i, index_t head) const {
+    PARE_HD compute shift(index_t s, index_t i, index_t head) const {
         const L x = lse(s, query_row(s, i), head);
-        if (is_finite(x) || is_nan(x)) return static_cast<C>(x);
-        return std::numeric_limits<C>::max() / 4;
+        if (is_finite(x) || is_nan(x)) return static_cast<compute>(x);
+        return std::numeric_limits<compute>::max() / 4;
     }
     /// What the exponentials of its logits count.
-    constexpr C factor(index_t s, index_t i, index_t head, index_t seen) const {
-        const C weight = this->weight(this->query_begin(s) + i, seen);
-        return totals.data_handle() ? weight / static_cast<C>(totals(s, query_row(s, i), head))
-                                    : weight;
+    constexpr compute factor(index_t s, index_t i, index_t head, index_t seen) const {
+        const compute weight = this->weight(this->query_begin(s) + i, seen);
+        return totals.data_handle()
+                   ? weight / static_cast<compute>(totals(s, query_row(s, i), head))
+                   : weight;
     }
 
   private:
-    static constexpr view<const T, 3> rows(const view<const T, 4>& x, index_t s, index_t first,
-                                           index_t count) {
+    template <class X>
+    static constexpr view<X, 3> rows(const view<X, 4>& x, index_t s, index_t first, index_t count) {
         return {x.address(s, first, 0, 0),
                 {count, x.extent(2), x.extent(3)},
                 {x.stride(1), x.stride(2), x.stride(3)}};
@@ -167,11 +175,11 @@ constexpr view<T, 4> of_all_sequences(const view<T, 3>& x) {
 
 /// The scores of an attention that has left, [heads x queries], what it took off logits and what the
 /// exponentials summed up to.
-template <class T, class Sequences, class C = compute_t<T>>
-scores_call<T, C, Sequences> scores_of(const attention_call<T, Sequences>& call, const C* most,
-                                       const C* total) {
+template <class T, class K, class Sequences, class C = compute_t<T>>
+scores_call<T, K, C, Sequences> scores_of(const attention_call<T, K, Sequences>& call,
+                                          const C* most, const C* total) {
     const index_t queries = call.q.extent(0), heads = call.heads();
-    scores_call<T, C, Sequences> scores{};
+    scores_call<T, K, C, Sequences> scores{};
     static_cast<attention_terms<C>&>(scores) = call;
     static_cast<Sequences&>(scores) = call;
     scores.q = of_all_sequences(call.q);

@@ -290,8 +290,8 @@ class sequential {
     }
 
     /// Softmax attention; see attention_call. Logits, exponentials and products in compute_t<T>.
-    template <class T, class Sequences>
-    void attention(const detail::attention_call<T, Sequences>& c, workspace& scratch) const {
+    template <class T, class K, class Sequences>
+    void attention(const detail::attention_call<T, K, Sequences>& c, workspace& scratch) const {
         using C = compute_t<T>;
         const index_t longest = detail::most_keys(c.where());
         const bool shared = c.shares.extent(0) > 0, scored = shared || c.received.extent(0) > 0;
@@ -346,14 +346,15 @@ class sequential {
     }
 
     /// What keys receive, from queries, keys and log-sum-exp rows; see scores_call.
-    template <class T, class L, class Sequences>
-    void attention_scores(const detail::scores_call<T, L, Sequences>& c, workspace&) const {
+    template <class T, class K, class L, class Sequences>
+    void attention_scores(const detail::scores_call<T, K, L, Sequences>& c, workspace&) const {
         using C = compute_t<T>;
         const index_t heads_of_row = c.heads() / c.received.extent(0);
         executor_.run(c.sequences, [&](index_t s, index_t) {
             const index_t at = c.key_begin(s), n = c.keys(s), queries = c.queries(s);
             if (n == 0) return;
-            const auto q = c.queries_of(s), k = c.keys_of(s);
+            const auto q = c.queries_of(s);
+            const auto k = c.keys_of(s);
             const detail::index_range counted = detail::counted(c.counted, queries);
             for (index_t row = 0; row < c.received.extent(0); ++row)
                 std::fill_n(&c.received(row, at), n, 0.0);

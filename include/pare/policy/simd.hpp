@@ -74,8 +74,8 @@ class vectorised : public sequential<Executor> {
                            });
     }
 
-    template <class T, class Sequences>
-    void attention(const detail::attention_call<T, Sequences>& c, workspace& scratch) const {
+    template <class T, class K, class Sequences>
+    void attention(const detail::attention_call<T, K, Sequences>& c, workspace& scratch) const {
         if constexpr (detail::has_batch<compute_t<T>>) {
             const auto contiguous = [](const auto& x) {
                 return x.extent(2) <= 1 || x.stride(2) == 1;
@@ -86,9 +86,10 @@ class vectorised : public sequential<Executor> {
         base::attention(c, scratch);
     }
 
-    template <class T, class L, class Sequences>
-    void attention_scores(const detail::scores_call<T, L, Sequences>& c, workspace& scratch) const {
-        if constexpr (detail::has_batch<T>) {
+    template <class T, class K, class L, class Sequences>
+    void attention_scores(const detail::scores_call<T, K, L, Sequences>& c,
+                          workspace& scratch) const {
+        if constexpr (detail::has_batch<compute_t<T>>) {
             const auto contiguous = [](const auto& x) {
                 return x.extent(3) <= 1 || x.stride(3) == 1;
             };

@@ -334,8 +334,8 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
 
     /// Keys and values pass once. Where scores are asked for, keys then pass by the queries that
     /// count, or logits are kept; see attend_cache.
-    template <class T, class Sequences>
-    void attention(const detail::attention_call<T, Sequences>& call, workspace& scratch) const {
+    template <class T, class K, class Sequences>
+    void attention(const detail::attention_call<T, K, Sequences>& call, workspace& scratch) const {
         using C = compute_t<T>;
         if constexpr (on_host) // a GPU's kernels have no parts
             if (call.shares.extent(0) > 0) return base::attention(call, scratch);
@@ -347,8 +347,8 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
         detail::attend(*this, call, detail::softmax_rows<C>{memory.data(), total, queries});
         if (scored) attention_scores(detail::scores_of(call, memory.data(), total), scratch);
     }
-    template <class T, class L, class Sequences>
-    void attention_scores(const detail::scores_call<T, L, Sequences>& call, workspace&) const {
+    template <class T, class K, class L, class Sequences>
+    void attention_scores(const detail::scores_call<T, K, L, Sequences>& call, workspace&) const {
         const index_t keys = call.all_keys(), rows = call.received.extent(0);
         const index_t heads_of_row = call.heads() / rows;
         const auto memory = temporary<double>(keys * call.heads());
@@ -363,8 +363,8 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
     /// The same in one step less, where sums are not looked at: scores [rows x sequences x keys], or
     /// [rows x 1 x keys] of packed sequences, with 0 behind the keys of a sequence. `heads`: by which
     /// they are scaled.
-    template <class T, class L, class Sequences, class S>
-    void attention_scores(const detail::scores_call<T, L, Sequences>& call, index_t heads,
+    template <class T, class K, class L, class Sequences, class S>
+    void attention_scores(const detail::scores_call<T, K, L, Sequences>& call, index_t heads,
                           const importance_options& scaling, view<S, 3> scores) const {
         const index_t keys = call.all_keys(), rows = scores.extent(0);
         const index_t heads_of_row = rows > 0 ? call.heads() / rows : 0;

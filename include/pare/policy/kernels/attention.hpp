@@ -262,9 +262,9 @@ struct head_shares {
 };
 
 /// By strips, for the sequences for which picked(s).
-template <class Executor, class E, class Sequences, class Picked, class T = compute_t<E>>
-void attention_strips(const Executor& executor, const attention_call<E, Sequences>& c,
-                      const head_shares<T>& received, const Picked& picked, workspace& scratch) {
+template <class Executor, class Call, class Picked, class T = typename Call::compute>
+void attention_strips(const Executor& executor, const Call& c, const head_shares<T>& received,
+                      const Picked& picked, workspace& scratch) {
     using block = attention_block<T>;
     using plan = attention_plan<T>;
     const index_t size = c.q.extent(2), value_size = c.v.extent(2), heads = c.heads();
@@ -313,8 +313,7 @@ void attention_strips(const Executor& executor, const attention_call<E, Sequence
         T* const sums = out + plan::longest_strip * out_stride;
         T* const strip = sums + padded;
         const head_biases<T> biases(c, h, at, {1 - n, cut.queries}, strip + logits);
-        const auto ahead = [&](const view<const E, 3>& x, index_t head, index_t next,
-                               index_t rows) {
+        const auto ahead = [&](const auto& x, index_t head, index_t next, index_t rows) {
             return h + 1 < heads ? (next - head) * x.stride(1)
                                  : rows * x.stride(0) - head * x.stride(1);
         };
@@ -329,7 +328,7 @@ void attention_strips(const Executor& executor, const attention_call<E, Sequence
             for (index_t first = queries.begin; first < queries.end; first += cut.strip) {
                 const index_t rows = std::min(cut.strip, queries.end - first);
                 for (index_t r = 0; r < rows && size > 0; ++r) {
-                    const E* const from = &c.q(first_query + first + r, h, 0);
+                    const auto* const from = &c.q(first_query + first + r, h, 0);
                     prefetch_row(from + q_ahead, size);
                     scale_row(size, from, c.scale, q + r * size, 1);
                 }

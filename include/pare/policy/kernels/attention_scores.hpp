@@ -49,9 +49,9 @@ void add_exponentials(index_t rows, index_t columns, const T* e, index_t stride,
 
 /// A task has a tile of keys of one sequence, for all heads and queries. A key's sum is the same in
 /// a tile of any size.
-template <class Executor, class T, class L, class Sequences>
-void attention_score_tiles(const Executor& executor, const scores_call<T, L, Sequences>& c,
-                           workspace& scratch) {
+template <class Executor, class Call>
+void attention_score_tiles(const Executor& executor, const Call& c, workspace& scratch) {
+    using T = typename Call::compute;
     using block = attention_block<T>;
     constexpr index_t strip = attention_plan<T>::longest_strip, most = 256;
     const index_t size = c.q.extent(3), groups = c.k.extent(2), heads = c.heads();
@@ -72,7 +72,8 @@ void attention_score_tiles(const Executor& executor, const scores_call<T, L, Seq
         if (tile_begin >= tile_end) return;
         const index_range counts = counted(c.counted, queries);
         const index_t counts_place = place_of_query(c.where(), s, counts.begin);
-        const auto all_q = c.queries_of(s), all_k = c.keys_of(s);
+        const auto all_q = c.queries_of(s);
+        const auto all_k = c.keys_of(s);
         T* const keys = memory + slot * per_slot;
         T* const q = keys + stride * size;
         T* const logits = q + strip * size;

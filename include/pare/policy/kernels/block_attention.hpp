@@ -15,15 +15,17 @@ inline namespace PARE_ISA {
 namespace detail {
 
 /// One block's part: 64 queries of one head of a sequence. Keys and values pass once; outputs are
-/// scaled where a larger logit comes. T has queries and values of at most Width elements; Relative: call.relative().
-template <class T, class Sequences, int Width, bool Relative>
+/// scaled where a larger logit comes. Queries and values have at most Width elements; Relative:
+/// call.relative().
+template <class Call, int Width, bool Relative>
 struct block_attention {
-    using C = compute_t<T>;
+    using T = tile_element<Call>;
+    using C = typename Call::compute;
     using tile = tiles<T, Width>;
     static constexpr int strip = tile::rows, stride = tile::stride;
     static constexpr int square_stride = tile::square_stride, sum_stride = tile::sum_stride;
 
-    attention_call<T, Sequences> call;
+    Call call;
     softmax_rows<C> rows;
     bool packed_q, packed_k, packed_v;
 
@@ -62,8 +64,7 @@ struct block_attention {
         const index_t group = call.group(at.head);
         const int size = static_cast<int>(call.q.extent(2)),
                   width = static_cast<int>(call.v.extent(2));
-        const auto load = [&](int thread, const view<const T, 3>& x, bool packed, index_t from,
-                              T* to) {
+        const auto load = [&](int thread, const auto& x, bool packed, index_t from, T* to) {
             load_tile<Width>(thread, x, packed, group, at.key_begin + from, at.key_begin + at.keys,
                              to, stride);
         };
@@ -161,7 +162,8 @@ struct block_attention {
             const bool sees = m.begin[row] < m.end[row];
             const C total = m.total[0][row] + m.total[1][row];
             call.out(at.query_begin + at.first + row, at.head, first + column) =
-                static_cast<T>(sees ? m.s[row * sum_stride + column] / total : C(0));
+                static_cast<typename Call::of_query>(sees ? m.s[row * sum_stride + column] / total
+                                                          : C(0));
         }
     }
 };

@@ -12,14 +12,15 @@ inline namespace PARE_ISA {
 namespace detail {
 
 /// One block's part: 64 keys of one head of a sequence. The counted queries that see them pass, 64
-/// at a time. T has queries of at most Width elements; Relative: call.relative().
-template <class T, class L, class Sequences, int Width, bool Relative>
+/// at a time. Queries have at most Width elements; Relative: call.relative().
+template <class Call, int Width, bool Relative>
 struct block_scores {
-    using C = compute_t<T>;
+    using T = tile_element<Call>;
+    using C = typename Call::compute;
     using tile = tiles<T, Width>;
     static constexpr int strip = tile::rows, stride = tile::stride, sum_stride = tile::sum_stride;
 
-    scores_call<T, L, Sequences> call;
+    Call call;
     double* parts; ///< [heads x keys]
     index_t keys;
     bool packed_q, packed_k;
@@ -43,7 +44,8 @@ struct block_scores {
         if (at.first >= n || call.queries(s) < call.least_queries) return;
         shared& m = *reinterpret_cast<shared*>(memory);
         const thread_block threads;
-        const auto q = call.queries_of(s), k = call.keys_of(s);
+        const auto q = call.queries_of(s);
+        const auto k = call.keys_of(s);
         const index_t keys_end = at.first + strip < n ? at.first + strip : n;
         const index_range counts = counted(call.counted, call.queries(s));
         const index_t before = place_of_query(call.where(), s, 0);

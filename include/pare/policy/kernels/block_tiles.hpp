@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 namespace pare {
 inline namespace PARE_ISA {
@@ -78,27 +79,34 @@ PARE_HD strip_place strip_of_keys(const Call& call, index_t strip, index_t size)
         call.sequences, [&](index_t s) { return call.key_begin(s); }, strip, size);
 }
 
+/// What tiles of a call's arrays have for elements: the type of all of them, or the one that they are
+/// computed in.
+template <class Call>
+using tile_element =
+    std::conditional_t<std::is_same_v<typename Call::of_query, typename Call::of_key>,
+                       typename Call::of_query, typename Call::compute>;
+
 /// Rows `from` and on of x, to 64 rows of a tile that are `stride` apart; zeros from row `end` and
 /// beyond the columns.
-template <int Width, class T>
-PARE_HD void load_tile(int thread, const view<const T, 3>& x, bool packed, index_t head,
+template <int Width, class X, class T>
+PARE_HD void load_tile(int thread, const view<const X, 3>& x, bool packed, index_t head,
                        index_t from, index_t end, T* tile, int stride) {
     constexpr int rows = 64;
     const int columns = static_cast<int>(x.extent(2));
     if (packed) {
-        constexpr int size = pack<T>::size, in_row = Width / size;
+        constexpr int size = pack<X>::size, in_row = Width / size;
         for (int i = thread; i < rows * in_row; i += thread_block::size) {
             const int r = i / in_row, c = i % in_row * size;
-            pack<T> some{};
+            pack<X> some{};
             if (from + r < end && c < columns)
-                some = *reinterpret_cast<const pack<T>*>(&x(from + r, head, c));
-            for (int e = 0; e < size; ++e) tile[r * stride + c + e] = some.of[e];
+                some = *reinterpret_cast<const pack<X>*>(&x(from + r, head, c));
+            for (int e = 0; e < size; ++e) tile[r * stride + c + e] = static_cast<T>(some.of[e]);
         }
     } else {
         for (int i = thread; i < rows * Width; i += thread_block::size) {
             const int r = i / Width, c = i % Width;
             const bool inside = from + r < end && c < columns;
-            tile[r * stride + c] = inside ? x(from + r, head, c) : static_cast<T>(0);
+            tile[r * stride + c] = static_cast<T>(inside ? x(from + r, head, c) : X());
         }
     }
 }

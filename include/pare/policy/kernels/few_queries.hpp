@@ -93,9 +93,10 @@ void add_in_place(index_t size, const T* e, index_t e_stride, index_t keys, cons
 
 /// The attention of sequences with few queries. A group's queries of all of its heads are rows, one
 /// head's behind another's; keys are cut into chunks that different threads may take.
-template <class E, class Sequences>
+template <class Call>
 class few_queries {
-    using T = compute_t<E>;
+    using T = typename Call::compute;
+    using E = typename Call::of_key;
     using block = attention_block<T>;
     static constexpr index_t together = 4; // keys, of up to most_rows rows
 
@@ -108,7 +109,7 @@ class few_queries {
         return queries <= most_queries && keys >= 16 * queries;
     }
 
-    few_queries(const attention_call<E, Sequences>& call, const head_shares<T>& received)
+    few_queries(const Call& call, const head_shares<T>& received)
         : c_(call), received_(received), heads_(call.heads() / call.k.extent(1)),
           width_(round_up(std::max(call.q.extent(2), call.v.extent(2)), lanes<T>)) {
         for (index_t s = 0; s < c_.sequences; ++s)
@@ -293,15 +294,15 @@ class few_queries {
         }
     };
 
-    const attention_call<E, Sequences>& c_;
+    const Call& c_;
     head_shares<T> received_;
     index_t heads_, width_, queries_ = 0, keys_ = 0, stride_;
 };
 
-template <class Executor, class E, class Sequences, class T = compute_t<E>>
-void attention_of_few(const Executor& executor, const attention_call<E, Sequences>& c,
-                      const head_shares<T>& received, workspace& scratch) {
-    using few = few_queries<E, Sequences>;
+template <class Executor, class Call, class T = typename Call::compute>
+void attention_of_few(const Executor& executor, const Call& c, const head_shares<T>& received,
+                      workspace& scratch) {
+    using few = few_queries<Call>;
     const few steps(c, received);
     const index_t groups = c.k.extent(1), chunks = steps.chunks(), room = steps.room();
     const index_t heads = steps.heads_of_group();
@@ -346,11 +347,10 @@ void attention_of_few(const Executor& executor, const attention_call<E, Sequence
 }
 
 /// By whatever suits each sequence.
-template <class Executor, class E, class Sequences>
-void attention_by_registers(const Executor& executor, const attention_call<E, Sequences>& c,
-                            workspace& scratch) {
-    using T = compute_t<E>;
-    using few = few_queries<E, Sequences>;
+template <class Executor, class Call>
+void attention_by_registers(const Executor& executor, const Call& c, workspace& scratch) {
+    using T = typename Call::compute;
+    using few = few_queries<Call>;
     const index_t heads = c.heads(), keys = c.k.extent(0), rows = c.received.extent(0);
     head_shares<T> received;
     if (c.shares.extent(0) > 0)

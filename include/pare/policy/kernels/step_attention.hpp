@@ -21,14 +21,14 @@ constexpr index_t queries_of_step = 4;
 /// Parts of a sequence's keys have so many.
 constexpr index_t keys_of_part = 128;
 
-template <class T, class Sequences>
-constexpr bool has_steps(const attention_call<T, Sequences>& call) {
+template <class Call>
+constexpr bool has_steps(const Call& call) {
     constexpr index_t widest = 256;
-    return !Sequences::same && call.q.extent(2) <= widest && call.v.extent(2) <= widest;
+    return !Call::same && call.q.extent(2) <= widest && call.v.extent(2) <= widest;
 }
 /// Whether the attention of sequence s is a step.
-template <class T, class Sequences>
-constexpr bool is_step(const attention_call<T, Sequences>& call, index_t s) {
+template <class Call>
+constexpr bool is_step(const Call& call, index_t s) {
     return has_steps(call) && call.queries(s) <= queries_of_step;
 }
 
@@ -55,25 +55,27 @@ struct step_results {
 };
 
 /// One block's part: up to 16 rows, which are the heads of one group and their queries, and a part of
-/// a sequence's keys. T has queries and values of at most Width elements.
-template <class T, class Sequences, int Width>
+/// a sequence's keys. Queries and values have at most Width elements.
+template <class Call, int Width>
 struct step_attention {
-    using C = compute_t<T>;
-    static constexpr int most_rows = 16, size = pack<T>::size, stride = Width + size;
-    static constexpr int passing = 8192 / (Width * static_cast<int>(sizeof(T))); // keys of a tile
+    using T = typename Call::of_query;
+    using K = typename Call::of_key;
+    using C = typename Call::compute;
+    static constexpr int most_rows = 16, size = pack<K>::size, stride = Width + size;
+    static constexpr int passing = 8192 / (Width * static_cast<int>(sizeof(K))); // keys of a tile
     static constexpr int rows_apart = thread_block::size / passing; // rows of a key's threads
     static constexpr int of_row = thread_block::size / most_rows;   // threads of a row
     static constexpr int pairs = Width / 2;                         // of columns; one is a thread's
     static constexpr int keys_apart = thread_block::size / pairs;   // keys of a pair's threads
 
-    attention_call<T, Sequences> call;
+    Call call;
     step_results<C> to;
     int heads_of_group;
     bool packed_k, packed_v;
 
     struct shared {
         alignas(128) T q[most_rows * stride];
-        alignas(128) T kv[2][2][passing * stride]; // keys and values, twice; then sums of values
+        alignas(128) K kv[2][2][passing * stride]; // keys and values, twice; then sums of values
         alignas(128) C x[passing][most_rows];      // logits, and then their exponentials
         C less[most_rows];
         int begin[most_rows], end[most_rows]; // keys that a row sees
@@ -113,6 +115,10 @@ struct step_attention {
     }
 
   private:
+    /// As many elements of a query as a pack has of a key.
+    struct alignas(sizeof(T) * size < 16 ? sizeof(T) * size : 16) piece {
+        T of[size];
+    };
     struct place {
         index_t s, part;
         int queries, keys, group, first; // the first row
@@ -136,7 +142,7 @@ struct step_attention {
 
     PARE_HD void attend(shared& m, const place& at) const {
         const index_t first_key = call.key_begin(at.s);
-        const tile_source<T> k = source_of(call.k, packed_k, first_key, at.end, at.group),
+        const tile_source<K> k = source_of(call.k, packed_k, first_key, at.end, at.group),
                              v = source_of(call.v, packed_v, first_key, at.end, at.group);
         const thread_block threads;
         per_thread<state> own;
@@ -186,7 +192,7 @@ struct step_attention {
     }
 
     /// Rows `from` and on, before row x.rows, to a tile; zeros around them.
-    PARE_HD static void load(int thread, const tile_source<T>& x, int from, T* tile) {
+    PARE_HD static void load(int thread, const tile_source<K>& x, int from, K* tile) {
         constexpr int pieces = Width / size;
         if (x.packed) {
             for (int at = thread; at < passing * pieces; at += thread_block::size) {
@@ -201,7 +207,7 @@ struct step_attention {
                 tile[row * stride + column] =
                     from + row < x.rows && column < x.columns
                         ? x.first[(from + row) * x.row + column * x.element]
-                        : static_cast<T>(C(0));
+                        : static_cast<K>(C(0));
             }
         }
     }
@@ -217,17 +223,17 @@ struct step_attention {
     }
 
     /// Logits of one key and every rows_apart-th row; the lowest number where a row does not see it.
-    PARE_HD void multiply(int thread, const place& at, int first, const T* keys, shared& m) const {
+    PARE_HD void multiply(int thread, const place& at, int first, const K* keys, shared& m) const {
         constexpr int rows = (most_rows + rows_apart - 1) / rows_apart;
         const int key = thread % passing, first_row = thread / passing, j = first + key;
         C x[rows] = {};
         for (int column = 0; column < Width; column += size) {
-            const auto k = *reinterpret_cast<const pack<T>*>(keys + key * stride + column);
+            const auto k = *reinterpret_cast<const pack<K>*>(keys + key * stride + column);
             PARE_UNROLL_ON_DEVICE
             for (int i = 0; i < rows; ++i) {
                 const int row = first_row + i * rows_apart;
                 if (row >= at.rows) break;
-                const auto q = *reinterpret_cast<const pack<T>*>(m.q + row * stride + column);
+                const auto q = *reinterpret_cast<const piece*>(m.q + row * stride + column);
                 PARE_UNROLL_ON_DEVICE
                 for (int e = 0; e < size; ++e)
                     x[i] += static_cast<C>(q.of[e]) * static_cast<C>(k.of[e]);
@@ -286,7 +292,7 @@ struct step_attention {
         w.lanes([&](int lane) { own[w.thread(lane)].total += sum[lane]; });
     }
 
-    PARE_HD static void add_values(int thread, int rows, const T* values, const shared& m,
+    PARE_HD static void add_values(int thread, int rows, const K* values, const shared& m,
                                    state& own) {
         PARE_UNROLL_ON_DEVICE
         for (int row = 0; row < most_rows; ++row) {
@@ -295,7 +301,7 @@ struct step_attention {
             own.out[row][1] *= m.less[row];
         }
         for (int key = thread / pairs; key < passing; key += keys_apart) {
-            const T* const v = values + key * stride + thread % pairs * 2;
+            const K* const v = values + key * stride + thread % pairs * 2;
             const C first = static_cast<C>(v[0]), second = static_cast<C>(v[1]);
             PARE_UNROLL_ON_DEVICE
             for (int row = 0; row < most_rows; ++row) {
@@ -327,11 +333,11 @@ struct step_attention {
 
 /// Outputs of steps, and their rows' softmax, from what parts of the keys have left. A thread has one
 /// number.
-template <class Policy, class T, class Sequences>
-void join_parts(const Policy& policy, const attention_call<T, Sequences>& call,
-                const softmax_rows<compute_t<T>>& rows, const step_results<compute_t<T>>& from) {
-    using C = compute_t<T>;
-    const attention_call<T, Sequences> c = call;
+template <class Policy, class Call, class C = typename Call::compute>
+void join_parts(const Policy& policy, const Call& call, const softmax_rows<C>& rows,
+                const step_results<C>& from) {
+    using T = typename Call::of_query;
+    const Call c = call;
     const softmax_rows<C> results = rows;
     const step_results<C> x = from;
     const index_t columns = std::max<index_t>(1, x.width);

@@ -14,16 +14,17 @@ inline namespace PARE_ISA {
 namespace detail {
 
 /// One block's part: 128 queries of one head of a sequence, 32 a warp. Keys and values pass once, a
-/// tile of each while the next ones are on their way. T has queries and values of at most Width
-/// elements; Relative: call.relative(), which takes registers.
-template <class T, class Sequences, int Width, bool Relative>
+/// tile of each while the next ones are on their way. Queries and values have at most Width elements;
+/// Relative: call.relative(), which takes registers.
+template <class Call, int Width, bool Relative>
 struct tensor_attention {
+    using T = typename Call::of_key;
     static constexpr int strip = 128, of_warp = 32, steps = Width / 16;
     static constexpr int passing = Width <= 64 ? 64 : 32; // keys; more logits find no registers
     static constexpr int blocks_a_processor = Width <= 64 && !Relative ? 3 : 2;
 
-    static_assert(Sequences::same, "this kernel has one number of a sequence's tokens");
-    attention_call<T, Sequences> call;
+    static_assert(Call::same, "this kernel has one number of a sequence's tokens");
+    Call call;
     softmax_rows<float> rows;
     index_t strips;
     int heads_of_group;

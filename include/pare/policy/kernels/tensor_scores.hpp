@@ -14,16 +14,17 @@ namespace detail {
 
 /// One block's part: 128 keys of one head of a sequence, 32 a warp, which stay in registers as left
 /// factors. The counted queries that see them pass, 64 at a time, as right factors: so a key's
-/// probabilities are in rows, which four lanes have. T has queries of at most Width elements;
-/// Relative: call.relative(), which takes registers.
-template <class T, class L, class Sequences, int Width, bool Relative>
+/// probabilities are in rows, which four lanes have. Queries have at most Width elements; Relative:
+/// call.relative(), which takes registers.
+template <class Call, int Width, bool Relative>
 struct tensor_scores {
+    using T = typename Call::of_key;
     static constexpr int strip = 128, passing = 64, of_warp = 32, steps = Width / 16;
     static constexpr int blocks_a_processor = Width <= 64 ? 4 : 3;
     static constexpr int summed = 16; // tiles of queries in float: 256 terms a thread and key
 
-    static_assert(Sequences::same, "this kernel has one number of a sequence's tokens");
-    scores_call<T, L, Sequences> call;
+    static_assert(Call::same, "this kernel has one number of a sequence's tokens");
+    Call call;
     double* parts; ///< [heads x tokens]
     index_t tokens, strips;
     int heads_of_group;

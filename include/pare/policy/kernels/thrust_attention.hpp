@@ -18,8 +18,8 @@ inline namespace PARE_ISA {
 namespace detail {
 
 /// The product of query i and key j, as a logit before anything is added.
-template <class C, class T>
-PARE_HD C scaled_product(const view<const T, 3>& q, const view<const T, 3>& k, index_t i,
+template <class C, class T, class K>
+PARE_HD C scaled_product(const view<const T, 3>& q, const view<const K, 3>& k, index_t i,
                          index_t head, index_t j, index_t group, C scale) {
     C sum = 0;
     for (index_t e = 0; e < q.extent(2); ++e)
@@ -28,12 +28,11 @@ PARE_HD C scaled_product(const view<const T, 3>& q, const view<const T, 3>& k, i
 }
 
 /// A thread has a query of one head, and 32 columns of its output.
-template <class Policy, class T, class Sequences>
-void attention_by_threads(const Policy& policy, const attention_call<T, Sequences>& call,
-                          const softmax_rows<compute_t<T>>& rows) {
-    using C = compute_t<T>;
+template <class Policy, class Call, class C = typename Call::compute>
+void attention_by_threads(const Policy& policy, const Call& call, const softmax_rows<C>& rows) {
+    using T = typename Call::of_query;
     constexpr index_t strip = 32;
-    const attention_call<T, Sequences> c = call;
+    const Call c = call;
     const softmax_rows<C> results = rows;
     const index_t tokens = c.q.extent(0), heads = c.heads(), width = c.v.extent(2);
     const index_t strips = std::max<index_t>(1, (width + strip - 1) / strip);
@@ -67,9 +66,9 @@ void attention_by_threads(const Policy& policy, const attention_call<T, Sequence
 }
 
 /// What key j of sequence s receives from one head; logit(query) of the counted queries that see it.
-template <class T, class L, class Sequences, class Logit>
-PARE_HD double received_from_head(const scores_call<T, L, Sequences>& c, index_t s, index_t j,
-                                  index_t head, const Logit& logit) {
+template <class Call, class Logit>
+PARE_HD double received_from_head(const Call& c, index_t s, index_t j, index_t head,
+                                  const Logit& logit) {
     const index_range queries = counted(c.counted, c.queries(s));
     double sum = 0;
     for (index_t i = queries.begin; i < queries.end; ++i) {
@@ -82,17 +81,17 @@ PARE_HD double received_from_head(const scores_call<T, L, Sequences>& c, index_t
 }
 
 /// A thread has a key of one head: parts[h, t].
-template <class Policy, class T, class L, class Sequences>
-void scores_by_threads(const Policy& policy, const scores_call<T, L, Sequences>& call,
-                       double* parts) {
-    const scores_call<T, L, Sequences> c = call;
+template <class Policy, class Call>
+void scores_by_threads(const Policy& policy, const Call& call, double* parts) {
+    const Call c = call;
     const index_t keys = c.all_keys();
     policy.for_each(keys * c.heads(), [=] PARE_HD(index_t at) {
         const index_t h = at / keys;
         const key_place here = place_of(c.where(), at % keys);
         const index_t s = here.sequence, j = here.key;
         if (!here.inside || c.queries(s) < c.least_queries) return;
-        const auto q = c.queries_of(s), k = c.keys_of(s);
+        const auto q = c.queries_of(s);
+        const auto k = c.keys_of(s);
         parts[at] = received_from_head(c, s, j, h, [&](index_t i) {
             return scaled_product(q, k, i, h, j, c.group(h), c.scale) +
                    c.bias(h, c.key_begin(s), place_of_query(c.where(), s, i), j);
@@ -108,6 +107,11 @@ void with_relative(const Terms& terms, const F& f) {
     else
         f(std::false_type());
 }
+
+/// Whether tensor cores multiply: elements of one half type, of the same tokens.
+template <class Policy, class Call>
+inline constexpr bool by_tensor_cores = has_tensor_cores<typename Call::of_key, Policy::on_cuda>&&
+    Call::same&& std::is_same_v<typename Call::of_query, typename Call::of_key>;
 
 /// f(a constant) with the least width that a kernel has for heads of `size`, or none.
 template <class T, bool TensorCores, class F>
@@ -127,10 +131,9 @@ bool with_width(index_t size, const F& f) {
 
 /// By the kernel for elements of type T and heads of this size: outputs and, for scores, the rows'
 /// softmax. Not of steps.
-template <class Policy, class T, class Sequences>
-void attend(const Policy& policy, const attention_call<T, Sequences>& c,
-            const softmax_rows<compute_t<T>>& rows) {
-    constexpr bool tensor_cores = has_tensor_cores<T, Policy::on_cuda> && Sequences::same;
+template <class Policy, class Call>
+void attend(const Policy& policy, const Call& c, const softmax_rows<typename Call::compute>& rows) {
+    constexpr bool tensor_cores = by_tensor_cores<Policy, Call>;
     const bool q = in_packs(c.q), k = in_packs(c.k), v = in_packs(c.v);
     if (c.heads() == 0) return;
     const auto run = [&](const auto& kernel) { policy.for_blocks(kernel.blocks(), kernel); };
@@ -139,22 +142,22 @@ void attend(const Policy& policy, const attention_call<T, Sequences>& c,
             constexpr int most = decltype(width)::value;
             constexpr bool placed = decltype(relative)::value;
             if constexpr (tensor_cores) {
-                using kernel = tensor_attention<T, Sequences, most, placed>;
+                using kernel = tensor_attention<Call, most, placed>;
                 run(kernel{c, rows, strips_of_all(c, c.q.extent(0), kernel::strip),
                            static_cast<int>(c.heads() / c.k.extent(1)), q, k, v, in_packs(c.out)});
             } else {
-                run(block_attention<T, Sequences, most, placed>{c, rows, q, k, v});
+                run(block_attention<Call, most, placed>{c, rows, q, k, v});
             }
         });
     };
-    if (!with_width<T, tensor_cores>(std::max(c.q.extent(2), c.v.extent(2)), by))
+    if (!with_width<tile_element<Call>, tensor_cores>(std::max(c.q.extent(2), c.v.extent(2)), by))
         attention_by_threads(policy, c, rows);
 }
 
 /// The same of what keys receive: parts[h, t].
-template <class Policy, class T, class L, class Sequences>
-void score_heads(const Policy& policy, const scores_call<T, L, Sequences>& c, double* parts) {
-    constexpr bool tensor_cores = has_tensor_cores<T, Policy::on_cuda> && Sequences::same;
+template <class Policy, class Call>
+void score_heads(const Policy& policy, const Call& c, double* parts) {
+    constexpr bool tensor_cores = by_tensor_cores<Policy, Call>;
     const index_t keys = c.all_keys();
     const bool q = in_packs(c.q), k = in_packs(c.k);
     if (c.heads() == 0) return;
@@ -164,23 +167,23 @@ void score_heads(const Policy& policy, const scores_call<T, L, Sequences>& c, do
             constexpr int most = decltype(width)::value;
             constexpr bool placed = decltype(relative)::value;
             if constexpr (tensor_cores) {
-                using kernel = tensor_scores<T, L, Sequences, most, placed>;
+                using kernel = tensor_scores<Call, most, placed>;
                 run(kernel{c, parts, keys, strips_of_all(c, keys, kernel::strip),
                            static_cast<int>(c.heads() / c.k.extent(2)), q, k});
             } else {
-                run(block_scores<T, L, Sequences, most, placed>{c, parts, keys, q, k});
+                run(block_scores<Call, most, placed>{c, parts, keys, q, k});
             }
         });
     };
-    if (c.largest || !with_width<T, tensor_cores>(c.q.extent(3), by))
+    if (c.largest || !with_width<tile_element<Call>, tensor_cores>(c.q.extent(3), by))
         scores_by_threads(policy, c, parts); // blocks add up
 }
 
 /// Attention of queries that are other tokens than the keys. Steps are apart: their keys and values
 /// pass once for all heads of a group, and logits are kept where scores are asked for.
-template <class Policy, class T, class Sequences>
-void attend_cache(const Policy& policy, const attention_call<T, Sequences>& call) {
-    using C = compute_t<T>;
+template <class Policy, class Call>
+void attend_cache(const Policy& policy, const Call& call) {
+    using C = typename Call::compute;
     const index_t queries = call.q.extent(0), heads = call.heads(), keys = call.k.extent(0);
     const index_t width = call.v.extent(2), rows = queries * heads;
     const bool scored = call.received.extent(0) > 0, steps = has_steps(call);
@@ -198,7 +201,7 @@ void attend_cache(const Policy& policy, const attention_call<T, Sequences>& call
                                heads, keys, width);
     if (slots > 0) {
         const auto by = [&](auto most) {
-            using kernel = step_attention<T, Sequences, decltype(most)::value>;
+            using kernel = step_attention<Call, decltype(most)::value>;
             const kernel run{call, left, static_cast<int>(heads / call.k.extent(1)),
                              in_packs(call.k), in_packs(call.v)};
             policy.for_blocks(run.blocks(), run);
