@@ -270,7 +270,7 @@ class few_queries {
     /// f(g, some keys), for a few keys group by group before the next ones: nearly in memory's order.
     template <class F>
     static void for_turns(const index_range& keys, const index_range& groups, const F& f) {
-        constexpr index_t turn = 2 * together;
+        constexpr index_t turn = 8 * together / static_cast<index_t>(sizeof(E));
         for (index_t j = keys.begin; j < keys.end; j += turn)
             for (index_t g = groups.begin; g < groups.end; ++g)
                 f(g, index_range{j, std::min(keys.end, j + turn)});
