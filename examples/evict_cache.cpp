@@ -114,16 +114,12 @@ double keys_held(const cache& c) {
     return held;
 }
 
-outcome run(const setting& of, const std::string& name, double share) {
+/// What is predicted of each document, how fast, and what is left of it.
+void read_documents(const setting& of, const rule_maker& rule_for, outcome& o) {
     using clock = std::chrono::steady_clock;
     const model& m = of.m;
     const auto pass = static_cast<index_t>(of.a.pass);
-    const rule_maker rule_for =
-        name == "all" ? [](index_t) { return keep_all(); } : of.known.of_share(name, share);
     const double key_bytes = 2.0 * sizeof(float) * static_cast<double>(m.config.head_size());
-    outcome o;
-    o.rule = name;
-    o.share = share;
     double sum = 0, predicted = 0;
     for (const document& d : of.documents) {
         const ids& text = d.tokens;
@@ -154,13 +150,26 @@ outcome run(const setting& of, const std::string& name, double share) {
     o.kept /= static_cast<double>(m.config.groups) * static_cast<double>(m.layers.size()) *
               static_cast<double>(o.tokens);
     o.perplexity = std::exp(sum / predicted);
+}
+
+void find_needles(const setting& of, const rule_maker& rule_for, outcome& o) {
     for (std::size_t i = 0; i < of.haystacks.size(); ++i) {
-        const auto length = static_cast<index_t>(of.haystacks[i].size());
-        const auto rule = rule_for(length);
-        const cache c = read_text(m, of.haystacks[i], pass, *rule);
-        const std::size_t found = count_found(m, of.words, c, length, of.needles[i]);
+        const ids& text = of.haystacks[i];
+        const auto length = static_cast<index_t>(text.size());
+        const cache c = read_text(of.m, text, static_cast<index_t>(of.a.pass), *rule_for(length));
+        const std::size_t found = count_found(of.m, of.words, c, length, of.needles[i]);
         o.found.push_back(static_cast<double>(found) / static_cast<double>(of.a.needles));
     }
+}
+
+outcome run(const setting& of, const std::string& name, double share) {
+    const rule_maker rule_for =
+        name == "all" ? [](index_t) { return keep_all(); } : of.known.of_share(name, share);
+    outcome o;
+    o.rule = name;
+    o.share = share;
+    read_documents(of, rule_for, o);
+    find_needles(of, rule_for, o);
     return o;
 }
 
@@ -256,6 +265,62 @@ encoder::page to_page(const setting& of, const std::vector<outcome>& outcomes) {
     return p;
 }
 
+/// What every text of the model begins with.
+ids beginning_of(const gguf_file& file) {
+    if (!file.flag("tokenizer.ggml.add_bos_token", false)) return {};
+    return {static_cast<std::int32_t>(file.number("tokenizer.ggml.bos_token_id"))};
+}
+
+/// Up to a.documents of a file's lines, as tokens behind `begin`, `longest` at most.
+std::vector<document> read_lines(const fs::path& from, const arguments& a, const tokenizer& words,
+                                 const ids& begin, std::size_t longest) {
+    std::vector<document> found;
+    for (const std::string& line : encoder::read_documents(from)) {
+        ids text = begin;
+        const ids of_line = words.encode(line);
+        text.insert(text.end(), of_line.begin(), of_line.end());
+        text.resize(std::min(text.size(), longest));
+        if (text.size() > 1) found.push_back({line, std::move(text)});
+        if (found.size() == a.documents) break;
+    }
+    if (found.empty()) throw std::invalid_argument(from.string() + ": no text has two tokens");
+    return found;
+}
+
+/// Into a copy of each document.
+void hide_all_needles(setting& of, const ids& begin, std::size_t longest) {
+    std::mt19937_64 random(1);
+    for (const document& d : of.documents) {
+        of.needles.push_back(make_needles(of.a.needles, random));
+        ids text = begin;
+        const ids of_needles =
+            hide_needles(of.words, d.text, of.needles.back(), longest - begin.size());
+        text.insert(text.end(), of_needles.begin(), of_needles.end());
+        of.haystacks.push_back(std::move(text));
+    }
+}
+
+void say_beginning(const setting& of, const outcome& whole) {
+    const auto texts = [](std::size_t n, std::size_t tokens) {
+        return fmt::format("{} text{} of {} tokens{}", n, n == 1 ? "" : "s", tokens,
+                           n == 1 ? "" : " in all");
+    };
+    fmt::print("{}; perplexity {:.2f} with all keys, {:.0f} tokens/s, cache {:.1f} MB.\n",
+               texts(whole.losses.size(), whole.tokens), whole.perplexity,
+               static_cast<double>(whole.tokens) / whole.seconds, whole.bytes / 1e6);
+    const bool asked = !of.haystacks.empty();
+    if (asked) {
+        std::size_t tokens = 0;
+        for (const ids& text : of.haystacks) tokens += text.size();
+        fmt::print("{} needles in {}; {:.1f} % are found with all keys.\n",
+                   of.a.needles * of.haystacks.size(), texts(of.haystacks.size(), tokens),
+                   100 * mean_of(whole.found).first);
+    }
+    fmt::print("\n| rule | share | keys left | perplexity | more than with all keys, % |{} "
+               "tokens/s | cache, MB |\n|---|---|---|---|---|{}---|---|\n",
+               asked ? " needles found, % |" : "", asked ? "---|" : "");
+}
+
 void work(const arguments& a) {
     encoder::set_threads(a.threads);
     check(a);
@@ -270,43 +335,18 @@ void work(const arguments& a) {
     if (words.size() > static_cast<std::size_t>(m.config.vocabulary))
         throw encoder::file_error(fmt::format("{}: it names {} tokens, of which {} have embeddings",
                                               a.model.string(), words.size(), m.config.vocabulary));
-    ids begin; // of every text
-    if (file.flag("tokenizer.ggml.add_bos_token", false))
-        begin = {static_cast<std::int32_t>(file.number("tokenizer.ggml.bos_token_id"))};
+    const ids begin = beginning_of(file);
     const std::size_t longest = std::min(a.tokens, static_cast<std::size_t>(m.config.length));
-    const auto begun = [&](ids text) {
-        text.insert(text.begin(), begin.begin(), begin.end());
-        return text;
-    };
-    const auto read = [&](const fs::path& from) {
-        std::vector<document> found;
-        for (const std::string& line : encoder::read_documents(from)) {
-            ids text = begun(words.encode(line));
-            text.resize(std::min(text.size(), longest));
-            if (text.size() > 1) found.push_back({line, std::move(text)});
-            if (found.size() == a.documents) break;
-        }
-        if (found.empty()) throw std::invalid_argument(from.string() + ": no text has two tokens");
-        return found;
-    };
     rules known(m, {static_cast<index_t>(a.pass), static_cast<index_t>(a.first),
                     static_cast<index_t>(a.last)});
-    setting of{a, m, words, known, read(a.texts), {}, {}};
-    std::mt19937_64 random(1);
-    std::size_t asked = 0, read_for_needles = 0;
-    for (const document& d : of.documents) {
-        if (a.needles == 0) break;
-        of.needles.push_back(make_needles(a.needles, random));
-        of.haystacks.push_back(
-            begun(hide_needles(words, d.text, of.needles.back(), longest - begin.size())));
-        asked += a.needles;
-        read_for_needles += of.haystacks.back().size();
-    }
+    setting of{a, m, words, known, read_lines(a.texts, a, words, begin, longest), {}, {}};
+    if (a.needles > 0) hide_all_needles(of, begin, longest);
     std::vector<ids> other; // to learn from
     for (const std::string& rule : a.rules) {
         if (!rules::learns(rule)) continue;
         if (other.empty())
-            for (document& d : read(a.calibrate)) other.push_back(std::move(d.tokens));
+            for (document& d : read_lines(a.calibrate, a, words, begin, longest))
+                other.push_back(std::move(d.tokens));
         const auto start = std::chrono::steady_clock::now();
         known.learn(rule, other);
         const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
@@ -315,17 +355,7 @@ void work(const arguments& a) {
 
     std::vector<outcome> outcomes = {run(of, "all", 1)};
     const outcome whole = outcomes.front();
-    fmt::print("{} texts of {} tokens in all; perplexity {:.2f} with all keys, {:.0f} tokens/s, "
-               "cache {:.1f} MB.\n",
-               whole.losses.size(), whole.tokens, whole.perplexity,
-               static_cast<double>(whole.tokens) / whole.seconds, whole.bytes / 1e6);
-    if (asked > 0)
-        fmt::print(
-            "{} needles in {} texts of {} tokens in all; {:.1f} % are found with all keys.\n",
-            asked, of.haystacks.size(), read_for_needles, 100 * mean_of(whole.found).first);
-    fmt::print("\n| rule | share | keys left | perplexity | more than with all keys, % |{} "
-               "tokens/s | cache, MB |\n|---|---|---|---|---|{}---|---|\n",
-               asked > 0 ? " needles found, % |" : "", asked > 0 ? "---|" : "");
+    say_beginning(of, whole);
     for (const std::string& rule : a.rules)
         for (const double share : a.shares) {
             outcomes.push_back(run(of, rule, share));
