@@ -208,7 +208,8 @@ void check_flow(const Policy& policy, Network dense) {
 
 } // namespace
 
-TEMPLATE_LIST_TEST_CASE("half of the units are enough where the others say the same", "", runs) {
+TEMPLATE_LIST_TEST_CASE("half of the units are enough where the others say the same", "",
+                        host_runs) {
     using T = typename TestType::type;
     random_source random;
     CAPTURE(random);
