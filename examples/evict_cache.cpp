@@ -115,7 +115,7 @@ double keys_held(const cache& c) {
 }
 
 /// What is predicted of each document, how fast, and what is left of it.
-void read_documents(const setting& of, const rule_maker& rule_for, outcome& o) {
+void predict(const setting& of, const rule_maker& rule_for, outcome& o) {
     using clock = std::chrono::steady_clock;
     const model& m = of.m;
     const auto pass = static_cast<index_t>(of.a.pass);
@@ -152,6 +152,7 @@ void read_documents(const setting& of, const rule_maker& rule_for, outcome& o) {
     o.perplexity = std::exp(sum / predicted);
 }
 
+/// Which needles the model can name behind each text that has some.
 void find_needles(const setting& of, const rule_maker& rule_for, outcome& o) {
     for (std::size_t i = 0; i < of.haystacks.size(); ++i) {
         const ids& text = of.haystacks[i];
@@ -168,7 +169,7 @@ outcome run(const setting& of, const std::string& name, double share) {
     outcome o;
     o.rule = name;
     o.share = share;
-    read_documents(of, rule_for, o);
+    predict(of, rule_for, o);
     find_needles(of, rule_for, o);
     return o;
 }
@@ -300,6 +301,7 @@ void hide_all_needles(setting& of, const ids& begin, std::size_t longest) {
     }
 }
 
+/// What there is to read, and what all keys give; the table's head.
 void say_beginning(const setting& of, const outcome& whole) {
     const auto texts = [](std::size_t n, std::size_t tokens) {
         return fmt::format("{} text{} of {} tokens{}", n, n == 1 ? "" : "s", tokens,

@@ -1,6 +1,7 @@
 // Attention and its scores of a half type against float's: what tensor cores do on a GPU, Thrust's
 // host systems do in loops with the same fragments.
 #include "distance_biases.hpp"
+#include "half_types.hpp"
 #include "policies.hpp"
 #include "support.hpp"
 #include <pare/attention_scores.hpp>
@@ -299,6 +300,26 @@ void check_cache(const Policy& policy, random_source& random, real allowed) {
         CAPTURE(size, value_size, groups);
         CHECK(worst < allowed);
         CHECK(worst_score < 1e-4L);
+        if constexpr (Policy::on_host) {
+            const pare::query_key_offsets where{queries, keys};
+            std::vector<float> shares(static_cast<std::size_t>(4 * heads * 900)), again(900);
+            pare::attention_options<Wide> o;
+            o.mask.causal = true;
+            pare::attention_shares(policy, pare::view<const Wide, 3>(q.data(), 45, heads, size),
+                                   pare::view<const Half, 3>(k.data(), 900, groups, size),
+                                   pare::view<const Half, 3>(v.data(), 900, groups, value_size),
+                                   where, pare::view<Wide, 3>(out.data(), 45, heads, value_size),
+                                   pare::view<float, 2>(shares.data(), 4 * heads, 900), o);
+            pare::scores_of_shares(
+                policy, pare::view<const float, 2>(shares.data(), 4 * heads, 900), where, again, o);
+            for (std::size_t t = 0; t < 900; ++t) {
+                real mean = 0; // groups have as many heads
+                for (index_t g = 0; g < groups; ++g)
+                    mean += static_cast<real>(scores[static_cast<std::size_t>(g * 900) + t]) /
+                            static_cast<real>(groups);
+                CHECK(std::abs(static_cast<real>(again[t]) - mean) < 1e-4L);
+            }
+        }
     }
 }
 
@@ -319,10 +340,40 @@ TEMPLATE_LIST_TEST_CASE("a cache of a half type is that of float", "", policies)
     check_cache<float, half>(policy, random, 1e-5L); // as engines on CPUs have it
     check_cache<float, bfloat16>(policy, random, 1e-5L);
     check_cache<bfloat16, half>(policy, random, 8e-3L);
+    check_cache<fp16_like, fp16_like>(policy, random, 1e-3L);
+    check_cache<float, bf16_like>(policy, random, 1e-5L);
 #if defined(__FLT16_MANT_DIG__) && !defined(__clang__) && !defined(__CUDACC__)
     check_cache<_Float16, _Float16>(policy, random, 1e-3L);
     check_cache<_Float16, float>(policy, random, 1e-3L);
 #endif
+}
+
+TEMPLATE_LIST_TEST_CASE("scores of a padded batch whose keys are of a half type", "", policies) {
+    random_source random;
+    CAPTURE(random);
+    constexpr index_t batch = 3, heads = 4, groups = 2, n = 67, size = 24;
+    const std::vector<int> lengths = {67, 0, 30};
+    const auto q = random.vector<float>(batch * heads * n * size);
+    const auto lse = random.vector<float>(batch * heads * n, 2, 3);
+    std::vector<fp16_like> narrow;
+    std::vector<float> wide;
+    for (const float x : random.vector<float>(batch * groups * n * size)) {
+        narrow.push_back(fp16_like(x));
+        wide.push_back(static_cast<float>(narrow.back()));
+    }
+    const auto run = [&](const auto& policy, const auto& k) {
+        using K = typename std::decay_t<decltype(k)>::value_type;
+        std::vector<float> scores(batch * n, poison<float>());
+        pare::attention_scores(policy, pare::view<const float, 4>(q.data(), batch, heads, n, size),
+                               pare::view<const K, 4>(k.data(), batch, groups, n, size),
+                               pare::view<const float, 3>(lse.data(), batch, heads, n), lengths,
+                               pare::view<float, 2>(scores.data(), batch, n));
+        return scores;
+    };
+    const auto expected = run(pare::seq, wide), found = run(TestType::policy(), narrow);
+    for (std::size_t i = 0; i < expected.size(); ++i)
+        CHECK(distance(found[i], expected[i]) <
+              1e-5L * (1 + std::abs(static_cast<real>(expected[i]))));
 }
 
 } // namespace attention_half_test

@@ -11,7 +11,7 @@
 template <int Digits>
 class short_float {
   public:
-    short_float() = default;
+    PARE_HD short_float() {} // as a GPU's half types are then: any number
     PARE_HD explicit short_float(float x) {
         constexpr std::uint32_t dropped = 24 - Digits;
         std::uint32_t bits;
@@ -23,7 +23,7 @@ class short_float {
     PARE_HD explicit operator float() const { return value_; }
 
   private:
-    float value_ = 0;
+    float value_ = std::numeric_limits<float>::quiet_NaN();
 };
 using fp16_like = short_float<11>;
 using bf16_like = short_float<8>;

@@ -168,9 +168,16 @@ constexpr int rank_of_scores() {
     else
         return 1;
 }
+template <class X>
+inline constexpr bool is_options = false;
+template <class T>
+inline constexpr bool is_options<attention_options<T>> = true;
+
 /// Scores of keys, or of rows x keys.
 template <class Policy, class Scores>
 auto as_scores(const Policy& policy, Scores&& scores) {
+    static_assert(!is_options<std::decay_t<Scores>>,
+                  "pare: these attention_options are not of the queries' element type");
     return as_output<rank_of_scores<std::decay_t<Scores>>()>(policy, std::forward<Scores>(scores));
 }
 /// [rows x keys]; scores of keys alone are one row.
@@ -204,13 +211,13 @@ void with_attention_call(const char* name, const Policy& policy, const Q& q, con
     const auto values = as_input<3>(policy, v);
     const auto y = as_output<3>(policy, std::forward<Out>(out));
     using T = typename decltype(queries)::value_type;
-    using cached = typename decltype(keys)::value_type;
+    using of_key = typename decltype(keys)::value_type;
     static_assert(
         std::is_same_v<T, typename decltype(y)::value_type> &&
-            std::is_same_v<cached, typename decltype(values)::value_type>,
+            std::is_same_v<of_key, typename decltype(values)::value_type>,
         "pare::attention: queries and out have one element type, and keys and values have "
         "one");
-    check_keys_of<T, cached>();
+    check_keys_of<T, of_key>();
     const index_t tokens = queries.extent(0), heads = queries.extent(1), groups = keys.extent(1);
     if (values.extent(0) != keys.extent(0) || keys.extent(2) != queries.extent(2) ||
         values.extent(1) != groups || y.extent(0) != tokens || y.extent(1) != heads ||
@@ -220,7 +227,7 @@ void with_attention_call(const char* name, const Policy& policy, const Q& q, con
     check_groups(name, heads, groups);
     const auto where = checked_sequences(name, policy, offsets, tokens, keys.extent(0));
     using sequences = std::decay_t<decltype(where)>;
-    attention_call<T, cached, sequences> call{};
+    attention_call<T, of_key, sequences> call{};
     static_cast<sequences&>(call) = where;
     call.q = queries;
     call.k = keys;
@@ -241,8 +248,8 @@ void with_attention_call(const char* name, const Policy& policy, const Q& q, con
 /// q        [tokens x heads x size]; any strides with contiguous sizes: views into one interleaved
 ///          buffer, for example. A head's number divided by heads / groups is its group
 /// k, v     [tokens x groups x size], [tokens x groups x value size]; as many groups as heads, or
-///          fewer (grouped queries). Of q's type, or of another one that is computed in the same:
-///          halves with float queries, as caches often are
+///          fewer (grouped queries). Of q's type; or q, and k and v, are of any two of float and the
+///          half types, as where a cache has halves, which is without tensor cores on a GPU
 /// offsets  [sequences + 1]: sequence s has the tokens offsets[s] .. offsets[s + 1]; or
 ///          query_key_offsets, where queries are other tokens than keys, and a cache may have room
 /// out      [tokens x heads x value size], of q's type, overwritten; 0 for a query that sees no key

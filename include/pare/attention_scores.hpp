@@ -71,8 +71,8 @@ void attention_scores(const Policy& policy, scores_call<T, K, L, Sequences>& cal
 ///
 /// q        [tokens x heads x size]; any strides, fastest with contiguous sizes and, for a GPU's
 ///          half types, rows that begin at multiples of 16 bytes
-/// k        [keys x groups x size], of q's type, or halves with float queries; a head's number divided
-///          by heads / groups is its group
+/// k        [keys x groups x size]; a head's number divided by heads / groups is its group. Of q's
+///          type; or q and k are of any two of float and the half types
 /// lse      [tokens x heads], float or the type that sums over T are made in: of each query the
 ///          natural logarithm of the sum over its keys of exp(scale q k' + bias), with the same
 ///          scale, mask and biases as in `options`. Any strides: FlashAttention's [heads x

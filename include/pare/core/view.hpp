@@ -235,6 +235,8 @@ template <class... Ts>
 constexpr void check_real() {
     static_assert(!(std::is_integral_v<Ts> || ...),
                   "pare: these numbers are of float, double or a half type, not integers");
+    static_assert(!(std::is_same_v<Ts, long double> || ...),
+                  "pare: these numbers are of float, double or a half type, not long double");
 }
 
 } // namespace detail

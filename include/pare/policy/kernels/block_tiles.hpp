@@ -92,21 +92,25 @@ template <int Width, class X, class T>
 PARE_HD void load_tile(int thread, const view<const X, 3>& x, bool packed, index_t head,
                        index_t from, index_t end, T* tile, int stride) {
     constexpr int rows = 64;
+    const T zero = static_cast<T>(compute_t<T>(0)); // which a half type's T() may not be
     const int columns = static_cast<int>(x.extent(2));
     if (packed) {
         constexpr int size = pack<X>::size, in_row = Width / size;
         for (int i = thread; i < rows * in_row; i += thread_block::size) {
             const int r = i / in_row, c = i % in_row * size;
-            pack<X> some{};
-            if (from + r < end && c < columns)
-                some = *reinterpret_cast<const pack<X>*>(&x(from + r, head, c));
-            for (int e = 0; e < size; ++e) tile[r * stride + c + e] = static_cast<T>(some.of[e]);
+            T* const to = tile + r * stride + c;
+            if (from + r < end && c < columns) {
+                const auto some = *reinterpret_cast<const pack<X>*>(&x(from + r, head, c));
+                for (int e = 0; e < size; ++e) to[e] = static_cast<T>(some.of[e]);
+            } else {
+                for (int e = 0; e < size; ++e) to[e] = zero;
+            }
         }
     } else {
         for (int i = thread; i < rows * Width; i += thread_block::size) {
             const int r = i / Width, c = i % Width;
             const bool inside = from + r < end && c < columns;
-            tile[r * stride + c] = static_cast<T>(inside ? x(from + r, head, c) : X());
+            tile[r * stride + c] = inside ? static_cast<T>(x(from + r, head, c)) : zero;
         }
     }
 }

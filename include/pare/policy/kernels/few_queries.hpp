@@ -96,7 +96,7 @@ void add_in_place(index_t size, const T* e, index_t e_stride, index_t keys, cons
 template <class Call>
 class few_queries {
     using T = typename Call::compute;
-    using E = typename Call::of_key;
+    using K = typename Call::of_key;
     using block = attention_block<T>;
     static constexpr index_t together = 4; // keys, of up to most_rows rows
 
@@ -256,11 +256,11 @@ class few_queries {
 
     template <index_t Keys, index_t... I>
     static constexpr auto products(std::integer_sequence<index_t, I...>) {
-        return std::array{&multiply_in_place<I + 1, Keys, E>...};
+        return std::array{&multiply_in_place<I + 1, Keys, K>...};
     }
     template <index_t Keys, index_t... I>
     static constexpr auto sums(std::integer_sequence<index_t, I...>) {
-        return std::array{&add_in_place<I + 1, Keys, E>...};
+        return std::array{&add_in_place<I + 1, Keys, K>...};
     }
 
     T* of_chunk(T* memory, index_t which, index_t rows) const {
@@ -270,7 +270,8 @@ class few_queries {
     /// f(g, some keys), for a few keys group by group before the next ones: nearly in memory's order.
     template <class F>
     static void for_turns(const index_range& keys, const index_range& groups, const F& f) {
-        constexpr index_t turn = 8 * together / static_cast<index_t>(sizeof(E));
+        // Of 8 floats' bytes.
+        constexpr index_t turn = std::max(together, 32 / static_cast<index_t>(sizeof(K)));
         for (index_t j = keys.begin; j < keys.end; j += turn)
             for (index_t g = groups.begin; g < groups.end; ++g)
                 f(g, index_range{j, std::min(keys.end, j + turn)});

@@ -129,7 +129,7 @@ bool with_width(index_t size, const F& f) {
     return false;
 }
 
-/// By the kernel for elements of type T and heads of this size: outputs and, for scores, the rows'
+/// By the kernel for elements of these types and heads of this size: outputs and, for scores, the rows'
 /// softmax. Not of steps.
 template <class Policy, class Call>
 void attend(const Policy& policy, const Call& c, const softmax_rows<typename Call::compute>& rows) {
