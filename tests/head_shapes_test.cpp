@@ -56,7 +56,8 @@ TEMPLATE_LIST_TEST_CASE("statistics of queries give the projections of their sum
                 const auto queries = by_head(q, begin, some, heads);
                 const auto gradients = by_head(g, begin, some, heads);
                 if (weighted)
-                    to.add(TestType::policy(), queries, gradients, pare::view(&w[begin], some));
+                    to.add(TestType::policy(), queries, gradients,
+                           pare::view(w.data() + begin, some));
                 else
                     to.add(TestType::policy(), queries, gradients);
             };

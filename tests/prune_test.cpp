@@ -845,7 +845,7 @@ TEST_CASE("statistics in a file") {
         for (const index_t ith : {2, 0, 1})
             files.push_back(written(*pare::collect(pare::seq, dense, {ith, 3})));
         auto merged = read(files[0]);
-        for (const std::size_t i : {1, 2}) {
+        for (const std::size_t i : {1U, 2U}) {
             const auto part = read(files[i]);
             for (std::size_t s = 0; s < merged.size(); ++s) merged[s].merge(part[s]);
         }

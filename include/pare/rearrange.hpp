@@ -154,7 +154,8 @@ rearrange_result rearrange(const Policy& policy, const Block& block, Mask&& mask
         result.converged = exchanged == 0;
         result.loss_after = loss();
     }
-    for (index_t i = 0; i < n; ++i) m(i) = kept[static_cast<std::size_t>(i)];
+    using M = typename decltype(m)::value_type;
+    for (index_t i = 0; i < n; ++i) m(i) = static_cast<M>(kept[static_cast<std::size_t>(i)]);
     return result;
 }
 

@@ -39,7 +39,7 @@ std::vector<Index> kept_positions(const Mask& mask, index_t unit = 1, index_t pa
                                   m.extent(0), " units of ", unit, " in ", parts, " parts");
     for (index_t p = 0; p < parts; ++p)
         for (index_t u = 0; u < m.extent(0); ++u)
-            if (m(u))
+            if (static_cast<bool>(m(u)))
                 for (index_t c = 0; c < unit; ++c)
                     positions.push_back(static_cast<Index>((p * m.extent(0) + u) * unit + c));
     return positions;
@@ -101,6 +101,7 @@ void fold_scales(const Scales& scales, index_t unit, W&& weight) {
     const auto s = as_input<1>(scales);
     const auto w = as_output<2>(std::forward<W>(weight));
     using T = typename decltype(w)::value_type;
+    using C = std::common_type_t<compute_t<T>, compute_t<typename decltype(s)::value_type>>;
     detail::check_real<T>();
     if (!detail::is_product(w.extent(1), s.extent(0), unit))
         detail::fail<shape_error>("fold_scales", s.extent(0), " units of ", unit,
@@ -109,7 +110,8 @@ void fold_scales(const Scales& scales, index_t unit, W&& weight) {
         if (!detail::is_finite(static_cast<double>(s(u))))
             detail::fail<value_error>("fold_scales", "scale ", u, " is ", s(u));
     for (index_t i = 0; i < w.extent(0); ++i)
-        for (index_t j = 0; j < w.extent(1); ++j) w(i, j) = static_cast<T>(w(i, j) * s(j / unit));
+        for (index_t j = 0; j < w.extent(1); ++j)
+            w(i, j) = static_cast<T>(static_cast<C>(w(i, j)) * static_cast<C>(s(j / unit)));
 }
 
 } // namespace PARE_ISA

@@ -139,7 +139,7 @@ void soft_mask(const Policy& policy, const Scores& scores, double threshold, dou
         if (const index_t i = policy.first_nan(s); i >= 0)
             detail::fail<value_error>("soft_mask", "score ", i, " of ", s.extent(0), " is NaN");
     // A finite threshold, so that no score is infinity less infinity.
-    constexpr double largest = std::numeric_limits<T>::max();
+    constexpr auto largest = static_cast<double>(std::numeric_limits<T>::max());
     const T finite =
         static_cast<T>(std::clamp(detail::nearest_finite(threshold), -largest, largest));
     policy.transform(detail::logistic<T>{finite, slope}, m, s);

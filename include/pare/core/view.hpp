@@ -136,8 +136,9 @@ auto as_view_impl(X& x) {
         static_assert(X::rank() == Rank, "pare: this view has another rank than the call expects");
         std::array<index_t, Rank> extents, strides;
         for (int i = 0; i < Rank; ++i) {
-            extents[static_cast<std::size_t>(i)] = static_cast<index_t>(x.extent(i));
-            strides[static_cast<std::size_t>(i)] = static_cast<index_t>(x.stride(i));
+            const auto which = static_cast<decltype(X::rank())>(i);
+            extents[static_cast<std::size_t>(i)] = static_cast<index_t>(x.extent(which));
+            strides[static_cast<std::size_t>(i)] = static_cast<index_t>(x.stride(which));
         }
         using element = std::remove_pointer_t<decltype(x.data_handle())>;
         return view<element, Rank>(x.data_handle(), extents, strides);
