@@ -37,11 +37,11 @@ void multiply_in_place(index_t size, const T* q, index_t keys, const E* k, index
             PARE_UNROLL
             for (index_t j = 0; j < Keys; ++j) {
                 prefetch_later(k + j * k_stride + i, i);
-                right[j] = opaque(load_wide(k + j * k_stride + i));
+                right[j] = held(load_wide(k + j * k_stride + i));
             }
             PARE_UNROLL
             for (index_t r = 0; r < Rows; ++r) {
-                const B left = B::load_unaligned(q + r * size + i);
+                const B left = held(B::load_unaligned(q + r * size + i));
                 PARE_UNROLL
                 for (index_t j = 0; j < Keys; ++j)
                     sum[r * Keys + j] = xsimd::fma(left, right[j], sum[r * Keys + j]);
@@ -76,7 +76,7 @@ void add_in_place(index_t size, const T* e, index_t e_stride, index_t keys, cons
             PARE_UNROLL
             for (index_t j = 0; j < Keys; ++j) {
                 prefetch_later(v + j * v_stride + i, i);
-                const B right = opaque(load_wide(v + j * v_stride + i));
+                const B right = held(load_wide(v + j * v_stride + i));
                 PARE_UNROLL
                 for (index_t r = 0; r < Rows; ++r) sum[r] = xsimd::fma(left[r][j], right, sum[r]);
             }

@@ -32,6 +32,18 @@ struct barrier<xsimd::batch<T, A>> {
     PARE_INLINE static void pass(xsimd::batch<T, A>& x) { PARE_HIDE_NUMBER(x.data); }
 };
 
+/// x, loaded once: g++ loads again what several products have in common, of which there are so many
+/// that loads are what they wait for.
+template <class T, class A>
+PARE_INLINE xsimd::batch<T, A> held(xsimd::batch<T, A> x) {
+#if defined(__GNUC__) && defined(__SSE2__)
+    asm("" : "+v"(x.data));
+#elif defined(__GNUC__) && defined(__aarch64__)
+    asm("" : "+w"(x.data));
+#endif
+    return x;
+}
+
 constexpr index_t round_up(index_t n, index_t multiple) {
     return (n + multiple - 1) / multiple * multiple;
 }
