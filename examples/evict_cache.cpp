@@ -272,14 +272,17 @@ ids beginning_of(const gguf_file& file) {
     return {static_cast<std::int32_t>(file.number("tokenizer.ggml.bos_token_id"))};
 }
 
+ids behind(ids begin, const ids& text) {
+    begin.insert(begin.end(), text.begin(), text.end());
+    return begin;
+}
+
 /// Up to a.documents of a file's lines, as tokens behind `begin`, `longest` at most.
 std::vector<document> read_lines(const fs::path& from, const arguments& a, const tokenizer& words,
                                  const ids& begin, std::size_t longest) {
     std::vector<document> found;
     for (const std::string& line : encoder::read_documents(from)) {
-        ids text = begin;
-        const ids of_line = words.encode(line);
-        text.insert(text.end(), of_line.begin(), of_line.end());
+        ids text = behind(begin, words.encode(line));
         text.resize(std::min(text.size(), longest));
         if (text.size() > 1) found.push_back({line, std::move(text)});
         if (found.size() == a.documents) break;
@@ -293,11 +296,8 @@ void hide_all_needles(setting& of, const ids& begin, std::size_t longest) {
     std::mt19937_64 random(1);
     for (const document& d : of.documents) {
         of.needles.push_back(make_needles(of.a.needles, random));
-        ids text = begin;
-        const ids of_needles =
-            hide_needles(of.words, d.text, of.needles.back(), longest - begin.size());
-        text.insert(text.end(), of_needles.begin(), of_needles.end());
-        of.haystacks.push_back(std::move(text));
+        of.haystacks.push_back(behind(
+            begin, hide_needles(of.words, d.text, of.needles.back(), longest - begin.size())));
     }
 }
 

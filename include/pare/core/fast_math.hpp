@@ -20,10 +20,14 @@
 #else
 #define PARE_HIDE(kind, x) asm("" : kind(x))
 #endif
+// PARE_NUMBER_REGISTER: the kind that numbers are in, where it is known.
 #if defined(__SSE2__)
-#define PARE_HIDE_NUMBER(x) PARE_HIDE("+v", x)
+#define PARE_NUMBER_REGISTER "+v"
 #elif defined(__aarch64__)
-#define PARE_HIDE_NUMBER(x) PARE_HIDE("+w", x)
+#define PARE_NUMBER_REGISTER "+w"
+#endif
+#ifdef PARE_NUMBER_REGISTER
+#define PARE_HIDE_NUMBER(x) PARE_HIDE(PARE_NUMBER_REGISTER, x)
 #else
 #define PARE_HIDE_NUMBER(x) PARE_HIDE("+m", x)
 #endif

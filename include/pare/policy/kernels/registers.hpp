@@ -33,13 +33,11 @@ struct barrier<xsimd::batch<T, A>> {
 };
 
 /// x, loaded once: g++ loads again what several products have in common, of which there are so many
-/// that loads are what they wait for.
+/// that loads are what they wait for. Not opaque(), which is nothing where g++ keeps to the rules.
 template <class T, class A>
 PARE_INLINE xsimd::batch<T, A> held(xsimd::batch<T, A> x) {
-#if defined(__GNUC__) && defined(__SSE2__)
-    asm("" : "+v"(x.data));
-#elif defined(__GNUC__) && defined(__aarch64__)
-    asm("" : "+w"(x.data));
+#if defined(__GNUC__) && defined(PARE_NUMBER_REGISTER)
+    asm("" : PARE_NUMBER_REGISTER(x.data));
 #endif
     return x;
 }

@@ -110,8 +110,9 @@ void with_relative(const Terms& terms, const F& f) {
 
 /// Whether tensor cores multiply: elements of one half type, of the same tokens.
 template <class Policy, class Call>
-inline constexpr bool by_tensor_cores = has_tensor_cores<typename Call::of_key, Policy::on_cuda>&&
-    Call::same&& std::is_same_v<typename Call::of_query, typename Call::of_key>;
+inline constexpr bool
+    by_tensor_cores = (has_tensor_cores<typename Call::of_key, Policy::on_cuda> && Call::same &&
+                       std::is_same_v<typename Call::of_query, typename Call::of_key>);
 
 /// f(a constant) with the least width that a kernel has for heads of `size`, or none.
 template <class T, bool TensorCores, class F>
