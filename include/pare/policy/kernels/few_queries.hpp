@@ -13,13 +13,31 @@ namespace pare {
 inline namespace PARE_ISA {
 namespace detail {
 
+/// step(i) for the registers of rows of `size` numbers of type E, prefetch(i) where a line of the cache
+/// begins; returns where what is less than a register begins.
+template <class E, class Prefetch, class Step>
+PARE_INLINE index_t for_lines(index_t size, const Prefetch& prefetch, const Step& step) {
+    constexpr index_t n = lanes<compute_t<E>>,
+                      line = std::max(n, 64 / static_cast<index_t>(sizeof(E)));
+    index_t i = 0;
+    for (; i + line <= size; i += line) {
+        prefetch(i);
+        PARE_UNROLL
+        for (index_t at = 0; at < line; at += n) step(i + at);
+    }
+    for (; i + n <= size; i += n) step(i);
+    return i;
+}
+
 /// What is read some turns later: rows of one group are too short, and too far apart, for processors to
-/// see where they go on. Once for each line that begins at i, of registers that follow each other.
-template <class T>
-PARE_INLINE void prefetch_later(const T* x, index_t i) {
+/// see where they go on.
+template <index_t Rows, class E>
+PARE_INLINE void prefetch_later(const E* x, index_t stride) {
     constexpr std::uintptr_t later = 32 * 1024; // bytes; the address may be beyond the cache
-    if (i % (64 / static_cast<index_t>(sizeof(T))) == 0)
-        PARE_PREFETCH(reinterpret_cast<const char*>(reinterpret_cast<std::uintptr_t>(x) + later));
+    PARE_UNROLL
+    for (index_t r = 0; r < Rows; ++r)
+        PARE_PREFETCH(reinterpret_cast<const char*>(
+            reinterpret_cast<std::uintptr_t>(x + r * stride) + later));
 }
 
 /// e[r, j] = q[r] k[j] for j < keys; q[r] are `size` numbers each, `size` apart, and keys `k_stride`.
@@ -31,22 +49,21 @@ void multiply_in_place(index_t size, const T* q, index_t keys, const E* k, index
         B sum[Rows * Keys];
         PARE_UNROLL
         for (index_t u = 0; u < Rows * Keys; ++u) sum[u] = B(T(0));
-        index_t i = 0;
-        for (; i + lanes<T> <= size; i += lanes<T>) {
-            B right[Keys];
-            PARE_UNROLL
-            for (index_t j = 0; j < Keys; ++j) {
-                prefetch_later(k + j * k_stride + i, i);
-                right[j] = held(load_wide(k + j * k_stride + i));
-            }
-            PARE_UNROLL
-            for (index_t r = 0; r < Rows; ++r) {
-                const B left = held(B::load_unaligned(q + r * size + i));
+        index_t i = for_lines<E>(
+            size, [&](index_t at) { prefetch_later<Keys>(k + at, k_stride); },
+            [&](index_t at) {
+                B right[Keys];
                 PARE_UNROLL
                 for (index_t j = 0; j < Keys; ++j)
-                    sum[r * Keys + j] = xsimd::fma(left, right[j], sum[r * Keys + j]);
-            }
-        }
+                    right[j] = held(load_wide(k + j * k_stride + at));
+                PARE_UNROLL
+                for (index_t r = 0; r < Rows; ++r) {
+                    const B left = held(B::load_unaligned(q + r * size + at));
+                    PARE_UNROLL
+                    for (index_t j = 0; j < Keys; ++j)
+                        sum[r * Keys + j] = xsimd::fma(left, right[j], sum[r * Keys + j]);
+                }
+            });
         T logits[Rows * Keys];
         fold<Rows * Keys, T>(sum, logits, [](const auto& x, const auto& y) { return x + y; });
         for (; i < size; ++i)
@@ -68,21 +85,24 @@ void add_in_place(index_t size, const T* e, index_t e_stride, index_t keys, cons
         PARE_UNROLL
         for (index_t r = 0; r < Rows; ++r) PARE_UNROLL
         for (index_t j = 0; j < Keys; ++j) left[r][j] = B(e[r * e_stride + first + j]);
-        index_t i = 0;
-        for (; i + lanes<T> <= size; i += lanes<T>) {
-            B sum[Rows];
-            PARE_UNROLL
-            for (index_t r = 0; r < Rows; ++r) sum[r] = B::load_unaligned(out + r * out_stride + i);
-            PARE_UNROLL
-            for (index_t j = 0; j < Keys; ++j) {
-                prefetch_later(v + j * v_stride + i, i);
-                const B right = held(load_wide(v + j * v_stride + i));
+        index_t i = for_lines<E>(
+            size, [&](index_t at) { prefetch_later<Keys>(v + at, v_stride); },
+            [&](index_t at) {
+                B sum[Rows];
                 PARE_UNROLL
-                for (index_t r = 0; r < Rows; ++r) sum[r] = xsimd::fma(left[r][j], right, sum[r]);
-            }
-            PARE_UNROLL
-            for (index_t r = 0; r < Rows; ++r) sum[r].store_unaligned(out + r * out_stride + i);
-        }
+                for (index_t r = 0; r < Rows; ++r)
+                    sum[r] = B::load_unaligned(out + r * out_stride + at);
+                PARE_UNROLL
+                for (index_t j = 0; j < Keys; ++j) {
+                    const B right = held(load_wide(v + j * v_stride + at));
+                    PARE_UNROLL
+                    for (index_t r = 0; r < Rows; ++r)
+                        sum[r] = xsimd::fma(left[r][j], right, sum[r]);
+                }
+                PARE_UNROLL
+                for (index_t r = 0; r < Rows; ++r)
+                    sum[r].store_unaligned(out + r * out_stride + at);
+            });
         for (; i < size; ++i)
             for (index_t r = 0; r < Rows; ++r)
                 for (index_t j = 0; j < Keys; ++j)
@@ -98,10 +118,9 @@ class few_queries {
     using T = typename Call::compute;
     using K = typename Call::of_key;
     using block = attention_block<T>;
-    static constexpr index_t together = 4; // keys, of up to most_rows rows
 
   public:
-    static constexpr index_t chunk = 256, most_queries = 8;
+    static constexpr index_t chunk = 264, most_queries = 8;
 
     /// Whether a sequence is better off so: of its numbers of queries and keys alone, so that results
     /// depend on nothing else. Each query then sees a key, that at its place.
@@ -136,7 +155,7 @@ class few_queries {
     void logits(index_t s, const index_range& groups, index_t which, T* memory) const {
         const place at(*this, s);
         const index_t rows = heads_ * at.queries, size = c_.q.extent(2);
-        static constexpr auto many = products<together>(up_to_rows{});
+        static constexpr auto many = products<most_keys>(up_to_rows{});
         static constexpr auto one = products<1>(up_to_rows{});
         const auto q = [&](index_t g) {
             return of_chunk(memory + (g - groups.begin) * room(), which, rows);
@@ -149,18 +168,12 @@ class few_queries {
                     c_.scale, q(g) + r * size, 1);
         for_turns(at.of_chunk(which), groups, [&](index_t g, const index_range& keys) {
             T* const e = memory + (g - groups.begin) * room();
-            for (index_t r = 0, here; r < rows; r += here) {
-                here = next_block(rows - r, most_rows);
-                const index_t whole = keys.begin + keys.size() / together * together;
-                const auto by = [&](const auto& kernels, index_t begin, index_t end) {
-                    kernels[static_cast<std::size_t>(here - 1)](
-                        size, q(g) + r * size, end - begin,
-                        c_.k.address(at.first_key + begin, g, 0), c_.k.stride(0),
-                        e + r * stride_ + (begin - at.seen.begin), stride_);
-                };
-                if (whole > keys.begin) by(many, keys.begin, whole);
-                if (whole < keys.end) by(one, whole, keys.end);
-            }
+            for_blocks(rows, keys, many, one,
+                       [&](const auto& multiply, index_t r, const index_range& some) {
+                           multiply(size, q(g) + r * size, some.size(),
+                                    c_.k.address(at.first_key + some.begin, g, 0), c_.k.stride(0),
+                                    e + r * stride_ + (some.begin - at.seen.begin), stride_);
+                       });
         });
     }
 
@@ -211,25 +224,19 @@ class few_queries {
     void outputs(index_t s, const index_range& groups, index_t which, T* memory) const {
         const place at(*this, s);
         const index_t rows = heads_ * at.queries, size = c_.v.extent(2);
-        static constexpr auto many = sums<together>(up_to_rows{});
+        static constexpr auto many = sums<most_keys>(up_to_rows{});
         static constexpr auto one = sums<1>(up_to_rows{});
         const index_range all = at.of_chunk(which);
         for_turns(all, groups, [&](index_t g, const index_range& keys) {
             T* const of_group = memory + (g - groups.begin) * room();
             T* const out = of_chunk(of_group, which, rows);
             if (keys.begin == all.begin) std::fill_n(out, rows * width_, T(0));
-            for (index_t r = 0, here; r < rows; r += here) {
-                here = next_block(rows - r, most_rows);
-                const index_t whole = keys.begin + keys.size() / together * together;
-                const auto by = [&](const auto& kernels, index_t begin, index_t end) {
-                    kernels[static_cast<std::size_t>(here - 1)](
-                        size, of_group + r * stride_ + (begin - at.seen.begin), stride_,
-                        end - begin, c_.v.address(at.first_key + begin, g, 0), c_.v.stride(0),
-                        out + r * width_, width_);
-                };
-                if (whole > keys.begin) by(many, keys.begin, whole);
-                if (whole < keys.end) by(one, whole, keys.end);
-            }
+            for_blocks(rows, keys, many, one,
+                       [&](const auto& add, index_t r, const index_range& some) {
+                           add(size, of_group + r * stride_ + (some.begin - at.seen.begin), stride_,
+                               some.size(), c_.v.address(at.first_key + some.begin, g, 0),
+                               c_.v.stride(0), out + r * width_, width_);
+                       });
         });
     }
 
@@ -251,16 +258,32 @@ class few_queries {
     }
 
   private:
-    static constexpr index_t most_rows = sum_registers / together;
+    static constexpr index_t most_keys = 4, most_rows = std::max<index_t>(4, sum_registers / 4);
     using up_to_rows = std::make_integer_sequence<index_t, most_rows>;
+    /// Keys that a block of so many rows takes at once.
+    static constexpr index_t keys_of(index_t rows) {
+        return std::min(most_keys, sum_registers / rows);
+    }
 
     template <index_t Keys, index_t... I>
     static constexpr auto products(std::integer_sequence<index_t, I...>) {
-        return std::array{&multiply_in_place<I + 1, Keys, K>...};
+        return std::array{&multiply_in_place<I + 1, std::min(Keys, keys_of(I + 1)), K>...};
     }
     template <index_t Keys, index_t... I>
     static constexpr auto sums(std::integer_sequence<index_t, I...>) {
-        return std::array{&add_in_place<I + 1, Keys, K>...};
+        return std::array{&add_in_place<I + 1, std::min(Keys, keys_of(I + 1)), K>...};
+    }
+    /// f(kernel, first row, some keys), by kernels of many keys and for the rest of one key.
+    template <class Kernels, class F>
+    static void for_blocks(index_t rows, const index_range& keys, const Kernels& many,
+                           const Kernels& one, const F& f) {
+        for (index_t r = 0, here; r < rows; r += here) {
+            here = next_block(rows - r, most_rows);
+            const auto kernel = static_cast<std::size_t>(here - 1);
+            const index_t whole = keys.begin + keys.size() / keys_of(here) * keys_of(here);
+            if (whole > keys.begin) f(many[kernel], r, index_range{keys.begin, whole});
+            if (whole < keys.end) f(one[kernel], r, index_range{whole, keys.end});
+        }
     }
 
     T* of_chunk(T* memory, index_t which, index_t rows) const {
@@ -270,8 +293,8 @@ class few_queries {
     /// f(g, some keys), for a few keys group by group before the next ones: nearly in memory's order.
     template <class F>
     static void for_turns(const index_range& keys, const index_range& groups, const F& f) {
-        // Of 8 floats' bytes.
-        constexpr index_t turn = std::max(together, 32 / static_cast<index_t>(sizeof(K)));
+        // Of 24 floats' bytes, or some more: whole blocks of 3 or 4 keys.
+        constexpr index_t turn = round_up(96 / static_cast<index_t>(sizeof(K)), 12);
         for (index_t j = keys.begin; j < keys.end; j += turn)
             for (index_t g = groups.begin; g < groups.end; ++g)
                 f(g, index_range{j, std::min(keys.end, j + turn)});

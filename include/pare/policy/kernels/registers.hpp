@@ -6,7 +6,10 @@
 
 #include <xsimd/xsimd.hpp>
 
+#include <algorithm>
+#include <cstddef>
 #include <type_traits>
+#include <utility>
 
 namespace pare {
 inline namespace PARE_ISA {
@@ -36,7 +39,7 @@ struct barrier<xsimd::batch<T, A>> {
 /// that loads are what they wait for. Not opaque(), which is nothing where g++ keeps to the rules.
 template <class T, class A>
 PARE_INLINE xsimd::batch<T, A> held(xsimd::batch<T, A> x) {
-#if defined(__GNUC__) && defined(PARE_NUMBER_REGISTER)
+#if defined(__GNUC__) && !defined(__clang__) && defined(PARE_NUMBER_REGISTER)
     asm("" : PARE_NUMBER_REGISTER(x.data));
 #endif
     return x;
@@ -62,6 +65,19 @@ PARE_INLINE void multiply_registers(index_t depth, const T* a, index_t a_row, in
             for (index_t v = 0; v < Vectors; ++v) sum[i][v] = xsimd::fma(left, right[v], sum[i][v]);
         }
     }
+}
+
+// PARE_SHUFFLE: any numbers of two registers in one, where registers are wider than 128 bits. nvcc
+// passes no lists of places on.
+#if defined(__AVX__) && defined(__has_builtin) && !defined(__CUDACC__)
+#if __has_builtin(__builtin_shufflevector)
+#define PARE_SHUFFLE __builtin_shufflevector
+#endif
+#endif
+
+/// The largest power of two up to n > 0.
+constexpr index_t power_of_two_up_to(index_t n) {
+    return n < 2 ? 1 : 2 * power_of_two_up_to(n / 2);
 }
 
 /// Registers of 128 bits, or what the processor has: of wider ones, xsimd interleaves pieces.
@@ -105,9 +121,9 @@ PARE_INLINE void transpose(const T* from, index_t from_stride, T* to, index_t to
     for (index_t i = 0; i < n; ++i) rows[i].store_unaligned(to + i * to_stride);
 }
 
-/// results[r]: the numbers of x[r] added up, or folded by another associative operation.
+/// See fold.
 template <index_t Rows, class T, class Op>
-PARE_INLINE void fold(const batch<T> (&x)[Rows], T (&results)[Rows], Op op) {
+PARE_INLINE void fold_by_transposing(const batch<T>* x, T* results, Op op) {
     constexpr index_t n = short_lanes<T>;
     for (index_t first = 0; first < Rows; first += n) {
         short_batch<T> parts[n];
@@ -127,6 +143,54 @@ PARE_INLINE void fold(const batch<T> (&x)[Rows], T (&results)[Rows], Op op) {
         parts[0].store_unaligned(folded);
         for (index_t r = 0; r < n && first + r < Rows; ++r) results[first + r] = folded[r];
     }
+}
+
+#ifdef PARE_SHUFFLE
+/// a's numbers, but b's in places that have this bit.
+template <std::size_t Bit, class V, std::size_t... I>
+PARE_INLINE V blend(V a, V b, std::index_sequence<I...>) {
+    return PARE_SHUFFLE(a, b, ((I & Bit) == 0 ? I : I + sizeof...(I))...);
+}
+/// x's numbers, each in the place that differs by this bit.
+template <std::size_t Bit, class V, std::size_t... I>
+PARE_INLINE V swap_places(V x, std::index_sequence<I...>) {
+    return PARE_SHUFFLE(x, x, (I ^ Bit)...);
+}
+
+/// In place r the numbers of x[r] folded, of Rows registers, a power of two; those in places that
+/// differ in bits from Bit on stand for the same.
+template <index_t Rows, index_t Bit, class T, class Op>
+PARE_INLINE batch<T> fold_places(const batch<T>* x, Op op) {
+    if constexpr (Bit == 0) {
+        return *x;
+    } else {
+        constexpr auto bit = static_cast<std::size_t>(Bit);
+        constexpr auto places = std::make_index_sequence<batch<T>::size>();
+        const auto a = fold_places<Rows, Bit / 2, T>(x, op).data;
+        if constexpr (Bit >= Rows) {
+            return op(batch<T>(a), batch<T>(swap_places<bit>(a, places)));
+        } else {
+            const auto b = fold_places<Rows, Bit / 2, T>(x + Bit, op).data;
+            return op(batch<T>(blend<bit>(a, b, places)),
+                      batch<T>(swap_places<bit>(blend<bit>(b, a, places), places)));
+        }
+    }
+}
+#endif
+
+/// results[r]: the numbers of x[r] added up, or folded by another associative operation.
+template <index_t Rows, class T, class Op>
+PARE_INLINE void fold(const batch<T>* x, T* results, Op op) {
+#ifdef PARE_SHUFFLE
+    if constexpr (batch<T>::size > short_batch<T>::size) {
+        constexpr index_t n = power_of_two_up_to(std::min(Rows, lanes<T>));
+        T folded[lanes<T>];
+        fold_places<n, lanes<T> / 2, T>(x, op).store_unaligned(folded);
+        std::copy_n(folded, n, results);
+        if constexpr (Rows > n) fold<Rows - n, T>(x + n, results + n, op);
+    } else
+#endif
+        fold_by_transposing<Rows, T>(x, results, op);
 }
 
 /// a . b of n numbers each.
