@@ -121,7 +121,7 @@ PARE_INLINE void transpose(const T* from, index_t from_stride, T* to, index_t to
     for (index_t i = 0; i < n; ++i) rows[i].store_unaligned(to + i * to_stride);
 }
 
-/// See fold.
+/// fold() where registers have 128 bits, and of wider ones by pieces of these.
 template <index_t Rows, class T, class Op>
 PARE_INLINE void fold_by_transposing(const batch<T>* x, T* results, Op op) {
     constexpr index_t n = short_lanes<T>;
@@ -157,8 +157,8 @@ PARE_INLINE V swap_places(V x, std::index_sequence<I...>) {
     return PARE_SHUFFLE(x, x, (I ^ Bit)...);
 }
 
-/// In place r the numbers of x[r] folded, of Rows registers, a power of two; those in places that
-/// differ in bits from Bit on stand for the same.
+/// Place p: what stands in places of x[p % min(Rows, 2 Bit)] that differ from it in bits up to Bit, and
+/// in itself, folded. Rows is a power of two. Two registers are folded in one step, into halves of one.
 template <index_t Rows, index_t Bit, class T, class Op>
 PARE_INLINE batch<T> fold_places(const batch<T>* x, Op op) {
     if constexpr (Bit == 0) {
