@@ -16,6 +16,7 @@ import table
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 MACHINE = "amd-epyc-avx512-2-cores"  # the one that the prose is about
 AVX2, SSE2 = "amd-epyc-avx2-2-cores", "amd-epyc-sse2-2-cores"  # one processor, by what the kernels were built for
+INTEL = "intel-xeon-avx512-2-cores"
 PICTURES = {"limits": "Each row's share of the machine's limit",
             "roofline": "Arithmetic per second over arithmetic per byte, with each row's own roof",
             "growth": "Time over size",
