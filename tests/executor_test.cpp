@@ -30,6 +30,30 @@ TEST_CASE("parts of a call make up its tasks, each once") {
     }
 }
 
+template <class Policy>
+void check_first(const Policy& policy) {
+    constexpr index_t piece = 4096; // of a task
+    for (const index_t n :
+         {index_t{0}, index_t{1}, index_t{63}, index_t{65}, piece, piece + 1, 3 * piece + 70}) {
+        CHECK(policy.first(n, [](index_t) { return false; }) == -1);
+        for (const index_t from : {index_t{0}, index_t{1}, index_t{64}, n / 2, piece, n - 1})
+            for (const index_t apart : {index_t{1}, index_t{7}, piece}) {
+                if (from < 0 || from >= n) continue;
+                const auto holds = [&](index_t i) { return i >= from && (i - from) % apart == 0; };
+                CHECK(policy.first(n, holds) == from);
+            }
+    }
+}
+
+TEST_CASE("a check finds the first of many, by any number of threads") {
+    check_first(pare::seq);
+    check_first(pare::sequential<pare::part>(pare::part{1, 3}));
+#ifdef _OPENMP
+    check_first(pare::sequential<pare::openmp>(pare::openmp{3}));
+    check_first(pare::simd.with(pare::openmp{2}));
+#endif
+}
+
 template <class Executor>
 void check_failing(const Executor& executor) {
     std::atomic<int> made{0};

@@ -263,7 +263,7 @@ void with_attention_call(const char* name, const Policy& policy, const Q& q, con
 /// threads; a call with scores cannot run in parts, attention_shares can. Complexity: queries * keys *
 /// heads * (size + value size) multiply-adds a sequence; workspace, for the longest sequence, keys *
 /// (size + value size + 14) numbers a thread and 4 * heads * tokens, of a few queries heads * (keys +
-/// value size * keys / 256). Scores cost one multiply-add an attention probability, biases one
+/// value size * keys / 264). Scores cost one multiply-add an attention probability, biases one
 /// addition and one load a logit, and positions another load; a table or positions take more
 /// registers on a GPU, in kernels of their own. On Thrust a sequence of at most four queries that are
 /// other tokens than its keys reads these once for all heads of a group; such a call takes up to 4 *

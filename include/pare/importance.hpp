@@ -68,12 +68,13 @@ void score_part(const char* name, const Policy& policy, view<double, 2> sums, co
     });
 }
 
-/// Whether what key t receives is no number.
+/// Whether what key i % keys receives is no number.
 template <class Sequences>
 struct wrong_sum {
     const double* sums;
+    index_t keys;
     Sequences where;
-    bool operator()(index_t t) const { return !is_finite(sums[t]) && is_key(where, t); }
+    bool operator()(index_t i) const { return !is_finite(sums[i]) && is_key(where, i % keys); }
 };
 
 /// Scores of packed keys from sums over `heads` heads each, [rows x keys] with contiguous rows.
@@ -101,12 +102,11 @@ void score_packed(const char* name, const Policy& policy, view<const double, 2> 
             for (index_t k = end; k < some.end; ++k) scores(row, at + k) = S(0);
         });
     } else {
-        for (index_t row = 0; row < sums.extent(0); ++row) {
-            const wrong_sum<Sequences> wrong{sums.address(row, 0), where};
-            if (const index_t t = policy.first(sums.extent(1), wrong); t >= 0) {
-                const index_t s = where.with_key(t);
-                check_sum(name, sums(row, t), t - where.key_begin(s), s);
-            }
+        const index_t keys = sums.extent(1);
+        const wrong_sum<Sequences> wrong{sums.data_handle(), keys, where};
+        if (const index_t i = policy.first(sums.size(), wrong); i >= 0) {
+            const index_t t = i % keys, s = where.with_key(t);
+            check_sum(name, sums(i / keys, t), t - where.key_begin(s), s);
         }
         policy.scale_tokens(sums, where, heads, options, scores);
     }

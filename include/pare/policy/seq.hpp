@@ -14,6 +14,7 @@
 #include "kernels/select.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -57,6 +58,17 @@ PARE_HD T pooled(const view<const T, 2>& x, index_t row, index_t t, const index_
         sum = largest ? larger_or_nan(sum, score) : sum + score;
     }
     return static_cast<T>(largest ? sum : sum / static_cast<C>(end - begin));
+}
+
+/// The first of some i for which f(i) holds, or their end.
+template <class F>
+index_t first_of(const index_range& some, const F& f) {
+    constexpr index_t block = 64; // without a way out, so that it is made in registers
+    index_t i = some.begin;
+    for (bool any = false; i + block <= some.end && !any; i += any ? 0 : block)
+        for (index_t j = i; j < i + block; ++j) any |= f(j);
+    while (i < some.end && !f(i)) ++i;
+    return i;
 }
 
 /// f(probabilities, batch, sums) for each of packed sequences, as a batch of one.
@@ -105,12 +117,25 @@ class sequential {
         return *p;
     }
 
-    /// The first i < n for which f(i) holds, or -1. A check: every part of a call makes all of it.
+    /// The first i < n for which f(i) holds, or -1; f is asked about others, too. A check: every part
+    /// of a call makes all of it.
     template <class F>
     index_t first(index_t n, const F& f) const {
-        for (index_t i = 0; i < n; ++i)
-            if (f(i)) return i;
-        return -1;
+        constexpr index_t piece = 4096;
+        if (n <= piece) {
+            const index_t i = detail::first_of({0, n}, f);
+            return i < n ? i : -1;
+        }
+        std::atomic<index_t> found{n};
+        detail::run_all(executor_, (n + piece - 1) / piece, [&](index_t task, index_t) {
+            const index_t begin = task * piece, end = std::min(n, begin + piece);
+            index_t before = found;
+            if (before <= begin) return;
+            const index_t i = detail::first_of({begin, end}, f);
+            while (i < end && i < before && !found.compare_exchange_weak(before, i)) {
+            }
+        });
+        return found < n ? found.load() : -1;
     }
     /// The sum of the integers f(i), i < n. Every part of a call makes all of it.
     template <class F>
