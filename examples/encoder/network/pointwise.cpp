@@ -73,7 +73,7 @@ void dispatch(activation f, F&& call) {
     }
 }
 
-using row = Eigen::Array<float, 1, Eigen::Dynamic>;
+using number_row = Eigen::Array<float, 1, Eigen::Dynamic>;
 
 /// 1 / standard deviation of `x`, of which `mean` is the mean.
 template <class X>
@@ -102,9 +102,9 @@ void normalize(const layer_norm& norm, float epsilon, Index rows, const float* x
     const Index n = norm.weight.size();
     const auto weight = norm.weight.transpose().array(), bias = norm.bias.transpose().array();
     for (Index i = 0; i < rows; ++i, x += n, y += n) {
-        const Eigen::Map<const row> in(x, n);
+        const Eigen::Map<const number_row> in(x, n);
         const float mean = in.mean(), inverse = inverse_deviation(in, mean, epsilon);
-        Eigen::Map<row>(y, n) = (in - mean) * inverse * weight + bias;
+        Eigen::Map<number_row>(y, n) = (in - mean) * inverse * weight + bias;
     }
 }
 
@@ -113,12 +113,12 @@ void normalize_backward(const layer_norm& norm, float epsilon, Index rows, const
     const Index n = norm.weight.size();
     const auto weight = norm.weight.transpose().array();
     for (Index i = 0; i < rows; ++i, x += n, gradient += n) {
-        const Eigen::Map<const row> in(x, n);
-        Eigen::Map<row> g(gradient, n);
+        const Eigen::Map<const number_row> in(x, n);
+        Eigen::Map<number_row> g(gradient, n);
         const float mean = in.mean(), inverse = inverse_deviation(in, mean, epsilon);
         if (parameters) {
-            Eigen::Map<row>(parameters, n) += g * (in - mean) * inverse;
-            Eigen::Map<row>(parameters + n, n) += g;
+            Eigen::Map<number_row>(parameters, n) += g * (in - mean) * inverse;
+            Eigen::Map<number_row>(parameters + n, n) += g;
         }
         g *= weight;
         // What changes the mean or the length of x has no effect.
