@@ -43,8 +43,8 @@ void attention_backward(const projections<const float>& in,
                         const distances& by, const float* context, const float* context_gradient,
                         const projections<float>& gradient, fading_gradients* others,
                         pare::workspace& scratch) {
-    using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-    using vector = Eigen::VectorXf;
+    using row_major = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+    using column = Eigen::VectorXf;
     using stride = Eigen::OuterStride<>;
     const index_t d = in.v.size, columns = in.heads * d, longest_n = longest(offsets);
     const index_t tokens = offsets.back();
@@ -66,26 +66,26 @@ void attention_backward(const projections<const float>& in,
         const auto s = static_cast<std::size_t>(index / in.heads);
         const index_t head = index % in.heads, begin = offsets[s], n = offsets[s + 1] - begin;
         const auto input = [&](const head_rows<const float>& x) {
-            return Eigen::Map<const matrix, 0, stride>(x.data + begin * x.token_stride +
-                                                           head * x.head_stride,
-                                                       n, x.size, stride(x.token_stride));
+            return Eigen::Map<const row_major, 0, stride>(x.data + begin * x.token_stride +
+                                                              head * x.head_stride,
+                                                          n, x.size, stride(x.token_stride));
         };
         const auto result = [&](const head_rows<float>& x) {
-            return Eigen::Map<matrix, 0, stride>(x.data + begin * x.token_stride +
-                                                     head * x.head_stride,
-                                                 n, x.size, stride(x.token_stride));
+            return Eigen::Map<row_major, 0, stride>(x.data + begin * x.token_stride +
+                                                        head * x.head_stride,
+                                                    n, x.size, stride(x.token_stride));
         };
         const auto output = [&](const float* x) {
-            return Eigen::Map<const matrix, 0, stride>(x + begin * columns + head * d, n, d,
-                                                       stride(columns));
+            return Eigen::Map<const row_major, 0, stride>(x + begin * columns + head * d, n, d,
+                                                          stride(columns));
         };
         const auto of_tokens = [&](const float* x) {
-            return Eigen::Map<const vector>(x + begin, n);
+            return Eigen::Map<const column>(x + begin, n);
         };
         const auto q = input(in.q), k = input(in.k), v = input(in.v);
         const auto y = output(context), dy = output(context_gradient);
 
-        Eigen::Map<matrix> p(memory + slot * slot_size, n, n), ds(p.data() + square, n, n);
+        Eigen::Map<row_major> p(memory + slot * slot_size, n, n), ds(p.data() + square, n, n);
         p.noalias() = factor * q * k.transpose();
         if (soft.key_bias) p.rowwise() += of_tokens(soft.key_bias).transpose();
         const bool moved = by.positions.extent(0) > 0;
@@ -103,18 +103,18 @@ void attention_backward(const projections<const float>& in,
         // The gradient of the logits is p (dp - sum_j p dp), and that sum is <y, dy> for the part
         // of dp that comes from the context.
         ds.noalias() = dy * v.transpose();
-        vector sums = (y.array() * dy.array()).rowwise().sum();
+        column sums = (y.array() * dy.array()).rowwise().sum();
         if (others) { // scores_j = sum over queries i and heads of weight_i p_ij / heads
-            const vector by_score = of_tokens(others->scores.data()) / static_cast<float>(in.heads);
+            const column by_score = of_tokens(others->scores.data()) / static_cast<float>(in.heads);
             const auto weights = of_tokens(soft.query_weights);
-            const vector of_weight = p * by_score;
+            const column of_weight = p * by_score;
             ds.noalias() += weights * by_score.transpose();
             sums.array() += weights.array() * of_weight.array();
-            Eigen::Map<vector>(to_queries + head * tokens + begin, n) = of_weight;
+            Eigen::Map<column>(to_queries + head * tokens + begin, n) = of_weight;
         }
         ds.colwise() -= sums;
         ds.array() *= p.array();
-        if (others) Eigen::Map<vector>(to_keys + head * tokens + begin, n) = ds.colwise().sum();
+        if (others) Eigen::Map<column>(to_keys + head * tokens + begin, n) = ds.colwise().sum();
         ds *= factor;
         result(gradient.q).noalias() = ds * k;
         result(gradient.k).noalias() = ds.transpose() * q;
@@ -123,8 +123,8 @@ void attention_backward(const projections<const float>& in,
     const auto sum_heads = [&](const float* from, std::vector<float>& to) {
         to.assign(static_cast<std::size_t>(tokens), 0.f);
         for (index_t head = 0; head < in.heads; ++head) // one after another, wherever `to` is
-            Eigen::Map<vector>(to.data(), tokens) +=
-                Eigen::Map<const vector>(from + head * tokens, tokens);
+            Eigen::Map<column>(to.data(), tokens) +=
+                Eigen::Map<const column>(from + head * tokens, tokens);
     };
     sum_heads(to_keys, others->key_bias);
     sum_heads(to_queries, others->query_weights);

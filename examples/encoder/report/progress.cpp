@@ -28,12 +28,12 @@ void progress::advance(std::int64_t steps) {
 }
 
 void progress::draw(double elapsed) {
-    constexpr int width = 30;
+    constexpr int bar = 30;
     const double share = static_cast<double>(done_) / static_cast<double>(steps_);
-    const int filled = static_cast<int>(share * width);
+    const int filled = static_cast<int>(share * bar);
     const double left = share > 0 ? elapsed / share - elapsed : 0;
     fmt::print(stderr, "\r\033[K{:<28} [{:#<{}}{:.<{}}] {:3.0f} %  {:.0f} s left", stage_, "",
-               filled, "", width - filled, 100 * share, left);
+               filled, "", bar - filled, 100 * share, left);
     std::fflush(stderr);
     drawn_ = elapsed;
     visible_ = true;
