@@ -409,6 +409,24 @@ TEMPLATE_LIST_TEST_CASE("a maximum does not lose what is not a number", "", runs
     }
 }
 
+TEMPLATE_LIST_TEST_CASE("what is not a number is named by its sequence, in whichever row", "",
+                        runs) {
+    using T = typename TestType::type;
+    if constexpr (on_host<TestType>) {
+        random_source random;
+        CAPTURE(random);
+        problem<T> p(2, 2, 8, 8, {{1, 3000}, {1, 3000}}, random);
+        const index_t of_last_group = 8; // of the key in the middle of the second sequence
+        p.cache[static_cast<std::size_t>(4500 * p.stride + of_last_group)] = not_a_number<T>();
+        std::vector<T> out, scores;
+        CHECK_THAT(sentence_of<pare::value_error>([&] {
+                       pare::attention(TestType::policy(), p.q(), p.k(), p.v(), p.offsets(),
+                                       p.out(out), p.scores(scores, 2), {});
+                   }),
+                   ContainsSubstring("the attention to key 0 of sequence 1 sums up to"));
+    }
+}
+
 TEST_CASE("what a cache is not, attention says in numbers") {
     random_source random;
     const problem<float> p(4, 2, 8, 6, {{1, 3, 2}, {2, 4}}, random);

@@ -77,7 +77,7 @@ struct wrong_sum {
     bool operator()(index_t i) const { return !is_finite(sums[i]) && is_key(where, i % keys); }
 };
 
-/// Scores of packed keys from sums over `heads` heads each, [rows x keys] with contiguous rows.
+/// Scores of packed keys from sums over `heads` heads each, [rows x keys] without gaps.
 template <class Policy, class Sequences, class S>
 void score_packed(const char* name, const Policy& policy, view<const double, 2> sums,
                   const Sequences& where, index_t heads, const importance_options& options,
