@@ -3,6 +3,7 @@
 #include <pare/policy/simd.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <utility>
 
