@@ -44,6 +44,16 @@ struct both : programs::sandbox {
         program = before;
         return status;
     }
+    /// A training that a signal ends once it has a checkpoint, which stays: its folder.
+    fs::path end_at_checkpoint(const std::string& arguments) {
+        const std::string out = arguments.substr(arguments.find("--out ") + 6);
+        const fs::path learned =
+            folder / (out.substr(0, out.find(' ')) + ".checkpoint") / "learned";
+        shell("'" + program + "' " + arguments + " & while [ ! -e '" + learned.string() +
+              "' ] && kill -0 \\$!; do sleep 0.01; done; kill -TERM \\$!; wait \\$!");
+        REQUIRE(fs::exists(learned));
+        return learned;
+    }
     /// Status 2, one sentence, and nothing is changed.
     void refuses(const std::string& arguments, const std::string& sentence) {
         CAPTURE(program, arguments);
@@ -375,15 +385,12 @@ TEST_CASE("a disk that is full is a sentence, and leaves all as it was") {
     // A checkpoint that does not fit leaves the one before it.
     both p(PARE_LEARN_THRESHOLDS);
     const std::string run = "--model model --train text --evaluate pairs --batch 8 --threads 1 "
-                            "--stage soft,hard --epochs 1,1 ";
+                            "--stage soft,hard --epochs 1,20 ";
     REQUIRE(p.run(run + "--out whole") == 0);
-    p.program = "timeout";
-    p.run("-s TERM 0.3 '" PARE_LEARN_THRESHOLDS "' " + run + "--out parts");
-    p.program = PARE_LEARN_THRESHOLDS;
+    p.end_at_checkpoint(run + "--out parts");
     const auto before = snapshot(p.folder.path());
     CHECK(p.shell("ulimit -f 20; '" PARE_LEARN_THRESHOLDS "' " + run + "--out parts") == 2);
-    auto after = snapshot(p.folder.path());
-    for (const auto& [name, content] : before) CHECK(after.count(name) == 1);
+    CHECK(snapshot(p.folder.path()) == before);
     REQUIRE(p.run(run + "--out parts") == 0);
     CHECK(read(p.folder / "parts" / "model.safetensors") ==
           read(p.folder / "whole" / "model.safetensors"));
@@ -394,12 +401,7 @@ TEST_CASE("checkpoints that are damaged, of another run or a user's are refused 
     both p(PARE_LEARN_THRESHOLDS);
     const std::string run = "--model model --train text --evaluate pairs --batch 8 --threads 1 "
                             "--stage soft,hard --epochs 1,500 --out out ";
-    const fs::path learned = p.folder / "out.checkpoint" / "learned";
-    for (double seconds = 0.2; !fs::exists(learned); seconds *= 2) {
-        p.program = "timeout";
-        p.run("-s TERM " + std::to_string(seconds) + " '" PARE_LEARN_THRESHOLDS "' " + run);
-    }
-    p.program = PARE_LEARN_THRESHOLDS;
+    const fs::path learned = p.end_at_checkpoint(run);
     const std::string state = read(learned / "state.json"),
                       weights = read(learned / "weights.safetensors");
     const auto with = [&](const char* key, const nlohmann::json& value) {
