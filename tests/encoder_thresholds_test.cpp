@@ -109,13 +109,10 @@ TEST_CASE("a killed run goes on, and ends as if nothing had happened") {
     REQUIRE(p.run(run + "--out whole") == 0);
     // Killed at some moment, again and again, until it is through.
     int status = 128;
-    for (int limit = 1; status != 0 && limit < 60; ++limit) {
-        const std::string milliseconds = std::to_string(limit * 40);
-        p.program = "timeout";
-        const std::string killed = "-s KILL " + std::to_string(limit * 0.04) + " " +
-                                   PARE_LEARN_THRESHOLDS " " + run + "--out parts";
-        status = p.run(killed);
-    }
+    p.program = "timeout";
+    for (double seconds = 0.04; status != 0 && seconds < 60; seconds *= 1.1)
+        status = p.run("-s KILL " + std::to_string(seconds) + " '" PARE_LEARN_THRESHOLDS "' " +
+                       run + "--out parts");
     REQUIRE(status == 0);
     CHECK(read(p.folder / "whole" / "model.safetensors") ==
           read(p.folder / "parts" / "model.safetensors"));
