@@ -4,6 +4,7 @@
 #include <pare/core/executor.hpp>
 
 #include <atomic>
+#include <thread>
 
 namespace executor_test {
 
@@ -29,6 +30,31 @@ TEST_CASE("parts of a call make up its tasks, each once") {
                    ContainsSubstring("part " + std::to_string(ith) + " of " + std::to_string(nth)));
     }
 }
+
+#ifdef _OPENMP
+TEST_CASE("threads take all tasks, each once, and none runs twice at a time in a slot") {
+    for (const index_t tasks : {0, 1, 2, 7, 100, 1000})
+        for (const int threads : {1, 2, 3, 7, 70}) {
+            CAPTURE(tasks, threads);
+            std::vector<int> made(static_cast<std::size_t>(tasks), 0);
+            std::vector<std::atomic<int>> in_slot(static_cast<std::size_t>(threads));
+            std::atomic<bool> alone{true};
+            std::atomic<index_t> done{0};
+            pare::openmp{threads}.run(tasks, [&](index_t task, index_t slot) {
+                std::atomic<int>& here = in_slot[static_cast<std::size_t>(slot)];
+                if (here++ > 0) alone = false;
+                // A long one, whose thread's share is done by others.
+                for (int i = 0; task == 0 && i < 1000 && done < tasks - 1; ++i)
+                    std::this_thread::yield();
+                ++made[static_cast<std::size_t>(task)];
+                ++done;
+                --here;
+            });
+            CHECK(made == std::vector<int>(made.size(), 1));
+            CHECK(alone);
+        }
+}
+#endif
 
 template <class Policy>
 void check_first(const Policy& policy) {

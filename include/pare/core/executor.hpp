@@ -58,6 +58,46 @@ void catching(const F& f, const Run& run) {
 #endif
 }
 
+/// Where a share of tasks begins: the first ones have one more.
+constexpr index_t first_of_share(index_t tasks, index_t shares, index_t share) {
+    return tasks / shares * share + std::min(share, tasks % shares);
+}
+
+#ifdef _OPENMP
+/// Tasks in as many shares as there are threads, each of tasks that follow each other. A thread takes
+/// its own share's and then what is left of others': it reads on where it has read, and where steps of
+/// a call have as many tasks, it finds in its cache what it left there.
+class task_shares {
+  public:
+    task_shares(index_t tasks, index_t threads) : count_(std::min(threads, most)) {
+        for (index_t i = 0; i < count_; ++i) {
+            all_[i].next = first_of_share(tasks, count_, i);
+            all_[i].end = first_of_share(tasks, count_, i + 1);
+        }
+    }
+    /// f(task) for each that is not taken yet.
+    template <class F>
+    void take(index_t thread, const F& f) {
+        for (index_t i = 0; i < count_; ++i) {
+            share& some = all_[(thread + i) % count_];
+            for (index_t task;
+                 (task = some.next.fetch_add(1, std::memory_order_relaxed)) < some.end;)
+                f(task);
+        }
+    }
+
+  private:
+    static constexpr index_t most = 64; // any more threads begin with shares of others
+
+    struct alignas(64) share { // a line of the cache each
+        std::atomic<index_t> next;
+        index_t end;
+    };
+    index_t count_;
+    share all_[most];
+};
+#endif
+
 } // namespace detail
 
 #ifdef _OPENMP
@@ -71,8 +111,12 @@ struct openmp {
     void run(index_t tasks, const F& f) const {
         const int n = static_cast<int>(concurrency());
         detail::catching(f, [&](const auto& caught) {
-#pragma omp parallel for schedule(dynamic) num_threads(n) if (n > 1 && tasks > 1)
-            for (index_t i = 0; i < tasks; ++i) caught(i, index_t{omp_get_thread_num()});
+            detail::task_shares shares(tasks, n);
+#pragma omp parallel num_threads(n) if (n > 1 && tasks > 1)
+            {
+                const index_t slot = omp_get_thread_num();
+                shares.take(slot, [&](index_t task) { caught(task, slot); });
+            }
         });
     }
 };
@@ -99,10 +143,8 @@ struct part {
     template <class F>
     void run(index_t tasks, const F& f) const {
         check();
-        const auto first_of = [&](index_t share) { // one more for each of the first
-            return tasks / nth * share + std::min(share, tasks % nth);
-        };
-        for (index_t i = first_of(ith); i < first_of(ith + 1); ++i) f(i, index_t{0});
+        const index_t end = detail::first_of_share(tasks, nth, ith + 1);
+        for (index_t i = detail::first_of_share(tasks, nth, ith); i < end; ++i) f(i, index_t{0});
     }
 };
 
