@@ -206,10 +206,10 @@ void add_weighted_rows(index_t rows, index_t room, const T* weights, const T* e,
             if (here == together) {
                 PARE_UNROLL
                 for (index_t u = 0; u < together; ++u)
-                    sum = xsimd::fma(B(weights[r + u]), B::load_unaligned(at + u * stride), sum);
+                    sum = multiply_add(B(weights[r + u]), B::load_unaligned(at + u * stride), sum);
             } else {
                 for (index_t u = 0; u < here; ++u)
-                    sum = xsimd::fma(B(weights[r + u]), B::load_unaligned(at + u * stride), sum);
+                    sum = multiply_add(B(weights[r + u]), B::load_unaligned(at + u * stride), sum);
             }
             sum.store_unaligned(sums + j);
         }

@@ -38,7 +38,7 @@ void add_exponentials(index_t rows, index_t columns, const T* e, index_t stride,
             if (largest)
                 add_larger(B(factors[r]) * power, sums + j);
             else
-                sum = xsimd::fma(B(factors[r]), power, sum);
+                sum = multiply_add(B(factors[r]), power, sum);
         }
         if (largest) continue;
         T numbers[lanes<T>];

@@ -58,7 +58,7 @@ void multiply_in_place(index_t size, const T* q, index_t keys, const E* k, index
                     const B left = held(B::load_unaligned(q + r * size + at));
                     PARE_UNROLL
                     for (index_t j = 0; j < Keys; ++j)
-                        sum[r * Keys + j] = xsimd::fma(left, right[j], sum[r * Keys + j]);
+                        sum[r * Keys + j] = multiply_add(left, right[j], sum[r * Keys + j]);
                 }
             });
         T logits[Rows * Keys];
@@ -94,7 +94,7 @@ void add_in_place(index_t size, const T* e, index_t e_stride, index_t keys, cons
                     const B right = held(load_wide(v + j * v_stride + at));
                     PARE_UNROLL
                     for (index_t r = 0; r < Rows; ++r)
-                        sum[r] = xsimd::fma(left[r][j], right, sum[r]);
+                        sum[r] = multiply_add(left[r][j], right, sum[r]);
                 }
                 PARE_UNROLL
                 for (index_t r = 0; r < Rows; ++r)

@@ -45,6 +45,23 @@ PARE_INLINE xsimd::batch<T, A> held(xsimd::batch<T, A> x) {
     return x;
 }
 
+/// a * b + c, in one rounding where the processor can: for AVX-512 xsimd multiplies and adds, which
+/// clang leaves so.
+template <class T, class A>
+PARE_INLINE xsimd::batch<T, A> multiply_add(const xsimd::batch<T, A>& a,
+                                            const xsimd::batch<T, A>& b,
+                                            const xsimd::batch<T, A>& c) {
+#ifdef __AVX512F__
+    constexpr bool wide = sizeof(a.data) == 64;
+    if constexpr (wide && std::is_same_v<T, float>)
+        return _mm512_fmadd_ps(a.data, b.data, c.data);
+    else if constexpr (wide && std::is_same_v<T, double>)
+        return _mm512_fmadd_pd(a.data, b.data, c.data);
+    else
+#endif
+        return xsimd::fma(a, b, c);
+}
+
 constexpr index_t round_up(index_t n, index_t multiple) {
     return (n + multiple - 1) / multiple * multiple;
 }
@@ -62,7 +79,8 @@ PARE_INLINE void multiply_registers(index_t depth, const T* a, index_t a_row, in
         for (index_t i = 0; i < Rows; ++i) {
             const batch<T> left(a[i * a_row]);
             PARE_UNROLL
-            for (index_t v = 0; v < Vectors; ++v) sum[i][v] = xsimd::fma(left, right[v], sum[i][v]);
+            for (index_t v = 0; v < Vectors; ++v)
+                sum[i][v] = multiply_add(left, right[v], sum[i][v]);
         }
     }
 }
@@ -204,12 +222,12 @@ struct product_in_registers {
         for (; i + chains * lanes<T> <= n; i += chains * lanes<T>) PARE_UNROLL
         for (index_t c = 0; c < chains; ++c) {
             const index_t at = i + c * lanes<T>;
-            sum[c] = xsimd::fma(batch<T>::load_unaligned(a + at), batch<T>::load_unaligned(b + at),
-                                sum[c]);
+            sum[c] = multiply_add(batch<T>::load_unaligned(a + at),
+                                  batch<T>::load_unaligned(b + at), sum[c]);
         }
         for (; i + lanes<T> <= n; i += lanes<T>)
-            sum[0] = xsimd::fma(batch<T>::load_unaligned(a + i), batch<T>::load_unaligned(b + i),
-                                sum[0]);
+            sum[0] = multiply_add(batch<T>::load_unaligned(a + i), batch<T>::load_unaligned(b + i),
+                                  sum[0]);
         T folded[chains], total = 0;
         fold<chains, T>(sum, folded, [](const auto& x, const auto& y) { return x + y; });
         for (const T x : folded) add_in_order(total, x);

@@ -156,7 +156,7 @@ PARE_INLINE double scale_dot(index_t n, T scale, const T* x, const T* y, T* z) {
         for (; j + unroll * W <= end; j += unroll * W) PARE_UNROLL
         for (index_t u = 0; u < unroll; ++u) {
             const B value = B::load_unaligned(y + j + u * W);
-            sum[u] = xsimd::fma(B::load_unaligned(x + j + u * W), value, sum[u]);
+            sum[u] = multiply_add(B::load_unaligned(x + j + u * W), value, sum[u]);
             (B(scale) * value).store_unaligned(z + j + u * W);
         }
         total += static_cast<double>(sum_lanes((sum[0] + sum[1]) + (sum[2] + sum[3])));
@@ -164,7 +164,7 @@ PARE_INLINE double scale_dot(index_t n, T scale, const T* x, const T* y, T* z) {
     B sum(T(0));
     for (; j + W <= n; j += W) {
         const B value = B::load_unaligned(y + j);
-        sum = xsimd::fma(B::load_unaligned(x + j), value, sum);
+        sum = multiply_add(B::load_unaligned(x + j), value, sum);
         (B(scale) * value).store_unaligned(z + j);
     }
     T last = sum_lanes(sum);
