@@ -229,6 +229,67 @@ TEMPLATE_LIST_TEST_CASE("logits of any magnitude", "", runs) {
     }
 }
 
+TEMPLATE_LIST_TEST_CASE("logits are the same far from 0", "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    problem<T> near(2, 1, 1, 3, {40, 3}, random);
+    const auto with_logits = [](problem<T>& p, const auto& of_key) {
+        for (index_t t = 0; t < p.tokens(); ++t) {
+            T* const row = &p.data[static_cast<std::size_t>(t * p.stride)];
+            row[0] = row[1] = 1;
+            row[2] = static_cast<T>(of_key(t));
+        }
+    };
+    pare::attention_options<T> o;
+    o.scale = 1;
+    with_logits(near, [](index_t t) { return t % 7; });
+    const answer<T> expected = run_attention(TestType::policy(), near, o);
+    problem<T> far = near, equal = near;
+    with_logits(equal, [](index_t) { return 0; });
+    const answer<T> mean = run_attention(TestType::policy(), equal, o);
+    const double close = std::is_same_v<T, float> ? 1e-6 : 1e-14;
+    const auto check_same = [&](const answer<T>& a, const answer<T>& b) {
+        for (std::size_t i = 0; i < a.out.size(); ++i) CHECK(distance(a.out[i], b.out[i]) < close);
+        for (std::size_t i = 0; i < a.scores.size(); ++i)
+            CHECK(distance(a.scores[i], b.scores[i]) < 10 * close);
+    };
+    for (const double sign : {1., -1.}) {
+        for (const double by : {100., 1e3, 1e4, 1e5, 1e6}) { // sums are exact
+            CAPTURE(sign * by);
+            with_logits(far, [&](index_t t) { return sign * by + static_cast<double>(t % 7); });
+            check_same(run_attention(TestType::policy(), far, o), expected);
+        }
+        for (const double by : {1.5e9, 1.494e9, 1e20, 1e29, 1e30, 3e38}) {
+            CAPTURE(sign * by);
+            with_logits(equal, [&](index_t) { return sign * by; });
+            check_same(run_attention(TestType::policy(), equal, o), mean);
+        }
+    }
+}
+
+TEMPLATE_LIST_TEST_CASE("queries that see padded keys alone give numbers", "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    const problem<T> p(2, 2, 8, 8, {64}, random);
+    std::vector<T> bias(64, T(0));
+    pare::attention_options<T> o;
+    o.mask.causal = true;
+    o.key_bias = pare::view<const T, 1>(bias.data(), 64);
+    std::vector<T> first; // of queries that see others
+    for (const double b :
+         {-1e9, -3e9, -1e20, -1e30, -1e38, static_cast<double>(std::numeric_limits<T>::lowest())}) {
+        CAPTURE(b);
+        std::fill_n(bias.begin(), 20, static_cast<T>(b));
+        const answer<T> a = run_attention(TestType::policy(), p, o);
+        for (const T x : a.out) REQUIRE(std::abs(static_cast<double>(x)) <= 2.001);
+        const std::vector<T> rest(a.out.begin() + 20 * 16, a.out.end());
+        if (first.empty()) first = rest;
+        CHECK(same_bits(first, rest));
+    }
+}
+
 TEMPLATE_LIST_TEST_CASE("long sequences, and sizes of real models", "", runs) {
     using T = typename TestType::type;
     random_source random;

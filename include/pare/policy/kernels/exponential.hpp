@@ -93,47 +93,47 @@ template <class T, class A>
 struct exp_of_negative<xsimd::batch<T, A>> {
     using B = xsimd::batch<T, A>;
     PARE_INLINE B operator()(const B& x) const {
-        using xsimd::fma;
+        using detail::multiply_add;
         using exponential = detail::exponential<T>;
         using rounded = detail::rounded<T, A>;
         const B bounded = detail::no_less(exponential::lowest, x);
         // x = n log(2) + r with |r| <= log(2) / 2
-        const rounded x2(fma(bounded, B(exponential::log2_e), B(rounded::rounding)));
-        const B high = detail::opaque(fma(x2.n, B(-exponential::log2_high), bounded));
-        const B r = fma(x2.n, B(-exponential::log2_low), high);
+        const rounded x2(multiply_add(bounded, B(exponential::log2_e), B(rounded::rounding)));
+        const B high = detail::opaque(multiply_add(x2.n, B(-exponential::log2_high), bounded));
+        const B r = multiply_add(x2.n, B(-exponential::log2_low), high);
         B q(exponential::q[0]);
         constexpr auto terms = static_cast<index_t>(std::size(exponential::q));
         PARE_UNROLL
-        for (index_t i = 1; i < terms; ++i) q = fma(q, r, B(exponential::q[i]));
-        return fma(q, r * r, r + B(T(1))) * x2.power();
+        for (index_t i = 1; i < terms; ++i) q = multiply_add(q, r, B(exponential::q[i]));
+        return multiply_add(q, r * r, r + B(T(1))) * x2.power();
     }
 };
 
-/// exp(x - top) for x <= top, times a factor near 1 that is the same for all x of one `top`: it goes
-/// away where exponentials are divided by their sum.
+/// exp(x - top) for x <= top.
 template <class V>
 struct exp_below {
     V top;
     PARE_INLINE V operator()(const V& x) const { return exp_of_negative<V>()(x - top); }
 };
 
-/// In powers of 2, where x needs one rounding less: within 2e-7 of the sum of the results.
+/// In powers of 2, where x - top needs no exact product: within 2e-7 of the sum of the results, however
+/// large x and `top` are.
 template <class A>
 struct exp_below<xsimd::batch<float, A>> {
     using B = xsimd::batch<float, A>;
     static constexpr float log2_e = detail::exponential<float>::log2_e;
     B top;
     PARE_INLINE B operator()(const B& x) const {
-        using xsimd::fma;
+        using detail::multiply_add;
         using rounded = detail::rounded<float, A>;
-        const B y = detail::no_less(-rounded::bias, fma(x, B(log2_e), top * B(-log2_e)));
-        const rounded x2(y + B(rounded::rounding));
-        const B r = y - x2.n;
-        B p = fma(r, B(0.00131681957f), B(0.00966824032f));
-        p = fma(p, r, B(0.0555114262f));
-        p = fma(p, r, B(0.240223154f));
-        p = fma(p, r, B(0.693146586f));
-        p = fma(p, r, B(1.0f));
+        const B y = detail::no_less(detail::exponential<float>::lowest, x - top);
+        const rounded x2(multiply_add(y, B(log2_e), B(rounded::rounding)));
+        const B r = multiply_add(y, B(log2_e), -x2.n);
+        B p = multiply_add(r, B(0.00131681957f), B(0.00966824032f));
+        p = multiply_add(p, r, B(0.0555114262f));
+        p = multiply_add(p, r, B(0.240223154f));
+        p = multiply_add(p, r, B(0.693146586f));
+        p = multiply_add(p, r, B(1.0f));
         return p * x2.power();
     }
 };
