@@ -185,6 +185,16 @@ TEMPLATE_LIST_TEST_CASE("tokens above a threshold, the pinned, and at least one"
     }
 }
 
+TEST_CASE("a threshold is rounded as scores are") {
+    const std::vector<Eigen::half> scores = {Eigen::half(0.1F), Eigen::half(0.5F),
+                                             Eigen::half(0.0999F)};
+    std::vector<int> index(3);
+    CHECK(pare::keep_above(pare::seq, scores, 0.1, index) == 2);
+    CHECK(index[0] + index[1] == 1);
+    const double all = -std::numeric_limits<double>::infinity();
+    CHECK(pare::keep_above(pare::seq, scores, all, index) == 3);
+}
+
 TEMPLATE_LIST_TEST_CASE("the k tokens with the highest scores", "", runs) {
     using T = typename TestType::type;
     const auto policy = TestType::policy();

@@ -82,6 +82,37 @@ TEMPLATE_LIST_TEST_CASE("the most similar rows", "", runs) {
     CHECK(nearest == std::vector<int>{2, 2, 2, 2, 4, 2});
 }
 
+TEMPLATE_LIST_TEST_CASE("keys whose squares there are no numbers for", "", runs) {
+    using T = typename TestType::type;
+    constexpr double most = std::numeric_limits<T>::max_exponent10 - 0.5;
+    for (const double exponent : {-most, -most / 2 - 1, 0., most / 2 + 1, most}) {
+        CAPTURE(exponent);
+        const auto a = static_cast<T>(std::pow(10, exponent));
+        const std::vector<T> keys = {a, 0, a, a};
+        std::vector<T> similarity(2);
+        std::vector<int> nearest(2);
+        pare::nearest_rows(TestType::policy(), pare::view<const T, 2>(keys.data(), 2, 2),
+                           std::vector<int>{0, 2}, std::vector<int>{0}, nearest, similarity);
+        CHECK(distance(similarity[1], std::sqrt(0.5L)) < tolerance<T>);
+    }
+}
+
+TEMPLATE_LIST_TEST_CASE("a row to which nothing is added stays", "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    matrix<T> x(40, 5, random);
+    x(3, 2) = std::numeric_limits<T>::max();
+    std::vector<T> sizes(40, T(3)), to(200, poison<T>());
+    std::vector<int> index(40);
+    std::iota(index.begin(), index.end(), 0);
+    pare::merge_rows(TestType::policy(), index, std::vector<int>(40, -1), sizes,
+                     pare::from_to(x.view(), pare::view<T, 2>(to.data(), 40, 5)));
+    for (index_t t = 0; t < 40; ++t)
+        for (index_t c = 0; c < 5; ++c) REQUIRE(to[static_cast<std::size_t>(t * 5 + c)] == x(t, c));
+    CHECK(sizes == std::vector<T>(40, T(3)));
+}
+
 TEMPLATE_LIST_TEST_CASE("rows become means of what they stand for", "", runs) {
     using T = typename TestType::type;
     random_source random;

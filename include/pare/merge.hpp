@@ -86,13 +86,13 @@ void nearest_rows(const Policy& policy, const Keys& keys, const Offsets& offsets
 }
 
 /// Rows of `index` and, added to each, those of the tokens that leave and are nearest to it: means
-/// weighted by sizes.
+/// weighted by sizes. A row to which nothing is added stays as it is.
 ///
 /// index    positions kept, ascending, stride 1
 /// nearest  [tokens], positions as nearest_rows gives them, or -1: goes nowhere. Those of kept tokens
 ///          are not looked at; of others they are kept, or go nowhere
-/// sizes    [tokens], real numbers, more than 0: of how many tokens a row is the mean, 1 at first. The
-///          first `kept` are overwritten with what rows then stand for
+/// sizes    [tokens], real numbers, more than 0, which is not checked: of how many tokens a row is the
+///          mean, 1 at first. The first `kept` are overwritten with what rows then stand for
 /// arrays   from_to(from [tokens x columns], to [kept x columns]) of one real type each; they do not
 ///          overlap
 ///

@@ -228,7 +228,9 @@ auto selection_of(const char* name, const Policy& policy, const Scores& scores,
 template <class T, class F>
 auto with_rule(view<const T, 1> scores, double threshold, const pins& pinned, const F& f) {
     // Infinite ones, which mean something here, are not for the compiler to see.
-    const at_least<T> above{scores, opaque(static_cast<compute_t<T>>(threshold))};
+    using C = compute_t<T>;
+    const auto rounded = static_cast<T>(static_cast<C>(threshold));
+    const at_least<T> above{scores, opaque(static_cast<C>(rounded))};
     if (pinned.flags.extent(0) == 0) return f(above);
     return f(at_least_or_flagged<T>{above, pinned.flags});
 }

@@ -32,9 +32,14 @@ constexpr index_t row_of_token(const Index* index, index_t count,
 template <class T>
 PARE_HD void unit_row(const view<const T, 2>& x, index_t t, compute_t<T>* to) {
     using C = compute_t<T>;
+    C largest = 0; // whose square may be more, or less, than there are numbers for
+    for (index_t c = 0; c < x.extent(1); ++c) {
+        const C size = std::abs(static_cast<C>(x(t, c)));
+        if (size > largest) largest = size;
+    }
     C sum = 0;
     for (index_t c = 0; c < x.extent(1); ++c) {
-        to[c] = static_cast<C>(x(t, c));
+        to[c] = static_cast<C>(x(t, c)) / (largest > 0 ? largest : C(1));
         add_in_order(sum, to[c] * to[c]);
     }
     const C factor = sum > 0 ? 1 / std::sqrt(sum) : C(0);
@@ -83,13 +88,13 @@ template <class T, class W>
 PARE_HD T mean_of_parts(const view<const T, 2>& x, const view<const W, 1>& weights,
                         const index_t* parts, const index_t* starts, index_t i, index_t c) {
     using C = compute_t<T>;
-    C sum = 0, total = 0;
-    for (index_t p = starts[i]; p < starts[i + 1]; ++p) {
-        const C weight = static_cast<C>(weights(parts[p]));
-        sum += weight * static_cast<C>(x(parts[p], c));
-        total += weight;
-    }
-    return static_cast<T>(sum / total);
+    const index_t begin = starts[i], end = starts[i + 1];
+    if (end - begin == 1) return x(parts[begin], c); // as it is, however often rows are merged
+    C total = 0, sum = 0;
+    for (index_t p = begin; p < end; ++p) total += static_cast<C>(weights(parts[p]));
+    for (index_t p = begin; p < end; ++p)
+        sum += static_cast<C>(weights(parts[p])) / total * static_cast<C>(x(parts[p], c));
+    return static_cast<T>(sum);
 }
 template <class W>
 PARE_HD W size_of_parts(const view<const W, 1>& weights, const index_t* parts,
