@@ -254,7 +254,11 @@ void with_attention_call(const char* name, const Policy& policy, const Q& q, con
 ///          query_key_offsets, where queries are other tokens than keys, and a cache may have room
 /// out      [tokens x heads x value size], of q's type, overwritten; 0 for a query that sees no key
 /// scores   [keys], overwritten: over all heads; or [groups x keys] or [heads x keys], each group's
-///          or head's own. 0 behind the keys of a sequence
+///          or head's own. 0 behind the keys of a sequence. Without elements: none are made
+///
+/// Keys and values have to be finite, also those of a sequence that a mask hides or a bias of minus
+/// infinity removes: a weight of 0 times what is no number is none. Scores then may name another key
+/// than the one that is to blame.
 ///
 /// Throws, before anything is written, shape_error, and value_error for a scale that is not finite or
 /// a position that is negative; and value_error if scores are not finite (then `out` is written, and
