@@ -13,6 +13,7 @@ foreach(folder IN LISTS INCLUDES)
     list(APPEND flags -I ${folder}) # not -isystem, which breaks on /usr/include
   endif()
 endforeach()
+set(ENV{LC_ALL} C) # in English
 execute_process(COMMAND ${COMPILER} ${flags} ${FILE} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
 if(result EQUAL 0)
   message(FATAL_ERROR "${FILE} compiles and should not")

@@ -7,6 +7,7 @@ kind, a view of another rank, const or temporary memory; all of that is one file
 types are the same, and the compiler must give the right sentence for each of its lines.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -228,7 +229,8 @@ def main():
     with tempfile.NamedTemporaryFile("w", suffix=".cpp") as file:
         file.write(text)
         file.flush()
-        output = subprocess.run([*command, file.name], capture_output=True, text=True).stderr
+        english = {**os.environ, "LC_ALL": "C"}
+        output = subprocess.run([*command, file.name], capture_output=True, text=True, env=english).stderr
         found = errors(output, file.name)
     wrong = 0
     for line, (sentence, call) in expected.items():
