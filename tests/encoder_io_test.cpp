@@ -137,6 +137,22 @@ bool equal(const encoder::model& a, const encoder::model& b) {
 
 } // namespace
 
+TEST_CASE("sentences stay on one line, whatever a file says") {
+    CHECK(encoder::on_one_line("a\nb\x1b\xc2\x85" + std::string(1, '\0') +
+                               "\xff\xe2\x80\xa8"
+                               "c\xc3\xa4") == "a\\x0ab\\x1b\\xc2\\x85\\x00\\xff\\xe2\\x80\\xa8"
+                                               "c\xc3\xa4");
+    const std::string most(1000, 'x');
+    CHECK(encoder::on_one_line(most) == most);
+    std::string letters;
+    for (int i = 0; i < 501; ++i) letters += "\xc3\xa4"; // cut between characters
+    const std::string cut = encoder::on_one_line("a" + letters + "b");
+    CHECK(cut.size() < 1000);
+    CHECK(cut.find("\xa4 ... \xc3") < cut.size());
+    CHECK(cut.find('\\') == cut.npos);
+    CHECK(std::string(encoder::file_error("a\nb").what()) == "a\\x0ab");
+}
+
 TEST_CASE("a bad safetensors file is refused by name") {
     struct bad {
         std::string content, sentence;

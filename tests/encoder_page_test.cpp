@@ -1,6 +1,7 @@
 // The page of what pruning does: well formed, whole, and safe whatever the texts say.
 #include "catch.hpp"
 
+#include <encoder/report/drawing.hpp>
 #include <encoder/report/page.hpp>
 
 #include <cmath>
@@ -125,6 +126,14 @@ TEST_CASE("a page shows text as text, and needs nothing from elsewhere") {
     CHECK(count(html, "title=\"&quot;x&quot;: leaves in layer 2\"") == 1);
     for (const char* outside : {"http", "url(", "@import", "src="})
         CHECK(count(html, outside) == 0);
+}
+
+TEST_CASE("a page has no characters that HTML forbids") {
+    const std::string replaced = "\xef\xbf\xbd";
+    CHECK(escape("a\tb\nc<\xc3\xa4") == "a\tb\nc&lt;\xc3\xa4");
+    for (const std::string bad : {"\x01", "\x0b", "\x7f", "\xc2\x85", "\xff", "\xef\xbf\xbf"})
+        CHECK(escape("a" + bad + "b") == "a" + replaced + "b");
+    CHECK(escape(std::string(1, '\0')) == replaced);
 }
 
 TEST_CASE("a page leaves out what there is nothing of") {

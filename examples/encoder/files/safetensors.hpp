@@ -1,22 +1,18 @@
 // The safetensors file format: a length, a JSON header, raw little-endian tensors.
 #pragma once
 
+#include "sentence.hpp"
+
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <map>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace encoder {
-
-/// A file or folder that cannot be used; what() is one sentence that names it.
-struct file_error : std::runtime_error {
-    using std::runtime_error::runtime_error;
-};
 
 enum class data_type { f32, f16, bf16, other };
 

@@ -1,4 +1,5 @@
 #include "drawing.hpp"
+#include "encoder/files/utf8.hpp"
 
 #include <algorithm>
 #include <array>
@@ -141,6 +142,12 @@ void add_text(const page::text& t, std::size_t layers, writer& to) {
            t.tokens.empty() ? "" : "</span>", stay, t.tokens.size());
 }
 
+/// Control characters, and what is never a character.
+bool is_forbidden(utf8proc_int32_t c) {
+    return utf8proc_category(c) == UTF8PROC_CATEGORY_CC || (c & 0xfffe) == 0xfffe ||
+           (c >= 0xfdd0 && c <= 0xfdef);
+}
+
 void add_texts(const page& p, writer& to) {
     const std::size_t layers = p.layers;
     to.add("<h2>Where each token leaves</h2>\n<p class=\"muted\">A token's shade is the layer in "
@@ -157,16 +164,19 @@ void add_texts(const page& p, writer& to) {
 
 std::string escape(const std::string& text) {
     constexpr std::pair<char, const char*> entities[] = {
-        {'&', "&amp;"}, {'<', "&lt;"}, {'>', "&gt;"}, {'"', "&quot;"}, {'\'', "&#39;"}};
+        {'&', "&amp;"},  {'<', "&lt;"}, {'>', "&gt;"}, {'"', "&quot;"},
+        {'\'', "&#39;"}, {'\t', "\t"},  {'\n', "\n"}};
     std::string escaped;
-    for (const char c : text) {
+    for_characters(text, [&](std::string_view bytes, utf8proc_int32_t character) {
         const auto found = std::find_if(std::begin(entities), std::end(entities),
-                                        [c](const auto& e) { return e.first == c; });
-        if (found == std::end(entities))
-            escaped += c;
-        else
+                                        [&](const auto& e) { return e.first == bytes[0]; });
+        if (found != std::end(entities))
             escaped += found->second;
-    }
+        else if (character < 0 || is_forbidden(character))
+            escaped += "\uFFFD";
+        else
+            escaped += bytes;
+    });
     return escaped;
 }
 

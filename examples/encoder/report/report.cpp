@@ -1,6 +1,7 @@
 #include "report.hpp"
 
 #include "encoder/files/output.hpp"
+#include "encoder/files/sentence.hpp"
 
 #include <fmt/core.h>
 
@@ -83,22 +84,22 @@ int exit_status(const char* program, const std::function<void()>& work) {
     std::signal(SIGPIPE, SIG_IGN);
     std::signal(SIGXFSZ, SIG_IGN);
     clean_up_on_signals();
+    const auto refused = [&](const std::string& why) {
+        say(on_one_line(fmt::format("{}: {}", program, why)));
+        return 2;
+    };
     try {
         work();
         if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
             throw std::system_error(errno, std::generic_category(), "write");
     } catch (const std::bad_alloc&) {
-        say(fmt::format("{}: there is not enough memory", program));
-        return 2;
+        return refused("there is not enough memory");
     } catch (const fs::filesystem_error& e) {
-        say(fmt::format("{}: {}: {}", program, e.path1().string(), e.code().message()));
-        return 2;
+        return refused(e.path1().string() + ": " + e.code().message());
     } catch (const std::system_error& e) { // as fmt::print throws it
-        say(fmt::format("{}: standard output: cannot be written: {}", program, e.code().message()));
-        return 2;
+        return refused("standard output: cannot be written: " + e.code().message());
     } catch (const std::exception& e) {
-        say(fmt::format("{}: {}", program, e.what()));
-        return 2;
+        return refused(e.what());
     }
     return 0;
 }
