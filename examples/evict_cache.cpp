@@ -136,6 +136,12 @@ void predict(const setting& of, const rule_maker& rule_for, outcome& o) {
             [&](const cache& now, index_t begin, index_t end, const matrix& rows) {
                 const ids next(text.begin() + begin + 1, text.begin() + std::min(end + 1, length));
                 for (const double x : losses(m, rows, next)) loss += x;
+                if (!std::isfinite(loss))
+                    throw encoder::file_error(fmt::format(
+                        "{}: what it predicts behind token {} of text {} of {} is no number: its "
+                        "weights are too large",
+                        of.a.model.string(), begin, &d - of.documents.data() + 1,
+                        of.a.texts.string()));
                 o.bytes = std::max(o.bytes, keys_held(now) * key_bytes);
                 if (drawn && (end == length || begin / pass % each == 0))
                     o.left.push_back(shares_left(now, end, length));
@@ -205,6 +211,13 @@ std::string row_of(const outcome& o, const outcome& whole) {
                              o.bytes / 1e6);
 }
 
+template <class T>
+void check_each_once(const char* option, std::vector<T> all) {
+    std::sort(all.begin(), all.end());
+    if (const auto twice = std::adjacent_find(all.begin(), all.end()); twice != all.end())
+        throw std::invalid_argument(fmt::format("{} has {} twice", option, *twice));
+}
+
 void check(const arguments& a) {
     for (const double share : a.shares)
         if (!(share > 0 && share <= 1))
@@ -212,7 +225,9 @@ void check(const arguments& a) {
                 fmt::format("--shares: {} is no share, from above 0 to 1", share));
     constexpr std::size_t most = 1 << 24;
     if (a.pass < 1 || a.tokens < 2 || a.documents < 1)
-        throw std::invalid_argument("--pass, --documents and --tokens are at least 1, 1 and 2");
+        throw std::invalid_argument(
+            fmt::format("--pass is {}, --documents {} and --tokens {}; at least 1, 1 and 2", a.pass,
+                        a.documents, a.tokens));
     for (const auto& [name, number] :
          {std::pair("--pass", a.pass), {"--first", a.first}, {"--last", a.last}})
         if (number > most)
@@ -220,6 +235,8 @@ void check(const arguments& a) {
     if (a.needles > most_needles)
         throw std::invalid_argument(
             fmt::format("--needles is {}; {} at most", a.needles, most_needles));
+    check_each_once("--rules", a.rules);
+    check_each_once("--shares", a.shares);
     const auto& known = rules::names();
     for (const std::string& rule : a.rules) {
         if (std::find(known.begin(), known.end(), rule) == known.end())
@@ -267,9 +284,14 @@ encoder::page to_page(const setting& of, const std::vector<outcome>& outcomes) {
 }
 
 /// What every text of the model begins with.
-ids beginning_of(const gguf_file& file) {
+ids beginning_of(const gguf_file& file, const tokenizer& words) {
+    constexpr const char* key = "tokenizer.ggml.bos_token_id";
     if (!file.flag("tokenizer.ggml.add_bos_token", false)) return {};
-    return {static_cast<std::int32_t>(file.number("tokenizer.ggml.bos_token_id"))};
+    const std::uint64_t id = file.number(key);
+    if (id >= words.size())
+        throw encoder::file_error(fmt::format("{}: {} is {}, and there are {} tokens",
+                                              file.path().string(), key, id, words.size()));
+    return {static_cast<std::int32_t>(id)};
 }
 
 ids behind(ids begin, const ids& text) {
@@ -281,13 +303,21 @@ ids behind(ids begin, const ids& text) {
 std::vector<document> read_lines(const fs::path& from, const arguments& a, const tokenizer& words,
                                  const ids& begin, std::size_t longest) {
     std::vector<document> found;
-    for (const std::string& line : encoder::read_documents(from)) {
-        ids text = behind(begin, words.encode(line));
+    encoder::for_documents(from, [&](const std::string& line, std::size_t number) {
+        ids text;
+        try {
+            text = behind(begin, words.encode(line));
+        } catch (const std::invalid_argument& error) {
+            throw encoder::file_error(
+                fmt::format("{}: line {}: {}", from.string(), number, error.what()));
+        }
         text.resize(std::min(text.size(), longest));
         if (text.size() > 1) found.push_back({line, std::move(text)});
-        if (found.size() == a.documents) break;
-    }
-    if (found.empty()) throw std::invalid_argument(from.string() + ": no text has two tokens");
+        return found.size() < a.documents;
+    });
+    if (found.empty())
+        throw encoder::file_error(fmt::format(
+            "{}: no text has two tokens, of which the first {} are read", from.string(), longest));
     return found;
 }
 
@@ -332,31 +362,34 @@ void work(const arguments& a) {
                            {{"--html", a.html}});
     encoder::output html(a.html);
     const gguf_file file(a.model);
-    const model m = read_model(file);
+    const shape config = read_shape(file);
     const tokenizer words(read_vocabulary(file));
-    if (words.size() > static_cast<std::size_t>(m.config.vocabulary))
+    if (words.size() > static_cast<std::size_t>(config.vocabulary))
         throw encoder::file_error(fmt::format("{}: it names {} tokens, of which {} have embeddings",
-                                              a.model.string(), words.size(), m.config.vocabulary));
-    const ids begin = beginning_of(file);
-    const std::size_t longest = std::min(a.tokens, static_cast<std::size_t>(m.config.length));
+                                              a.model.string(), words.size(), config.vocabulary));
+    const ids begin = beginning_of(file, words);
+    const std::size_t longest = std::min(a.tokens, static_cast<std::size_t>(config.length));
+    std::vector<document> documents = read_lines(a.texts, a, words, begin, longest);
+    std::vector<ids> other; // to learn from
+    if (std::any_of(a.rules.begin(), a.rules.end(), rules::learns))
+        for (document& d : read_lines(a.calibrate, a, words, begin, longest))
+            other.push_back(std::move(d.tokens));
+
+    const model m = read_model(file);
     rules known(m, {static_cast<index_t>(a.pass), static_cast<index_t>(a.first),
                     static_cast<index_t>(a.last)});
-    setting of{a, m, words, known, read_lines(a.texts, a, words, begin, longest), {}, {}};
+    setting of{a, m, words, known, std::move(documents), {}, {}};
     if (a.needles > 0) hide_all_needles(of, begin, longest);
-    std::vector<ids> other; // to learn from
+    std::vector<outcome> outcomes = {run(of, "all", 1)};
+    const outcome whole = outcomes.front();
     for (const std::string& rule : a.rules) {
         if (!rules::learns(rule)) continue;
-        if (other.empty())
-            for (document& d : read_lines(a.calibrate, a, words, begin, longest))
-                other.push_back(std::move(d.tokens));
         const auto start = std::chrono::steady_clock::now();
         known.learn(rule, other);
         const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
         encoder::say(fmt::format("{} has learned in {:.0f} s", rule, seconds.count()));
     }
 
-    std::vector<outcome> outcomes = {run(of, "all", 1)};
-    const outcome whole = outcomes.front();
     say_beginning(of, whole);
     for (const std::string& rule : a.rules)
         for (const double share : a.shares) {

@@ -136,6 +136,21 @@ TEST_CASE("what a model of this kind does not have is refused") {
     CHECK_THAT(sentence(number("llama.expert_count", 8)), ContainsSubstring("8 experts"));
     CHECK_THAT(sentence(number("llama.block_count", 3)),
                ContainsSubstring("blk.2.attn_norm.weight"));
+    const auto real = [](const std::string& name, float x) {
+        return [=](small_model& m) { m.keys[name] = gguf::key(name, 6, gguf::raw(x)); };
+    };
+    // Readers take a factor without a type as linear.
+    for (const std::string name : {"llama.rope.scaling.factor", "llama.rope.scaling.attn_factor"})
+        CHECK_THAT(sentence(real(name, 4)), ContainsSubstring("positions are scaled (" + name +
+                                                              " is 4), which is not read"));
+    for (const std::string name : {"llama.rope.scale_linear", "llama.logit_scale"})
+        CHECK_THAT(sentence(real(name, 2)),
+                   ContainsSubstring("has the key " + name + ", whose meaning is not known"));
+    CHECK_THAT(sentence([](small_model& m) {
+                   m.keys["general.architecture"] = gguf::key(
+                       "general.architecture", 8, gguf::text(std::string("a\n\0\x1b", 4)));
+               }),
+               ContainsSubstring("its architecture is a\\x0a\\x00\\x1b; llama"));
     CHECK_THAT(sentence([](small_model& m) {
                    m.tensors["blk.0.attn_q.bias"] = {{8}, std::vector<float>(8)};
                }),
@@ -222,6 +237,27 @@ TEST_CASE("evict_cache, as a user runs it") {
                ContainsSubstring("16777216 at most"));
     programs::write(box.folder / "bad", "a b\na \xff b\n");
     CHECK_THAT(refused("--texts bad"), ContainsSubstring("bad: line 2 is not UTF-8 at byte 3"));
+    CHECK_THAT(refused("--texts texts --rules h2o,sinks,h2o"), ContainsSubstring("has h2o twice"));
+    CHECK_THAT(refused("--texts texts --shares 0.5,0.5"), ContainsSubstring("has 0.5 twice"));
+    const auto keys = small.keys;
+    small.keys["tokenizer.ggml.add_bos_token"] =
+        gguf::key("tokenizer.ggml.add_bos_token", 7, std::string("\1", 1));
+    small.keys["tokenizer.ggml.bos_token_id"] =
+        gguf::key("tokenizer.ggml.bos_token_id", 10, gguf::raw(std::uint64_t{1} << 32));
+    small.write(box.folder / "m.gguf");
+    CHECK_THAT(refused("--texts texts"),
+               ContainsSubstring("bos_token_id is 4294967296, and there"));
+    small.keys = keys;
+    // Weights that are numbers, and make none.
+    const auto tensors = small.tensors;
+    for (float& x : small.tensors["blk.0.attn_output.weight"].second) x = 3e38F;
+    small.write(box.folder / "m.gguf");
+    for (const std::string rules : {"window", "h2o", "window,planned --calibrate texts"})
+        CHECK_THAT(
+            refused("--texts texts --rules " + rules),
+            ContainsSubstring("m.gguf: what it predicts behind token 0 of text 1 of texts is "
+                              "no number"));
+    small.tensors = tensors;
     programs::write(box.folder / "empty", "\n");
     CHECK_THAT(refused("--texts empty"), ContainsSubstring("empty"));
     small.tensors["token_embd.weight"] = {{8, 5}, random.vector<float>(40)};

@@ -309,12 +309,17 @@ TEST_CASE("a vocabulary that does not fit together is refused in a sentence") {
                   ", not one from 1 to 5, as tokens of byte-level BPE have");
     CHECK(error([](vocabulary& v) { v.tokens[1] = "<|end|>"; }) ==
           "small.gguf: has the token '<|end|>' twice, with the ids 0 and 1");
-    for (const char* token : {"a b", "a\n", "\xe6\x97\xa5", "x\xc5\x84"})
+    for (const char* token : {"a b", "\xe6\x97\xa5", "x\xc5\x84"})
         CHECK(error([&](vocabulary& v) { v.tokens.back() = token; }) ==
               "small.gguf: its token '" + std::string(token) +
                   "' has a character that is no byte's letter");
     CHECK(error([](vocabulary& v) { v.merges.emplace_back("n \xe4"); }) ==
           "small.gguf: its merge 12 is not UTF-8");
+    CHECK(error([](vocabulary& v) {
+              v.tokens.back() = std::string(1025, 'a');
+              v.types.back() = 4;
+          }) == "small.gguf: has a token of 1025 bytes, which begins with 'aaaaaaaaaaaaaaaaaaaa'; "
+                "up to 1024 are read");
     CHECK(error([](vocabulary& v) { v.merges.emplace_back("h e"); }) ==
           "small.gguf: has the merge 'h e' twice");
     for (const char* merge : {"he", "", "h e n"})

@@ -66,19 +66,10 @@ struct {
     {"f64", 8},
 };
 
-/// A name in a sentence: short, and on one line, whatever its bytes.
+/// A name in a sentence, short.
 std::string in_quotes(std::string_view name) {
     constexpr std::size_t most = 100;
-    constexpr char digits[] = "0123456789abcdef";
-    std::string text = "'";
-    for (const char c : name.substr(0, most)) {
-        const auto byte = static_cast<unsigned char>(c);
-        if (byte >= 0x20 && byte != 0x7f)
-            text += c;
-        else
-            (text += "\\x") += {digits[byte >> 4], digits[byte & 15]};
-    }
-    return text + (name.size() > most ? "...'" : "'");
+    return "'" + std::string(name.substr(0, most)) + (name.size() > most ? "...'" : "'");
 }
 
 std::string to_string(const shape_type& shape) {
@@ -396,6 +387,12 @@ bool gguf_file::has(const std::string& key) const {
     return find(key) != nullptr;
 }
 
+std::vector<std::string> gguf_file::keys() const {
+    std::vector<std::string> all;
+    for (const auto& each : values_) all.push_back(each.first);
+    return all;
+}
+
 std::string gguf_file::text(const std::string& key) const {
     const value& v = find(key, false, is_string, "string");
     return std::string(gguf_cursor(path_, data_.get(), size_, v.at).text());
@@ -439,17 +436,22 @@ std::vector<std::uint64_t> gguf_file::numbers(const std::string& key) const {
     return all;
 }
 
-std::vector<float> gguf_file::read(const std::string& name, const shape_type& shape) const {
+void gguf_file::check(const std::string& name, const shape_type& shape) const {
     const auto found = entries_.find(name);
     if (found == entries_.end()) fail(path_, "there is no tensor ", in_quotes(name));
     const entry& e = found->second;
     if (e.shape != shape)
         fail(path_, "tensor ", in_quotes(name), " has the shape ", to_string(e.shape), ", not ",
              to_string(shape));
-    const block_layout* const l = find_layout(e.type);
-    if (l == nullptr)
+    if (find_layout(e.type) == nullptr)
         fail(path_, "tensor ", in_quotes(name), " is of type ", e.type, ", not one of ",
              known_layouts());
+}
+
+std::vector<float> gguf_file::read(const std::string& name, const shape_type& shape) const {
+    check(name, shape);
+    const entry& e = entries_.at(name);
+    const block_layout* const l = find_layout(e.type);
     std::vector<float> values(e.bytes / l->bytes * l->elements);
     for (std::size_t i = 0; i < values.size(); i += l->elements)
         if (!decode_block(*l, e.data + i / l->elements * l->bytes, values.data() + i))

@@ -26,6 +26,7 @@ class gguf_file {
     explicit gguf_file(const std::filesystem::path& path);
 
     bool has(const std::string& key) const;
+    std::vector<std::string> keys() const;
     /// The value of `key`. Each throws where there is no such key, or where it is of another type.
     std::string text(const std::string& key) const;
     /// Of any type of integers, not negative.
@@ -48,9 +49,10 @@ class gguf_file {
     /// in the file, and not inside another one.
     const std::map<std::string, entry>& entries() const { return entries_; }
 
+    /// Throws if tensor `name` is missing, of another shape, or of a type that read does not know.
+    void check(const std::string& name, const std::vector<std::int64_t>& shape) const;
     /// The values of tensor `name`, which must have `shape` and be F32 (0), F16 (1), Q4_0 (2),
-    /// Q4_1 (3), Q8_0 (8) or BF16 (30). Throws if it is missing, of another shape or type, or holds
-    /// NaN or infinity.
+    /// Q4_1 (3), Q8_0 (8) or BF16 (30). Throws as check, and if it holds NaN or infinity.
     std::vector<float> read(const std::string& name, const std::vector<std::int64_t>& shape) const;
 
     const std::filesystem::path& path() const { return path_; }

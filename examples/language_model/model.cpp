@@ -25,6 +25,53 @@ double positive(const gguf_file& file, const std::string& key) {
     return x;
 }
 
+/// What the file says of the model must be known: it may change what that computes.
+void check_keys(const gguf_file& file) {
+    static const std::set<std::string> read = {"attention.causal",
+                                               "attention.head_count",
+                                               "attention.head_count_kv",
+                                               "attention.key_length",
+                                               "attention.layer_norm_rms_epsilon",
+                                               "attention.value_length",
+                                               "block_count",
+                                               "context_length",
+                                               "embedding_length",
+                                               "expert_count",
+                                               "feed_forward_length",
+                                               "rope.dimension_count",
+                                               "rope.freq_base",
+                                               "rope.scaling.attn_factor",
+                                               "rope.scaling.factor",
+                                               "rope.scaling.type"},
+                                       without_effect = {"expert_used_count",
+                                                         "rope.scaling.finetuned",
+                                                         "rope.scaling.original_context_length",
+                                                         "tensor_data_layout", "vocab_size"};
+    const std::string of_model = "llama.";
+    for (const std::string& key : file.keys()) {
+        if (key.compare(0, of_model.size(), of_model) != 0) continue;
+        const std::string name = key.substr(of_model.size());
+        if (read.count(name) + without_effect.count(name) == 0)
+            fail(file.path(), "has the key ", key, ", whose meaning is not known here");
+    }
+}
+
+/// Whatever type the file gives, or none: readers take a factor without one as linear.
+void check_positions(const gguf_file& file) {
+    const std::string type = "llama.rope.scaling.type";
+    if (file.has(type) && file.text(type) != "none")
+        fail(file.path(), "its rotary positions are scaled (", file.text(type),
+             "), which is not read");
+    for (const char* factor : {"llama.rope.scaling.factor", "llama.rope.scaling.attn_factor"})
+        if (file.has(factor) && file.real(factor) != 1)
+            fail(file.path(), "its rotary positions are scaled (", factor, " is ",
+                 file.real(factor), "), which is not read");
+    if (file.entries().count("rope_freqs.weight") > 0)
+        fail(file.path(), "its rotary positions have factors of their own, which are not read");
+}
+
+} // namespace
+
 shape read_shape(const gguf_file& file) {
     if (const std::string kind = file.text("general.architecture"); kind != "llama")
         fail(file.path(), "its architecture is ", kind, "; llama is read");
@@ -47,34 +94,44 @@ shape read_shape(const gguf_file& file) {
         if (file.has(key) && file.number(key) != static_cast<std::uint64_t>(c.head_size()))
             fail(file.path(), key, " is ", file.number(key), "; only ", c.head_size(),
                  ", the columns of a head, is read");
-    if (file.has("llama.rope.scale_linear"))
-        fail(file.path(), "its rotary positions are scaled, which is not read");
     if (!file.flag("llama.attention.causal", true))
         fail(file.path(), "its attention is not causal, which is not read");
     if (file.has("llama.expert_count") && file.number("llama.expert_count") > 0)
         fail(file.path(), "it has ", file.number("llama.expert_count"),
              " experts, which are not read");
-    if (file.has("llama.rope.scaling.type") && file.text("llama.rope.scaling.type") != "none")
-        fail(file.path(), "its rotary positions are scaled (", file.text("llama.rope.scaling.type"),
-             "), which is not read");
-    if (file.entries().count("rope_freqs.weight") > 0)
-        fail(file.path(), "its rotary positions have factors of their own, which are not read");
+    check_positions(file);
+    check_keys(file);
+    const auto words = file.entries().find("token_embd.weight");
+    if (words == file.entries().end() || words->second.shape.size() != 2 ||
+        words->second.shape[0] < 1)
+        fail(file.path(), "has no matrix token_embd.weight");
+    c.vocabulary = static_cast<index_t>(words->second.shape[0]);
     return c;
 }
 
-/// Reads tensors, and knows which it has not read.
+namespace {
+
+/// Reads tensors, or only looks at what is said of them, and knows which it has not seen.
 class tensors {
   public:
-    explicit tensors(const gguf_file& file) : file_(file) {
+    tensors(const gguf_file& file, bool only_looks) : file_(file), only_looks_(only_looks) {
         for (const auto& [name, entry] : file.entries()) left_.insert(name);
     }
     matrix operator()(const std::string& name, index_t rows, index_t columns) {
         left_.erase(name);
+        if (only_looks_) {
+            file_.check(name, {rows, columns});
+            return {};
+        }
         const std::vector<float> values = file_.read(name, {rows, columns});
         return Eigen::Map<const matrix>(values.data(), rows, columns);
     }
     vector operator()(const std::string& name, index_t n) {
         left_.erase(name);
+        if (only_looks_) {
+            file_.check(name, {n});
+            return {};
+        }
         const std::vector<float> values = file_.read(name, {n});
         return Eigen::Map<const vector>(values.data(), n);
     }
@@ -87,20 +144,14 @@ class tensors {
 
   private:
     const gguf_file& file_;
+    bool only_looks_;
     std::set<std::string> left_;
 };
 
-} // namespace
-
-model read_model(const gguf_file& file) {
+model read_tensors(const gguf_file& file, bool only_looks) {
     model m{read_shape(file), {}, {}, {}, {}};
-    shape& c = m.config;
-    const auto words = file.entries().find("token_embd.weight");
-    if (words == file.entries().end() || words->second.shape.size() != 2 ||
-        words->second.shape[0] < 1)
-        fail(file.path(), "has no matrix token_embd.weight");
-    tensors read(file);
-    c.vocabulary = static_cast<index_t>(words->second.shape[0]);
+    const shape& c = m.config;
+    tensors read(file, only_looks);
     m.words = read("token_embd.weight", c.vocabulary, c.hidden);
     const index_t keys = c.groups * c.head_size(), layers = extent(file, "llama.block_count");
     for (index_t i = 0; i < layers; ++i) {
@@ -122,6 +173,13 @@ model read_model(const gguf_file& file) {
         m.head = read("output.weight", c.vocabulary, c.hidden);
     read.check_all_read();
     return m;
+}
+
+} // namespace
+
+model read_model(const gguf_file& file) {
+    read_tensors(file, true); // what cannot be read is said before gigabytes are
+    return read_tensors(file, false);
 }
 
 } // namespace language

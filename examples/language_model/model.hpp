@@ -43,9 +43,13 @@ struct model {
     const matrix& to_logits() const { return head.size() > 0 ? head : words; }
 };
 
-/// Throws encoder::file_error for another architecture, for what this one does not have here (rotary
-/// positions that are scaled or of a part of a head, heads of a size of their own, biases, experts),
-/// and for tensors that are missing or not finite.
+/// Throws encoder::file_error for another architecture, and for what this one does not have here: rotary
+/// positions that are scaled or of a part of a head, heads of a size of their own, experts, and any key
+/// of the architecture that is not known.
+shape read_shape(const gguf_file& file);
+
+/// Throws as read_shape, and for tensors that are missing, of another shape, of a type that is not read
+/// or of no use here, such as biases, before any is read; and for numbers that are not finite.
 model read_model(const gguf_file& file);
 
 } // namespace language

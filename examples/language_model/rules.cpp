@@ -44,11 +44,17 @@ void rules::learn(const std::string& name, const std::vector<std::vector<std::in
         throw std::invalid_argument("there is no text to learn from that is longer than " +
                                     std::to_string(o_.first + o_.last) + " tokens");
     if (name == "learned") guesses_ = learn_scores(m_, some, o_.last);
-    losses_[name] = measure_losses(m_, some, o_.pass,
-                                   name == "thresholds" ? std::size(thresholds) : std::size(shares),
-                                   [&](const of_groups<std::size_t>& settings, index_t tokens) {
-                                       return of_settings(name, settings, tokens);
-                                   });
+    std::vector<cache_losses> measured = measure_losses(
+        m_, some, o_.pass, name == "thresholds" ? std::size(thresholds) : std::size(shares),
+        [&](const of_groups<std::size_t>& settings, index_t tokens) {
+            return of_settings(name, settings, tokens);
+        });
+    for (const cache_losses& of : measured)
+        if (!of.losses.allFinite())
+            throw std::domain_error("the rule " + name +
+                                    " cannot learn from a model whose sums are no numbers with a "
+                                    "part of the keys: its weights are too large");
+    losses_[name] = std::move(measured);
 }
 
 budget rules::of_shares(const of_groups<double>& of, index_t tokens) const {

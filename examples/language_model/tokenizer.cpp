@@ -124,6 +124,7 @@ struct tokenizer::parts {
                 fail(from.file, "its token '", token, "' has a character that is no byte's letter");
             is_control.push_back(kind == control || kind == unknown);
             if (kind == normal || kind == unused) continue;
+            check_length(from.file, token);
             stands_for = token;
             added_token added;
             added.content = token;

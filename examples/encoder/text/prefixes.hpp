@@ -1,16 +1,28 @@
 // Texts that another one begins with.
 #pragma once
 
+#include "encoder/files/file.hpp"
+
 #include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 namespace encoder::detail {
+
+/// Throws where a token of `file` is so long that looking for it at every place of a text takes for
+/// ever.
+inline void check_length(const std::filesystem::path& file, std::string_view token) {
+    constexpr std::size_t most = 1024;
+    if (token.size() > most)
+        fail(file, "has a token of ", token.size(), " bytes, which begins with '",
+             token.substr(0, 20), "'; up to ", most, " are read");
+}
 
 /// A sorted list of texts with numbers. Finding takes time for each byte that is looked at, times
 /// the logarithm of the list's length.

@@ -1,13 +1,11 @@
 #include "text.hpp"
 
 #include "encoder/files/file.hpp"
-
-#include <utf8proc.h>
+#include "encoder/files/utf8.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <fstream>
-#include <functional>
 #include <stdexcept>
 
 namespace encoder {
@@ -16,19 +14,16 @@ namespace {
 using detail::fail;
 
 void check_utf8(const std::string& line, const std::filesystem::path& file, std::size_t number) {
-    const auto* data = reinterpret_cast<const utf8proc_uint8_t*>(line.data());
-    const auto size = static_cast<utf8proc_ssize_t>(line.size());
-    for (utf8proc_ssize_t at = 0; at < size;) {
-        utf8proc_int32_t code;
-        const utf8proc_ssize_t step = utf8proc_iterate(data + at, size - at, &code);
-        if (step < 1) fail(file, "line ", number, " is not UTF-8 at byte ", at + 1);
-        at += step;
-    }
+    std::size_t at = 1;
+    for_characters(line, [&](std::string_view bytes, utf8proc_int32_t character) {
+        if (character < 0) fail(file, "line ", number, " is not UTF-8 at byte ", at);
+        at += bytes.size();
+    });
 }
 
-// Calls use(line, number) for each line that is not blank.
-void for_lines(const std::filesystem::path& file,
-               const std::function<void(const std::string&, std::size_t)>& use) {
+// Calls use(line, number) for each line that is not blank, as long as that returns true.
+void for_lines_while(const std::filesystem::path& file,
+                     const std::function<bool(const std::string&, std::size_t)>& use) {
     std::error_code error;
     if (std::filesystem::is_directory(file, error)) fail(file, "is a folder, not a text file");
     std::ifstream in(file, std::ios::binary);
@@ -40,9 +35,16 @@ void for_lines(const std::filesystem::path& file,
             line.erase(0, 3); // byte order mark
         if (line.find_first_not_of(" \t") == std::string::npos) continue;
         check_utf8(line, file, number);
-        use(line, number);
+        if (!use(line, number)) return;
     }
     if (in.bad()) fail(file, "reading failed");
+}
+template <class Use>
+void for_lines(const std::filesystem::path& file, const Use& use) {
+    for_lines_while(file, [&](const std::string& line, std::size_t number) {
+        use(line, number);
+        return true;
+    });
 }
 
 std::vector<std::string> split_at_tabs(const std::string& line) {
@@ -63,10 +65,22 @@ double score_of(const std::string& column, const std::filesystem::path& file, st
 
 } // namespace
 
+void for_documents(const std::filesystem::path& file,
+                   const std::function<bool(const std::string&, std::size_t)>& use) {
+    bool any = false;
+    for_lines_while(file, [&](const std::string& line, std::size_t number) {
+        any = true;
+        return use(line, number);
+    });
+    if (!any) fail(file, "holds no document");
+}
+
 std::vector<std::string> read_documents(const std::filesystem::path& file) {
     std::vector<std::string> documents;
-    for_lines(file, [&](const std::string& line, std::size_t) { documents.push_back(line); });
-    if (documents.empty()) fail(file, "holds no document");
+    for_documents(file, [&](const std::string& line, std::size_t) {
+        documents.push_back(line);
+        return true;
+    });
     return documents;
 }
 

@@ -8,6 +8,7 @@
 
 #include <charconv>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -47,8 +48,12 @@ struct tagged_sentence {
     std::size_t line; ///< of the first one
 };
 
-/// A document a line; blank lines do not count. Throws file_error if the file cannot be read, has
-/// no document, or is not UTF-8 (with the line's number).
+/// use(document, number of its line) for each document, one a line, as long as that returns true; blank
+/// lines do not count. Throws file_error if the file cannot be read, has no document, or is not UTF-8
+/// (with the line's number).
+void for_documents(const std::filesystem::path& file,
+                   const std::function<bool(const std::string&, std::size_t)>& use);
+/// All of them.
 std::vector<std::string> read_documents(const std::filesystem::path& file);
 
 /// score, text, text on a line, separated by tabs. Throws file_error as above, and for a line that

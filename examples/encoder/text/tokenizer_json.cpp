@@ -91,6 +91,7 @@ class reader {
             if (!entry.is_object()) fail(file_, "added_tokens holds ", entry, ", not an object");
             const settings one(file_, entry, "added_tokens.");
             const std::string content = one.text("content", "");
+            check_length(file_, content);
             const auto id = one.needed("id", one.count("id", 0, 1 << 30));
             if (const auto known = made_->ids.find(content);
                 known != made_->ids.end() && known->second != id)

@@ -22,6 +22,7 @@ class unigram final : public subwords {
             const double score = entry[1].get<double>();
             if (!std::isfinite(score) || std::abs(score) > 1e30)
                 fail(given.file(), "gives the token ", entry[0], " the score ", score);
+            check_length(given.file(), entry[0].get_ref<const std::string&>());
             tokens.emplace_back(entry[0].get<std::string>(),
                                 static_cast<std::int32_t>(scores_.size()));
             scores_.push_back(score);

@@ -115,6 +115,7 @@ class vocabulary_reader {
                           mask = name("mask_token", names_.mask);
         std::vector<added_token> all;
         const auto enter = [&](added_token token, const fs::path& from) {
+            check_length(from, token.content);
             if (token.id >= config_.vocabulary)
                 fail(from, "the added token '", token.content, "' has the id ", token.id,
                      ", vocab_size in config.json is ", config_.vocabulary,
