@@ -5,6 +5,8 @@
 #include "encoder_outputs.hpp"
 #include "encoder_program.hpp"
 
+#include <sys/stat.h>
+
 #include <array>
 #include <set>
 
@@ -390,6 +392,26 @@ TEST_CASE("what Git LFS has not fetched is named for what it is") {
     const std::string shard = "model-00002-of-00002.safetensors";
     write(folder / "model" / shard, pointer);
     CHECK_THAT(error_of_loading(folder / "model"), ContainsSubstring(sentence(shard)));
+}
+
+TEST_CASE("a pipe or a device among a model's files is refused, not waited for") {
+    for (const std::string& file : std::vector<std::string>{
+             "model.safetensors", "config.json", "vocab.txt", "tokenizer.json",
+             "tokenizer_config.json", "sentence_bert_config.json", "modules.json", "vocab.json",
+             "merges.txt", "1_Pooling/config.json"}) {
+        CAPTURE(file);
+        const scratch_folder folder;
+        copy_fixture("tiny_bert", folder / "model");
+        const fs::path at = folder / "model" / file;
+        fs::create_directories(at.parent_path());
+        fs::remove(at);
+        REQUIRE(::mkfifo(at.c_str(), 0600) == 0);
+        const std::string sentence = file + ": is not a regular file; put one in its place";
+        CHECK_THAT(error_of_loading(folder / "model"), ContainsSubstring(sentence));
+        fs::remove(at);
+        fs::create_symlink("/dev/zero", at);
+        CHECK_THAT(error_of_loading(folder / "model"), ContainsSubstring(sentence));
+    }
 }
 
 TEST_CASE("weights in another format are named, with what to do") {

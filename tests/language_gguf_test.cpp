@@ -378,7 +378,8 @@ TEST_CASE("a bad GGUF file is refused by name") {
         CHECK_THAT(error, ContainsSubstring(file.sentence));
         CHECK(error.find('\n') == error.npos);
     }
-    CHECK_THAT(error_of([&] { gguf_file{folder.path()}; }), ContainsSubstring("no such file"));
+    CHECK_THAT(error_of([&] { gguf_file{folder.path()}; }),
+               ContainsSubstring("is not a regular file"));
     CHECK_THAT(error_of([&] { gguf_file{folder / "none"}; }),
                ContainsSubstring("none: there is no such file"));
 }

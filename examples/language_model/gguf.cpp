@@ -79,7 +79,7 @@ std::string to_string(const shape_type& shape) {
 }
 
 std::pair<std::shared_ptr<const std::byte>, std::size_t> open_file(const std::filesystem::path& p) {
-    if (!encoder::detail::is_file(p)) fail(p, "there is no such file");
+    encoder::detail::check_is_file(p);
 #ifdef PARE_HAVE_MMAP
     struct descriptor {
         int number;

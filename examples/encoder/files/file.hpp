@@ -36,6 +36,15 @@ inline bool is_file(const std::filesystem::path& path) {
     return std::filesystem::is_regular_file(path, missing);
 }
 
+/// Throws for what is not there, and for a pipe or a device, which would be waited for.
+inline void check_is_file(const std::filesystem::path& path) {
+    if (is_file(path)) return;
+    std::error_code missing;
+    if (std::filesystem::exists(path, missing))
+        fail(path, "is not a regular file; put one in its place");
+    fail(path, "there is no such file");
+}
+
 /// Whether a path that a file names stays in that file's folder, whatever is there. No system's end
 /// of a name is in it.
 inline bool is_inside(const std::filesystem::path& path) {
@@ -53,7 +62,7 @@ inline void check_is_fetched(const std::filesystem::path& path, std::string_view
 }
 
 inline std::string read_text(const std::filesystem::path& path) {
-    if (!is_file(path)) fail(path, "there is no such file");
+    check_is_file(path);
     std::ifstream in(path, std::ios::binary);
     std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
     if (!in) fail(path, "cannot be read");

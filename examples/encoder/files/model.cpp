@@ -7,7 +7,6 @@
 #include "weights.hpp"
 
 #include <algorithm>
-#include <fstream>
 #include <functional>
 #include <numeric>
 #include <optional>
@@ -150,13 +149,12 @@ void copy_files(const path& from, const path& to) {
         }
 }
 
-/// What Git LFS has not fetched is found now, not when it is copied.
+/// What cannot be read, or Git LFS has not fetched, is found now, not when it is copied; and what is
+/// there and is no file, before a reader takes it for one that is not there.
 void check_files_to_copy(const path& folder) {
-    for (const path& name : files_to_copy(folder)) {
-        std::string begin(64, '\0');
-        std::ifstream(folder / name, std::ios::binary).read(begin.data(), 64);
-        detail::check_is_fetched(folder / name, begin);
-    }
+    std::error_code missing;
+    for (const path& name : files_to_copy(folder))
+        if (fs::exists(folder / name, missing)) detail::read_text(folder / name);
 }
 
 /// What precedes the family's names in a file: of the words, which every encoder has.
@@ -260,6 +258,7 @@ std::uintmax_t bytes_of_weights(const path& folder) {
 }
 
 model load_model(const path& folder) {
+    check_files_to_copy(folder);
     const detail::modules parts = detail::read_modules(folder);
     const settings given(folder / parts.transformer / "config.json");
     model m;
@@ -340,7 +339,6 @@ model load_model(const path& folder) {
             {name, entry.dtype, entry.shape, {entry.data, entry.data + entry.bytes}});
     }
     detail::check_others(given, m);
-    check_files_to_copy(folder);
     return m;
 }
 

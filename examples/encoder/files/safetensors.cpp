@@ -115,7 +115,7 @@ struct opened_file {
 };
 
 opened_file open_file(const std::filesystem::path& path) {
-    if (!detail::is_file(path)) fail(path, "there is no such file");
+    detail::check_is_file(path);
     std::ifstream in(path, std::ios::binary | std::ios::ate);
     if (!in) fail(path, "cannot be opened: ", std::strerror(errno));
     const auto size = static_cast<std::size_t>(in.tellg());

@@ -54,7 +54,7 @@ stored_weights::stored_weights(const std::filesystem::path& folder) : path_(fold
                  weights_file,
                  ", which transformers' AutoModel.from_pretrained(FOLDER).save_pretrained(FOLDER) "
                  "does");
-    fail(path_, "there is no such file");
+    check_is_file(path_); // which throws: it is none
 }
 
 void stored_weights::read_index() {
