@@ -264,6 +264,11 @@ TEST_CASE("a part of tokenizer.json that is not known is refused by name") {
         json value;
         const char* sentence;
     } cases[] = {
+        {&word_piece,
+         "/truncation",
+         {{"direction", "Left"}, {"max_length", 512}},
+         "truncation.direction is Left, only Right is possible"},
+        {&word_piece, "/truncation", {{"direction", "Right"}, {"max_length", 512}}, "no error"},
         {&word_piece, "/normalizer/type", "Odd", "has the normalizer 'Odd', not"},
         {&word_piece, "/pre_tokenizer/type", "UnicodeScripts",
          "has the pre_tokenizer 'UnicodeScripts', not"},

@@ -19,6 +19,9 @@ class reader {
         const json vocabulary = take(all["model"], "vocab"), merges = take(all["model"], "merges"),
                    added = take(all, "added_tokens");
         const settings given(file_, std::move(all));
+        if (const std::string side = given.object("truncation").text("direction", "Right");
+            side != "Right")
+            fail(file_, "truncation.direction is ", side, ", only Right is possible");
         made_->words.resize(static_cast<std::size_t>(c.vocabulary));
         if (given.has("normalizer")) made_->normalize = make_normalizer(given.object("normalizer"));
         if (given.has("pre_tokenizer")) made_->split = make_splitter(given.object("pre_tokenizer"));
