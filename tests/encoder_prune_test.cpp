@@ -339,6 +339,19 @@ TEST_CASE("prune_encoder writes a smaller model that loads again, and a report")
     }
 }
 
+TEST_CASE("prune_encoder says of a metric that is undefined that it is, in table and page") {
+    programs::sandbox p(PARE_PRUNE_ENCODER);
+    write(p.folder / "alike", "1\tthe fox\tdogs\n1\tover\tthe dogs\n1\tquick\tfox\n");
+    p.must_run("--model model --calibrate text --evaluate alike --macs 0.5 --out small --json "
+               "report --html page");
+    CHECK(programs::read_json(p.folder / "report")["spearman_dense"].is_null());
+    CHECK_THAT(p.output, ContainsSubstring("Spearman x 100             undefined     undefined "
+                                           "undefined\n"));
+    CHECK_THAT(read(p.folder / "page"), ContainsSubstring("<dd>undefined</dd>"));
+    for (const std::string& text : {p.output, read(p.folder / "page")})
+        for (const char* number : {"nan", "inf"}) CHECK(text.find(number) == text.npos);
+}
+
 TEST_CASE("prune_encoder keeps the tokens to drop, and compares models without dropping them") {
     programs::sandbox p(PARE_PRUNE_ENCODER);
     model m = load_model(p.folder / "model");

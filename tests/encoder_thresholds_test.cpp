@@ -69,6 +69,17 @@ TEST_CASE("learn_thresholds writes a model with thresholds, and a report") {
     CHECK(alpha_0 != dropping);
 }
 
+TEST_CASE("learn_thresholds says of a metric that is undefined that it is, in table and page") {
+    programs::sandbox p(PARE_LEARN_THRESHOLDS);
+    write(p.folder / "alike", "1\tthe fox\tdogs\n1\tover\tthe dogs\n1\tquick\tfox\n");
+    p.must_run(quick + "--train text --evaluate alike --out out --json report --html page");
+    CHECK(programs::read_json(p.folder / "report")["metric_dense"].is_null());
+    CHECK_THAT(p.output, ContainsSubstring("result                 undefined of undefined at"));
+    CHECK_THAT(read(p.folder / "page"), ContainsSubstring("undefined instead of undefined"));
+    for (const std::string& text : {p.output, read(p.folder / "page")})
+        for (const char* number : {"nan", "inf"}) CHECK(text.find(number) == text.npos);
+}
+
 TEST_CASE("learn_thresholds learns to classify, pairs too, and similarity") {
     programs::sandbox p(PARE_LEARN_THRESHOLDS);
     const std::string three = "--model model --epochs 1,1,1 --batch 8 --threads 1 --out out ";

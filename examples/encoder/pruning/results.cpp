@@ -76,9 +76,9 @@ page to_page(const pruning_results& r, budget_kind kind, const std::vector<prici
     p.summary = fmt::format("{:.1f} % of the multiply-adds, {:.2f} times as fast",
                             100 * r.macs_ratio, r.speed.speedup);
     if (measures)
-        p.facts = {{metric + ", dense", fmt::format("{:.2f}", 100 * r.quality_dense[0].value)},
-                   {metric + ", pruned", fmt::format("{:.2f}", 100 * r.quality_pruned[0].value)}};
-    p.facts.push_back({r.alike.name, fmt::format("{:.4f}", r.alike.value)});
+        p.facts = {{metric + ", dense", decimal(100 * r.quality_dense[0].value, 2)},
+                   {metric + ", pruned", decimal(100 * r.quality_pruned[0].value, 2)}};
+    p.facts.push_back({r.alike.name, decimal(r.alike.value, 4)});
     p.facts.push_back({"speedup", fmt::format("{:.2f}", r.speed.speedup)});
     p.facts.push_back({"share of parameters",
                        fmt::format("{:.3f}", static_cast<double>(r.parameters_pruned) /
@@ -146,8 +146,8 @@ void print(const pruning_results& r, const std::filesystem::path& out) {
                    bar_of(r.filters[l], r.filters_dense[l], 20), r.filters[l], r.filters_dense[l]);
     fmt::print("\n{:<22}{:>14}{:>14}{:>10}\n", "", "dense", "pruned", "ratio");
     const auto row = [](const char* name, double before, double after, int digits) {
-        fmt::print("{:<22}{:>14.{}f}{:>14.{}f}{:>10.3f}\n", name, before, digits, after, digits,
-                   after / before);
+        fmt::print("{:<22}{:>14}{:>14}{:>10}\n", name, decimal(before, digits),
+                   decimal(after, digits), decimal(after / before, 3));
     };
     row("MACs a text, millions", r.macs_dense / 1e6, r.macs_ratio * r.macs_dense / 1e6, 1);
     row("parameters", static_cast<double>(r.parameters_dense),
@@ -157,7 +157,7 @@ void print(const pruning_results& r, const std::filesystem::path& out) {
         row((std::string(r.quality_dense[i].name) + " x 100").c_str(),
             100 * r.quality_dense[i].value, 100 * r.quality_pruned[i].value, 2);
     row("tokens/s", r.speed.tokens_per_second_dense, r.speed.tokens_per_second_pruned, 0);
-    fmt::print("\n{:<23}{:.4f}\n", r.alike.name, r.alike.value);
+    fmt::print("\n{:<23}{}\n", r.alike.name, decimal(r.alike.value, 4));
     fmt::print("expected loss          {:.4g}; no choice in the budget loses less than {:.4g}\n",
                r.loss_expected, r.loss_bound);
     fmt::print("speedup                {:.3f}, of {:.3f} that the MACs allow\n", r.speed.speedup,

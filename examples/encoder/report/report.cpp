@@ -37,6 +37,10 @@ nlohmann::json number(double x) {
     return std::isfinite(x) ? nlohmann::json(x) : nlohmann::json(nullptr);
 }
 
+std::string decimal(double x, int decimals) {
+    return std::isfinite(x) ? fmt::format("{:.{}f}", x, decimals) : "undefined";
+}
+
 std::string to_text(const nlohmann::ordered_json& report) {
     return report.dump(2) + '\n';
 }

@@ -14,6 +14,8 @@ std::filesystem::path name_beside(const std::filesystem::path& model, const std:
 
 /// NaN (a correlation of constants, say) has no JSON number.
 nlohmann::json number(double x);
+/// With so many decimals; what is not finite is `undefined`.
+std::string decimal(double x, int decimals);
 /// As it stands in a file.
 std::string to_text(const nlohmann::ordered_json& report);
 

@@ -9,6 +9,13 @@
 #include <cmath>
 
 namespace encoder {
+namespace {
+
+std::string times_100(double metric) {
+    return decimal(100 * metric, 2);
+}
+
+} // namespace
 
 measured measure_at(engine& net, const dataset& data, matrix& outputs) {
     std::vector<token_use> use;
@@ -56,11 +63,11 @@ page to_page(const learning_results& r, const model& m, const std::vector<sequen
     page p;
     const double gain = 1 / r.pruned.macs_ratio;
     p.title = "Tokens that leave";
-    p.summary = fmt::format("{:.2f} times fewer multiply-adds, {} {:.2f} instead of {:.2f}", gain,
-                            metric, 100 * r.pruned.metric, 100 * r.metric_dense);
+    p.summary = fmt::format("{:.2f} times fewer multiply-adds, {} {} instead of {}", gain, metric,
+                            times_100(r.pruned.metric), times_100(r.metric_dense));
     p.facts = {{"share of multiply-adds", fmt::format("{:.3f}", r.pruned.macs_ratio)},
-               {metric + ", dense", fmt::format("{:.2f}", 100 * r.metric_dense)},
-               {metric + ", pruned", fmt::format("{:.2f}", 100 * r.pruned.metric)},
+               {metric + ", dense", times_100(r.metric_dense)},
+               {metric + ", pruned", times_100(r.pruned.metric)},
                {"speedup in batches of 32", fmt::format("{:.2f}", r.at_32.speedup)},
                {"speedup one by one", fmt::format("{:.2f}", r.at_1.speedup)}};
     constexpr std::size_t most = 8;
@@ -99,15 +106,15 @@ void print(const learning_results& r, const std::string& metric, const std::file
                    100 * r.pruned.kept[l]);
     }
     fmt::print("\n{:<12}{:>8}{:>15}{:>10}\n", "", "alpha", "share of MACs", metric);
-    fmt::print("{:<12}{:>8}{:>15.3f}{:>10.2f}\n", "dense", "", 1., 100 * r.metric_dense);
+    fmt::print("{:<12}{:>8}{:>15.3f}{:>10}\n", "dense", "", 1., times_100(r.metric_dense));
     for (const operating_point& p : r.curve)
-        fmt::print("{:<12}{:>8.2f}{:>15.3f}{:>10.2f}\n", "learned", p.alpha, p.macs_ratio,
-                   100 * p.metric);
+        fmt::print("{:<12}{:>8.2f}{:>15.3f}{:>10}\n", "learned", p.alpha, p.macs_ratio,
+                   times_100(p.metric));
     for (const baseline& b : r.baselines)
-        fmt::print("{:<12}{:>8}{:>15.3f}{:>10.2f}\n", b.name, "", b.result.macs_ratio,
-                   100 * b.result.metric);
-    fmt::print("\nresult                 {:.2f} of {:.2f} at {:.3f} of the multiply-adds\n",
-               100 * r.pruned.metric, 100 * r.metric_dense, r.pruned.macs_ratio);
+        fmt::print("{:<12}{:>8}{:>15.3f}{:>10}\n", b.name, "", b.result.macs_ratio,
+                   times_100(b.result.metric));
+    fmt::print("\nresult                 {} of {} at {:.3f} of the multiply-adds\n",
+               times_100(r.pruned.metric), times_100(r.metric_dense), r.pruned.macs_ratio);
     fmt::print("speedup                {:.3f} in batches of 32, {:.3f} one by one, of {:.3f} that "
                "the MACs allow\n",
                r.at_32.speedup, r.at_1.speedup, 1 / r.pruned.macs_ratio);
