@@ -317,6 +317,7 @@ void run(arguments& a) {
     const std::unique_ptr<engine> made =
         make_engine(std::move(original), a.where.device, a.where.precision);
     engine& dense = *made;
+    if (!with.stages.empty()) check_target(dense, train, with);
     if (!without.stages.empty()) {
         trainer first(dense, train, without);
         kept.run(first, "finetune", "fine-tuning");

@@ -148,6 +148,11 @@ TEST_CASE("learn_thresholds: bad input gives one sentence, status 2 and no outpu
     refused(quick + "--train nothing", "nothing: cannot be read");
     refused("--model nothing --train text", "nothing");
     refused(quick + "--train text --target-macs 0", "--target-macs is 0, expected a share");
+    for (const std::string task : {"--train text ", "--task classify --train classes --stage "
+                                                    "finetune,soft "})
+        refused(quick + task + "--target-macs 0.001",
+                "a share of 0.001 of the multiply-adds is below what the first layers take; the "
+                "smallest that is possible is 0.");
     refused(quick + "--train text --target-macs 0.5 --lambda 1", "so not both");
     refused(quick + "--train text --lambda 1 --baselines top-k", "--baselines have no lambda");
     refused(quick + "--train text --lambda -1", "--lambda is -1, expected a number >= 0");

@@ -221,6 +221,35 @@ TEST_CASE("scaled thresholds keep to the share, and drop no more than need be") 
     CHECK_THROWS_AS(scale_thresholds(net, texts, 0.01), std::invalid_argument);
 }
 
+TEST_CASE("a target that is too small is refused before training, by the smallest one there is") {
+    random_source random;
+    CAPTURE(random);
+    const work w(task_kind::distill, 64, random);
+    for (const bool exits : {true, false}) {
+        CAPTURE(exits);
+        network net(w.model);
+        recipe how = soft_and_hard();
+        how.exits = exits;
+        CHECK_NOTHROW(check_target(net, w.data, how));
+        how.target = 0.001;
+        const auto check = [&] { check_target(net, w.data, how); };
+        const std::string sentence = sentence_of<std::invalid_argument>(check);
+        CHECK_THAT(sentence,
+                   ContainsSubstring("a share of 0.001 of the multiply-adds is below what the "
+                                     "first layers take; the smallest that is possible is 0."));
+        const double least = std::stod(sentence.substr(sentence.rfind(' ')));
+        how.target = least;
+        CHECK_NOTHROW(check());
+        how.target = least - 0.001;
+        CHECK_THROWS_AS(check(), std::invalid_argument);
+        if (exits) net.update([](model& m) { m.exits = plain_exits(m); });
+        token_pruning p;
+        p.numbers = {0.3, 0.5, 0.6};
+        net.set_token_pruning(p);
+        CHECK(scale_thresholds(net, trainer::sample(w.data, how.seed), least) <= least);
+    }
+}
+
 TEST_CASE("a damaged checkpoint is refused by name, and a run goes on from a right one") {
     random_source random;
     CAPTURE(random);

@@ -7,6 +7,8 @@
 #include <pare/policy/simd.hpp>
 #include <pare/tune.hpp>
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cmath>
 #include <iterator>
@@ -184,9 +186,16 @@ void fit_exits(network& net, const std::vector<sequence>& text) {
     net.update([&](model& changed) { changed.exits = std::move(exits); });
 }
 
+void fail_as_too_small(double share, double least) {
+    throw std::invalid_argument(
+        fmt::format("a share of {} of the multiply-adds is below what the first layers take; the "
+                    "smallest that is possible is {:.3f}",
+                    share, std::ceil(1000 * least) / 1000));
+}
+
 token_pruning schedule_for(network& net, const std::vector<sequence>& text, token_pruning::rule by,
                            double share) {
-    const double budget = share * dense_token_macs(net.model(), text);
+    const double dense = dense_token_macs(net.model(), text), budget = share * dense;
     constexpr int steps = 7;
     progress bar("token schedule", steps + 1);
     std::vector<token_use> use;
@@ -194,9 +203,7 @@ token_pruning schedule_for(network& net, const std::vector<sequence>& text, toke
     token_pruning best = schedule(net, text, by, high, use);
     for (; token_macs(net.model(), use) > budget; best = schedule(net, text, by, high, use)) {
         if (high >= static_cast<double>(net.model().layers.size()))
-            throw std::invalid_argument(
-                "a share of " + std::to_string(share) +
-                " of the multiply-adds is below what the first layer takes");
+            fail_as_too_small(share, token_macs(net.model(), use) / dense);
         low = high;
         high *= 2;
     }

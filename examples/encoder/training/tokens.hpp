@@ -39,6 +39,9 @@ std::vector<dense> plain_exits(const model& m);
 /// into the network's model. A forward pass over the text.
 void fit_exits(network& net, const std::vector<sequence>& text);
 
+/// Throws std::invalid_argument: a share of the multiply-adds below the `least` that is possible.
+[[noreturn]] void fail_as_too_small(double share, double least);
+
 /// The schedule whose `most` makes the text take at most `share` of the dense multiply-adds, by
 /// bisection. Throws std::invalid_argument if there is none.
 token_pruning schedule_for(network& net, const std::vector<sequence>& text, token_pruning::rule by,

@@ -83,9 +83,9 @@ double scale_thresholds(engine& net, const std::vector<sequence>& text, double s
     while (share_at(high) > share) {
         low = high;
         if ((high *= 2) > 1e6) {
+            const double least = share_at(low);
             share_at(1);
-            throw std::invalid_argument(fmt::format(
-                "a share of {} of the multiply-adds is below what the first layers take", share));
+            fail_as_too_small(share, least);
         }
     }
     for (int i = 0; i < 8; ++i) {
@@ -93,6 +93,19 @@ double scale_thresholds(engine& net, const std::vector<sequence>& text, double s
         (share_at(middle) > share ? low : high) = middle;
     }
     return share_at(high);
+}
+
+void check_target(const engine& dense, const dataset& data, const recipe& how) {
+    if (!how.target) return;
+    model m = dense.model();
+    if (how.exits && m.counts_what_left() && m.exits.empty()) m.exits = plain_exits(m);
+    network net(std::move(m));
+    token_pruning p;
+    p.numbers.assign(net.model().layers.size(), 1e30); // above every score
+    net.set_token_pruning(p);
+    const double least = share_of(net, trainer::sample(data, how.seed));
+    // Where there is little to save, exits may cost more than that; dropping nothing costs none.
+    if (*how.target < std::min(1., least)) fail_as_too_small(*how.target, least);
 }
 
 std::vector<sequence> trainer::sample(const dataset& data, std::uint64_t seed, std::size_t tokens) {

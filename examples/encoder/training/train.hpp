@@ -126,6 +126,11 @@ class trainer {
 /// What save() writes, and no more.
 extern const output::kind training_checkpoint;
 
+/// Throws std::invalid_argument if no thresholds make the trainer's sample of the data take so small a
+/// share of the multiply-adds as the recipe's target. What weights learn does not change that. A
+/// forward pass over the sample.
+void check_target(const engine& dense, const dataset& data, const recipe& how);
+
 /// Multiplies the thresholds by the number that makes the text take at most `share` of the dense
 /// multiply-adds, by bisection; returns the share.
 double scale_thresholds(engine& net, const std::vector<sequence>& text, double share);
