@@ -444,7 +444,9 @@ TEST_CASE("checkpoints that are damaged, of another run or a user's are refused 
     refused(run, "steps is -5");
     with("numbers", "none");
     refused(run, "numbers is not a list with a number for each of 3 layers");
-    refused(run + "--target-macs 0.7", "is of a run whose target is 0.5, not 0.7");
+    refused(run + "--target-macs 0.7", "is of a run whose target is 0.5, not 0.7; remove " +
+                                           fs::canonical(p.folder / "out.checkpoint").string() +
+                                           " to begin anew");
 
     model other = load_model(p.folder / "model");
     other.layers[0].query.weight *= 2;

@@ -118,7 +118,7 @@ void trainer::save(const fs::path& folder) try {
     detail::fail(folder, "cannot be written: ", error.code().message());
 }
 
-void trainer::resume(const fs::path& folder) {
+void trainer::resume(const fs::path& folder, const fs::path& all) {
     using detail::settings;
     using Eigen::Index;
     const settings state(folder / state_file);
@@ -127,7 +127,7 @@ void trainer::resume(const fs::path& folder) {
     for (const auto& [key, value] : mine.items())
         if (const nlohmann::json other = its.all().value(key, nlohmann::json()); other != value)
             detail::fail(folder, "is of a run whose ", key, " is ", other, ", not ", value,
-                         "; remove it to begin anew");
+                         "; remove ", all.string(), " to begin anew");
 
     const auto whole = [&](const char* key, Index most) {
         return state.needed(key, state.count(key, 0, most));
@@ -191,7 +191,7 @@ checkpoints::~checkpoints() {
 void checkpoints::run(trainer& t, const fs::path& at, const std::string& name) const {
     const fs::path checkpoint = folder_ / at;
     if (fs::exists(checkpoint)) {
-        t.resume(checkpoint);
+        t.resume(checkpoint, folder_);
         say(fmt::format("{}: goes on from {}", name, checkpoint.string()));
     }
     while (!t.done()) {
