@@ -186,6 +186,11 @@ void gram_tiles(const Executor& executor, Acc alpha, view<const T, 2> x, view<co
     const index_t tile =
         std::clamp<index_t>(std::min(rows, columns) / 4 / width * width, width, most);
     const index_t tile_rows = (rows + tile - 1) / tile, tile_columns = (columns + tile - 1) / tile;
+    // Where tile i of a side begins: at a panel, and all have nearly as many, so that threads do.
+    const auto begin_of = [=](index_t i, index_t tiles_of_side, index_t side) {
+        const index_t panels_of_side = (side + width - 1) / width;
+        return std::min(side, panels_of_side * i / tiles_of_side * width);
+    };
     const index_t tasks = lower ? tile_rows * (tile_rows + 1) / 2 : tile_rows * tile_columns;
 
     const index_t row_bytes = (one ? rows : rows + columns) * static_cast<index_t>(sizeof(T));
@@ -233,8 +238,10 @@ void gram_tiles(const Executor& executor, Acc alpha, view<const T, 2> x, view<co
             if (lower) { // task counts the tiles of a triangle row by row
                 for (ti = 0, tj = task; tj > ti; ++ti) tj -= ti + 1;
             }
-            const index_t i0 = ti * tile, height = std::min(rows - i0, tile);
-            const index_t j0 = tj * tile, breadth = std::min(columns - j0, tile);
+            const index_t i0 = begin_of(ti, tile_rows, rows),
+                          j0 = begin_of(tj, tile_columns, columns);
+            const index_t height = begin_of(ti + 1, tile_rows, rows) - i0,
+                          breadth = begin_of(tj + 1, tile_columns, columns) - j0;
             const bool diagonal = lower && ti == tj;
             T* const sums = tiles + slot * tile * tile;
             std::fill(sums, sums + tile * tile, T(0));
