@@ -134,6 +134,7 @@ TEST_CASE("what a model of this kind does not have is refused") {
     CHECK_THAT(sentence(number("llama.rope.dimension_count", 2)),
                ContainsSubstring("is 2; only 4, the columns of a head, is read"));
     CHECK_THAT(sentence(number("llama.expert_count", 8)), ContainsSubstring("8 experts"));
+    CHECK_THAT(sentence(number("split.count", 2)), ContainsSubstring("one of 2 parts of a model"));
     CHECK_THAT(sentence(number("llama.block_count", 3)),
                ContainsSubstring("blk.2.attn_norm.weight"));
     const auto real = [](const std::string& name, float x) {

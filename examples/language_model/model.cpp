@@ -73,6 +73,9 @@ void check_positions(const gguf_file& file) {
 } // namespace
 
 shape read_shape(const gguf_file& file) {
+    if (file.has("split.count") && file.number("split.count") > 1)
+        fail(file.path(), "is one of ", file.number("split.count"),
+             " parts of a model; give the file that llama-gguf-split --merge makes of them");
     if (const std::string kind = file.text("general.architecture"); kind != "llama")
         fail(file.path(), "its architecture is ", kind, "; llama is read");
     shape c{};
