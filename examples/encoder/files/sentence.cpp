@@ -1,6 +1,6 @@
 #include "sentence.hpp"
 
-#include "utf8.hpp"
+#include "characters.hpp"
 
 #include <cstddef>
 

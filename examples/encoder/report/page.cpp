@@ -1,5 +1,5 @@
 #include "drawing.hpp"
-#include "encoder/files/utf8.hpp"
+#include "encoder/files/characters.hpp"
 
 #include <algorithm>
 #include <array>

@@ -1,7 +1,7 @@
 #include "text.hpp"
 
+#include "encoder/files/characters.hpp"
 #include "encoder/files/file.hpp"
-#include "encoder/files/utf8.hpp"
 
 #include <algorithm>
 #include <cmath>
