@@ -313,6 +313,8 @@ TEST_CASE("a vocabulary that does not fit together is refused in a sentence") {
         CHECK(error([&](vocabulary& v) { v.tokens.back() = token; }) ==
               "small.gguf: its token '" + std::string(token) +
                   "' has a character that is no byte's letter");
+    CHECK(error([](vocabulary& v) { v.tokens.back() = "a\n"; }) ==
+          "small.gguf: its token 'a\\x0a' has a character that is no byte's letter");
     CHECK(error([](vocabulary& v) { v.merges.emplace_back("n \xe4"); }) ==
           "small.gguf: its merge 12 is not UTF-8");
     CHECK(error([](vocabulary& v) {

@@ -151,9 +151,8 @@ class tensors {
     std::set<std::string> left_;
 };
 
-model read_tensors(const gguf_file& file, bool only_looks) {
-    model m{read_shape(file), {}, {}, {}, {}};
-    const shape& c = m.config;
+model read_tensors(const gguf_file& file, const shape& c, bool only_looks) {
+    model m{c, {}, {}, {}, {}};
     tensors read(file, only_looks);
     m.words = read("token_embd.weight", c.vocabulary, c.hidden);
     const index_t keys = c.groups * c.head_size(), layers = extent(file, "llama.block_count");
@@ -181,8 +180,9 @@ model read_tensors(const gguf_file& file, bool only_looks) {
 } // namespace
 
 model read_model(const gguf_file& file) {
-    read_tensors(file, true); // what cannot be read is said before gigabytes are
-    return read_tensors(file, false);
+    const shape c = read_shape(file);
+    read_tensors(file, c, true); // what cannot be read is said before gigabytes are
+    return read_tensors(file, c, false);
 }
 
 } // namespace language
