@@ -251,8 +251,8 @@ TEST_CASE("time is a sum over heads by their numbers, also where there are no fi
                      v = (2 * of(h, size, 2) + of(h, size, size)) / 3;
         CHECK_THAT(of(h, 3, size), WithinRel(q, 1e-9));
         CHECK_THAT(of(h, size, 4), WithinRel(v, 1e-9));
-        CHECK_THAT(of(h, 3, 4),
-                   WithinAbs(std::max(0., q + v - of(h, size, size)), 1e-9 * of(h, size, size) + 1e-12));
+        CHECK_THAT(of(h, 3, 4), WithinAbs(std::max(0., q + v - of(h, size, size)),
+                                          1e-9 * of(h, size, size) + 1e-12));
     }
     CHECK(times.measure({{{2, 3, 4}, 0}}));
     CHECK_FALSE(times.measure({{{2, 3, 4}, 0}}));
