@@ -191,8 +191,7 @@ TEST_CASE("a threshold is rounded as scores are") {
     std::vector<int> index(3);
     CHECK(pare::keep_above(pare::seq, scores, 0.1, index) == 2);
     CHECK(index[0] + index[1] == 1);
-    const double all = -std::numeric_limits<double>::infinity();
-    CHECK(pare::keep_above(pare::seq, scores, all, index) == 3);
+    CHECK(pare::keep_above(pare::seq, scores, minus_infinite<double>(), index) == 3);
 }
 
 TEMPLATE_LIST_TEST_CASE("the k tokens with the highest scores", "", runs) {
