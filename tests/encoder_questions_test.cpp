@@ -259,7 +259,6 @@ TEST_CASE("programs prune a model that answers questions, and drop its tokens") 
         " --model reader --batch 8 --threads 1 --target-macs 0.8 --out out --json r.json ";
     for (const std::string how :
          {"--train squad --epochs 1,1", "--train squad --dev squad2 --epochs 1,1 --html page.html",
-          "--task answer --train squad --evaluate squad --rate 0.01 --epochs 20,1,5",
           "--task answer --train squad2 --stage soft,hard --labels --epochs 1,1",
           "--task answer --train squad --stage calibrate"}) {
         CAPTURE(how);
@@ -270,10 +269,6 @@ TEST_CASE("programs prune a model that answers questions, and drop its tokens") 
         REQUIRE(found.is_per_token());
         CHECK(found.tokens.numbers.size() == 3);
         CHECK(found.exits.empty()); // what left is no answer
-        if (how.find("20,1,5") < how.size()) {
-            CHECK(report["metric_dense"] > 0.9);
-            CHECK(report["metric_pruned"] > 0.4); // of last digits more than of the method
-        }
         // The question and what is around the texts never leave.
         network net(found);
         const tokenizer cut(p.folder / "out", found.config);
@@ -291,6 +286,26 @@ TEST_CASE("programs prune a model that answers questions, and drop its tokens") 
     }
     CHECK(p.run("--model model --task answer --train squad --out none") == 2);
     CHECK_THAT(p.errors, ContainsSubstring("has no head on tokens, ...ForQuestionAnswering"));
+}
+
+// How well one run ends depends on the last digits of sums: of 60 seeds' numbers, whose mean is 0.88, a
+// tenth were below 0.6.
+TEST_CASE("a model that drops tokens answers most questions, on the average over seeds") {
+    programs::sandbox p(PARE_LEARN_THRESHOLDS);
+    save_model(reader(), fixtures::path("tiny_bert"), p.folder / "reader");
+    write(p.folder / "squad", squad(40, false));
+    const int seeds = 8;
+    double sum = 0;
+    for (int seed = 1; seed <= seeds; ++seed) {
+        p.must_run("--model reader --task answer --train squad --evaluate squad --rate 0.01 "
+                   "--epochs 20,1,5 --batch 8 --threads 1 --target-macs 0.8 --json r.json --seed " +
+                   std::to_string(seed) + " --out out" + std::to_string(seed));
+        const json report = programs::read_json(p.folder / "r.json");
+        CHECK(report["metric_dense"] > 0.9);
+        CHECK(report["macs_ratio"] < 0.9);
+        sum += report["metric_pruned"].get<double>();
+    }
+    CHECK(sum / seeds > 0.6);
 }
 
 } // namespace encoder_questions_test
