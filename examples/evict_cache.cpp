@@ -245,6 +245,10 @@ void check(const arguments& a) {
         if (rules::learns(rule) && a.calibrate.empty())
             throw std::invalid_argument("--rules " + rule + " needs --calibrate");
     }
+    if (!a.calibrate.empty() && std::none_of(a.rules.begin(), a.rules.end(), rules::learns))
+        throw std::invalid_argument(fmt::format("--calibrate is for rules that learn, as planned, "
+                                                "thresholds and learned; --rules {} do not",
+                                                fmt::join(a.rules, ",")));
 }
 
 encoder::page to_page(const setting& of, const std::vector<outcome>& outcomes) {

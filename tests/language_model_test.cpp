@@ -226,6 +226,8 @@ TEST_CASE("evict_cache, as a user runs it") {
                ContainsSubstring("there is no rule 'newest'"));
     CHECK_THAT(refused("--texts texts --rules learned"), ContainsSubstring("needs --calibrate"));
     CHECK_THAT(refused("--texts texts --rules h2o,planned"), ContainsSubstring("planned needs"));
+    CHECK_THAT(refused("--texts texts --calibrate texts --rules window,h2o"),
+               ContainsSubstring("--rules window,h2o do not"));
     CHECK_THAT(refused("--texts texts --html texts"), ContainsSubstring("texts"));
     CHECK_THAT(refused("--texts texts --needles 129"), ContainsSubstring("128 at most"));
     CHECK_THAT(refused("--texts texts --tokens 20 --needles 5"),

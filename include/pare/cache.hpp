@@ -85,7 +85,8 @@ void share_budget(const Scores& scores, index_t total, index_t least, Counts&& c
                                   " keys, the last ", pinned.last, " and by ", flags, " flags");
     if (least < 1 || total < detail::product(rows, std::min(least, keys)))
         detail::fail<value_error>(name, "a budget of ", total, " for ", rows,
-                                  " rows, of which each keeps ", least);
+                                  " rows, of which each keeps at least ", least,
+                                  "; that has to be 1 or more, and the budget as much for each");
     detail::check_counts_to<count>(name, keys);
     struct candidate {
         index_t row, key;
