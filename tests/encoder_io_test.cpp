@@ -150,6 +150,26 @@ TEST_CASE("sentences stay on one line, whatever a file says") {
     CHECK(cut.size() < 1000);
     CHECK(cut.find("\xa4 ... \xc3") < cut.size());
     CHECK(cut.find('\\') == cut.npos);
+    for (const std::string& piece :
+         {std::string("\x80"), std::string("\x01"), std::string("\xc3"),
+          std::string("\xf0\x9f\x98\x80"), std::string("x\n"), std::string("\\x")})
+        for (const int times : {1, 100, 249, 250, 251, 350, 500, 999, 1000, 1001, 3000, 1 << 20}) {
+            CAPTURE(piece, times);
+            std::string text(static_cast<std::size_t>(times % 5), 'a');
+            for (int i = 0; i < times; ++i) text += piece;
+            const std::string line = encoder::on_one_line(text);
+            CHECK(line.size() <= 1000);
+            CHECK(line.find('\n') == line.npos);
+            CHECK(encoder::on_one_line(line) == line);
+            const std::size_t middle = line.find(" ... ");
+            if (middle == line.npos) continue;
+            CHECK(middle >= 700);
+            // Whole escapes on both sides.
+            if (piece == "\x80" || piece == "\x01" || piece == "\xc3") {
+                CHECK((middle - line.find('\\')) % 4 == 0);
+                CHECK(line[middle + 5] == '\\');
+            }
+        }
     CHECK(std::string(encoder::file_error("a\nb").what()) == "a\\x0ab");
 }
 
