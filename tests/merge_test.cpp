@@ -84,10 +84,10 @@ TEMPLATE_LIST_TEST_CASE("the most similar rows", "", runs) {
 
 TEMPLATE_LIST_TEST_CASE("keys whose squares there are no numbers for", "", runs) {
     using T = typename TestType::type;
-    constexpr double most = std::numeric_limits<T>::max_exponent10 - 0.5;
-    for (const double exponent : {-most, -most / 2 - 1, 0., most / 2 + 1, most}) {
-        CAPTURE(exponent);
-        const auto a = static_cast<T>(std::pow(10, exponent));
+    using limits = std::numeric_limits<T>;
+    const auto root = static_cast<T>(std::pow(10, limits::max_exponent10 / 2 + 1));
+    for (const T a : {limits::min(), 1 / root, T(1), root, limits::max()}) {
+        CAPTURE(a);
         const std::vector<T> keys = {a, 0, a, a};
         std::vector<T> similarity(2);
         std::vector<int> nearest(2);

@@ -37,9 +37,10 @@ PARE_HD void unit_row(const view<const T, 2>& x, index_t t, compute_t<T>* to) {
         const C size = std::abs(static_cast<C>(x(t, c)));
         if (size > largest) largest = size;
     }
+    if (!(largest > 0)) largest = 1;
     C sum = 0;
     for (index_t c = 0; c < x.extent(1); ++c) {
-        to[c] = static_cast<C>(x(t, c)) / (largest > 0 ? largest : C(1));
+        to[c] = static_cast<C>(x(t, c)) / opaque(largest); // not times 1 / largest, which may be 0
         add_in_order(sum, to[c] * to[c]);
     }
     const C factor = sum > 0 ? 1 / std::sqrt(sum) : C(0);
