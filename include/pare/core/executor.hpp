@@ -64,12 +64,13 @@ constexpr index_t first_of_share(index_t tasks, index_t shares, index_t share) {
 }
 
 #ifdef _OPENMP
-/// Tasks in as many shares as there are threads, each of tasks that follow each other. A thread takes
-/// its own share's and then what is left of others': it reads on where it has read, and where steps of
-/// a call have as many tasks, it finds in its cache what it left there.
+/// Tasks in a share for each thread, of tasks that follow each other. A thread takes its own share's and
+/// then what is left of others': it reads on where it has read, and where steps of a call have as many
+/// tasks, it finds in its cache what it left there.
 class task_shares {
   public:
-    task_shares(index_t tasks, index_t threads) : count_(std::min(threads, most)) {
+    task_shares(index_t tasks, index_t threads)
+        : count_(std::clamp<index_t>(tasks, 1, std::min(threads, most))) {
         for (index_t i = 0; i < count_; ++i) {
             all_[i].next = first_of_share(tasks, count_, i);
             all_[i].end = first_of_share(tasks, count_, i + 1);
@@ -80,6 +81,7 @@ class task_shares {
     void take(index_t thread, const F& f) {
         for (index_t i = 0; i < count_; ++i) {
             share& some = all_[(thread + i) % count_];
+            if (some.next.load(std::memory_order_relaxed) >= some.end) continue; // reads are shared
             for (index_t task;
                  (task = some.next.fetch_add(1, std::memory_order_relaxed)) < some.end;)
                 f(task);
@@ -87,7 +89,7 @@ class task_shares {
     }
 
   private:
-    static constexpr index_t most = 64; // any more threads begin with shares of others
+    static constexpr index_t most = 64; // more threads than shares begin with others'
 
     struct alignas(64) share { // a line of the cache each
         std::atomic<index_t> next;
