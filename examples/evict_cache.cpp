@@ -135,13 +135,17 @@ void predict(const setting& of, const rule_maker& rule_for, outcome& o) {
             m, text, pass, *rule,
             [&](const cache& now, index_t begin, index_t end, const matrix& rows) {
                 const ids next(text.begin() + begin + 1, text.begin() + std::min(end + 1, length));
-                for (const double x : losses(m, rows, next)) loss += x;
-                if (!std::isfinite(loss))
-                    throw encoder::file_error(fmt::format(
-                        "{}: what it predicts behind token {} of text {} of {} is no number: its "
-                        "weights are too large",
-                        of.a.model.string(), begin, &d - of.documents.data() + 1,
-                        of.a.texts.string()));
+                index_t token = begin;
+                for (const double x : losses(m, rows, next)) {
+                    if (!std::isfinite(x))
+                        throw encoder::file_error(fmt::format(
+                            "{}: what it predicts behind token {} of text {} of {} is no number: "
+                            "its weights are too large",
+                            of.a.model.string(), token, &d - of.documents.data() + 1,
+                            of.a.texts.string()));
+                    loss += x;
+                    ++token;
+                }
                 o.bytes = std::max(o.bytes, keys_held(now) * key_bytes);
                 if (drawn && (end == length || begin / pass % each == 0))
                     o.left.push_back(shares_left(now, end, length));

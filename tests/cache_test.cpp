@@ -123,11 +123,9 @@ TEST_CASE("what share_budget cannot use, it says in numbers") {
             [&] { pare::share_budget(pare::view(x.data(), 2, 3), total, least, counts, p); });
     };
     CHECK(sentence(3, 2, 2, {}) == "pare::share_budget: a budget of 3 for 2 rows, of which each "
-                                   "keeps at least 2; that has to be "
-                                   "1 or more, and the budget as much for each");
+                                   "keeps at least 2; that has to be 1 or more, and the budget 4");
     CHECK(sentence(3, 0, 2, {}) == "pare::share_budget: a budget of 3 for 2 rows, of which each "
-                                   "keeps at least 0; that has to be "
-                                   "1 or more, and the budget as much for each");
+                                   "keeps at least 0; that has to be 1 or more, and the budget 2");
     CHECK(sentence(4, 1, 2, {}) == "pare::share_budget: score 2 of row 1 is NaN");
     CHECK(sentence(4, 1, 3, {}) ==
           "pare::share_budget: scores are 2x3, there are 3 counts; pinned are the first 0 keys, "

@@ -61,7 +61,7 @@ void pool_scores(const Policy& policy, const Scores& scores, const Offsets& offs
 /// keeps these. Of equal ones the earlier come first, as there.
 ///
 /// scores  [rows x keys], of the groups or heads of one sequence, in the host's memory
-/// total   how many are to stay in all; at least rows * least
+/// total   how many are to stay in all; at least rows * min(least, keys)
 /// least   how many of each row; at least 1
 /// counts  [rows] integers, overwritten; they sum up to `total`, or to all there are
 /// pinned  come first in each row; flags are [keys], the same for all rows
@@ -84,9 +84,10 @@ void share_budget(const Scores& scores, index_t total, index_t least, Counts&& c
                                   n.extent(0), " counts; pinned are the first ", pinned.first,
                                   " keys, the last ", pinned.last, " and by ", flags, " flags");
     if (least < 1 || total < detail::product(rows, std::min(least, keys)))
-        detail::fail<value_error>(name, "a budget of ", total, " for ", rows,
-                                  " rows, of which each keeps at least ", least,
-                                  "; that has to be 1 or more, and the budget as much for each");
+        detail::fail<value_error>(
+            name, "a budget of ", total, " for ", rows, " rows, of which each keeps at least ",
+            least, "; that has to be 1 or more, and the budget ",
+            detail::product(rows, std::min(std::max<index_t>(least, 1), keys)));
     detail::check_counts_to<count>(name, keys);
     struct candidate {
         index_t row, key;

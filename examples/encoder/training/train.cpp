@@ -103,9 +103,9 @@ void check_target(const engine& dense, const dataset& data, const recipe& how) {
     token_pruning p;
     p.numbers.assign(net.model().layers.size(), 1e30); // above every score
     net.set_token_pruning(p);
-    const double least = share_of(net, trainer::sample(data, how.seed));
     // Where there is little to save, exits may cost more than that; dropping nothing costs none.
-    if (*how.target < std::min(1., least)) fail_as_too_small(*how.target, least);
+    const double least = std::min(1., share_of(net, trainer::sample(data, how.seed)));
+    if (*how.target < least) fail_as_too_small(*how.target, least);
 }
 
 std::vector<sequence> trainer::sample(const dataset& data, std::uint64_t seed, std::size_t tokens) {

@@ -109,7 +109,7 @@ struct exp_of_negative<xsimd::batch<T, A>> {
     }
 };
 
-/// exp(x - top) for x <= top.
+/// exp(x - top) for x <= top, or above it up to where the result is infinity.
 template <class V>
 struct exp_below {
     V top;
