@@ -30,7 +30,7 @@ set(DOXYGEN_SHOW_INCLUDE_FILES NO)
 
 set(include "${PROJECT_SOURCE_DIR}/include/pare")
 file(GLOB headers CONFIGURE_DEPENDS "${include}/*.hpp" "${include}/prune/*.hpp" "${include}/policy/*.hpp")
-foreach(name attention config error executor ops sequences view workspace) # what is public of core/
+foreach(name attention config error executor ops pins sequences view workspace) # what is public of core/
   list(APPEND headers "${include}/core/${name}.hpp")
 endforeach()
 doxygen_add_docs(doc ${headers} "${CMAKE_CURRENT_LIST_DIR}/reference.dox" COMMENT "Writing the reference")

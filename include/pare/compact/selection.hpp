@@ -1,11 +1,12 @@
-// What choosing tokens by their scores has in common, by threshold or by count: pins, order, and the
-// checks of arguments.
+// What choosing tokens by their scores has in common, by threshold or by count: order, and the checks of
+// arguments.
 #pragma once
 
 #include "../core/checks.hpp"
 #include "../core/error.hpp"
 #include "../core/fast_math.hpp"
 #include "../core/ops.hpp"
+#include "../core/pins.hpp"
 #include "../core/view.hpp"
 #include "../policy/kernels/select.hpp"
 
@@ -17,14 +18,6 @@
 
 namespace pare {
 inline namespace PARE_ISA {
-
-/// Tokens that are kept whatever their score: pare::pins{1} for [CLS], pare::pins{1, 1} for [SEP]
-/// too, pare::pins{4, 32} for the sinks and the window of a decoder.
-struct pins {
-    index_t first = 0;                      ///< so many at the start of each sequence
-    index_t last = 0;                       ///< and so many at its end
-    view<const std::uint8_t, 1> flags = {}; ///< [tokens], those that are not 0; or empty
-};
 
 namespace detail {
 

@@ -1,5 +1,5 @@
-// Errors: a call checks its arguments, then works without failing. A failed check throws one of the
-// two types below with one sentence that holds the numbers, before anything is written.
+// Errors: a call checks its arguments, then works without failing. A failed check throws shape_error or
+// value_error with one sentence that holds the numbers, before anything is written.
 #pragma once
 
 #include "config.hpp"
@@ -26,6 +26,10 @@ struct shape_error : error {
 };
 /// A number that cannot be worked with: NaN, infinity, a negative ridge, an index out of range.
 struct value_error : error {
+    using error::error;
+};
+/// A call of CUDA or of its libraries that failed, with its name.
+struct device_error : error {
     using error::error;
 };
 

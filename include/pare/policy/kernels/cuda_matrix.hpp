@@ -20,12 +20,6 @@
 #include <type_traits>
 
 namespace pare {
-
-/// A call of CUDA that failed.
-struct device_error : error {
-    using error::error;
-};
-
 inline namespace PARE_ISA {
 namespace detail {
 
