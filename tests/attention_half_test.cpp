@@ -14,6 +14,7 @@
 #endif
 
 #include <algorithm>
+#include <limits>
 
 namespace attention_half_test {
 
@@ -228,6 +229,41 @@ TEMPLATE_LIST_TEST_CASE("biases by relative position with a half type", "", poli
             check(TestType::policy(), p, o);
             o.distance_bias = {}; // positions of slopes
             check(TestType::policy(), p, o);
+        }
+    }
+}
+
+TEMPLATE_LIST_TEST_CASE("queries of a half type that see padded keys alone give numbers", "",
+                        policies) {
+    random_source random;
+    CAPTURE(random);
+    const problem p(2, 1, 32, 32, {150}, random);
+    const std::vector<float> lse(static_cast<std::size_t>(p.tokens() * p.heads));
+    for (const float b : {-1e9f, -1e20f, -1e30f, -1e38f, std::numeric_limits<float>::lowest()}) {
+        std::vector<float> bias(150, 0.0f);
+        std::fill_n(bias.begin(), 70, b);
+        distance_table<float> far(2, 150, random);
+        for (index_t h = 0; h < 2; ++h)
+            for (index_t d = -150; d <= 150; ++d) far.at(h, d) = b;
+        for (const bool by_distance : {false, true}) {
+            CAPTURE(b, by_distance);
+            pare::attention_options<float> o;
+            o.mask.causal = true;
+            o.key_bias = bias;
+            if (by_distance) o.distance_bias = far.view();
+            const auto expected =
+                run_attention(pare::seq, p, p.data.data(), p.data.data(), o, lse, 32);
+            const std::vector<short_float> data(p.data.begin(), p.data.end());
+            const auto found = run_attention(TestType::policy(), p, data.data(), data.data(),
+                                             same<short_float>(o), lse, 32);
+            real worst = 0, worst_score = 0;
+            for (std::size_t i = 0; i < found.out.size(); ++i)
+                worst =
+                    std::max(worst, distance(static_cast<float>(found.out[i]), expected.out[i]));
+            for (std::size_t i = 0; i < found.scores.size(); ++i)
+                worst_score = std::max(worst_score, distance(found.scores[i], expected.scores[i]));
+            CHECK(worst < 1e-3L);
+            CHECK(worst_score < 1e-4L);
         }
     }
 }

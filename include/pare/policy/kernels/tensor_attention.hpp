@@ -53,7 +53,8 @@ struct tensor_attention {
 
   private:
     static constexpr float log2_e = 1.44269504f, log_2 = 0.693147181f;
-    static constexpr float hidden = std::numeric_limits<float>::lowest() / 4;
+    /// Below all that biases, a quarter of this each and exponents of 2, add up to.
+    static constexpr float hidden = std::numeric_limits<float>::lowest();
 
     struct state {
         sum_fragment out[2][Width / 8]; // of the first 16 queries and of the others

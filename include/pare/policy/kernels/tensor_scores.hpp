@@ -258,7 +258,7 @@ struct tensor_scores {
     }
     /// Keys that a query does not see; those that are beyond the sequence's end nobody reads.
     PARE_HD static void hide(products& x, int distance, const narrow_mask& mask) {
-        constexpr float hidden = std::numeric_limits<float>::lowest() / 4;
+        constexpr float hidden = std::numeric_limits<float>::lowest();
         const auto seen = static_cast<unsigned>(mask.window - mask.least);
         PARE_UNROLL_ON_DEVICE
         for (int i = 0; i < 16; ++i)
