@@ -13,6 +13,8 @@
 #include <omp.h>
 #endif
 #ifdef __CUDACC__
+#include "cuda_matrix.hpp"
+
 #include <thrust/system/cuda/execution_policy.h>
 #endif
 
@@ -111,13 +113,15 @@ class thrust_memory {
             void* got = nullptr;
             const auto bytes = static_cast<std::size_t>(count) * sizeof(T);
             const cudaError_t error = cudaMallocAsync(&got, bytes, thrust::cuda_cub::stream(exec_));
-            if (error != cudaSuccess) cudaGetLastError(); // which the next call would find
-            if (error != cudaSuccess && error != cudaErrorNotSupported) throw std::bad_alloc();
             if (error == cudaSuccess) {
                 from_stream_ = true;
                 first_ = static_cast<T*>(got);
                 return;
             }
+            cudaGetLastError(); // which the next call would find
+            if (error == cudaErrorMemoryAllocation) throw std::bad_alloc();
+            // An earlier call's fault is no lack of memory.
+            if (error != cudaErrorNotSupported) check_cuda("cudaMallocAsync", error);
         }
 #endif
         const auto got = thrust::get_temporary_buffer<T>(exec_, count);
