@@ -460,6 +460,11 @@ TEST_CASE("checkpoints that are damaged, of another run or a user's are refused 
     REQUIRE(p.run(p.command() + "--out out") == 0);
     CHECK(p.files() == std::vector<std::string>{"other", "out", "out.checkpoint"});
     CHECK(read(p.folder / "out.checkpoint" / "diary") == "dear");
+    fs::rename(p.folder / "out.checkpoint", p.folder / "elsewhere");
+    fs::create_directory_symlink("elsewhere", p.folder / "out.checkpoint");
+    REQUIRE(p.run(p.command() + "--out out") == 0);
+    CHECK(fs::is_symlink(p.folder / "out.checkpoint"));
+    CHECK(read(p.folder / "elsewhere" / "diary") == "dear");
     fs::create_directory(learned);
     write(learned / "diary", "dear");
     p.refuses(p.command() + "--out out", "learned/state.json: there is no such file");

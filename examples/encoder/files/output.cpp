@@ -203,8 +203,8 @@ void output::remove_rest() {
     if (is_there(old_) && !is_there(target_)) fs::rename(old_, target_, error);
     // What is being written may grow meanwhile.
     for (int i = 0; i < 100 && is_there(new_); ++i) fs::remove_all(new_, error);
-    fs::remove_all(old_, error);
-    // Else the lock shows the next run what it may clear.
+    if (is_there(target_)) fs::remove_all(old_, error); // else it is all that there is
+    // Else the lock shows the next run what it may clear, or put back.
     if (!is_there(new_) && !is_there(old_)) {
         ::unlink((folder_ / "lock").c_str());
         ::rmdir(folder_.c_str());

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <unistd.h>
 
 namespace encoder {
 namespace {
@@ -182,10 +183,9 @@ fs::path checkpoints::folder_of(const fs::path& out) {
 const output::kind checkpoints::kind = {
     "a folder of checkpoints", true, [](const fs::path& path) { return fs::is_directory(path); }};
 
-checkpoints::~checkpoints() {
-    std::error_code others;
-    fs::remove(folder_ / "baselines", others);
-    fs::remove(folder_, others);
+checkpoints::~checkpoints() { // where they are empty, and no links to folders that are not
+    ::rmdir((folder_ / "baselines").c_str());
+    ::rmdir(folder_.c_str());
 }
 
 void checkpoints::run(trainer& t, const fs::path& at, const std::string& name) const {
