@@ -3,9 +3,13 @@
 
 #include "encoder/files/model.hpp"
 #include "encoder/text/tokenizer.hpp"
+#include "encoder/text/unicode.hpp"
 
 #include <algorithm>
+#include <cstdlib>
+#include <memory>
 #include <random>
+#include <utf8proc.h>
 
 namespace encoder_tokenizer_test {
 
@@ -343,6 +347,32 @@ TEST_CASE("a tokenizer.json that says nothing of pairs treats them as BERT does"
     CHECK_THROWS_AS(whole.encode("a", "b", 2), std::invalid_argument);
 }
 
+TEST_CASE("normal forms are utf8proc's") {
+    using encoder::detail::form;
+    const std::pair<form, utf8proc_uint8_t* (*)(const utf8proc_uint8_t*)> forms[] = {
+        {form::nfc, utf8proc_NFC},
+        {form::nfd, utf8proc_NFD},
+        {form::nfkc, utf8proc_NFKC},
+        {form::nfkd, utf8proc_NFKD}};
+    std::mt19937 random(7);
+    const char32_t first[] = {0x20,   0xc0,   0x300,  0x591,  0x900,  0x1100,
+                              0x1e00, 0xac00, 0xf900, 0xfb00, 0x1d15e};
+    for (int round = 0; round < 20000; ++round) {
+        std::u32string text;
+        for (std::size_t i = 0; i < 1 + random() % 8; ++i)
+            text += first[random() % std::size(first)] + static_cast<char32_t>(random() % 96);
+        if (round < 0x1100) text += U"\xfdfa"; // of 18 characters
+        const std::string bytes = encoder::detail::encode(text);
+        CAPTURE(bytes);
+        for (const auto& [ours, theirs] : forms) {
+            const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> expected(
+                theirs(reinterpret_cast<const utf8proc_uint8_t*>(bytes.c_str())), &std::free);
+            CHECK(encoder::detail::normal_form(bytes, ours) ==
+                  reinterpret_cast<const char*>(expected.get()));
+        }
+    }
+}
+
 TEST_CASE("what a tokenizer.json asks for takes bounded time") {
     const json of = kind("unigram");
     const scratch_folder folder;
@@ -362,6 +392,23 @@ TEST_CASE("what a tokenizer.json asks for takes bounded time") {
         {"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", std::string(1000, 'a')}};
     CHECK_THROWS_AS(with("/normalizer/normalizers", {grow, grow, grow, grow}).encode("aaa", 9),
                     std::invalid_argument);
+    json longer = of["tokenizer"];
+    longer["normalizer"] = grow;
+    longer["added_tokens"].push_back({{"id", 10},
+                                      {"content", "aab"},
+                                      {"special", false},
+                                      {"single_word", false},
+                                      {"lstrip", false},
+                                      {"rstrip", false},
+                                      {"normalized", true}});
+    write(folder / "tokenizer.json", longer.dump());
+    CHECK_THAT(fixtures::error_of([&] { encoder::tokenizer(folder.path(), config_of(of)); }),
+               ContainsSubstring("has a token of 2001 bytes"));
+    for (const char* form : {"NFC", "NFD", "NFKC", "NFKD"}) {
+        std::string marks = "a"; // which are to be ordered
+        for (int i = 0; i < 400000; ++i) marks += i < 200000 ? "\xcc\x81" : "\xcc\x96";
+        CHECK(with("/normalizer", {{"type", form}}).encode(marks, 9).size() > 2);
+    }
     const json doubles = {{"type", "ByteLevel"}, {"use_regex", false}};
     const encoder::tokenizer twice =
         with("/pre_tokenizer",

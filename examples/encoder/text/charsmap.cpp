@@ -73,9 +73,9 @@ class charsmap {
         for_graphemes(text, [&](std::size_t begin, std::size_t end) {
             const std::string_view whole(text.data() + begin, end - begin);
             const char* const found = whole.size() <= longest ? find(whole) : nullptr;
-            check_growth(mapped.size());
             if (found != nullptr) {
                 mapped += found;
+                check_growth(mapped.size());
                 return;
             }
             for (std::size_t at = 0; at < whole.size();) {
@@ -87,6 +87,7 @@ class charsmap {
                     mapped += other;
                 else
                     mapped += part;
+                check_growth(mapped.size());
             }
         });
         text = std::move(mapped);

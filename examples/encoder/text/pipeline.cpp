@@ -1,5 +1,6 @@
 #include "pipeline.hpp"
 
+#include "prefixes.hpp"
 #include "unicode.hpp"
 
 #include <algorithm>
@@ -59,7 +60,7 @@ void pipeline::set_templates(std::int32_t begin, std::int32_t end, bool two_betw
                   {kind::tokens, {end}, second_type}};
 }
 
-void pipeline::set_added(std::vector<added_token> all) {
+void pipeline::set_added(const std::filesystem::path& file, std::vector<added_token> all) {
     for (const added_token& token : all) {
         added_[token.content] = token.id;
         words[static_cast<std::size_t>(token.id)] = token.content;
@@ -72,6 +73,7 @@ void pipeline::set_added(std::vector<added_token> all) {
         for (added_token& token : later) {
             origins unasked;
             normalize(token.content, unasked);
+            check_length(file, token.content); // again: it may have grown
         }
     raw = added_tokens(std::move(all));
     normalized = added_tokens(std::move(later));

@@ -47,7 +47,7 @@ struct pipeline {
     /// embeddings have no row for it.
     void add_word(const std::filesystem::path& file, const std::string& word, std::int64_t id);
     /// Sorts added tokens in, once words and normalizer are there.
-    void set_added(std::vector<added_token> all);
+    void set_added(const std::filesystem::path& file, std::vector<added_token> all);
     /// begin, text, end and begin, text, end (twice if `two_between`), text, end; the second text is
     /// of this type.
     void set_templates(std::int32_t begin, std::int32_t end, bool two_between,

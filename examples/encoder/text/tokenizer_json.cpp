@@ -108,7 +108,7 @@ class reader {
                            one.flag("lstrip", false), one.flag("rstrip", false),
                            one.flag("normalized", !one.flag("special", false))});
         }
-        made_->set_added(std::move(all));
+        made_->set_added(file_, std::move(all));
     }
 
     std::int32_t special(const std::string& name) const {

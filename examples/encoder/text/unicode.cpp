@@ -184,7 +184,9 @@ std::u32string lower(const std::u32string& text) {
     return lowered;
 }
 
-std::u32string decompose(const std::u32string& text) {
+std::u32string decompose(const std::u32string& text, bool compatible) {
+    const auto how =
+        static_cast<utf8proc_option_t>(UTF8PROC_DECOMPOSE | (compatible ? UTF8PROC_COMPAT : 0));
     std::u32string decomposed;
     decomposed.reserve(text.size());
     for (const char32_t c : text) {
@@ -192,10 +194,10 @@ std::u32string decompose(const std::u32string& text) {
             decomposed += c;
             continue;
         }
-        utf8proc_int32_t parts[8]; // no character has more than 4
+        utf8proc_int32_t parts[32]; // no character has more than 18
         int boundary = 0;
-        const auto count = utf8proc_decompose_char(signed_of(c), parts, std::size(parts),
-                                                   UTF8PROC_DECOMPOSE, &boundary);
+        const auto count =
+            utf8proc_decompose_char(signed_of(c), parts, std::size(parts), how, &boundary);
         decomposed.insert(decomposed.end(), parts, parts + count);
     }
     const auto is_starter = [](char32_t c) { return combining_class(c) == 0; };
@@ -216,9 +218,11 @@ std::string normal_form(const std::string& text, form f) {
     const auto how = static_cast<utf8proc_option_t>(
         UTF8PROC_STABLE | (composed ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE) |
         (compatible ? UTF8PROC_COMPAT : 0));
+    // In order already, since utf8proc moves each mark by one place after another.
+    const std::string ordered = encode(decompose(decode(text), compatible));
     utf8proc_uint8_t* made = nullptr;
-    const auto size = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                                   static_cast<utf8proc_ssize_t>(text.size()), &made, how);
+    const auto size = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(ordered.data()),
+                                   static_cast<utf8proc_ssize_t>(ordered.size()), &made, how);
     const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(made, &std::free);
     if (size < 0) throw std::bad_alloc(); // its texts are valid
     return {reinterpret_cast<const char*>(made), static_cast<std::size_t>(size)};

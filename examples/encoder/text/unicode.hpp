@@ -57,8 +57,8 @@ bool is_cjk(char32_t c);
 void append_lower(char32_t c, std::u32string& text);
 /// The lower case of a text: a sigma that ends a word is another one.
 std::u32string lower(const std::u32string& text);
-/// Canonical decomposition, in canonical order.
-std::u32string decompose(const std::u32string& text);
+/// Canonical decomposition, or that of compatible characters too, in canonical order.
+std::u32string decompose(const std::u32string& text, bool compatible = false);
 
 enum class form { nfc, nfd, nfkc, nfkd };
 std::string normal_form(const std::string& text, form f);

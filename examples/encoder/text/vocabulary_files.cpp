@@ -135,7 +135,7 @@ class vocabulary_reader {
                       file);
         read_added_tokens(enter);
         read_added_decoder(enter);
-        made_->set_added(std::move(all));
+        made_->set_added(file, std::move(all));
 
         const auto required = [&](const std::string& token) {
             const std::int32_t id = made_->find(token);
