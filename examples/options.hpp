@@ -37,11 +37,11 @@ class options : public CLI::App {
     CLI::Option* number(const char* name, T& to, const std::string& about) {
         if constexpr (std::is_unsigned_v<T>)
             return add_option(name, to, about)
-                ->check(is<std::uint64_t>("a whole number from 0 to 2^64 - 1"));
+                ->transform(is<std::uint64_t>("a whole number from 0 to 2^64 - 1"));
         else if constexpr (std::is_integral_v<T>)
-            return add_option(name, to, about)->check(is<T>("a whole number"));
+            return add_option(name, to, about)->transform(is<T>("a whole number"));
         else
-            return add_option(name, to, about)->check(is<double>("a number"));
+            return add_option(name, to, about)->transform(is<double>("a number"));
     }
     /// One of these words.
     template <class T>
@@ -78,9 +78,12 @@ class options : public CLI::App {
   private:
     template <class Number>
     static CLI::Validator is(const std::string& expected) {
-        const auto check = [expected](const std::string& text) {
-            Number ignored;
-            return read_number(text, ignored) ? "" : "'" + text + "' is not " + expected;
+        const auto check = [expected](std::string& text) {
+            Number number;
+            if (!read_number(text, number)) return "'" + text + "' is not " + expected;
+            // CLI11 takes zeros at the front for a number to the base of 8.
+            if constexpr (std::is_integral_v<Number>) text = std::to_string(number);
+            return std::string();
         };
         return CLI::Validator(check, "");
     }

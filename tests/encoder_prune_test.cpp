@@ -428,6 +428,7 @@ TEST_CASE("prune_encoder: bad input gives one sentence, status 2 and no output")
             fails(good + "--macs " + share, "--macs");
         fails(good + "--macs 1e-9", "keeps nothing");
         fails(good + "--macs half", "--macs");
+        fails(good + "--macs 0.5 --threads 01025", "1025"); // to the base of 10
         fails(good + "--macs 0.5 --budget macs=0.5", "expected one");
         for (const char* budget : {"time=1", "macs", "macs=", "macs=x"})
             fails(good + "--budget " + budget,
