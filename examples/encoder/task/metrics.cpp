@@ -39,25 +39,36 @@ double spearman(const std::vector<double>& a, const std::vector<double>& b) {
     return pearson(ranks(a), ranks(b));
 }
 
-double accuracy(const confusion& counts) {
-    return counts.trace() / counts.sum();
+class_counts::class_counts(Eigen::Index classes)
+    : there(Eigen::VectorXd::Zero(classes)), found(there), right(there) {}
+
+void class_counts::add(Eigen::Index is, Eigen::Index taken) {
+    ++there(is);
+    ++found(taken);
+    if (is == taken) ++right(is);
 }
 
-double f1(const confusion& counts) {
+double accuracy(const class_counts& counts) {
+    return counts.right.sum() / counts.there.sum();
+}
+
+double f1(const class_counts& counts) {
     // 2 right / (there + found) is the harmonic mean of precision and recall.
-    const Eigen::VectorXd both = counts.rowwise().sum() + counts.colwise().sum().transpose();
-    const auto of = [&](Eigen::Index k) { return both(k) > 0 ? 2 * counts(k, k) / both(k) : 0.; };
-    if (counts.rows() == 2) return of(1);
+    const Eigen::VectorXd both = counts.there + counts.found;
+    const auto of = [&](Eigen::Index k) {
+        return both(k) > 0 ? 2 * counts.right(k) / both(k) : 0.;
+    };
+    if (both.size() == 2) return of(1);
     double sum = 0;
-    for (Eigen::Index k = 0; k < counts.rows(); ++k) sum += of(k);
+    for (Eigen::Index k = 0; k < both.size(); ++k) sum += of(k);
     return sum / static_cast<double>((both.array() > 0).count());
 }
 
-double matthews(const confusion& counts) {
-    const Eigen::VectorXd there = counts.rowwise().sum(), found = counts.colwise().sum();
-    const double all = counts.sum(), square = all * all;
+double matthews(const class_counts& counts) {
+    const Eigen::VectorXd &there = counts.there, &found = counts.found;
+    const double all = there.sum(), square = all * all;
     const double spread = (square - there.squaredNorm()) * (square - found.squaredNorm());
-    return spread > 0 ? (all * counts.trace() - there.dot(found)) / std::sqrt(spread) : 0;
+    return spread > 0 ? (all * counts.right.sum() - there.dot(found)) / std::sqrt(spread) : 0;
 }
 
 } // namespace encoder

@@ -12,15 +12,21 @@ double pearson(const std::vector<double>& a, const std::vector<double>& b);
 /// The same of ranks; equal values share the mean of theirs.
 double spearman(const std::vector<double>& a, const std::vector<double>& b);
 
-/// [classes x classes]: how many of the row's class were taken for the column's.
-using confusion = Eigen::MatrixXd;
+/// How many are of each class, were taken for it, and both; [classes] each.
+struct class_counts {
+    Eigen::VectorXd there, found, right;
 
-double accuracy(const confusion& counts);
+    explicit class_counts(Eigen::Index classes);
+    /// One more of class `is` that was taken for `taken`.
+    void add(Eigen::Index is, Eigen::Index taken);
+};
+
+double accuracy(const class_counts& counts);
 /// Of two classes, that of class 1; of more, the mean over those that are there or were found. A
 /// class that was never found, or is not there, has 0.
-double f1(const confusion& counts);
+double f1(const class_counts& counts);
 /// Matthews' correlation coefficient, for any number of classes. 0 where one class is all there is,
 /// or all that was found.
-double matthews(const confusion& counts);
+double matthews(const class_counts& counts);
 
 } // namespace encoder

@@ -22,12 +22,12 @@ Index class_of(const matrix& logits, Index row) {
 }
 
 /// Of those that have a class.
-confusion classes_of(const dataset& data, const matrix& logits) {
-    confusion counts = confusion::Zero(logits.cols(), logits.cols());
+class_counts classes_of(const dataset& data, const matrix& logits) {
+    class_counts counts(logits.cols());
     for (Index i = 0; i < logits.rows(); ++i)
         if (const double right = data.targets[static_cast<std::size_t>(i)];
             right != dataset::no_tag)
-            counts(static_cast<Index>(right), class_of(logits, i)) += 1;
+            counts.add(static_cast<Index>(right), class_of(logits, i));
     return counts;
 }
 
@@ -156,7 +156,7 @@ std::vector<quality> qualities(const dataset& data, const matrix& outputs) {
                 {"Pearson", pearson(scores, data.targets)}};
     }
     if (data.kind == task_kind::answer) return of_answers(data, outputs);
-    const confusion counts = classes_of(data, outputs);
+    const class_counts counts = classes_of(data, outputs);
     if (names_entities(data.tags)) return entities_in(data, outputs, accuracy(counts));
     return {{"Accuracy", accuracy(counts)}, {"F1", f1(counts)}, {"Matthews", matthews(counts)}};
 }
