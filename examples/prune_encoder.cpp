@@ -248,10 +248,10 @@ class pruning {
             if (html_) draw(front);
         }
         if (onnx_) onnx_.write(to_onnx(pruned->model()));
-        if (prices_->times) prices_->times->save();
         // The model first, so that a report always has its model.
         put_in_place({&out_, &onnx_, &json_, &front_, &html_});
         print(r_, a_.out);
+        if (prices_->times) prices_->times->save();
     }
 
   private:

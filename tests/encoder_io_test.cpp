@@ -528,6 +528,8 @@ TEST_CASE("an impossible config is refused by name") {
         {{{"max_position_embeddings", 0}}, "config.json: max_position_embeddings is 0"},
         {{{"max_position_embeddings", 1}}, "config.json: max_position_embeddings is 1"},
         {{{"type_vocab_size", 0}}, "config.json: type_vocab_size is 0"},
+        {{{"vocab_size", 1 << 24}, {"type_vocab_size", 128}},
+         "vocab_size 16777216 times 128 types is more than 1073741824"},
         {{{"layer_norm_eps", 0}}, "config.json: layer_norm_eps is 0"},
         {{{"layer_norm_eps", -1e-12}}, "config.json: layer_norm_eps is -1e-12"},
         {{{"layer_norm_eps", "x"}}, "config.json: layer_norm_eps is \"x\""},

@@ -154,6 +154,10 @@ config read_config(const std::filesystem::path& folder, const modules& parts,
     if (c.family->positions_follow_padding)
         c.first_position = given.count("pad_token_id", 0, 1 << 20).value_or(1) + 1;
     if (keys.types != nullptr) c.types = given.size(keys.types, 1 << 10);
+    constexpr Index most_ids = 1 << 30; // a token's and its type's are one id of 31 bits
+    if (c.vocabulary * std::max<Index>(c.types, 1) > most_ids)
+        fail(given.file(), "vocab_size ", c.vocabulary, " times ", c.types, " types is more than ",
+             most_ids);
     if (keys.embedding != nullptr)
         if (const Index columns = given.size(keys.embedding, 1 << 16); columns != c.hidden)
             c.narrow_embeddings = columns;

@@ -361,12 +361,18 @@ void latency::save() const {
     // Others may have written meanwhile, or do: nothing of theirs is lost.
     output file(options_.times);
     nlohmann::ordered_json all;
-    if (detail::is_file(options_.times))
-        all = nlohmann::ordered_json::parse(detail::read_text(options_.times));
+    if (detail::is_file(options_.times)) {
+        const std::string text = detail::read_text(options_.times);
+        detail::parse_json(options_.times, text); // which names what is wrong
+        all = nlohmann::ordered_json::parse(text);
+    }
     nlohmann::ordered_json heads;
     for (const auto& [of, by_heads] : heads_)
         heads[std::to_string(of.first)][std::to_string(of.second)] = to_json(by_heads);
-    all[whole_->place()][shape(whole_->model(), options_)] = {
+    const std::string place = whole_->place();
+    if (all.contains(place) && !all[place].is_object())
+        detail::fail(options_.times, "'", place, "' is not an object");
+    all[place][shape(whole_->model(), options_)] = {
         {"dense", dense_}, {"heads", heads}, {"filters", to_json(filters_)}};
     file.write(to_text(all));
     put_in_place({&file});
