@@ -385,6 +385,21 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
         });
     }
 
+    /// Whether a block of threads may share so much memory: 227 KB with sm_90, 163 with sm_80, 99 with
+    /// sm_86 and sm_89, which is too little for floats of more than 64 a head.
+    bool can_share([[maybe_unused]] std::size_t bytes) const {
+#ifdef __CUDACC__
+        if constexpr (detail::is_cuda<Exec>) {
+            int device = 0, most = 0;
+            detail::check_cuda("cudaGetDevice", cudaGetDevice(&device));
+            detail::check_cuda(
+                "cudaDeviceGetAttribute",
+                cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+            return bytes <= static_cast<std::size_t>(most);
+        }
+#endif
+        return true;
+    }
     /// kernel(i, memory) for i < count, each by a block of threads that share Kernel::shared_bytes
     /// of memory.
     template <class Kernel>

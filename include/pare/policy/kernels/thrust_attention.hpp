@@ -137,7 +137,12 @@ void attend(const Policy& policy, const Call& c, const softmax_rows<typename Cal
     constexpr bool tensor_cores = by_tensor_cores<Policy, Call>;
     const bool q = in_packs(c.q), k = in_packs(c.k), v = in_packs(c.v);
     if (c.heads() == 0) return;
-    const auto run = [&](const auto& kernel) { policy.for_blocks(kernel.blocks(), kernel); };
+    const auto run = [&](const auto& kernel) {
+        if (policy.can_share(kernel.shared_bytes))
+            policy.for_blocks(kernel.blocks(), kernel);
+        else
+            attention_by_threads(policy, c, rows);
+    };
     const auto by = [&](auto width) {
         with_relative(c, [&](auto relative) {
             constexpr int most = decltype(width)::value;
@@ -162,7 +167,12 @@ void score_heads(const Policy& policy, const Call& c, double* parts) {
     const index_t keys = c.all_keys();
     const bool q = in_packs(c.q), k = in_packs(c.k);
     if (c.heads() == 0) return;
-    const auto run = [&](const auto& kernel) { policy.for_blocks(kernel.blocks(), kernel); };
+    const auto run = [&](const auto& kernel) {
+        if (policy.can_share(kernel.shared_bytes))
+            policy.for_blocks(kernel.blocks(), kernel);
+        else
+            scores_by_threads(policy, c, parts);
+    };
     const auto by = [&](auto width) {
         with_relative(c, [&](auto relative) {
             constexpr int most = decltype(width)::value;
