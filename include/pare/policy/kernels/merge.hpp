@@ -6,6 +6,7 @@
 #include "../../core/view.hpp"
 
 #include <cmath>
+#include <limits>
 
 namespace pare {
 inline namespace PARE_ISA {
@@ -28,19 +29,31 @@ constexpr index_t row_of_token(const Index* index, index_t count,
     return i < count && static_cast<index_t>(index[i]) == to ? i : -1;
 }
 
+/// 2^n.
+template <class C>
+constexpr C two_to(int n) {
+    C x = 1;
+    for (; n > 0; --n) x *= 2;
+    return x;
+}
+
 /// to = row t of x by its length; zeros stay.
 template <class T>
 PARE_HD void unit_row(const view<const T, 2>& x, index_t t, compute_t<T>* to) {
     using C = compute_t<T>;
-    C largest = 0; // whose square may be more, or less, than there are numbers for
+    C largest = 0;
     for (index_t c = 0; c < x.extent(1); ++c) {
         const C size = std::abs(static_cast<C>(x(t, c)));
         if (size > largest) largest = size;
     }
-    if (!(largest > 0)) largest = 1;
+    // Its square may be more, or less, than there are numbers for. A power of 2 changes no digit.
+    constexpr C large = two_to<C>(std::numeric_limits<C>::max_exponent / 3);
+    const C scale = largest > large       ? 1 / (large * large)
+                    : largest < 1 / large ? large * large
+                                          : C(1);
     C sum = 0;
     for (index_t c = 0; c < x.extent(1); ++c) {
-        to[c] = static_cast<C>(x(t, c)) / opaque(largest); // not times 1 / largest, which may be 0
+        to[c] = opaque(static_cast<C>(x(t, c)) * scale);
         add_in_order(sum, to[c] * to[c]);
     }
     const C factor = sum > 0 ? 1 / std::sqrt(sum) : C(0);
