@@ -213,6 +213,8 @@ std::u32string decompose(const std::u32string& text, bool compatible) {
 }
 
 std::string normal_form(const std::string& text, form f) {
+    if (std::all_of(text.begin(), text.end(), [](unsigned char c) { return c < 0x80; }))
+        return text; // ASCII is in every form
     const bool composed = f == form::nfc || f == form::nfkc;
     const bool compatible = f == form::nfkc || f == form::nfkd;
     const auto how = static_cast<utf8proc_option_t>(
