@@ -81,7 +81,6 @@ struct attention_terms {
     }
     constexpr bool biased() const { return key_bias.extent(0) > 0 || by_distance(); }
 
-  private:
     /// Minus infinity removes a key, and makes no NaN of what it is added to. Under -Ofast the larger
     /// of NaN and a number may be the number; here NaN goes through.
     PARE_HD static C bounded(C bias) {

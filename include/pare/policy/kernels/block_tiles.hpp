@@ -168,8 +168,7 @@ class narrow_distances {
         float bias = -slope_ * std::abs(static_cast<float>(distance));
         const int d = distance < -most_ ? -most_ : distance > most_ ? most_ : distance;
         if (middle_) bias += middle_[d * step_];
-        constexpr float least = std::numeric_limits<float>::lowest() / 4; // as of other kernels
-        return (bias < least ? least : bias) * log2_e;
+        return attention_terms<float>::bounded(bias) * log2_e;
     }
 
   private:
