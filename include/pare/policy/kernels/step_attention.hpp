@@ -76,7 +76,9 @@ struct step_attention {
     struct shared {
         alignas(128) T q[most_rows * stride];
         alignas(128) K kv[2][2][passing * stride]; // keys and values, twice; then sums of values
-        alignas(128) C x[passing][most_rows];      // logits, and then their exponentials
+        // Logits, and then their exponentials. Rows are apart so that what the threads of a warp write
+        // for their keys is in eight banks and not in two, and four of them are one load still.
+        alignas(128) C x[passing][most_rows + 4];
         C less[most_rows];
         int begin[most_rows], end[most_rows]; // keys that a row sees
     };

@@ -101,11 +101,8 @@ void scores_by_threads(const Policy& policy, const Call& call, double* parts) {
 
 /// f(a constant): terms.relative(). Kernels without it have no registers for it.
 template <class Terms, class F>
-void with_relative(const Terms& terms, const F& f) {
-    if (terms.relative())
-        f(std::true_type());
-    else
-        f(std::false_type());
+bool with_relative(const Terms& terms, const F& f) {
+    return terms.relative() ? f(std::true_type()) : f(std::false_type());
 }
 
 /// Whether tensor cores multiply: elements of one half type, of the same tokens.
@@ -114,20 +111,25 @@ inline constexpr bool
     by_tensor_cores = (has_tensor_cores<typename Call::of_key, Policy::on_cuda> && Call::same &&
                        std::is_same_v<typename Call::of_query, typename Call::of_key>);
 
-/// f(a constant) with the least width that a kernel has for heads of `size`, or none.
+/// f(a constant) with the least width that a kernel has for heads of `size`; false if none has or f
+/// finds no room.
 template <class T, bool TensorCores, class F>
 bool with_width(index_t size, const F& f) {
-    const auto fits = [&](auto width) {
-        if (size > width) return false;
-        f(width);
-        return true;
-    };
+    const auto fits = [&](auto width) { return size <= width && f(width); };
     if constexpr (TensorCores)
         if (fits(std::integral_constant<int, 32>())) return true;
     if (fits(std::integral_constant<int, 64>())) return true;
     if constexpr (sizeof(T) < sizeof(double)) // of 128 doubles, tiles fit no block's memory
         return fits(std::integral_constant<int, 128>());
     return false;
+}
+
+/// False, with nothing done, where a block may not share as much memory as the kernel takes.
+template <class Policy, class Kernel>
+bool run_if_it_fits(const Policy& policy, const Kernel& kernel) {
+    const bool fits = policy.can_share(kernel.shared_bytes);
+    if (fits) policy.for_blocks(kernel.blocks(), kernel);
+    return fits;
 }
 
 /// By the kernel for elements of these types and heads of this size: outputs and, for scores, the rows'
@@ -137,22 +139,19 @@ void attend(const Policy& policy, const Call& c, const softmax_rows<typename Cal
     constexpr bool tensor_cores = by_tensor_cores<Policy, Call>;
     const bool q = in_packs(c.q), k = in_packs(c.k), v = in_packs(c.v);
     if (c.heads() == 0) return;
-    const auto run = [&](const auto& kernel) {
-        if (policy.can_share(kernel.shared_bytes))
-            policy.for_blocks(kernel.blocks(), kernel);
-        else
-            attention_by_threads(policy, c, rows);
-    };
     const auto by = [&](auto width) {
-        with_relative(c, [&](auto relative) {
+        return with_relative(c, [&](auto relative) {
             constexpr int most = decltype(width)::value;
             constexpr bool placed = decltype(relative)::value;
             if constexpr (tensor_cores) {
                 using kernel = tensor_attention<Call, most, placed>;
-                run(kernel{c, rows, strips_of_all(c, c.q.extent(0), kernel::strip),
-                           static_cast<int>(c.heads() / c.k.extent(1)), q, k, v, in_packs(c.out)});
+                return run_if_it_fits(policy, kernel{c, rows,
+                                                     strips_of_all(c, c.q.extent(0), kernel::strip),
+                                                     static_cast<int>(c.heads() / c.k.extent(1)), q,
+                                                     k, v, in_packs(c.out)});
             } else {
-                run(block_attention<Call, most, placed>{c, rows, q, k, v});
+                return run_if_it_fits(policy,
+                                      block_attention<Call, most, placed>{c, rows, q, k, v});
             }
         });
     };
@@ -167,22 +166,18 @@ void score_heads(const Policy& policy, const Call& c, double* parts) {
     const index_t keys = c.all_keys();
     const bool q = in_packs(c.q), k = in_packs(c.k);
     if (c.heads() == 0) return;
-    const auto run = [&](const auto& kernel) {
-        if (policy.can_share(kernel.shared_bytes))
-            policy.for_blocks(kernel.blocks(), kernel);
-        else
-            scores_by_threads(policy, c, parts);
-    };
     const auto by = [&](auto width) {
-        with_relative(c, [&](auto relative) {
+        return with_relative(c, [&](auto relative) {
             constexpr int most = decltype(width)::value;
             constexpr bool placed = decltype(relative)::value;
             if constexpr (tensor_cores) {
                 using kernel = tensor_scores<Call, most, placed>;
-                run(kernel{c, parts, keys, strips_of_all(c, keys, kernel::strip),
-                           static_cast<int>(c.heads() / c.k.extent(2)), q, k});
+                return run_if_it_fits(policy,
+                                      kernel{c, parts, keys, strips_of_all(c, keys, kernel::strip),
+                                             static_cast<int>(c.heads() / c.k.extent(2)), q, k});
             } else {
-                run(block_scores<Call, most, placed>{c, parts, keys, q, k});
+                return run_if_it_fits(policy,
+                                      block_scores<Call, most, placed>{c, parts, keys, q, k});
             }
         });
     };
