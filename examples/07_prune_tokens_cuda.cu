@@ -1,5 +1,5 @@
 // Dropping tokens on a GPU: what 05_prune_tokens.cpp does, from attention probabilities, on a stream.
-// Compile with nvcc --extended-lambda --expt-relaxed-constexpr.
+// Compile with nvcc -arch=native --extended-lambda --expt-relaxed-constexpr.
 #include <pare/compact.hpp>
 #include <pare/importance.hpp>
 #include <pare/policy/thrust.hpp>

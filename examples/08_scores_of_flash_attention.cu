@@ -1,5 +1,5 @@
 // Scores beside an attention of another library: from its queries, keys and log-sum-exp rows.
-// Compile with nvcc --extended-lambda --expt-relaxed-constexpr.
+// Compile with nvcc -arch=native --extended-lambda --expt-relaxed-constexpr.
 #include <pare/attention_scores.hpp>
 #include <pare/compact.hpp>
 #include <pare/policy/thrust.hpp>

@@ -268,6 +268,31 @@ TEMPLATE_LIST_TEST_CASE("queries of a half type that see padded keys alone give 
     }
 }
 
+TEMPLATE_LIST_TEST_CASE("queries of a half type that do not count may be any", "", policies) {
+    random_source random;
+    CAPTURE(random);
+    const problem p(2, 1, 64, 64, {200}, random);
+    for (const auto& counts : {pare::counted_queries::first(), pare::counted_queries::last(3),
+                               pare::counted_queries{-120, -60}}) {
+        pare::attention_options<short_float> o;
+        o.queries = counts;
+        const std::vector<float> lse = rows_of(p, {});
+        std::vector<short_float> data(p.data.begin(), p.data.end());
+        const auto expected =
+            run_attention(TestType::policy(), p, data.data(), data.data(), o, lse, 64);
+        const auto counted = pare::detail::counted(counts, 200);
+        for (index_t i = 0; i < 200; ++i)
+            if (i < counted.begin || i >= counted.end)
+                data[static_cast<std::size_t>(i * p.stride + random.integer(0, 127))] =
+                    static_cast<short_float>(i % 2 ? not_a_number<float>()
+                                                   : std::numeric_limits<float>::max());
+        const auto found =
+            run_attention(TestType::policy(), p, data.data(), data.data(), o, lse, 64);
+        CHECK(found.scores == expected.scores);
+        CHECK(found.again == expected.again);
+    }
+}
+
 TEMPLATE_LIST_TEST_CASE("a key of a half type that is not a number", "", policies) {
     if constexpr (decltype(TestType::policy())::on_host) {
         random_source random;

@@ -210,6 +210,16 @@ TEST_CASE("a pointer to memory that the device does not read") {
     CHECK_THROWS_AS(pare::soft_mask(pare::on(thrust::cuda::par), x, 0, 1, x), pare::value_error);
 }
 
+TEST_CASE("an error that somebody else's call has left behind") {
+    thrust::device_vector<float> x(1000, 1.0f), mask(100, 2.0f);
+    const pare::view<float, 2> rows(on_device(x).data_handle(), 100, 10);
+    REQUIRE(cudaSetDevice(-1) != cudaSuccess);
+    CHECK_NOTHROW(
+        pare::scale_rows(pare::on(thrust::cuda::par_nosync), on_device(mask), rows, rows));
+    CHECK(cudaGetLastError() == cudaErrorInvalidDevice); // theirs still
+    CHECK(here(x) == std::vector<float>(1000, 2.0f));
+}
+
 TEST_CASE("half precision is stored, sums are made in float") {
     random_source random;
     CAPTURE(random);

@@ -92,7 +92,11 @@ TEMPLATE_TEST_CASE("half rows on a device, wherever they begin", "", __half, __n
     }
 }
 
-TEST_CASE("a graph of calls that wait for nothing") {
+namespace {
+
+/// Calls of a policy made of exec(stream), in a graph that runs when they have returned.
+template <class Make>
+void check_graph(const Make& exec) {
     random_source random;
     CAPTURE(random);
     const index_t sequences = 3, heads = 4, n = 40, tokens = sequences * n, columns = 32;
@@ -107,7 +111,7 @@ TEST_CASE("a graph of calls that wait for nothing") {
     cudaGraph_t graph = nullptr;
     cudaGraphExec_t ready = nullptr;
     REQUIRE(cudaStreamCreate(&stream) == cudaSuccess);
-    const auto policy = pare::on(thrust::cuda::par_nosync.on(stream));
+    const auto policy = pare::on(exec(stream));
     REQUIRE(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
     pare::importance(policy, pare::view<const float, 4>(raw(p), sequences, heads, n, n),
                      pare::view<const int, 1>(), pare::view<float, 2>(raw(scores), sequences, n));
@@ -146,4 +150,28 @@ TEST_CASE("a graph of calls that wait for nothing") {
     CHECK(cudaGraphExecDestroy(ready) == cudaSuccess);
     CHECK(cudaGraphDestroy(graph) == cudaSuccess);
     CHECK(cudaStreamDestroy(stream) == cudaSuccess);
+}
+
+/// Memory of which we know whether some was taken.
+struct reused_memory {
+    using value_type = char;
+    char* allocate(std::ptrdiff_t bytes) {
+        void* memory = nullptr;
+        REQUIRE(cudaMalloc(&memory, static_cast<std::size_t>(bytes)) == cudaSuccess);
+        return static_cast<char*>(memory);
+    }
+    void deallocate(char* memory, std::size_t) { given_back.push_back(memory); }
+    ~reused_memory() {
+        for (char* memory : given_back) cudaFree(memory);
+    }
+    std::vector<char*> given_back;
+};
+
+} // namespace
+
+TEST_CASE("a graph of calls that wait for nothing") {
+    check_graph([](cudaStream_t stream) { return thrust::cuda::par_nosync.on(stream); });
+    reused_memory memory; // a graph has memory of its own
+    check_graph([&](cudaStream_t stream) { return thrust::cuda::par_nosync(memory).on(stream); });
+    CHECK(memory.given_back.empty());
 }

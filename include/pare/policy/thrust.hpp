@@ -45,6 +45,11 @@
 
 #include <thrust/for_each.h>
 #include <thrust/iterator/counting_iterator.h>
+#include <thrust/scan.h>
+#include <thrust/sort.h>
+#ifdef __CUDACC__
+#include <thrust/system_error.h>
+#endif
 
 #include <algorithm>
 #include <tuple>
@@ -138,7 +143,28 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
     /// f(i) for i < n, in any order.
     template <class F>
     void for_each(index_t n, const F& f) const {
-        if (n > 0) thrust::for_each_n(exec(), thrust::counting_iterator<index_t>(0), n, f);
+        if (n <= 0) return;
+        if constexpr (detail::is_cuda<Exec>) {
+#ifdef __CUDACC__
+            constexpr int threads = detail::threads_of_each;
+            launch(detail::run_each<F>, (n + threads - 1) / threads, threads, 0, f, n);
+#endif
+        } else {
+            thrust::for_each_n(exec(), thrust::counting_iterator<index_t>(0), n, f);
+        }
+    }
+    /// f(exec()), an algorithm of Thrust's.
+    template <class F>
+    void by_thrust(const F& f) const {
+#ifdef __CUDACC__
+        try {
+            f(exec());
+        } catch (const thrust::system_error& error) {
+            detail::fail<device_error>("on", error.what());
+        }
+#else
+        f(exec());
+#endif
     }
     template <class F>
     index_t first(index_t n, const F& f) const {
@@ -385,9 +411,11 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
         });
     }
 
-    /// Whether a block of threads may share so much memory: 227 KB with sm_90, 163 with sm_80, 99 with
-    /// sm_86 and sm_89, which is too little for floats of more than 64 a head.
-    bool can_share([[maybe_unused]] std::size_t bytes) const {
+    /// Whether the device runs a kernel's blocks. They may share 227 KB of memory with sm_90, 163 with
+    /// sm_80, and 99 with sm_86 and sm_89, which is too little for doubles in attention; and what was
+    /// made for an older device has no tensor cores on any.
+    template <class Kernel>
+    bool can_run([[maybe_unused]] const Kernel& kernel) const {
 #ifdef __CUDACC__
         if constexpr (detail::is_cuda<Exec>) {
             int device = 0, most = 0;
@@ -395,7 +423,13 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
             detail::check_cuda(
                 "cudaDeviceGetAttribute",
                 cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-            return bytes <= static_cast<std::size_t>(most);
+            if (Kernel::shared_bytes > static_cast<std::size_t>(most)) return false;
+            if constexpr (detail::needs_tensor_cores<Kernel> && !detail::always_tensor_cores) {
+                cudaFuncAttributes made;
+                detail::check_cuda("cudaFuncGetAttributes",
+                                   cudaFuncGetAttributes(&made, detail::run_block<Kernel>));
+                return made.ptxVersion >= 80;
+            }
         }
 #endif
         return true;
@@ -414,12 +448,7 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
                                    cudaFuncSetAttribute(run,
                                                         cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                         static_cast<int>(bytes)));
-            run<<<static_cast<unsigned>(count), detail::threads_of<Kernel>, bytes, stream()>>>(
-                kernel);
-            detail::check_cuda("cudaLaunchKernel", cudaGetLastError());
-            Exec found = exec();
-            detail::check_cuda("cudaStreamSynchronize",
-                               thrust::cuda_cub::synchronize_optional(found));
+            launch(run, count, detail::threads_of<Kernel>, bytes, kernel);
 #endif
         } else {
             for_each(count, [=](index_t i) {
@@ -576,9 +605,10 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
             rows[t] = detail::row_of_token(index, count, nearest, t);
             parts[t] = t;
         });
-        thrust::sort(exec(), parts, parts + tokens, [=] PARE_HD(index_t a, index_t b) {
+        const auto before = [=] PARE_HD(index_t a, index_t b) {
             return rows[a] != rows[b] ? rows[a] < rows[b] : a < b;
-        });
+        };
+        by_thrust([&](const Exec& how) { thrust::sort(how, parts, parts + tokens, before); });
         for_each(count + 1, [=] PARE_HD(index_t i) {
             starts[i] = detail::first_not_below(
                 tokens, [=](index_t p) { return rows[parts[p]]; }, i);
@@ -633,8 +663,24 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
         return thrust::cuda_cub::stream(found);
     }
 
+    /// Queues run(arguments...) and waits for it as the policy does. An error that somebody else's call
+    /// has left behind is not this one's.
+    template <class... Arguments>
+    void launch(void (*run)(Arguments...), index_t blocks, int threads, std::size_t bytes,
+                Arguments... arguments) const {
+        void* all[] = {const_cast<void*>(static_cast<const void*>(&arguments))...};
+        detail::check_cuda("cudaLaunchKernel",
+                           cudaLaunchKernel(reinterpret_cast<const void*>(run),
+                                            dim3(static_cast<unsigned>(blocks)),
+                                            dim3(static_cast<unsigned>(threads)), all, bytes,
+                                            stream()));
+        Exec found = exec();
+        detail::check_cuda("cudaStreamSynchronize", thrust::cuda_cub::synchronize_optional(found));
+    }
+
     template <class T>
     void copy_memory(const T* from, index_t count, T* to, cudaMemcpyKind kind) const {
+        if (count <= 0) return;
         const auto bytes = static_cast<std::size_t>(count) * sizeof(T);
         detail::check_cuda("cudaMemcpyAsync", cudaMemcpyAsync(to, from, bytes, kind, stream()));
         detail::check_cuda("cudaStreamSynchronize", cudaStreamSynchronize(stream()));

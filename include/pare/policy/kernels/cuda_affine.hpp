@@ -49,7 +49,15 @@ bool cuda_affine(cudaStream_t stream, view<const T, 2> x, view<const T, 2> weigh
     // the bias goes to its rows.
     describe(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
     describe(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
-    const void* const bias_address = bias.data_handle();
+    // A choice is told how the matrices are aligned and not how the bias is, which kernels may read 16
+    // bytes at a time.
+    const bool moves = alignment_of(bias.data_handle()) < 16;
+    const std::size_t bias_bytes = static_cast<std::size_t>(bias.extent(0)) * sizeof(T);
+    const auto moved = memory(moves ? static_cast<index_t>(bias_bytes) : 0);
+    if (moves)
+        check_cuda("cudaMemcpyAsync", cudaMemcpyAsync(moved.data(), bias.data_handle(), bias_bytes,
+                                                      cudaMemcpyDeviceToDevice, stream));
+    const void* const bias_address = moves ? moved.data() : bias.data_handle();
     describe(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias_address);
     const auto layout = [&](const auto& rows, cublasLtMatrixLayoutOpaque_t& of) {
         const index_t distance = std::max(rows.stride(0), rows.extent(1));

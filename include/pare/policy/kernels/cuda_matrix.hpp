@@ -17,7 +17,10 @@
 
 #include <algorithm>
 #include <map>
+#include <mutex>
+#include <new>
 #include <type_traits>
+#include <vector>
 
 namespace pare {
 inline namespace PARE_ISA {
@@ -38,20 +41,67 @@ inline void check_cuda(const char* call, cusolverStatus_t status) {
         fail<device_error>("on", call, ": status ", static_cast<int>(status));
 }
 
-/// The calling thread's handle of a library for its present device, which works on `stream`. They
-/// are made once and kept: CUDA may have ended when a thread does.
+/// A library's handles of threads that have ended, by their device. None is destroyed, since CUDA may
+/// have ended before: the next thread that wants one takes it, as making one takes memory and time.
+template <class Handle>
+class idle_handles {
+  public:
+    static idle_handles& all() {
+        static auto* const handles = new idle_handles; // threads may end behind static objects
+        return *handles;
+    }
+    /// One of `device`, or null.
+    Handle take(int device) {
+        const std::lock_guard<std::mutex> guard(lock_);
+        std::vector<Handle>& some = of_device_[device];
+        if (some.empty()) return nullptr;
+        const Handle handle = some.back();
+        some.pop_back();
+        return handle;
+    }
+    void add(const std::map<int, Handle>& handles) {
+        const std::lock_guard<std::mutex> guard(lock_);
+        for (const auto& [device, handle] : handles)
+            if (handle) of_device_[device].push_back(handle);
+    }
+
+  private:
+    std::mutex lock_;
+    std::map<int, std::vector<Handle>> of_device_;
+};
+/// A thread's.
+template <class Handle>
+struct own_handles {
+    std::map<int, Handle> of_device;
+
+    ~own_handles() {
+        try {
+            idle_handles<Handle>::all().add(of_device);
+        } catch (const std::bad_alloc&) { // then nobody has them
+        }
+    }
+};
+/// The calling thread's handle of a library for its present device, which works on `stream`.
 template <class Handle, class Create, class SetStream>
 Handle library_handle(const char* call, cudaStream_t stream, Create create, SetStream set_stream) {
-    thread_local std::map<int, Handle> of_device;
+    thread_local own_handles<Handle> own;
     int device = 0;
     check_cuda("cudaGetDevice", cudaGetDevice(&device));
-    Handle& handle = of_device[device];
+    Handle& handle = own.of_device[device];
+    if (!handle) handle = idle_handles<Handle>::all().take(device);
     if (!handle) check_cuda(call, create(&handle));
     check_cuda(call, set_stream(handle, stream));
     return handle;
 }
+/// Parts of long sums are not rounded to a half type before they are added up.
 inline cublasHandle_t blas(cudaStream_t stream) {
-    return library_handle<cublasHandle_t>("cublasCreate", stream, cublasCreate, cublasSetStream);
+    const auto create = [](cublasHandle_t* handle) {
+        const cublasStatus_t status = cublasCreate(handle);
+        return status == CUBLAS_STATUS_SUCCESS
+                   ? cublasSetMathMode(*handle, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION)
+                   : status;
+    };
+    return library_handle<cublasHandle_t>("cublasCreate", stream, create, cublasSetStream);
 }
 inline cusolverDnHandle_t solver(cudaStream_t stream) {
     return library_handle<cusolverDnHandle_t>("cusolverDnCreate", stream, cusolverDnCreate,

@@ -19,6 +19,7 @@ namespace detail {
 template <class Call, int Width, bool Relative>
 struct tensor_attention {
     using T = typename Call::of_key;
+    static constexpr bool tensor_cores = true;
     static constexpr int strip = 128, of_warp = 32, steps = Width / 16;
     static constexpr int passing = Width <= 64 ? 64 : 32; // keys; more logits find no registers
     static constexpr int blocks_a_processor = Width <= 64 && !Relative ? 3 : 2;

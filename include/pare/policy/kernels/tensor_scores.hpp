@@ -19,6 +19,7 @@ namespace detail {
 template <class Call, int Width, bool Relative>
 struct tensor_scores {
     using T = typename Call::of_key;
+    static constexpr bool tensor_cores = true;
     static constexpr int strip = 128, passing = 64, of_warp = 32, steps = Width / 16;
     static constexpr int blocks_a_processor = Width <= 64 ? 4 : 3;
     static constexpr int summed = 16; // tiles of queries in float: 256 terms a thread and key
@@ -73,14 +74,15 @@ struct tensor_scores {
     PARE_HD void sum_up(shared& m, index_t s, int head, int n, int first, int begin,
                         int end) const {
         const index_t base = call.query_row(s, 0);
-        const auto of_sequence = [&](const view<const T, 4>& x, bool packed, int which) {
+        const auto of_sequence = [&](const view<const T, 4>& x, bool packed, int which, int until) {
             const view<const T, 3> rows(x.address(s, 0, 0, 0),
                                         {x.extent(1), x.extent(2), x.extent(3)},
                                         {x.stride(1), x.stride(2), x.stride(3)});
-            return source_of(rows, packed, base, n, which);
+            return source_of(rows, packed, base, until, which);
         };
-        const tile_source<T> q = of_sequence(call.q, packed_q, head),
-                             k = of_sequence(call.k, packed_k, head / heads_of_group);
+        // Queries behind those that count are zeros: a factor of 0 times what is no number is none.
+        const tile_source<T> q = of_sequence(call.q, packed_q, head, end),
+                             k = of_sequence(call.k, packed_k, head / heads_of_group, n);
         const narrow_mask mask(call.mask, n);
         const float scale = call.scale * log2_e;
         const bool biased =

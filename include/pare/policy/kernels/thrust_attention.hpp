@@ -124,12 +124,12 @@ bool with_width(index_t size, const F& f) {
     return false;
 }
 
-/// False, with nothing done, where a block may not share as much memory as the kernel takes.
+/// False, with nothing done, where the device does not run the kernel.
 template <class Policy, class Kernel>
-bool run_if_it_fits(const Policy& policy, const Kernel& kernel) {
-    const bool fits = policy.can_share(kernel.shared_bytes);
-    if (fits) policy.for_blocks(kernel.blocks(), kernel);
-    return fits;
+bool run_if_possible(const Policy& policy, const Kernel& kernel) {
+    const bool can = policy.can_run(kernel);
+    if (can) policy.for_blocks(kernel.blocks(), kernel);
+    return can;
 }
 
 /// By the kernel for elements of these types and heads of this size: outputs and, for scores, the rows'
@@ -145,14 +145,17 @@ void attend(const Policy& policy, const Call& c, const softmax_rows<typename Cal
             constexpr bool placed = decltype(relative)::value;
             if constexpr (tensor_cores) {
                 using kernel = tensor_attention<Call, most, placed>;
-                return run_if_it_fits(policy, kernel{c, rows,
-                                                     strips_of_all(c, c.q.extent(0), kernel::strip),
-                                                     static_cast<int>(c.heads() / c.k.extent(1)), q,
-                                                     k, v, in_packs(c.out)});
-            } else {
-                return run_if_it_fits(policy,
-                                      block_attention<Call, most, placed>{c, rows, q, k, v});
+                const index_t strips = strips_of_all(c, c.q.extent(0), kernel::strip);
+                if (run_if_possible(policy, kernel{c, rows, strips,
+                                                   static_cast<int>(c.heads() / c.k.extent(1)), q,
+                                                   k, v, in_packs(c.out)}))
+                    return true;
             }
+            if constexpr (most >= 64 && !(tensor_cores && always_tensor_cores))
+                return run_if_possible(policy,
+                                       block_attention<Call, most, placed>{c, rows, q, k, v});
+            else
+                return false;
         });
     };
     if (!with_width<tile_element<Call>, tensor_cores>(std::max(c.q.extent(2), c.v.extent(2)), by))
@@ -172,13 +175,17 @@ void score_heads(const Policy& policy, const Call& c, double* parts) {
             constexpr bool placed = decltype(relative)::value;
             if constexpr (tensor_cores) {
                 using kernel = tensor_scores<Call, most, placed>;
-                return run_if_it_fits(policy,
-                                      kernel{c, parts, keys, strips_of_all(c, keys, kernel::strip),
-                                             static_cast<int>(c.heads() / c.k.extent(2)), q, k});
-            } else {
-                return run_if_it_fits(policy,
-                                      block_scores<Call, most, placed>{c, parts, keys, q, k});
+                const index_t strips = strips_of_all(c, keys, kernel::strip);
+                if (run_if_possible(policy,
+                                    kernel{c, parts, keys, strips,
+                                           static_cast<int>(c.heads() / c.k.extent(2)), q, k}))
+                    return true;
             }
+            if constexpr (most >= 64 && !(tensor_cores && always_tensor_cores))
+                return run_if_possible(policy,
+                                       block_scores<Call, most, placed>{c, parts, keys, q, k});
+            else
+                return false;
         });
     };
     if (c.largest || !with_width<tile_element<Call>, tensor_cores>(c.q.extent(3), by))

@@ -3,6 +3,7 @@
 
 #include "../../core/ops.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <type_traits>
 #ifdef __CUDACC__
@@ -88,6 +89,31 @@ __global__ void __launch_bounds__(threads_of<Kernel>, blocks_a_processor<Kernel>
     extern __shared__ __align__(128) unsigned char memory[];
     kernel(static_cast<index_t>(blockIdx.x), memory);
 }
+
+constexpr int threads_of_each = 256;
+/// f(i) for i < n.
+template <class F>
+__global__ void __launch_bounds__(threads_of_each) run_each(const F f, const index_t n) {
+    const index_t i = index_t{blockIdx.x} * threads_of_each + threadIdx.x;
+    if (i < n) f(i);
+}
+
+/// Whether a kernel says that it needs tensor cores, which are there where it was made for sm_80 or
+/// newer.
+template <class Kernel, class = void>
+inline constexpr bool needs_tensor_cores = false;
+template <class Kernel>
+inline constexpr bool needs_tensor_cores<Kernel, std::void_t<decltype(Kernel::tensor_cores)>> =
+    true;
+#endif
+
+/// Whether all that this file is compiled for has tensor cores; hosts play them.
+#ifndef __CUDACC__
+inline constexpr bool always_tensor_cores = true;
+#elif defined(__CUDA_ARCH_LIST__)
+inline constexpr bool always_tensor_cores = std::min({__CUDA_ARCH_LIST__}) >= 800;
+#else
+inline constexpr bool always_tensor_cores = false;
 #endif
 
 /// Products of tiles in a block's shared memory: 64 x Width numbers of type T in rows of `stride`.

@@ -100,29 +100,16 @@ struct thrust_tasks {
     }
 };
 
-/// Memory from the allocator of a Thrust execution policy, which it goes back to.
+/// Memory from the allocator of a Thrust execution policy, which it goes back to; or from CUDA's stream,
+/// in whose order it is taken and given back.
 template <class T, class Exec>
 class thrust_memory {
   public:
     thrust_memory(const Exec& exec, index_t count) : exec_(exec), count_(count) {
         if (count <= 0) return; // not negative, but g++ warns where it cannot see that
 #ifdef __CUDACC__
-        if constexpr (takes_from_stream<Exec>) {
-            constexpr auto most = std::numeric_limits<std::size_t>::max() / sizeof(T);
-            if (static_cast<std::size_t>(count) > most) throw std::bad_alloc();
-            void* got = nullptr;
-            const auto bytes = static_cast<std::size_t>(count) * sizeof(T);
-            const cudaError_t error = cudaMallocAsync(&got, bytes, thrust::cuda_cub::stream(exec_));
-            if (error == cudaSuccess) {
-                from_stream_ = true;
-                first_ = static_cast<T*>(got);
-                return;
-            }
-            cudaGetLastError(); // which the next call would find
-            if (error == cudaErrorMemoryAllocation) throw std::bad_alloc();
-            // An earlier call's fault is no lack of memory.
-            if (error != cudaErrorNotSupported) check_cuda("cudaMallocAsync", error);
-        }
+        if constexpr (is_cuda<Exec>)
+            if ((takes_from_stream<Exec> || is_captured()) && took_from_stream()) return;
 #endif
         const auto got = thrust::get_temporary_buffer<T>(exec_, count);
         first_ = thrust::raw_pointer_cast(got.first);
@@ -145,13 +132,45 @@ class thrust_memory {
 
     void give_back() {
 #ifdef __CUDACC__
-        if (from_stream_) {
-            cudaFreeAsync(first_, thrust::cuda_cub::stream(exec_));
-            return;
-        }
+        if constexpr (is_cuda<Exec>)
+            if (from_stream_) {
+                cudaFreeAsync(first_, thrust::cuda_cub::stream(exec_));
+                return;
+            }
 #endif
-        if (first_) thrust::return_temporary_buffer(exec_, pointer(first_), count_);
+        if (!first_) return;
+        try {
+            thrust::return_temporary_buffer(exec_, pointer(first_), count_);
+        } catch (...) { // of a destructor nobody hears it, and an earlier fault the next call finds
+        }
     }
+#ifdef __CUDACC__
+    /// Whether the policy's stream makes a graph, which has memory of its own: what an allocator gets
+    /// back before the graph runs, it may give to somebody else.
+    bool is_captured() {
+        cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+        if (cudaStreamIsCapturing(thrust::cuda_cub::stream(exec_), &status) == cudaSuccess)
+            return status == cudaStreamCaptureStatusActive;
+        cudaGetLastError(); // of the default stream, while another one makes a graph
+        return false;
+    }
+    /// False where the device has no such memory.
+    bool took_from_stream() {
+        constexpr auto most = std::numeric_limits<std::size_t>::max() / sizeof(T);
+        if (static_cast<std::size_t>(count_) > most) throw std::bad_alloc();
+        void* got = nullptr;
+        const auto bytes = static_cast<std::size_t>(count_) * sizeof(T);
+        const cudaError_t error = cudaMallocAsync(&got, bytes, thrust::cuda_cub::stream(exec_));
+        first_ = static_cast<T*>(got);
+        from_stream_ = error == cudaSuccess;
+        if (from_stream_) return true;
+        cudaGetLastError(); // which the next call would find
+        if (error == cudaErrorMemoryAllocation) throw std::bad_alloc();
+        // An earlier call's fault is no lack of memory.
+        if (error != cudaErrorNotSupported) check_cuda("cudaMallocAsync", error);
+        return false;
+    }
+#endif
 
     Exec exec_;
     index_t count_;

@@ -202,13 +202,17 @@ void select_first_by_sort(const Policy& policy, const Before& before, const Coun
         order[i] = i;
         segment[i] = segment_of(offsets, segments, i);
     });
-    thrust::sort(policy.exec(), order, order + tokens,
-                 before_in_segments<Before, Offset>{before, offsets, segment});
+    policy.by_thrust([&](const auto& how) {
+        thrust::sort(how, order, order + tokens,
+                     before_in_segments<Before, Offset>{before, offsets, segment});
+    });
     policy.for_each(tokens, [=] PARE_HD(index_t place) {
         const index_t s = segment[place]; // as many places as positions
         if (place - static_cast<index_t>(offsets[s]) < counts(s)) kept[order[place]] = 1;
     });
-    thrust::exclusive_scan(policy.exec(), kept, kept + tokens + 1, kept, index_t{0});
+    policy.by_thrust([&](const auto& how) {
+        thrust::exclusive_scan(how, kept, kept + tokens + 1, kept, index_t{0});
+    });
     policy.for_each(tokens, [=] PARE_HD(index_t i) {
         if (kept[i + 1] > kept[i]) index[kept[i]] = static_cast<Index>(i);
     });
