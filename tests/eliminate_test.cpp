@@ -255,6 +255,17 @@ TEST_CASE("elimination refuses what it cannot use, with the numbers") {
     refused([&] { eliminate(seq, bad, c, w, 1); }, "covariance(3, 2) is nan");
     bad = -c;
     refused([&] { eliminate(seq, g, bad, w, 1); }, "the metric [2 x 2] is not positive");
+    for (const bool beside : {false, true}) { // indefinite, with a diagonal that adds up to 0
+        bad = Eigen::MatrixXd::Zero(2, 2);
+        if (beside)
+            bad(0, 1) = bad(1, 0) = 1;
+        else
+            bad.diagonal() << 1, -1;
+        refused([&] { eliminate(seq, g, bad, w, 1); }, "the metric [2 x 2] is not positive");
+        Eigen::MatrixXd of_inputs = Eigen::MatrixXd::Zero(4, 4);
+        of_inputs.topLeftCorner(2, 2) = bad;
+        refused([&] { eliminate(seq, of_inputs, c, w, 1); }, "is not positive definite");
+    }
     bad = w;
     bad(1, 0) = infinite<double>();
     refused([&] { eliminate(seq, g, c, bad, 1); }, "weight(1, 0) is inf");

@@ -228,6 +228,60 @@ TEMPLATE_LIST_TEST_CASE("half of the units are enough where the others say the s
             }
 }
 
+namespace {
+
+/// Gradients behind the last sublayer are `factor` of what they are, and of the first batch 0.
+struct quiet_first : network_with_gradients<double> {
+    double factor = 1;
+
+    using network_with_gradients<double>::network_with_gradients;
+    template <class F>
+    void backward(index_t b, const F& visit) {
+        network_with_gradients<double>::backward(b, [&](index_t s, const auto& units,
+                                                        const auto& at_units, const auto& at_sum,
+                                                        const auto&... others) {
+            matrix<double> scaled(at_sum.extent(0), at_sum.extent(1));
+            for (index_t t = 0; t < scaled.height; ++t)
+                for (index_t i = 0; i < scaled.width; ++i)
+                    scaled(t, i) = b == 0 ? 0 : factor * at_sum(t, i);
+            visit(s, units, at_units, scaled.view(), others...);
+        });
+    }
+    void forget_text() { text_.clear(); }
+};
+
+} // namespace
+
+TEST_CASE("a first batch without gradients says nothing of the others' weights") {
+    random_source random;
+    CAPTURE(random);
+    quiet_first network(random, 3, 5, 2);
+    const auto expected = pare::collect(pare::seq, network);
+    REQUIRE(expected);
+    for (const double factor : {1e-20, 1e20}) {
+        network.factor = factor;
+        auto found = pare::collect(pare::seq, network, {1, 2});
+        const auto others = pare::collect(pare::seq, network, {0, 2});
+        REQUIRE(found);
+        REQUIRE(others);
+        for (std::size_t s = 0; s < 3; ++s) {
+            (*found)[s].merge((*others)[s]);
+            CHECK(
+                (*found)[s].inputs.covariance().isApprox((*expected)[s].inputs.covariance(), 1e-9));
+        }
+    }
+}
+
+TEST_CASE("a model that has seen no text is not pruned") {
+    random_source random;
+    quiet_first dense(random, 3, 5, 2), pruned = dense;
+    dense.forget_text();
+    CHECK_THROWS_WITH(pare::prune(pare::seq, dense, pruned),
+                      "pare::prune: the statistics of 3 sublayers are of no tokens: nothing says "
+                      "what they can do without");
+    CHECK(pruned.units_left() == 30);
+}
+
 TEST_CASE("stages of pruning, one by one") {
     random_source random;
     CAPTURE(random);

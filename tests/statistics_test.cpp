@@ -286,6 +286,34 @@ TEMPLATE_LIST_TEST_CASE("parts of other means, merged in any order, with weights
     }
 }
 
+TEMPLATE_LIST_TEST_CASE("first rows that are not like the others", "", all_runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    for (const double ratio : {1e2, 1e4})
+        for (const index_t few : {1, 5}) {
+            if (!can_be<T>(ratio)) continue;
+            CAPTURE(ratio, few);
+            const index_t rows = 9000;
+            data<T> d(rows, 17, 3, ratio, random);
+            for (index_t t = 0; t < few; ++t) { // padding, for example
+                for (index_t c = 0; c < 17; ++c) d.x(t, c) = T(pare::compute_t<T>(0));
+                for (index_t c = 0; c < 3; ++c) d.y(t, c) = T(pare::compute_t<T>(0));
+            }
+            for (const bool weighted : {false, true}) {
+                CAPTURE(weighted);
+                std::vector<double> weights;
+                if (weighted) weights = random.vector<double>(rows, 0.25, 4);
+                pare::least_squares s(17, 3), other(17, 3);
+                d.add(TestType::policy(), 0, few, s, weights);
+                d.add(TestType::policy(), few, 6000, s, weights);
+                d.add(TestType::policy(), 6000, rows, other, weights);
+                s.merge(other);
+                check(s, oracle(d.x, d.y, weights), longer_sums<TestType> * share<T>);
+            }
+        }
+}
+
 TEST_CASE("rows of float are added to sums of rows of double") {
     random_source random;
     CAPTURE(random);

@@ -510,6 +510,28 @@ TEST_CASE("float data tune double weights, and the other way round") {
     check_equal(single.cast<real>(), exact.leftCols(8), 1e-6);
 }
 
+TEST_CASE("a solution that is no number in the weights' type leaves the layer as it is") {
+    random_source random;
+    CAPTURE(random);
+    problem<double> p(200, 8, 3, random);
+    for (double& x : p.x.data) x *= 1e-25;
+    for (double& y : p.y.data) y *= 1e25;
+    const auto statistics = p.statistics(pare::simd);
+    matrix<float> weight(3, 8, random);
+    std::vector<float> bias(3, 2.0f), scales(8, 3.0f);
+    const auto before = weight.data;
+    const auto check = [&](const pare::tune_result& result) {
+        CHECK_FALSE(result);
+        CHECK_THAT(result.failure, ContainsSubstring("not finite in the layer's type"));
+        CHECK(result.error_after == result.error_before);
+        CHECK(same_bits(weight.data, before));
+        CHECK(bias == std::vector<float>(3, 2.0f));
+        CHECK(scales == std::vector<float>(8, 3.0f));
+    };
+    check(pare::reconstruct(pare::simd, statistics, weight.view(), bias, 1e-6));
+    check(pare::scale(pare::simd, statistics, 1, weight.view(), bias, scales, 1e-6));
+}
+
 TEMPLATE_LIST_TEST_CASE("statistics refuse what is not finite, and stay", "", runs) {
     using T = typename TestType::type;
     const auto policy = TestType::policy();

@@ -224,11 +224,20 @@ bool invert(const Policy& policy, row_major& g) {
     return true;
 }
 
+/// Whether all of a lower triangle is 0: a matrix whose diagonal adds up to 0 is not, if it is not
+/// definite.
+inline bool is_zero(const row_major& lower) {
+    for (index_t i = 0; i < lower.rows(); ++i)
+        for (index_t j = 0; j <= i; ++j)
+            if (lower(i, j) != 0) return false;
+    return true;
+}
+
 /// F with F'F = C + as little of the identity as rounding in C asks for, up to 1e-4 of its mean
 /// diagonal.
 inline row_major square_root(const char* function, const row_major& c) {
-    const double mean_diagonal = c.size() > 0 ? c.diagonal().mean() : 0;
-    if (mean_diagonal == 0) return row_major::Zero(c.rows(), c.cols());
+    if (is_zero(c)) return row_major::Zero(c.rows(), c.cols());
+    const double mean_diagonal = c.diagonal().mean();
     for (double share = 1e-10; share < 2e-4; share *= 100) {
         row_major more = c;
         more.diagonal().array() += share * mean_diagonal;
@@ -294,12 +303,11 @@ struct metric_problem {
             in_metric =
                 square_root(function, finite_matrix(function, "metric", c, true)) * in_metric;
         inputs = finite_matrix(function, "covariance", std::forward<G>(covariance), true);
-        const double mean_diagonal = columns > 0 ? inputs.diagonal().mean() : 0;
-        if (mean_diagonal == 0 || rows == 0) {
+        if (is_zero(inputs) || rows == 0) {
             inputs = row_major();
             return;
         }
-        inputs.diagonal().array() += ridge * mean_diagonal;
+        inputs.diagonal().array() += ridge * inputs.diagonal().mean();
         outputs = in_metric.transpose();
     }
 };

@@ -155,6 +155,7 @@ class fisher {
     /// Throws shape_error, and value_error for NaN and infinity; then nothing is added.
     template <class Policy, class G>
     void add(const Policy& policy, const G& gradients) {
+        detail::check_whole(policy);
         const auto g = as_input<2>(policy, gradients);
         if (g.extent(1) != units())
             detail::fail<shape_error>("fisher", "gradients of ", g.extent(1), " units, expected ",

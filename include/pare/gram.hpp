@@ -118,12 +118,14 @@ class gram {
     /// symmetry. Throws shape_error, and value_error if a row is not finite; then nothing is added.
     template <class Policy, class X>
     void add(const Policy& policy, const X& x) {
+        detail::check_whole(policy);
         check(symmetric_, "a cross product is given x and y");
         add_checked(policy, as_input<2>(policy, x), as_input<2>(policy, x));
     }
     /// G += x' y; x [rows x columns_x], y [rows x columns_y], of one element type.
     template <class Policy, class X, class Y>
     void add(const Policy& policy, const X& x, const Y& y) {
+        detail::check_whole(policy);
         check(!symmetric_, "a symmetric matrix is given x alone");
         add_checked(policy, as_input<2>(policy, x), as_input<2>(policy, y));
     }

@@ -39,6 +39,7 @@ class query_statistics {
     template <class Policy, class Q, class G, class Weights = detail::none>
     void add(const Policy& policy, const Q& queries, const G& gradients,
              const Weights& weights = {}) {
+        detail::check_whole(policy);
         const auto q = as_input<3>(policy, queries);
         const auto g = as_input<3>(policy, gradients);
         const index_t heads = this->heads();

@@ -77,7 +77,9 @@ class shifted_rows {
                             view<const C, 1>(shift_, x_.extent(1)), to);
         return to;
     }
-    /// The sums of what get() gave, each row by its weight; overwrites it.
+    /// The rows of the last get(), of which there were so many.
+    view<C, 2> last(index_t count) const { return {rows_, count, x_.extent(1)}; }
+    /// The sums of what get() gave, each row by its weight; overwrites it where rows have weights.
     std::vector<double> sums(view<C, 2> rows, index_t first) const {
         if (roots_.data_handle())
             policy_.scale_rows(some_rows(roots_, first, rows.extent(0)), view<const C, 2>(rows),
@@ -101,9 +103,9 @@ class shifted_rows {
 /// inputs alone, as pare::eliminate does, needs no targets: least_squares(inputs) has no outputs,
 /// and add(policy, x) no y.
 ///
-/// They are sums over rows less a shift, which is near the mean of the first rows: what they lose
-/// to rounding is in proportion to how much inputs and outputs vary, however large their means. Rows
-/// of float and of half types are shifted and weighted in float, and multiplied as `gram` says: the
+/// They are sums over rows less a shift, which is the mean of the first rows, or of all so far where
+/// that is more than four deviations away: what they lose to rounding is in proportion to how much
+/// inputs and outputs vary, however large their means. Rows of float and of half types are shifted and weighted in float, and multiplied as `gram` says: the
 /// covariance is positive semidefinite up to some 1e-6 of its diagonal, of rows of double up to
 /// rounding in double.
 ///
@@ -122,14 +124,14 @@ class least_squares {
         xy_ = detail::kept_sums<double>(detail::product(inputs, outputs));
         x_ = one_side(inputs);
         y_ = one_side(outputs);
-        y_squares_.resize(y_.sums.size());
     }
 
     /// Adds tokens, from the policy's memory. Each counts as much as its weight, weights [tokens] >=
-    /// 0; {}: all alike. y is {} where there are no outputs. Throws shape_error, and value_error if a
+    /// 0, in the type that rows are summed in; {}: all alike. y is {} where there are no outputs. Throws shape_error, and value_error if a
     /// number is not finite; then nothing is added. Where memory ends, a part of them may be.
     template <class Policy, class X, class Y = detail::none, class Weights = detail::none>
     void add(const Policy& policy, const X& x, const Y& y = {}, const Weights& weights = {}) {
+        detail::check_whole(policy);
         const auto vx = as_input<2>(policy, x);
         const auto vy = targets(policy, vx, y);
         using C = compute_t<typename decltype(vx)::value_type>;
@@ -179,7 +181,8 @@ class least_squares {
     Eigen::VectorXd mean_x() const { return vector(x_.shift) + x_.mean(total()); }
     Eigen::VectorXd mean_y() const { return vector(y_.shift) + y_.mean(total()); }
     /// E (x - E x) (x - E x)' [inputs x inputs]. Inputs that vary no more than 16 roundings of
-    /// their mean are constant, and have zeros, here and in covariance_xy.
+    /// their mean, or whose squares of deviations have not all digits (of float below 1e-16), are
+    /// constant, and have zeros, here and in covariance_xy.
     detail::row_major covariance() const {
         detail::row_major c = matrix(xx_.here(), inputs());
         const Eigen::VectorXd mean = x_.mean(total());
@@ -208,7 +211,7 @@ class least_squares {
     }
     /// E |y - E y|^2, summed over outputs.
     double variance_y() const {
-        return std::max(vector(y_squares_).sum() / total() - y_.mean(total()).squaredNorm(), 0.0);
+        return std::max(vector(y_.squares).sum() / total() - y_.mean(total()).squaredNorm(), 0.0);
     }
     /// E x x' [inputs x inputs], E x y' [inputs x outputs] and E |y|^2: not centred, for layers
     /// without a bias.
@@ -219,13 +222,38 @@ class least_squares {
     double mean_square_y() const { return variance_y() + mean_y().squaredNorm(); }
 
   private:
-    /// Of x or y: what rows are less, and the sums of what is left, by weight.
+    /// Of x or y: what rows are less, and the sums of what is left and of its squares, by weight.
     struct one_side {
-        std::vector<double> shift, sums;
+        std::vector<double> shift, sums, squares;
         one_side() = default;
         explicit one_side(index_t columns)
-            : shift(static_cast<std::size_t>(columns), 0.0), sums(shift) {}
+            : shift(static_cast<std::size_t>(columns), 0.0), sums(shift), squares(shift) {}
         Eigen::VectorXd mean(double total) const { return vector(sums) / total; }
+
+        /// The same of rows of so much weight less another shift.
+        one_side moved(const std::vector<double>& to, double weight) const {
+            one_side other = *this;
+            for (std::size_t j = 0; j < to.size(); ++j) {
+                const double less = shift[j] - to[j];
+                other.squares[j] += less * (2 * sums[j] + weight * less);
+                other.sums[j] += weight * less;
+            }
+            other.shift = to;
+            return other;
+        }
+        void add(const one_side& more) {
+            add_to(sums, more.sums);
+            add_to(squares, more.squares);
+        }
+        /// Whether a column's mean is more than four deviations away from the shift, so that squares
+        /// have lost digits.
+        bool is_off(double weight) const {
+            for (std::size_t j = 0; j < sums.size(); ++j) {
+                const double mean = sums[j] / weight;
+                if (17 * mean * mean > 16 * (squares[j] / weight)) return true;
+            }
+            return false;
+        }
     };
 
     template <class Policy, class T, class Y>
@@ -257,51 +285,22 @@ class least_squares {
             scratch; // not kept: there may be an accumulator for each layer
         detail::shifted_rows<Policy, T> of_x(policy, x, roots, chunk, x_scratch);
         detail::shifted_rows<Policy, T> of_y(policy, y, roots, chunk, y_scratch);
-        std::vector<double> x_shift = x_.shift, y_shift = y_.shift;
-        if (!(weight_ > 0) && weight > 0) { // the first rows
-            index_t first = 0;
-            if (roots.data_handle())
-                first = std::max<index_t>(
-                    0, policy.first(rows, detail::is_positive<C>{roots.data_handle()}));
-            const index_t count = std::min(chunk, rows - first);
-            double of_these = static_cast<double>(count);
-            if (roots.data_handle())
-                of_these = detail::column_sums(
-                    policy, ops::square{},
-                    view<const C, 2>(roots.data_handle() + first, count, index_t{1}))[0];
-            if (of_these > 0) {
-                find_shift<C>(of_x, first, count, of_these, x_shift);
-                find_shift<C>(of_y, first, count, of_these, y_shift);
-            }
-        }
-        round_to<C>(x_shift);
-        round_to<C>(y_shift);
-        of_x.set_shift(x_shift);
-        of_y.set_shift(y_shift);
+        const piece<C> all{roots, rows, chunk, weight};
+        const one_side of_call_x = settle(policy, all, x_, of_x, "x"),
+                       of_call_y = settle(policy, all, y_, of_y, "y");
 
-        std::vector<double> y_squares(y_squares_.size());
-        view<C, 2> x_rows, y_rows;
+        move_shift(of_call_x.shift, of_call_y.shift);
         for (index_t t = 0; t < rows; t += chunk) {
-            x_rows = of_x.get(t, std::min(chunk, rows - t));
-            y_rows = of_y.get(t, std::min(chunk, rows - t));
-            detail::check_squares("least_squares", policy, view<const C, 2>(x_rows), "x");
-            add_to(y_squares,
-                   detail::check_squares("least_squares", policy, view<const C, 2>(y_rows), "y"));
-        }
-
-        move_shift(std::move(x_shift), std::move(y_shift));
-        for (index_t t = 0; t < rows; t += chunk) {
-            if (chunk < rows) { // otherwise they are there
-                x_rows = of_x.get(t, std::min(chunk, rows - t));
-                y_rows = of_y.get(t, std::min(chunk, rows - t));
-            }
-            const view<const C, 2> some_x(x_rows), some_y(y_rows);
+            const index_t count = std::min(chunk, rows - t);
+            // Sums are made of their rows in place where those have weights.
+            const bool there = chunk == rows && !roots.data_handle();
+            const view<const C, 2> some_x(there ? of_x.last(count) : of_x.get(t, count)),
+                some_y(there ? of_y.last(count) : of_y.get(t, count));
             detail::add_product(policy, some_x, some_y, xy_, false, scratch);
             detail::add_product(policy, some_x, some_x, xx_, true, scratch);
-            add_to(x_.sums, of_x.sums(x_rows, t));
-            add_to(y_.sums, of_y.sums(y_rows, t));
         }
-        add_to(y_squares_, y_squares);
+        x_.add(of_call_x);
+        y_.add(of_call_y);
         weight_ += weight;
         tokens_ += rows;
         using limits = std::numeric_limits<C>;
@@ -309,18 +308,75 @@ class least_squares {
         smallest_ = std::max(smallest_, static_cast<double>(limits::min() / limits::epsilon()));
     }
 
-    /// The mean of some rows, so that of a constant column nothing is left: the mean of what the
-    /// first one, which is rounded, leaves is next to nothing, and so is its rounding.
-    template <class C, class Rows>
-    static void find_shift(Rows& rows, index_t first, index_t count, double weight,
-                           std::vector<double>& shift) {
-        for (int i = 0; i < 2; ++i) {
+    /// What a call adds, `chunk` rows at a time; `weight` is that of all.
+    template <class C>
+    struct piece {
+        view<const C, 1> roots;
+        index_t rows, chunk;
+        double weight;
+    };
+    /// What a call's rows add to one side, and their shift: the one before, if it is near the mean of
+    /// all rows.
+    template <class Policy, class C, class Rows>
+    one_side settle(const Policy& policy, const piece<C>& all, const one_side& before, Rows& rows,
+                    const char* name) const {
+        const auto measured = [&](const std::vector<double>& shift) {
+            rows.set_shift(shift);
+            one_side found(static_cast<index_t>(shift.size()));
+            found.shift = shift;
+            for (index_t t = 0; t < all.rows; t += all.chunk) {
+                const view<C, 2> some = rows.get(t, std::min(all.chunk, all.rows - t));
+                add_to(found.squares, detail::check_squares("least_squares", policy,
+                                                            view<const C, 2>(some), name));
+                add_to(found.sums, rows.sums(some, t));
+            }
+            return found;
+        };
+        std::vector<double> shift = before.shift;
+        const double weight = weight_ + all.weight;
+        if (!(weight_ > 0) && weight > 0) find_first_shift(policy, all, rows, shift);
+        round_to<C>(shift);
+        one_side found = measured(shift);
+        // Twice, so that of a constant column nothing is left: the mean of what the first mean, which
+        // is rounded, leaves is next to nothing, and so is its rounding.
+        for (int i = 0; i < 2 && weight > 0; ++i) {
+            one_side both = before.moved(shift, weight_);
+            both.add(found);
+            if (!both.is_off(weight)) break;
+            shift = mean_of(both, weight);
+            round_to<C>(shift);
+            found = measured(shift);
+        }
+        return found;
+    }
+    /// The mean of the first rows that count, found twice as well.
+    template <class Policy, class C, class Rows>
+    static void find_first_shift(const Policy& policy, const piece<C>& all, Rows& rows,
+                                 std::vector<double>& shift) {
+        index_t first = 0;
+        if (all.roots.data_handle())
+            first = std::max<index_t>(
+                0, policy.first(all.rows, detail::is_positive<C>{all.roots.data_handle()}));
+        const index_t count = std::min(all.chunk, all.rows - first);
+        double weight = static_cast<double>(count);
+        if (all.roots.data_handle())
+            weight = detail::column_sums(
+                policy, ops::square{},
+                view<const C, 2>(all.roots.data_handle() + first, count, index_t{1}))[0];
+        for (int i = 0; i < 2 && weight > 0; ++i) {
             round_to<C>(shift);
             rows.set_shift(shift);
-            const std::vector<double> sums = rows.sums(rows.get(first, count), first);
-            for (std::size_t j = 0; j < shift.size(); ++j)
-                shift[j] = detail::nearest_finite(shift[j] + sums[j] / weight);
+            one_side of_these;
+            of_these.shift = shift;
+            of_these.sums = rows.sums(rows.get(first, count), first);
+            shift = mean_of(of_these, weight);
         }
+    }
+    static std::vector<double> mean_of(const one_side& side, double weight) {
+        std::vector<double> mean = side.shift;
+        for (std::size_t j = 0; j < mean.size(); ++j)
+            mean[j] = detail::nearest_finite(mean[j] + side.sums[j] / weight);
+        return mean;
     }
     /// To the nearest numbers of C that are finite.
     template <class C>
@@ -360,11 +416,8 @@ class least_squares {
             for (index_t j = 0; j < m; ++j)
                 xy[at(i * m + j)] += more_xy[at(i * m + j)] + (all * dy(j) + dx(i) * sy[at(j)]);
         }
-        for (index_t i = 0; i < n; ++i) x_.sums[at(i)] += sx[at(i)] + weight * dx(i);
-        for (index_t j = 0; j < m; ++j) {
-            y_squares_[at(j)] += other.y_squares_[at(j)] + dy(j) * (2 * sy[at(j)] + weight * dy(j));
-            y_.sums[at(j)] += sy[at(j)] + weight * dy(j);
-        }
+        x_.add(other.x_.moved(x_.shift, weight));
+        y_.add(other.y_.moved(y_.shift, weight));
         weight_ += weight;
         tokens_ += other.tokens_;
         epsilon_ = std::max(epsilon_, other.epsilon_);
@@ -389,7 +442,6 @@ class least_squares {
 
     detail::kept_sums<double> xx_, xy_; // rows of inputs; of xx the lower triangle
     one_side x_, y_;
-    std::vector<double> y_squares_;
     index_t tokens_ = 0;
     double weight_ = 0;
     // Of the element types: what rounding is relative to, and of squares, those with all digits.

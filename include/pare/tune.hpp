@@ -37,6 +37,14 @@ struct tune_result {
 
 namespace detail {
 
+/// Whether numbers are finite in the type that they will be written in.
+template <class To, class M>
+bool all_finite(const M& m) {
+    for (index_t i = 0; i < m.size(); ++i)
+        if (!is_finite(static_cast<compute_t<To>>(static_cast<To>(m.data()[i])))) return false;
+    return true;
+}
+
 /// A weight and its bias in double, and the algebra of tuning them: compiled once a policy,
 /// whatever views the user has.
 struct tuned_layer {
@@ -70,6 +78,13 @@ struct tuned_layer {
 
     double error(const least_squares& s) const {
         return error(s, s.covariance(), s.covariance_xy());
+    }
+
+    /// Says why the layer stays as it was.
+    static void leave(tune_result& result, const char* why, const least_squares& s) {
+        result.failure = std::string(why) + " (" + std::to_string(s.inputs()) + " inputs, " +
+                         std::to_string(s.tokens()) + " tokens)";
+        result.error_after = result.error_before;
     }
 
     template <class Policy>
@@ -145,20 +160,13 @@ struct tuned_layer {
         result.variance = s.variance_y();
         result.error_before = result.error_after = error(s, g, c);
         const char* why = solve();
-        if (!why && !(all_finite(w) && all_finite(b))) why = "the solution is not finite";
+        if (!why && !(all_finite<double>(w) && all_finite<double>(b)))
+            why = "the solution is not finite";
         if (why)
-            result.failure = std::string(why) + " (" + std::to_string(s.inputs()) + " inputs, " +
-                             std::to_string(s.tokens()) + " tokens)";
+            leave(result, why, s);
         else
             result.error_after = error(s, g, c);
         return result;
-    }
-
-    template <class M>
-    static bool all_finite(const M& m) {
-        for (index_t i = 0; i < m.size(); ++i)
-            if (!is_finite(m.data()[i])) return false;
-        return true;
     }
 };
 
@@ -198,9 +206,13 @@ tune_result reconstruct(const Policy& policy, const least_squares& statistics, W
     detail::check_policy(policy);
     const auto w = as_output<2>(std::forward<W>(weight));
     const auto b = as_output<1>(std::forward<B>(bias));
-    detail::check_real<typename decltype(w)::value_type, typename decltype(b)::value_type>();
+    using of_weight = typename decltype(w)::value_type;
+    using of_bias = typename decltype(b)::value_type;
+    detail::check_real<of_weight, of_bias>();
     detail::tuned_layer layer("reconstruct", statistics, w, b, ridge);
     tune_result result = layer.reconstruct(policy, statistics, ridge);
+    if (result && !(detail::all_finite<of_weight>(layer.w) && detail::all_finite<of_bias>(layer.b)))
+        layer.leave(result, "the solution is not finite in the layer's type", statistics);
     if (result) {
         detail::copy_matrix(layer.w, w);
         detail::copy_vector(layer.b, b);
@@ -227,13 +239,17 @@ tune_result scale(const Policy& policy, const least_squares& statistics, index_t
     const auto w = as_output<2>(std::forward<W>(weight));
     const auto b = as_input<1>(bias);
     const auto s = as_output<1>(std::forward<S>(scales));
-    detail::check_real<typename decltype(w)::value_type, typename decltype(s)::value_type>();
+    using of_weight = typename decltype(w)::value_type;
+    using of_scale = typename decltype(s)::value_type;
+    detail::check_real<of_weight, of_scale>();
     detail::tuned_layer layer("scale", statistics, w, b, ridge);
     if (!detail::is_product(statistics.inputs(), s.extent(0), unit))
         detail::fail<shape_error>("scale", s.extent(0), " units of ", unit,
                                   ", the statistics have ", statistics.inputs(), " inputs");
     Eigen::VectorXd found(s.extent(0));
     tune_result result = layer.scale(policy, statistics, unit, ridge, found);
+    if (result && !(detail::all_finite<of_weight>(layer.w) && detail::all_finite<of_scale>(found)))
+        layer.leave(result, "the solution is not finite in the layer's type", statistics);
     if (result) {
         detail::copy_matrix(layer.w, w);
         detail::copy_vector(found, s);

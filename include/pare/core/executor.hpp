@@ -129,8 +129,9 @@ using default_executor = serial;
 
 /// The share `ith` of `nth` of a call's tasks, for hosts where every thread makes the same call
 /// (ggml): the call is complete when all parts have returned. Each part needs workspaces of its
-/// own. Accumulators are not shared between parts: keep one a part and merge them. What a call
-/// cannot check as a whole, a part checks of its own share before it writes that.
+/// own. What a call cannot check as a whole, a part checks of its own share before it writes that. What
+/// goes on from all tasks' results, as accumulators do, is no call for parts, and does not compile:
+/// there each thread has batches and an accumulator of its own, to be merged, and a serial policy.
 struct part {
     index_t ith = 0, nth = 1;
 

@@ -94,6 +94,12 @@ bool for_sublayers(const Policy& policy, Model& model,
         return all[static_cast<std::size_t>(a)].weight.extent(1) >
                all[static_cast<std::size_t>(b)].weight.extent(1);
     });
+    const auto saw_nothing = [](const sublayer_statistics& x) { return x.inputs.tokens() == 0; };
+    const auto has_units = [](const auto& x) { return x.weight.extent(1) > 0; };
+    if (std::all_of(statistics.begin(), statistics.end(), saw_nothing) &&
+        std::any_of(all.begin(), all.end(), has_units))
+        fail<value_error>("prune", "the statistics of ", count,
+                          " sublayers are of no tokens: nothing says what they can do without");
     std::mutex one_at_a_time;
     index_t done = 0;
     bool ended = false;
@@ -114,7 +120,7 @@ bool for_sublayers(const Policy& policy, Model& model,
 /// The order in which least squares can do without each sublayer's units, in the metric of the
 /// gradients; without those, of what it loses of the stream's variance. `policy` is one of the
 /// host's: sublayers run on its threads, one each. None if the callback ended it. Throws as
-/// pare::eliminate does. Memory: of each sublayer that runs, once more its statistics.
+/// pare::eliminate does, and value_error for statistics of no tokens at all. Memory: of each sublayer that runs, once more its statistics.
 template <class Policy, class Model>
 std::optional<std::vector<loss_curve>>
 elimination_curves(const Policy& policy, Model& model,

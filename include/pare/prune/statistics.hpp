@@ -70,11 +70,13 @@ double mean_of(const std::vector<T>& numbers) {
     return sum / static_cast<double>(std::max<std::size_t>(1, numbers.size()));
 }
 
-/// What a token weighs: as its squared gradient over what is typical, and a little for all.
+/// What a token weighs: as its squared gradient over what is typical, and a little for all. Where
+/// nothing is known to be typical, those with a gradient weigh as much as one that is.
 inline float token_weight(float square, double typical) {
     constexpr double for_all = 0.05;
-    return static_cast<float>(for_all + (1 - for_all) * static_cast<double>(square) /
-                                            std::max(typical, 1e-30));
+    double weight = square > 0 ? 1 : 0;
+    if (typical > 0) weight = static_cast<double>(square) / typical;
+    return static_cast<float>(for_all + (1 - for_all) * weight);
 }
 
 /// Adds rows x and y, or `none`, each by its weight, or 1 where there are no weights.
@@ -173,18 +175,19 @@ std::optional<std::vector<sublayer_statistics>> collect(const Policy& policy, Mo
     if constexpr (!detail::has<detail::can_run_backwards, Model>::value) {
         return collect_forward(policy, model, share, callback);
     } else {
-        std::vector<double> typical(static_cast<std::size_t>(model.sublayers()), -1.0);
-        const auto squares_of = [&](index_t s, const auto& at_sum) {
+        std::vector<double> typical(static_cast<std::size_t>(model.sublayers()), 0.0);
+        const auto squares_of = [&](index_t s, const auto& at_sum, index_t b) {
             std::vector<double> squares = detail::column_sums(
                 policy, ops::square{}, detail::transposed<const T>(as_input<2>(policy, at_sum)));
             double& of_first = typical[static_cast<std::size_t>(s)];
-            if (of_first < 0) of_first = detail::mean_of(squares); // of a first piece of batch 0
+            // Of the first piece of batch 0 that has gradients: the same for all shares.
+            if (b == 0 && !(of_first > 0)) of_first = detail::mean_of(squares);
             return squares;
         };
         share.check();
         if (share.ith > 0 && model.batches() > share.ith)
             model.backward(0, [&](index_t s, const auto&, const auto&, const auto& at_sum,
-                                  const auto&...) { squares_of(s, at_sum); });
+                                  const auto&...) { squares_of(s, at_sum, 0); });
         return detail::for_batches(model, share, callback, [&](auto& all, index_t b) {
             model.backward(b, [&](index_t s, const auto& units, const auto&, const auto& at_sum,
                                   const auto&... queries) {
@@ -193,7 +196,7 @@ std::optional<std::vector<sublayer_statistics>> collect(const Policy& policy, Mo
                 detail::check_extents("units", s, units, units.extent(0), to.inputs.inputs());
                 detail::check_extents("gradients", s, at_sum, units.extent(0), to.sums.outputs());
                 std::vector<float> weights;
-                for (const double square : squares_of(s, at_sum)) {
+                for (const double square : squares_of(s, at_sum, b)) {
                     to.squares[static_cast<std::size_t>(b)].push_back(static_cast<float>(square));
                     weights.push_back(
                         detail::token_weight(static_cast<float>(square), typical[at]));

@@ -192,14 +192,19 @@ struct saved {
             file.list(side->shift);
             file.list(side->sums);
         }
-        file.list(s.y_squares_);
+        file.list(s.y_.squares);
         file.triangle(s.xx_.here(), static_cast<index_t>(s.x_.shift.size()));
+        if constexpr (!std::is_const_v<S>) { // those of x are on the diagonal
+            s.x_.squares.clear();
+            for (std::size_t i = 0; i < s.x_.shift.size(); ++i)
+                s.x_.squares.push_back(s.xx_.here()[i * (s.x_.shift.size() + 1)]);
+        }
         file.list(s.xy_.here());
     }
     static bool fits(const pare::least_squares& s) {
         const std::size_t inputs = s.x_.shift.size(), outputs = s.y_.shift.size();
         return s.x_.sums.size() == inputs && s.y_.sums.size() == outputs &&
-               s.y_squares_.size() == outputs && s.xy_.here().size() == inputs * outputs &&
+               s.y_.squares.size() == outputs && s.xy_.here().size() == inputs * outputs &&
                s.weight_ >= 0 && s.epsilon_ >= 0 && s.smallest_ >= 0;
     }
     template <class Archive, class S>
