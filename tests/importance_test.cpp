@@ -422,6 +422,52 @@ TEMPLATE_TEST_CASE("parts of importance make up the whole", "", float, double) {
     check_parts_of_importance<TestType>(random, [](const auto& e) { return pare::simd.with(e); });
 }
 
+namespace {
+
+/// Runs tasks one by one, and knows how many there were in the largest run.
+struct counting {
+    index_t* most;
+    index_t concurrency() const { return 8; }
+    template <class F>
+    void run(index_t tasks, const F& f) const {
+        *most = std::max(*most, tasks);
+        for (index_t i = 0; i < tasks; ++i) f(i, i % 8);
+    }
+};
+
+} // namespace
+
+TEST_CASE("many short packed sequences are shared out, and a long one among them") {
+    random_source random;
+    CAPTURE(random);
+    const index_t heads = 2;
+    std::vector<int> offsets = {0};
+    index_t numbers = 0;
+    for (int s = 0; s < 60; ++s) {
+        const int n = s == 20 ? 400 : random.integer(1, 60);
+        offsets.push_back(offsets.back() + n);
+        numbers += heads * n * n;
+    }
+    const auto tokens = static_cast<std::size_t>(offsets.back());
+    const std::vector<float> p = random.vector<float>(numbers, 0, 1);
+    std::vector<float> expected(tokens), scores(tokens);
+    pare::importance_packed(pare::simd.with(pare::serial{}), p, heads, offsets, expected);
+    index_t most = 0;
+    pare::importance_packed(pare::simd.with(counting{&most}), p, heads, offsets, scores);
+    CHECK(most >= 59);
+    CHECK(scores == expected);
+    // Each of four parts has some 15 of the short ones.
+    for (index_t ith = 0; ith < 4; ++ith) {
+        std::vector<float> mine(tokens, poison<float>());
+        pare::importance_packed(pare::simd.with(pare::part{ith, 4}), p, heads, offsets, mine);
+        index_t sequences = 0;
+        for (std::size_t s = 0; s < 60; ++s)
+            sequences += !is_nan(mine[static_cast<std::size_t>(offsets[s])]);
+        CHECK(sequences >= 14);
+        CHECK(sequences <= 16);
+    }
+}
+
 TEMPLATE_LIST_TEST_CASE("no lengths are {}, and no padding", "", runs) {
     using T = typename TestType::type;
     const auto policy = TestType::policy();

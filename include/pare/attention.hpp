@@ -207,7 +207,7 @@ void scores_of_shares(const Policy& policy, const Shares& shares, const Offsets&
     const index_t of_row = x.extent(0) / rows;
     for (index_t s = 0; s < where.sequences; ++s)
         for (index_t row = 0; row < rows; ++row)
-            policy.for_key_blocks(1, where.room(s), [&](index_t, const auto& some) {
+            detail::for_keys_in_turn(policy, s, where.room(s), [&](const auto& some) {
                 const index_t at = where.key_begin(s), end = std::min(some.end, where.keys(s));
                 for (index_t t = at + some.begin; t < at + end; ++t) {
                     double sum = 0;

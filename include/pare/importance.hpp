@@ -77,6 +77,14 @@ struct wrong_sum {
     bool operator()(index_t i) const { return !is_finite(sums[i]) && is_key(where, i % keys); }
 };
 
+/// f(keys) for those of packed sequence s whose sums a task, or a part of a call, makes.
+template <class Policy, class F>
+void for_keys_in_turn(const Policy& policy, index_t s, index_t room, const F& f) {
+    using executor = std::decay_t<decltype(policy.executor())>;
+    sequential<executor>(in_turn(policy.executor(), s))
+        .for_key_blocks(1, room, [&](index_t, const index_range& some) { f(some); });
+}
+
 /// Scores of packed keys from sums over `heads` heads each, [rows x keys] without gaps.
 template <class Policy, class Sequences, class S>
 void score_packed(const char* name, const Policy& policy, view<const double, 2> sums,
@@ -86,7 +94,7 @@ void score_packed(const char* name, const Policy& policy, view<const double, 2> 
         const auto for_my_keys = [&](const auto& f) {
             for (index_t s = 0; s < where.sequences; ++s)
                 for (index_t row = 0; row < sums.extent(0); ++row)
-                    policy.for_key_blocks(1, where.room(s), [&](index_t, const index_range& some) {
+                    for_keys_in_turn(policy, s, where.room(s), [&](const index_range& some) {
                         f(s, row, some, std::clamp(where.keys(s), some.begin, some.end));
                     });
         };

@@ -113,7 +113,7 @@ void check_same_rows(const char* name, const char* what, const A& x, const B& y)
 ///
 /// scores       [tokens], of all sequences of a batch; infinite ones give masks of 0 and 1
 /// threshold    in the scores' units; an infinite one counts as the largest number of their type,
-///              so minus infinity makes every finite score's mask 1
+///              so minus infinity makes masks 1, but those of scores near that number
 /// temperature  > 0, in the scores' units; the paper's are 1e-5 to 2e-3 for scores that add up to 1
 /// mask         [tokens], the scores' type, overwritten; may be the memory of `scores`
 ///

@@ -18,6 +18,8 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <type_traits>
+#include <vector>
 
 namespace pare {
 inline namespace PARE_ISA {
@@ -71,18 +73,44 @@ index_t first_of(const index_range& some, const F& f) {
     return i;
 }
 
-/// f(probabilities, batch, sums) for each of packed sequences, as a batch of one.
-template <class T, class Offset, class F>
-void for_packed(const T* p, index_t heads, const Offset* offsets, index_t sequences,
-                view<double, 1> sums, const F& f) {
-    for (index_t s = 0; s < sequences; ++s) {
-        const auto begin = static_cast<index_t>(offsets[s]);
-        const index_t n = static_cast<index_t>(offsets[s + 1]) - begin;
-        if (n == 0) continue;
-        f(view<const T, 4>(p, 1, heads, n, n), padded_batch<index_t>{nullptr, n, n},
-          view<double, 2>(sums.data_handle() + begin, 1, n));
-        p += heads * n * n;
+/// key_sums of packed sequences, by(executor) being a policy that has it. A sequence that is no more
+/// than a task's share of all is a task; the others are cut into blocks of keys.
+template <class Executor, class By, class T, class Offset>
+void key_sums_packed(const Executor& executor, const By& by, const T* p, index_t heads,
+                     const Offset* offsets, index_t sequences, const attention_mask& mask,
+                     const counted_queries& counted, view<double, 1> sums) {
+    struct packed {
+        const T* p;
+        index_t begin, n;
+    };
+    const auto length = [&](index_t s) {
+        return static_cast<index_t>(offsets[s + 1]) - static_cast<index_t>(offsets[s]);
+    };
+    const auto sum_up = [&](const auto& policy, const packed& x) {
+        policy.key_sums(view<const T, 4>(x.p, 1, heads, x.n, x.n),
+                        padded_batch<index_t>{nullptr, x.n, x.n}, mask, counted,
+                        view<double, 2>(sums.data_handle() + x.begin, 1, x.n));
+    };
+    const auto square = [](index_t n) { return static_cast<double>(n) * static_cast<double>(n); };
+    double share = 0; // parts of a call cut all
+    if constexpr (!is_partial<Executor>) {
+        for (index_t s = 0; s < sequences; ++s) share += square(length(s));
+        share /= 4 * static_cast<double>(shares_of(executor));
     }
+    std::vector<packed> tasks;
+    tasks.reserve(static_cast<std::size_t>(sequences));
+    for (index_t s = 0; s < sequences; ++s) {
+        const packed x{p, static_cast<index_t>(offsets[s]), length(s)};
+        p += heads * x.n * x.n;
+        if (x.n == 0) continue;
+        if (square(x.n) > share)
+            sum_up(by(in_turn(executor, s)), x);
+        else
+            tasks.push_back(x);
+    }
+    executor.run(static_cast<index_t>(tasks.size()), [&](index_t i, index_t) {
+        sum_up(by(serial{}), tasks[static_cast<std::size_t>(i)]);
+    });
 }
 
 } // namespace detail
@@ -241,10 +269,8 @@ class sequential {
     void key_sums_packed(const T* p, index_t heads, const Offset* offsets, index_t sequences,
                          const attention_mask& mask, const counted_queries& counted,
                          view<double, 1> sums) const {
-        detail::for_packed(p, heads, offsets, sequences, sums,
-                           [&](auto one, const auto& batch, auto of_one) {
-                               key_sums(one, batch, mask, counted, of_one);
-                           });
+        const auto by = [](const auto& e) { return sequential<std::decay_t<decltype(e)>>(e); };
+        detail::key_sums_packed(executor_, by, p, heads, offsets, sequences, mask, counted, sums);
     }
 
     /// f(b, keys) for the keys of each sequence b that a task of key_sums sums up: in a part of a call,

@@ -68,10 +68,9 @@ class vectorised : public sequential<Executor> {
     void key_sums_packed(const T* p, index_t heads, const Offset* offsets, index_t sequences,
                          const attention_mask& mask, const counted_queries& counted,
                          view<double, 1> sums) const {
-        detail::for_packed(p, heads, offsets, sequences, sums,
-                           [&](auto one, const auto& batch, auto of_one) {
-                               key_sums(one, batch, mask, counted, of_one);
-                           });
+        const auto by = [](const auto& e) { return vectorised<std::decay_t<decltype(e)>>(e); };
+        detail::key_sums_packed(this->executor(), by, p, heads, offsets, sequences, mask, counted,
+                                sums);
     }
 
     template <class T, class K, class Sequences>
