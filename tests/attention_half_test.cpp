@@ -59,6 +59,7 @@ pare::attention_options<To> same(const pare::attention_options<From>& o) {
     other.query_weights = o.query_weights;
     other.scores = o.scores;
     other.queries = o.queries;
+    other.reduction = o.reduction;
     return other;
 }
 
@@ -153,7 +154,7 @@ void check(const Policy& policy, const problem& p, const pare::attention_options
 }
 
 std::vector<pare::attention_options<float>> all_options() {
-    std::vector<pare::attention_options<float>> all(8);
+    std::vector<pare::attention_options<float>> all(10);
     all[1].mask.causal = true;
     all[2].mask = {true, 5};
     all[3].mask = {false, 40};
@@ -165,6 +166,10 @@ std::vector<pare::attention_options<float>> all_options() {
     all[6].queries = {-90, -3};
     all[7].mask.causal = true;
     all[7].queries = pare::counted_queries::last(70);
+    all[8].reduction = pare::score_reduction::max;
+    all[9] = all[7];
+    all[9].reduction = pare::score_reduction::max;
+    all[9].scores = pare::score_scale::per_query;
     return all;
 }
 

@@ -23,7 +23,7 @@ struct block_attention {
     using C = typename Call::compute;
     using tile = tiles<T, Width>;
     static constexpr int strip = tile::rows, stride = tile::stride;
-    static constexpr int square_stride = tile::square_stride, sum_stride = tile::sum_stride;
+    static constexpr int sum_stride = tile::sum_stride;
 
     Call call;
     softmax_rows<C> rows;
@@ -33,9 +33,8 @@ struct block_attention {
     struct shared {
         alignas(128) T q[strip * stride];
         alignas(128) T kv[strip * stride];
-        alignas(128) T p[strip * square_stride];
-        alignas(128) C s[strip * sum_stride];
-        C most[2][strip], total[2][strip]; // of a query's even keys, and of its odd ones
+        alignas(128) C s[strip * sum_stride]; // logits, their exponentials, and then outputs
+        C most[2][strip], total[2][strip];    // of a query's even keys, and of its odd ones
         C rescaled[strip];
         int begin[strip], end[strip]; // keys that a query sees
     };
@@ -93,7 +92,7 @@ struct block_attention {
                 [&](int thread) { exponentials(thread, key, m, most[thread], total[thread]); });
             threads.step([&](int thread) {
                 tile::scale(thread, m.rescaled, outputs[thread]);
-                tile::add(thread, m.p, m.kv, width, outputs[thread]);
+                tile::add(thread, m.s, m.kv, width, outputs[thread]);
             });
         }
         threads.step([&](int thread) {
@@ -128,7 +127,7 @@ struct block_attention {
         const int row = thread / 2;
         C most = std::numeric_limits<C>::lowest();
         for (int i = 0; i < strip / 2; ++i) {
-            const int column = (i + row) % (strip / 2) * 2 + thread % 2; // each lane another bank
+            const int column = 2 * i + thread % 2;
             if (!sees(m, row, key + column)) continue;
             C& x = m.s[row * sum_stride + column];
             x *= call.scale;
@@ -147,11 +146,10 @@ struct block_attention {
         total *= less;
         if (thread % 2 == 0) m.rescaled[row] = less;
         for (int i = 0; i < strip / 2; ++i) {
-            const int column = (i + row) % (strip / 2) * 2 + thread % 2;
-            C p = 0;
-            if (sees(m, row, key + column)) p = std::exp(m.s[row * sum_stride + column] - most);
-            total += p;
-            m.p[row * square_stride + column] = static_cast<T>(p);
+            const int column = 2 * i + thread % 2;
+            C& x = m.s[row * sum_stride + column];
+            x = sees(m, row, key + column) ? std::exp(x - most) : C(0);
+            total += x;
         }
     }
     PARE_HD void store(int thread, const place& at, int first, const shared& m) const {

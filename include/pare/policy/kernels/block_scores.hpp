@@ -76,16 +76,16 @@ struct block_scores {
                     if (key < m.begin[row] || key >= m.end[row]) continue;
                     C x = m.s[row * sum_stride + column] * call.scale;
                     add_bias<Relative>(call, head, call.key_begin(s), before + first + row, key, x);
-                    some += std::exp(x - m.shift[row]) * m.factor[row];
+                    some = call.together(some, std::exp(x - m.shift[row]) * m.factor[row]);
                 }
-                sum[thread] += static_cast<double>(some);
+                sum[thread] = call.together(sum[thread], static_cast<double>(some));
             });
         }
         threads.step([&](int thread) { m.sum[thread / strip][thread % strip] = sum[thread]; });
         threads.step([&](int thread) {
             if (thread < strip && at.first + thread < n)
                 parts[head * keys + call.key_begin(s) + at.first + thread] =
-                    m.sum[0][thread] + m.sum[1][thread];
+                    call.together(m.sum[0][thread], m.sum[1][thread]);
         });
     }
 

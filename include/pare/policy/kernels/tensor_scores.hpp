@@ -166,7 +166,7 @@ struct tensor_scores {
             for (int i = 0; i < 4; ++i)
                 fold_lanes<4>(
                     [&](int lane) -> double& { return own[w.thread(lane)].total[i / 2][i % 2]; },
-                    [](double x, double y) { return x + y; });
+                    [&](double x, double y) { return call.together(x, y); });
             w.lanes([&](int lane) {
                 if (lane % 4 != 0) return;
                 PARE_UNROLL_ON_DEVICE
@@ -214,17 +214,26 @@ struct tensor_scores {
         rows[thread / 2].shift[thread % 2] = x.shift;
         rows[thread / 2].factor[thread % 2] = x.factor;
     }
-    /// Adds 2^(x * scale less a query's shift), times its factor.
-    PARE_HD static void add(const products& x, const two_rows* rows, float scale,
-                            float (&sum)[2][2]) {
+    /// Adds 2^(x * scale less a query's shift), times its factor; or takes it where it is larger.
+    PARE_HD void add(const products& x, const two_rows* rows, float scale,
+                     float (&sum)[2][2]) const {
+        if (call.largest)
+            put_together(x, rows, scale, sum, [](float a, float b) { return larger_or_nan(a, b); });
+        else
+            put_together(x, rows, scale, sum, [](float a, float b) { return a + b; });
+    }
+    template <class Op>
+    PARE_HD static void put_together(const products& x, const two_rows* rows, float scale,
+                                     float (&sum)[2][2], const Op& op) {
         PARE_UNROLL_ON_DEVICE
         for (int side = 0; side < 2; ++side) {
             const two_rows of = rows[4 * side];
             PARE_UNROLL_ON_DEVICE
-            for (int i = 0; i < 8; ++i)
-                sum[i / 4][i % 4 / 2] +=
-                    power_of_two(x.of[i / 4][side][i % 4] * scale - of.shift[i % 2]) *
-                    of.factor[i % 2];
+            for (int i = 0; i < 8; ++i) {
+                float& all = sum[i / 4][i % 4 / 2];
+                all = op(all, power_of_two(x.of[i / 4][side][i % 4] * scale - of.shift[i % 2]) *
+                                  of.factor[i % 2]);
+            }
         }
     }
     /// Number i of `x` is of row(i) keys and column(i) queries more than the first.
@@ -268,10 +277,11 @@ struct tensor_scores {
                 number(x, i) = hidden;
     }
 
-    PARE_HD static void to_total(state& x) {
+    PARE_HD void to_total(state& x) const {
         PARE_UNROLL_ON_DEVICE
         for (int i = 0; i < 4; ++i) {
-            x.total[i / 2][i % 2] += static_cast<double>(x.sum[i / 2][i % 2]);
+            double& total = x.total[i / 2][i % 2];
+            total = call.together(total, static_cast<double>(x.sum[i / 2][i % 2]));
             x.sum[i / 2][i % 2] = 0;
         }
     }

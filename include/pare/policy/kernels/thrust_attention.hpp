@@ -188,8 +188,8 @@ void score_heads(const Policy& policy, const Call& c, double* parts) {
                 return false;
         });
     };
-    if (c.largest || !with_width<tile_element<Call>, tensor_cores>(c.q.extent(3), by))
-        scores_by_threads(policy, c, parts); // blocks add up
+    if (!with_width<tile_element<Call>, tensor_cores>(c.q.extent(3), by))
+        scores_by_threads(policy, c, parts);
 }
 
 /// Attention of queries that are other tokens than the keys. Steps are apart: their keys and values

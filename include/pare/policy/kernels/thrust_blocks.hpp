@@ -125,8 +125,8 @@ struct tiles {
     static constexpr int rows = 64;
     static constexpr int padding = 1; // neighbours of a column are in different banks
     static constexpr int stride = Width + padding;
-    static constexpr int square_stride = rows + padding; ///< of a 64 x 64 tile of T
-    static constexpr int sum_stride = rows + 4;
+    /// Columns of two neighbouring rows, and of rows 8 apart, are in different banks.
+    static constexpr int sum_stride = rows + 2;
 
     /// A thread's part of 64 x Width sums: rows 8 * (thread / 16) and on, every 16th column.
     struct sums {
@@ -146,15 +146,14 @@ struct tiles {
         for (int i = 0; i < 8; ++i)
             for (int j = 0; j < 4; ++j) s[(row + i) * sum_stride + column + 16 * j] = x[i][j];
     }
-    /// sums += p v, p [64 x 64], of `columns` columns of v.
-    PARE_HD static void add(int thread, const T* p, const T* v, int columns, sums& to) {
+    /// sums += p v, p a tile of sums, of `columns` columns of v.
+    PARE_HD static void add(int thread, const C* p, const T* v, int columns, sums& to) {
         const int row = thread / 16 * 8, column = thread % 16;
         for (int k = 0; k < rows; ++k)
             for (int j = 0; j < Width / 16; ++j) {
                 if (16 * j >= columns) break;
                 const C y = static_cast<C>(v[k * stride + column + 16 * j]);
-                for (int i = 0; i < 8; ++i)
-                    to.of[i][j] += static_cast<C>(p[(row + i) * square_stride + k]) * y;
+                for (int i = 0; i < 8; ++i) to.of[i][j] += p[(row + i) * sum_stride + k] * y;
             }
     }
     /// Row r of the sums times factors[r].
