@@ -233,6 +233,41 @@ const std::vector<std::vector<sequence_lengths>> batches = {
 
 } // namespace
 
+TEMPLATE_LIST_TEST_CASE("a step of more keys than parts are made of", "", policies) {
+    random_source random;
+    CAPTURE(random);
+    const index_t heads = 2, size = 8;
+    const std::vector<int> queries = {0, 1, 4, 4}, keys = {0, 40000, 56384, 72769};
+    const index_t all = keys.back();
+    const auto q = random.vector<float>(queries.back() * heads * size, -3, 3),
+               k = random.vector<float>(all * size), v = random.vector<float>(all * size);
+    for (const index_t window : {0, 30000}) {
+        const auto run = [&](const auto& policy, std::vector<float>& out,
+                             std::vector<float>& scores) {
+            pare::attention_options<float> o;
+            o.mask = {true, window};
+            out.assign(static_cast<std::size_t>(queries.back() * heads * size), poison<float>());
+            scores.assign(static_cast<std::size_t>(all), poison<float>());
+            pare::attention(policy, pare::view(q.data(), queries.back(), heads, size),
+                            pare::view(k.data(), all, index_t{1}, size),
+                            pare::view(v.data(), all, index_t{1}, size),
+                            pare::query_key_offsets{queries, keys},
+                            pare::view(out.data(), queries.back(), heads, size), scores, o);
+        };
+        std::vector<float> out, scores, expected, expected_scores;
+        run(pare::seq, expected, expected_scores);
+        run(TestType::policy(), out, scores);
+        real off = 0, scores_off = 0;
+        for (std::size_t i = 0; i < out.size(); ++i)
+            off = std::max(off, distance(out[i], expected[i]));
+        for (std::size_t i = 0; i < scores.size(); ++i)
+            scores_off = std::max(scores_off, distance(scores[i], expected_scores[i]) /
+                                                  (1 + static_cast<real>(expected_scores[i])));
+        CHECK(off < 1e-5L);
+        CHECK(scores_off < 1e-4L);
+    }
+}
+
 TEMPLATE_LIST_TEST_CASE("queries that are other tokens than the keys", "", runs) {
     using T = typename TestType::type;
     random_source random;

@@ -18,8 +18,13 @@ namespace detail {
 /// Of at most so many queries a sequence's attention is a step. Nothing but the sequence decides it,
 /// so that results do not depend on the rest of a batch.
 constexpr index_t queries_of_step = 4;
-/// Parts of a sequence's keys have so many.
-constexpr index_t keys_of_part = 128;
+/// Parts of a sequence's keys have so many, or a multiple of it where there would be too many parts to
+/// be put together.
+constexpr index_t keys_of_part = 128, most_parts = 128;
+
+constexpr index_t size_of_parts(index_t keys) {
+    return keys_of_part * ((keys - 1) / (keys_of_part * most_parts) + 1);
+}
 
 template <class Call>
 constexpr bool has_steps(const Call& call) {
@@ -103,13 +108,16 @@ struct step_attention {
         if (!is_step(call, at.s)) return;
         at.queries = static_cast<int>(call.queries(at.s));
         at.keys = static_cast<int>(call.keys(at.s));
+        const index_t of_part = size_of_parts(at.keys),
+                      part_begin = part.first / keys_of_part * of_part;
+        if (part_begin >= at.keys) return;
         const int rows = at.queries * heads_of_group - at.first;
         if (rows <= 0) return;
         at.rows = rows < most_rows ? rows : most_rows;
         // What the rows see begins at the first one's, and ends at the last one's.
         const index_range first = seen(at, 0), last = seen(at, at.rows - 1);
-        const index_t begin = part.first > first.begin ? part.first : first.begin;
-        const index_t part_end = part.first + keys_of_part;
+        const index_t begin = part_begin > first.begin ? part_begin : first.begin;
+        const index_t part_end = part_begin + of_part;
         const index_t end = part_end < last.end ? part_end : last.end;
         at.begin = static_cast<int>(begin);
         at.end = static_cast<int>(end);
@@ -349,8 +357,8 @@ void join_parts(const Policy& policy, const Call& call, const softmax_rows<C>& r
         if (!is_step(c, s)) return;
         const index_range seen = visible_keys(c.mask, i, c.queries(s), c.keys(s));
         const index_t first = c.key_begin(s) / keys_of_part + s; // part; see strip_at
-        const index_t begin = first + seen.begin / keys_of_part;
-        const index_t end = seen.size() > 0 ? first + (seen.end - 1) / keys_of_part + 1 : begin;
+        const index_t size = size_of_parts(c.keys(s)), begin = first + seen.begin / size;
+        const index_t end = seen.size() > 0 ? first + (seen.end - 1) / size + 1 : begin;
         C most = std::numeric_limits<C>::lowest(), total = 0, sum = 0;
         for (index_t part = begin; part < end; ++part) {
             const C of_part = x.most[x.place(part, i, h)];
