@@ -474,6 +474,29 @@ TEST_CASE("selections across tiles, near and far, are those of plain loops") {
     }
 }
 
+TEST_CASE("selections of so many tiles that groups of them are put together") {
+    random_source random;
+    CAPTURE(random);
+    for (const std::vector<int>& lengths :
+         {std::vector<int>{700000, 1, 0, 599999}, std::vector<int>(300000, 4),
+          std::vector<int>{2048 * 513}, std::vector<int>{2048 * 256, 2048 * 256, 2049, 70}}) {
+        const auto offsets = offsets_of(lengths);
+        const auto scores = random.vector<float>(offsets.back());
+        for (const double threshold : {0.999, 2.0, -2.0}) {
+            CAPTURE(lengths.size(), threshold);
+            const std::size_t tokens = scores.size();
+            std::vector<std::int32_t> expected(tokens, -1), index(expected);
+            std::vector<int> expected_offsets(offsets.size(), -1), found_offsets(expected_offsets);
+            const index_t kept =
+                pare::keep_above(pare::seq, scores, threshold, offsets, expected, expected_offsets);
+            REQUIRE(pare::keep_above(on_thrust(), scores, threshold, offsets, index,
+                                     found_offsets) == kept);
+            CHECK((index == expected));
+            CHECK((found_offsets == expected_offsets));
+        }
+    }
+}
+
 TEST_CASE("a long sequence is sorted") {
     random_source random;
     CAPTURE(random);

@@ -1,5 +1,6 @@
 // Which positions stay by their own scores, by blocks of threads: each has a tile of tokens. One
-// kernel finds what each tile keeps, the next one writes it behind what the tiles before it keep.
+// kernel finds what each tile keeps, the last one writes it behind what the tiles before it keep. Of
+// many tiles there is one in between, which puts those of a group together.
 #pragma once
 
 #include "../../core/attention.hpp"
@@ -268,7 +269,50 @@ struct find_kept_block {
     }
 };
 
-/// The second one. Writes nothing where something is wrong, or there is no room.
+/// What is known of tiles begin <= i < end, by all threads of a block, which share `memory`.
+template <int Threads, class C>
+PARE_HD tiles_part<C> join_tiles(const block_of<Threads>& threads, const tiles_part<C>* parts,
+                                 index_t begin, index_t end, tiles_part<C>* memory) {
+    if (begin >= end) return tiles_part<C>::none();
+    const index_t each = (end - begin + Threads - 1) / Threads;
+    threads.step([&](int thread) {
+        const index_t from = begin + thread * each, to = std::min(end, from + each);
+        tiles_part<C> part = tiles_part<C>::none();
+        for (index_t i = from; i < to; ++i) part = join(part, parts[i]);
+        memory[thread] = part;
+    });
+    for (int step = 1; step < Threads && step * each < end - begin; step *= 2)
+        threads.step([&](int thread) {
+            if (thread % (2 * step) == 0)
+                memory[thread] = join(memory[thread], memory[thread + step]);
+        });
+    const tiles_part<C> found = memory[0];
+    threads.step([](int) {}); // the memory is used again
+    return found;
+}
+
+/// The second kernel, of many tiles: groups of them.
+template <class C>
+struct join_groups_block {
+    static constexpr int threads = token_tile<C>::threads;
+    static constexpr std::size_t shared_bytes = threads * sizeof(tiles_part<C>);
+
+    const tiles_part<C>* parts;
+    index_t tiles, of_group;
+    tiles_part<C>* groups;
+
+    PARE_HD void operator()(index_t group, unsigned char* memory) const {
+        const block_of<threads> all;
+        const tiles_part<C> found =
+            join_tiles(all, parts, group * of_group, std::min(tiles, (group + 1) * of_group),
+                       reinterpret_cast<tiles_part<C>*>(memory));
+        all.step([&](int thread) {
+            if (thread == 0) groups[group] = found;
+        });
+    }
+};
+
+/// The last one. Writes nothing where something is wrong, or there is no room.
 template <class Keep, class T, class Index, class KeptOffset>
 struct write_kept_block {
     using selected = selection<Keep, T>;
@@ -280,7 +324,8 @@ struct write_kept_block {
 
     selected of;
     const index_t* offsets;
-    const tiles_part<C>* parts;
+    const tiles_part<C>*parts, *groups;
+    index_t of_group; ///< tiles; all of them where there are no groups
     Index* index;
     index_t room;
     KeptOffset* kept_offsets; ///< or null
@@ -290,8 +335,12 @@ struct write_kept_block {
         const typename tile::block all;
         shared& m = *reinterpret_cast<shared*>(memory);
         const index_t tiles = of.tiles();
-        const tiles_part<C> before = join_tiles(all, m, 0, block);
-        const tiles_part<C> behind = join_tiles(all, m, block + 1, tiles);
+        const index_t group = block / of_group, next = std::min(tiles, (group + 1) * of_group);
+        const tiles_part<C> before = join(join_tiles(all, groups, 0, group, m.parts),
+                                          join_tiles(all, parts, group * of_group, block, m.parts));
+        const tiles_part<C> behind =
+            join(join_tiles(all, parts, block + 1, next, m.parts),
+                 join_tiles(all, groups, group + 1, (tiles + of_group - 1) / of_group, m.parts));
         const tiles_part<C> own = parts[block], whole = join(before, join(own, behind));
         const index_t kept = whole.count + whole.end().alone();
         const bool writes = !whole.wrong && kept <= room;
@@ -333,26 +382,6 @@ struct write_kept_block {
                 kept_offsets[s] = static_cast<KeptOffset>(kept);
         });
     }
-
-  private:
-    PARE_HD tiles_part<C> join_tiles(const typename tile::block& all, shared& m, index_t begin,
-                                     index_t end) const {
-        const index_t each = (end - begin + threads - 1) / threads;
-        all.step([&](int thread) {
-            const index_t from = begin + thread * each, to = std::min(end, from + each);
-            tiles_part<C> part = tiles_part<C>::none();
-            for (index_t i = from; i < to; ++i) part = join(part, parts[i]);
-            m.parts[thread] = part;
-        });
-        for (int step = 1; step < threads && step * each < end - begin; step *= 2)
-            all.step([&](int thread) {
-                if (thread % (2 * step) == 0)
-                    m.parts[thread] = join(m.parts[thread], m.parts[thread + step]);
-            });
-        const tiles_part<C> found = m.parts[0];
-        all.step([](int) {}); // m.parts is used again
-        return found;
-    }
 };
 
 /// sequential::select, of up to `room` positions. Returns how many are kept, and writes nothing
@@ -366,13 +395,18 @@ index_t select_by_tiles(const Policy& policy, const Keep& keep, const kept_ends&
     using C = compute_t<T>;
     const selection<Keep, T> of{keep, always, scores, segments};
     const auto copy = policy.template temporary<index_t>(segments + 2);
-    const auto parts = policy.template temporary<tiles_part<C>>(of.tiles());
+    constexpr index_t few = 512, many = 256;
+    const index_t tiles = of.tiles(), of_group = tiles > few ? many : tiles;
+    const index_t groups = tiles > few ? (tiles + many - 1) / many : 0;
+    const auto parts = policy.template temporary<tiles_part<C>>(tiles + groups);
+    tiles_part<C>* const of_groups = parts.data() + tiles;
     index_t* const result = copy.data() + segments + 1;
-    policy.for_blocks(of.tiles(), find_kept_block<Keep, T, Offsets>{of, offsets, copy.data(),
-                                                                    parts.data(), checks});
-    policy.for_blocks(of.tiles(), write_kept_block<Keep, T, Index, KeptOffset>{
-                                      of, copy.data(), parts.data(), index, room, kept_offsets,
-                                      waits ? result : nullptr});
+    policy.for_blocks(
+        tiles, find_kept_block<Keep, T, Offsets>{of, offsets, copy.data(), parts.data(), checks});
+    policy.for_blocks(groups, join_groups_block<C>{parts.data(), tiles, of_group, of_groups});
+    policy.for_blocks(tiles, write_kept_block<Keep, T, Index, KeptOffset>{
+                                 of, copy.data(), parts.data(), of_groups, of_group, index, room,
+                                 kept_offsets, waits ? result : nullptr});
     return waits ? policy.read(result) : 0;
 }
 
