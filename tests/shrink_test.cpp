@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <new>
 #include <numeric>
+#include <string>
 
 namespace shrink_test {
 
@@ -91,6 +93,61 @@ TEMPLATE_TEST_CASE("rows and columns kept, any type and layout", "", std::int8_t
             check(pare::simd.with(pare::serial{}), l, of_out, index_t{});
             check(pare::simd, l, of_out, std::uint32_t{});
         }
+}
+
+TEST_CASE("elements that own memory are copied by assignment") {
+    const auto named = [](index_t i) { // too long to be within its object
+        return "the name of a unit, which is a long one, " + std::to_string(i);
+    };
+    const index_t height = 5, width = 4;
+    std::vector<std::string> names;
+    for (index_t i = 0; i < height * width; ++i) names.push_back(named(i));
+    const std::vector<int> kept{1, 2, 4};
+    const auto check = [&](auto policy) {
+        std::vector<std::string> rows(3 * width), columns(height * 3), entries(3);
+        const pare::view<const std::string, 2> all(names.data(), height, width);
+        pare::keep_rows(policy, all, kept, pare::view(rows.data(), 3, width));
+        pare::keep_columns(policy, all, std::vector<int>{0, 1, 3},
+                           pare::view(columns.data(), height, 3));
+        pare::keep_entries(policy, names, kept, entries);
+        auto place = names;
+        pare::keep_rows(policy, pare::view(place.data(), height, width), kept,
+                        pare::view(place.data(), 3, width));
+        for (index_t i = 0; i < 3; ++i) {
+            const index_t from = kept[static_cast<std::size_t>(i)];
+            CHECK(entries[static_cast<std::size_t>(i)] == named(from));
+            for (index_t j = 0; j < width; ++j) {
+                const auto at = static_cast<std::size_t>(i * width + j);
+                CHECK(rows[at] == named(from * width + j));
+                CHECK(place[at] == rows[at]);
+                CHECK(rows[at].data() != names[static_cast<std::size_t>(from * width + j)].data());
+            }
+        }
+        CHECK(columns[3 * 2 + 2] == named(2 * width + 3));
+    };
+    check(pare::seq);
+    check(pare::simd);
+}
+
+TEST_CASE("an element that cannot be copied ends the call with its exception") {
+    struct refuses {
+        bool refused = false;
+        refuses() = default;
+        refuses(const refuses&) = default;
+        refuses& operator=(const refuses& from) {
+            if (from.refused) throw std::bad_alloc();
+            return *this;
+        }
+    };
+    std::vector<refuses> units(70), out(70);
+    units[69].refused = true;
+    const std::vector<int> one{0};
+    const pare::view<const refuses, 2> all(units.data(), 1, 70);
+    const pare::view<refuses, 2> to(out.data(), 1, 70);
+    CHECK_THROWS_AS(pare::keep_rows(pare::simd, all, one, to), std::bad_alloc);
+    const std::vector<int> last{69};
+    CHECK_THROWS_AS(pare::keep_columns(pare::simd, all, last, pare::view(out.data(), 1, 1)),
+                    std::bad_alloc);
 }
 
 TEMPLATE_TEST_CASE("rows and columns kept in place", "", std::int8_t, float, double) {

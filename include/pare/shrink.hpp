@@ -46,8 +46,9 @@ std::vector<Index> kept_positions(const Mask& mask, index_t unit = 1, index_t pa
 }
 
 /// out[i, :] = weight[positions[i], :]: removes output units of weights stored out x in (query,
-/// key, value, FFN input), or input units of weights stored in x out. Any element type. `out` may
-/// be the memory of `weight`, with the same strides. Throws shape_error and value_error.
+/// key, value, FFN input), or input units of weights stored in x out. Any element type that is copied
+/// by assignment; of pare::on, a trivially copyable one. `out` may be the memory of `weight`, with the
+/// same strides. Throws shape_error and value_error, and what an assignment throws.
 template <class Policy, class W, class Positions, class Out>
 void keep_rows(const Policy& policy, const W& weight, const Positions& positions, Out&& out) {
     const auto w = as_input<2>(policy, weight);

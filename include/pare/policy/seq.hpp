@@ -594,7 +594,7 @@ class sequential {
     /// out[:, j] = in[:, columns[j]]. `out` may be `in` itself where columns ascend.
     template <class T, class Index>
     void gather_columns(view<const T, 2> in, const Index* columns, view<T, 2> out) const {
-        executor_.run(out.extent(0), [=](index_t i, index_t) {
+        detail::run_copying<T>(executor_, out.extent(0), [=](index_t i, index_t) {
             for (index_t j = 0; j < out.extent(1); ++j)
                 out(i, j) = in(i, static_cast<index_t>(columns[j]));
         });

@@ -2,10 +2,12 @@
 #pragma once
 
 #include "../../core/attention.hpp"
+#include "../../core/executor.hpp"
 #include "../../core/view.hpp"
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 namespace pare {
 inline namespace PARE_ISA {
@@ -125,6 +127,15 @@ PARE_INLINE void copy_row(const unsigned char* from, unsigned char* to, index_t 
     std::memcpy(to + (size - line), from + (size - line), line);
 }
 
+/// Runs tasks that copy elements, which may take memory of their own.
+template <class T, class Executor, class F>
+void run_copying(const Executor& executor, index_t tasks, const F& f) {
+    if constexpr (std::is_nothrow_copy_assignable_v<T>)
+        executor.run(tasks, f);
+    else
+        run_allocating(executor, tasks, f);
+}
+
 /// out[to(i), :] = in[from(i), :] for i < n. A task is a block of rows; in place it is a strip of
 /// columns and goes down its rows in order, so that no row is overwritten before it has moved,
 /// whatever the other tasks do.
@@ -149,9 +160,9 @@ void copy_rows(const Executor& executor, index_t n, view<const T, 2> in, From fr
         }
     }
     const index_t strips = (columns + width - 1) / width;
-    const bool bytes = in.stride(1) == 1 && out.stride(1) == 1 && columns * size >= 64 &&
-                       (!in_place || same_strides);
-    executor.run((n + height - 1) / height * strips, [=](index_t task, index_t) {
+    const bool bytes = std::is_trivially_copyable_v<T> && in.stride(1) == 1 && out.stride(1) == 1 &&
+                       columns * size >= 64 && (!in_place || same_strides);
+    run_copying<T>(executor, (n + height - 1) / height * strips, [=](index_t task, index_t) {
         const index_t begin = task / strips * height, end = std::min(n, begin + height);
         const index_t left = task % strips * width, right = std::min(columns, left + width);
         const auto source = [&](index_t i) { return &in(from(i), left); };

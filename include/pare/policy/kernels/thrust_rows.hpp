@@ -332,6 +332,8 @@ void gather_by_blocks(const Policy& policy, view<const T, 2> in, const Index* ro
 template <class Policy, class T, class From, class Rows>
 void gather_from(const Policy& policy, view<const T, 2> in, view<T, 2> out, const From& from,
                  const Rows& count) {
+    static_assert(std::is_trivially_copyable_v<T>,
+                  "pare: this policy moves elements as bytes, so they must be trivially copyable");
     const index_t rows = out.extent(0), columns = out.extent(1);
     if (static_cast<const void*>(in.data_handle()) != out.data_handle())
         return move_elements<T>(policy, rows, columns, from, out, count);
