@@ -185,6 +185,25 @@ TEMPLATE_LIST_TEST_CASE("tokens above a threshold, the pinned, and at least one"
     }
 }
 
+TEST_CASE("sentences hold integers of one byte as numbers") {
+    const std::vector<float> scores{1, 2, 3};
+    std::vector<int> index(3);
+    std::vector<std::uint8_t> offsets{0, 65, 3};
+    CHECK(sentence_of<pare::shape_error>([&] {
+              pare::keep_above(pare::seq, scores, 0, offsets, index, offsets);
+          }) == "pare::keep_above: offset 2 is 3 after 65");
+    std::vector<float> rows(4);
+    const auto gather = [&](auto position) {
+        return sentence_of<pare::value_error>(
+            [&] { pare::gather_rows(pare::seq, std::vector{position}, rows); });
+    };
+    CHECK(gather(std::int8_t{-1}) ==
+          "pare::gather_rows: position 0 is -1, which does not ascend below 4");
+    CHECK(gather(char{65}) == "pare::gather_rows: position 0 is 65, which does not ascend below 4");
+    CHECK(gather(std::uint8_t{10}) ==
+          "pare::gather_rows: position 0 is 10, which does not ascend below 4");
+}
+
 TEST_CASE("a threshold is rounded as scores are") {
     const std::vector<Eigen::half> scores = {Eigen::half(0.1F), Eigen::half(0.5F),
                                              Eigen::half(0.0999F)};

@@ -10,6 +10,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 namespace pare {
 
@@ -45,12 +46,22 @@ inline void (*error_handler)(const char* sentence) = [](const char* sentence) {
 
 namespace detail {
 
+/// A part of a sentence as it is written: integers of one byte, which streams take for characters,
+/// as numbers. Text is of more than one.
+template <class Part>
+decltype(auto) written(const Part& part) {
+    if constexpr (std::is_integral_v<Part> && sizeof(Part) == 1)
+        return static_cast<int>(part);
+    else
+        return (part);
+}
+
 /// Throws Error("pare::" function ": " parts...).
 template <class Error, class... Parts>
 [[noreturn]] void fail(const char* function, const Parts&... parts) {
     std::ostringstream sentence;
     sentence << "pare::" << function << ": ";
-    (sentence << ... << parts);
+    (sentence << ... << written(parts));
 #if defined(__cpp_exceptions)
     throw Error(sentence.str());
 #else
