@@ -97,6 +97,33 @@ TEMPLATE_LIST_TEST_CASE("keys whose squares there are no numbers for", "", runs)
     }
 }
 
+TEMPLATE_LIST_TEST_CASE("keys that are no numbers draw no other token", "", runs) {
+    using T = typename TestType::type;
+    const index_t size = 19;
+    for (const T bad : {not_a_number<T>(), infinite<T>(), minus_infinite<T>()})
+        for (const index_t column : {0, 3, 18})
+            for (const int row : {0, 1, 2}) {
+                CAPTURE(column, row);
+                // Tokens 3 and 4 are opposite to those that stay, 5 and 6 like them; 7 is alone with
+                // bad ones.
+                matrix<T> keys(10, size);
+                for (index_t t = 0; t < 10; ++t)
+                    for (index_t c = 0; c < size; ++c)
+                        keys(t, c) = static_cast<T>((t == 3 || t == 4 ? -1 : 1) * (1 + c % 3));
+                keys(row, column) = keys(4, column) = keys(8, column) = keys(9, column) = bad;
+                std::vector<int> nearest(10);
+                std::vector<T> similarity(10);
+                pare::nearest_rows(TestType::policy(), keys.view(), std::vector<int>{0, 7, 10},
+                                   std::vector<int>{0, 1, 2, 8, 9}, nearest, similarity);
+                const int first = row == 0 ? 1 : 0;
+                CHECK(nearest == std::vector<int>{0, 1, 2, first, 0, first, first, 8, 8, 9});
+                CHECK(distance(similarity[3], -1) < tolerance<T>);
+                CHECK(distance(similarity[5], 1) < tolerance<T>);
+                CHECK(is_nan(similarity[4]));
+                CHECK(is_nan(similarity[7]));
+            }
+}
+
 TEMPLATE_LIST_TEST_CASE("a row to which nothing is added stays", "", runs) {
     using T = typename TestType::type;
     random_source random;

@@ -52,8 +52,9 @@ inline void check_tokens_of(const char* name, index_t rows, index_t tokens) {
 /// similarity  [tokens], of the type of keys, overwritten: the cosines, 1 of the tokens of `index`,
 ///             -1 where there is none; 0 to and from a key of zeros
 ///
-/// Throws shape_error and value_error; a key that is not finite has similarities of 0 or NaN, and its
-/// token still a row of its sequence. Complexity: for each sequence, tokens * rows of `index` * size
+/// Throws shape_error and value_error; a key that is not finite has similarities of NaN, and its token
+/// still a row of its sequence. To such a row others go only where their sequence has none besides.
+/// Complexity: for each sequence, tokens * rows of `index` * size
 /// multiply-adds; workspace of tokens * size numbers.
 template <class Policy, class Keys, class Offsets, class Index, class Nearest, class Similarity>
 void nearest_rows(const Policy& policy, const Keys& keys, const Offsets& offsets,

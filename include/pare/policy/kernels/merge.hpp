@@ -56,7 +56,7 @@ PARE_HD void unit_row(const view<const T, 2>& x, index_t t, compute_t<T>* to) {
         to[c] = opaque(static_cast<C>(x(t, c)) * scale);
         add_in_order(sum, to[c] * to[c]);
     }
-    const C factor = sum > 0 ? 1 / std::sqrt(sum) : C(0);
+    const C factor = opaque(sum > 0 ? 1 / std::sqrt(sum) : C(0)); // by which NaN stays NaN
     for (index_t c = 0; c < x.extent(1); ++c) to[c] *= factor;
 }
 
@@ -81,6 +81,7 @@ PARE_HD void find_nearest(const C* rows, index_t size, const Offset* offsets, in
     const index_t own = rank_of_position(index, count, t);
     index_t best = -1;
     C most = -1;
+    bool is_number = false; // whether `most` is one
     if (own < end && static_cast<index_t>(index[own]) == t) {
         best = t;
         most = 1;
@@ -88,9 +89,11 @@ PARE_HD void find_nearest(const C* rows, index_t size, const Offset* offsets, in
         for (index_t j = begin; j < end; ++j) {
             const auto u = static_cast<index_t>(index[j]);
             const C cosine = product(size, rows + t * size, rows + u * size);
-            if (best >= 0 && !(cosine > most)) continue;
+            const bool better = !is_nan(cosine) && (!is_number || cosine > most);
+            if (best >= 0 && !better) continue;
             best = u;
             most = cosine;
+            is_number = !is_nan(cosine);
         }
     }
     nearest(t) = static_cast<Nearest>(best);
