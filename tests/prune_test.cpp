@@ -946,6 +946,60 @@ TEST_CASE("statistics in a file") {
     }
 }
 
+TEST_CASE("statistics that cannot be merged leave those that they would be added to as they are") {
+    random_source random;
+    CAPTURE(random);
+    const auto made = [&](index_t columns, index_t outputs, index_t heads, index_t head,
+                          std::size_t batch) {
+        pare::sublayer_statistics s(columns, outputs);
+        const matrix<float> x(10, columns, random), y(10, outputs, random);
+        s.inputs.add(pare::seq, x.view());
+        s.metric.add(pare::seq, y.view());
+        s.queries = pare::query_statistics(heads, head);
+        const auto q = random.vector<float>(5 * heads * head);
+        const pare::view<const float, 3> queries(q.data(), 5, heads, head);
+        s.queries.add(pare::seq, queries, queries);
+        s.squares.resize(batch + 1);
+        s.squares[batch] = {1, 2, 3};
+        s.batches = 1;
+        return s;
+    };
+    const auto bytes = [](const pare::sublayer_statistics& s) {
+        std::ostringstream file;
+        pare::save(file, {s});
+        return file.str();
+    };
+    const auto whole = made(6, 4, 2, 3, 0);
+    const auto refused = [&](const pare::sublayer_statistics& other) {
+        auto to = whole;
+        std::string sentence;
+        try {
+            to.merge(other);
+        } catch (const pare::error& e) {
+            sentence = e.what();
+        }
+        CHECK(bytes(to) == bytes(whole));
+        CHECK(to.squares.size() == 1);
+        return sentence;
+    };
+    CHECK(refused(made(5, 4, 2, 3, 3)) ==
+          "pare::least_squares: merge: 5 inputs and 0 outputs into 6 and 0");
+    CHECK(refused(made(6, 3, 2, 3, 3)) == "pare::gram: merge: accumulators of different shapes");
+    CHECK(refused(made(6, 4, 3, 2, 3)) == "pare::query_statistics: merge: 3 heads into 2");
+    CHECK(refused(made(6, 4, 2, 2, 3)) ==
+          "pare::least_squares: merge: 2 inputs and 0 outputs into 3 and 0");
+    CHECK(refused(made(6, 4, 2, 3, 0)) == "pare::prune: both statistics have seen batch 0");
+    auto longer = made(6, 4, 2, 3, 3);
+    longer.squares[0] = {1};
+    CHECK(refused(longer) == "pare::prune: both statistics have seen batch 0");
+    longer.squares[0].clear();
+    auto both = whole;
+    both.merge(longer);
+    CHECK(both.batches == 2);
+    CHECK(both.inputs.tokens() == 20);
+    CHECK(both.squares.size() == 4);
+}
+
 TEST_CASE("classes are drawn as often as they are probable") {
     const index_t tokens = 40000, classes = 5;
     std::vector<float> logits;

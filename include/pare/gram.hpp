@@ -106,6 +106,8 @@ class gram {
     template <class>
     friend class fisher;         // has checked its gradients already
     friend struct detail::saved; // prune/statistics_file.hpp
+    friend class query_statistics;
+    friend struct sublayer_statistics; // which checks all its parts before it merges one
 
   public:
     gram() = default;
@@ -132,9 +134,7 @@ class gram {
 
     /// Adds what another accumulator of the same shape has seen; exact up to rounding.
     void merge(const gram& other) {
-        check(other.columns_x_ == columns_x_ && other.columns_y_ == columns_y_ &&
-                  other.symmetric_ == symmetric_,
-              "merge: accumulators of different shapes");
+        check_merge(other);
         sums_.add(other.sums_);
         rows_ += other.rows_;
     }
@@ -181,6 +181,11 @@ class gram {
         sums_ = detail::kept_sums<Acc>(detail::product(columns_x, columns_y));
     }
 
+    void check_merge(const gram& other) const {
+        check(other.columns_x_ == columns_x_ && other.columns_y_ == columns_y_ &&
+                  other.symmetric_ == symmetric_,
+              "merge: accumulators of different shapes");
+    }
     static void check(bool good, const char* what) {
         if (!good) detail::fail<shape_error>("gram", what);
     }

@@ -64,9 +64,7 @@ class query_statistics {
 
     /// Adds what another one of the same shape has seen; exact up to rounding. Throws shape_error.
     void merge(const query_statistics& other) {
-        if (other.queries_.size() != queries_.size())
-            detail::fail<shape_error>("query_statistics", "merge: ", other.queries_.size(),
-                                      " heads into ", queries_.size());
+        check_merge(other);
         for (std::size_t h = 0; h < queries_.size(); ++h) {
             queries_[h].merge(other.queries_[h]);
             gradients_[h].merge(other.gradients_[h]);
@@ -89,6 +87,17 @@ class query_statistics {
 
   private:
     friend struct detail::saved; // prune/statistics_file.hpp
+    friend struct sublayer_statistics;
+
+    void check_merge(const query_statistics& other) const {
+        if (other.queries_.size() != queries_.size())
+            detail::fail<shape_error>("query_statistics", "merge: ", other.queries_.size(),
+                                      " heads into ", queries_.size());
+        for (std::size_t h = 0; h < queries_.size(); ++h) {
+            queries_[h].check_merge(other.queries_[h]);
+            gradients_[h].check_merge(other.gradients_[h]);
+        }
+    }
 
     index_t size_;
     std::vector<least_squares> queries_;

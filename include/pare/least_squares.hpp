@@ -114,6 +114,15 @@ class shifted_rows {
 /// they are summed in; on a GPU all of them, there.
 class least_squares {
     friend struct detail::saved; // prune/statistics_file.hpp
+    friend class query_statistics;
+    friend struct sublayer_statistics; // which checks all its parts before it merges one
+
+    void check_merge(const least_squares& other) const {
+        if (other.inputs() != inputs() || other.outputs() != outputs())
+            detail::fail<shape_error>("least_squares", "merge: ", other.inputs(), " inputs and ",
+                                      other.outputs(), " outputs into ", inputs(), " and ",
+                                      outputs());
+    }
 
   public:
     /// Throws shape_error for a negative number.
@@ -162,10 +171,7 @@ class least_squares {
 
     /// Adds what another accumulator of the same shape has seen; exact up to rounding.
     void merge(const least_squares& other) {
-        if (other.inputs() != inputs() || other.outputs() != outputs())
-            detail::fail<shape_error>("least_squares", "merge: ", other.inputs(), " inputs and ",
-                                      other.outputs(), " outputs into ", inputs(), " and ",
-                                      outputs());
+        check_merge(other);
         if (!(weight_ > 0)) { // no sums that are of another shift
             x_.shift = other.x_.shift;
             y_.shift = other.y_.shift;

@@ -34,12 +34,16 @@ struct sublayer_statistics {
         : inputs(columns, 0), metric(outputs), sums(0, outputs) {}
 
     /// Adds what another process has seen of the same sublayer. Throws shape_error, and value_error
-    /// if both have the same batch.
+    /// if both have the same batch; then nothing is added.
     void merge(const sublayer_statistics& other) {
-        squares.resize(std::max(squares.size(), other.squares.size()));
-        for (std::size_t b = 0; b < other.squares.size(); ++b)
+        for (std::size_t b = 0; b < std::min(squares.size(), other.squares.size()); ++b)
             if (!squares[b].empty() && !other.squares[b].empty())
                 detail::fail<value_error>("prune", "both statistics have seen batch ", b);
+        inputs.check_merge(other.inputs);
+        metric.check_merge(other.metric);
+        sums.check_merge(other.sums);
+        if (queries.heads() > 0 && other.queries.heads() > 0) queries.check_merge(other.queries);
+        squares.resize(std::max(squares.size(), other.squares.size()));
         inputs.merge(other.inputs);
         metric.merge(other.metric);
         sums.merge(other.sums);
