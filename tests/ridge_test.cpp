@@ -175,4 +175,34 @@ TEST_CASE("ridge_solve checks its arguments") {
     CHECK(same_bits(b.data, before));
 }
 
+TEST_CASE("factors and their solutions check their arguments") {
+    random_source random;
+    CAPTURE(random);
+    matrix<double> g = positive_definite(4, 10, random), b(4, 2, random), longer(5, 2, random);
+    matrix<double> tall(4, 1, random), columns = positive_definite(4, 10, random, layout::columns);
+    matrix<double> right(4, 2, random, layout::columns);
+    const auto factor = [](auto& matrix) {
+        return sentence_of<pare::shape_error>(
+            [&] { pare::factor_cholesky(pare::seq, matrix.view()); });
+    };
+    const auto solve = [](auto& matrix, auto& of) {
+        return sentence_of<pare::shape_error>(
+            [&] { pare::solve_cholesky(pare::seq, matrix.view(), of.view()); });
+    };
+    const auto all = [&] {
+        std::vector<std::vector<double>> data;
+        for (const auto* m : {&g, &b, &longer, &tall, &columns, &right}) data.push_back(m->data);
+        return data;
+    };
+    const auto before = all();
+    CHECK(factor(tall) == "pare::factor_cholesky: G is 4 x 1");
+    CHECK(factor(columns) == "pare::factor_cholesky: rows are not contiguous");
+    CHECK(solve(g, longer) == "pare::solve_cholesky: G is 4 x 4, b 5 x 2");
+    CHECK(solve(tall, b) == "pare::solve_cholesky: G is 4 x 1, b 4 x 2");
+    CHECK(solve(columns, b) == "pare::solve_cholesky: rows are not contiguous");
+    CHECK(solve(g, right) == "pare::solve_cholesky: rows are not contiguous");
+    const auto after = all();
+    for (std::size_t i = 0; i < before.size(); ++i) CHECK(same_bits(after[i], before[i]));
+}
+
 } // namespace ridge_test

@@ -32,17 +32,34 @@ inline row_major_map map_rows(view<double, 2> v) {
                          Eigen::OuterStride<>(v.stride(0)));
 }
 
+inline void check_contiguous(const char* function, view<double, 2> v) {
+    if (v.extent(1) > 1 && v.stride(1) != 1) fail<shape_error>(function, "rows are not contiguous");
+}
+inline void check_matrix_of_solve(const char* function, view<double, 2> g) {
+    if (g.extent(0) != g.extent(1))
+        fail<shape_error>(function, "G is ", g.extent(0), " x ", g.extent(1));
+    check_contiguous(function, g);
+}
+inline void check_solve(const char* function, view<double, 2> g, view<double, 2> b) {
+    if (g.extent(0) != g.extent(1) || b.extent(0) != g.extent(0))
+        fail<shape_error>(function, "G is ", g.extent(0), " x ", g.extent(1), ", b ", b.extent(0),
+                          " x ", b.extent(1));
+    check_contiguous(function, g);
+    check_contiguous(function, b);
+}
+
 } // namespace detail
 
 /// Factors G = U'U by blocks; G [n x n], rows contiguous. Reads the lower triangle and overwrites
 /// both: U stands in the upper one. Returns false if G is not positive definite (NaN included); G
-/// is then lost. Complexity: n^3 / 3, of which the policy's gram does all but the share of the
-/// diagonal blocks and panels.
+/// is then lost. Throws shape_error. Complexity: n^3 / 3, of which the policy's gram does all but the
+/// share of the diagonal blocks and panels.
 template <class Policy, class G>
 bool factor_cholesky(const Policy& policy, G&& gram,
                      workspace& scratch = detail::of_this_call({})) {
     detail::check_whole(policy);
     const view<double, 2> g = detail::doubles(std::forward<G>(gram));
+    detail::check_matrix_of_solve("factor_cholesky", g);
     constexpr index_t block = 96;
     const index_t n = g.extent(0);
     auto a = detail::map_rows(g);
@@ -75,13 +92,16 @@ bool factor_cholesky(const Policy& policy, G&& gram,
     return true;
 }
 
-/// Overwrites b [n x m] with (U'U)^-1 b, for U from factor_cholesky. Complexity: 2 n^2 m.
+/// Overwrites b [n x m], rows contiguous, with (U'U)^-1 b, for U from factor_cholesky. Throws
+/// shape_error. Complexity: 2 n^2 m.
 template <class Policy, class G, class B>
 void solve_cholesky(const Policy& policy, G&& factored, B&& b) {
     detail::check_policy(policy);
     constexpr index_t columns = 64; // right-hand sides do not depend on each other
-    detail::row_major_map u = detail::map_rows(detail::doubles(std::forward<G>(factored)));
-    detail::row_major_map right = detail::map_rows(detail::doubles(std::forward<B>(b)));
+    const auto of_u = detail::doubles(std::forward<G>(factored));
+    const auto of_b = detail::doubles(std::forward<B>(b));
+    detail::check_solve("solve_cholesky", of_u, of_b);
+    detail::row_major_map u = detail::map_rows(of_u), right = detail::map_rows(of_b);
     const index_t m = right.cols();
     detail::run_allocating(policy.executor(), (m + columns - 1) / columns,
                            [&](index_t task, index_t) {
@@ -101,12 +121,7 @@ bool ridge_solve(const Policy& policy, G&& gram, double ridge, B&& b) {
     detail::check_whole(policy);
     const auto g = detail::doubles(std::forward<G>(gram));
     const auto right = detail::doubles(std::forward<B>(b));
-    if (g.extent(0) != g.extent(1) || right.extent(0) != g.extent(0))
-        detail::fail<shape_error>("ridge_solve", "G is ", g.extent(0), " x ", g.extent(1), ", b ",
-                                  right.extent(0), " x ", right.extent(1));
-    const auto contiguous = [](view<double, 2> v) { return v.extent(1) <= 1 || v.stride(1) == 1; };
-    if (!contiguous(g) || !contiguous(right))
-        detail::fail<shape_error>("ridge_solve", "rows are not contiguous");
+    detail::check_solve("ridge_solve", g, right);
     if (!detail::is_finite(ridge) || ridge < 0)
         detail::fail<value_error>("ridge_solve", "the ridge is ", ridge);
     for (index_t i = 0; i < g.extent(0); ++i) g(i, i) += ridge;
