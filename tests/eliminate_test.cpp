@@ -279,6 +279,17 @@ TEST_CASE("losses that add up are sorted, and masks keep what goes last") {
     CHECK(curve.mask(2) == std::vector<std::uint8_t>{1, 0, 1, 0});
     CHECK(curve.mask(4) == std::vector<std::uint8_t>{1, 1, 1, 1});
     CHECK_THROWS_AS(curve.mask(5), pare::shape_error);
+    pare::loss_curve by_hand;
+    by_hand.order = {1, 1, 3, 100};
+    CHECK(by_hand.mask(3) == std::vector<std::uint8_t>{1, 0, 1, 1}); // what goes first is in order
+    CHECK(sentence_of<pare::value_error>([&] { by_hand.mask(2); }) ==
+          "pare::loss_curve: unit 1 is number 1 to go, and gone before");
+    for (const index_t none : {index_t{4}, index_t{-1}}) {
+        by_hand.order = {1, none, 3, 2};
+        CHECK(sentence_of<pare::value_error>([&] { by_hand.mask(0); }) ==
+              "pare::loss_curve: unit " + std::to_string(none) +
+                  " is number 1 to go, there are 4 units");
+    }
     CHECK_THROWS_AS(pare::sorted_losses(std::vector<float>{1, -1}), pare::value_error);
     CHECK_THROWS_AS(pare::sorted_losses(std::vector<float>{1, not_a_number<float>()}),
                     pare::value_error);

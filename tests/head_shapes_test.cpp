@@ -170,6 +170,16 @@ TEST_CASE("shapes of heads refuse curves of other heads") {
     refused(logits(2), values(), 4, 2, "a curve of 0 losses, heads have 4 numbers");
     CHECK_THROWS_WITH(pare::shapes_of_heads(heads, {}, {}, {3, 4, 4}, {1, 2, 2}),
                       Catch::Contains("3 heads of 4 and 4 numbers"));
+    // Made by hand.
+    const auto of = [](const pare::loss_curve& curve) {
+        pare::shapes_of_heads(curve, {}, {}, {2, 4, 4}, {1, 2, 2});
+    };
+    CHECK(sentence_of<pare::shape_error>([&] {
+              of({{0, 1}, {0, 1}});
+          }) == "pare::shapes_of_heads: a curve of 2 losses, there are 2 heads");
+    CHECK_THROWS_AS(of({{0, 1}, {0, 1, 2, 3}}), pare::shape_error);
+    CHECK_THROWS_AS(of({{0, 2}, {0, 1, 2}}), pare::value_error);
+    CHECK_THROWS_AS(of({{1, 1}, {0, 1, 2}}), pare::value_error);
 }
 
 } // namespace head_shapes_test

@@ -347,6 +347,18 @@ TEST_CASE("ranks of heads whose inputs do not vary cost nothing; others are refu
     refused([&] { eliminate_ranks(seq, one, none, w, 0); }, "a unit 0");
     refused([&] { pare::rank_curves(seq, one, none, w, 2, pare::sorted_losses(std::vector{1.0})); },
             "a curve of 1 heads, there are 2");
+    const auto ordered = [&](std::vector<index_t> order) {
+        pare::loss_curve curve;
+        curve.order = std::move(order);
+        pare::rank_curves(seq, one, none, w, 2, curve);
+    };
+    refused(
+        [&] {
+            ordered({0, 2});
+        },
+        "pare::rank_curves: unit 2 is number 1 to go, there are 2 units");
+    refused([&] { ordered({-1, 0}); }, "unit -1 is number 0 to go, there are 2 units");
+    refused([&] { ordered({1, 1}); }, "unit 1 is number 1 to go, and gone before");
     refused([&] { eliminate_ranks(seq, (-one).eval(), none, w, 2); }, "is not positive definite");
     MatrixXd bad = one;
     bad(3, 2) = not_a_number<double>();

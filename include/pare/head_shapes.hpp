@@ -127,7 +127,7 @@ struct head_shapes {
 ///          their curve says
 /// whole    what heads have now: numbers are multiples of those in `multiple`, whose heads do not count
 ///
-/// Throws shape_error.
+/// Throws shape_error, and value_error for an order in which a head goes twice or is none.
 inline head_shapes shapes_of_heads(const loss_curve& heads, const std::vector<projection>& logits,
                                    const std::vector<rank_curve>& values, const head_shape& whole,
                                    const head_shape& multiple) {
@@ -148,6 +148,9 @@ inline head_shapes shapes_of_heads(const loss_curve& heads, const std::vector<pr
                                   multiple.queries, " and ", multiple.values, ", curves of ", count,
                                   " heads, logits of ", logits.size(), " heads, values of ",
                                   values.size(), " numbers of heads");
+    if (static_cast<index_t>(heads.loss.size()) != count + 1)
+        detail::fail<shape_error>("shapes_of_heads", "a curve of ", heads.loss.size(),
+                                  " losses, there are ", count, " heads");
     ranks(logits, whole.queries);
     ranks(values, whole.values);
     head_shapes found;

@@ -12,22 +12,40 @@
 namespace pare {
 inline namespace PARE_ISA {
 
+namespace detail {
+
+/// 0 for the first `gone` of an order, which are units that there are, each once; 1 for the others.
+inline std::vector<std::uint8_t> units_left(const char* function, const std::vector<index_t>& order,
+                                            index_t gone) {
+    std::vector<std::uint8_t> left(order.size(), 1);
+    for (index_t k = 0; k < gone; ++k) {
+        const index_t u = order[static_cast<std::size_t>(k)];
+        if (u < 0 || u >= static_cast<index_t>(order.size()))
+            fail<value_error>(function, "unit ", u, " is number ", k, " to go, there are ",
+                              order.size(), " units");
+        if (!left[static_cast<std::size_t>(u)])
+            fail<value_error>(function, "unit ", u, " is number ", k, " to go, and gone before");
+        left[static_cast<std::size_t>(u)] = 0;
+    }
+    return left;
+}
+
+} // namespace detail
+
 /// An order in which to remove a sublayer's units, heads or filters, and the loss after each
-/// removal.
+/// removal. Whoever makes one by hand need not check it: what reads it does, and throws.
 struct loss_curve {
     std::vector<index_t> order; ///< all units, the first to go first
     std::vector<double> loss;   ///< loss[k] with the first k of them gone; loss[0] = 0, never falls
 
     index_t units() const { return static_cast<index_t>(order.size()); }
 
-    /// 1 for the `kept` units that go last, 0 for the others. 0 <= kept <= units().
+    /// 1 for the `kept` units that go last, 0 for the others. Throws shape_error unless
+    /// 0 <= kept <= units(), and value_error for a unit that goes twice or is none.
     std::vector<std::uint8_t> mask(index_t kept) const {
         if (kept < 0 || kept > units())
             detail::fail<shape_error>("loss_curve", kept, " of ", units(), " units");
-        std::vector<std::uint8_t> keep(order.size(), 1);
-        for (index_t k = 0; k < units() - kept; ++k)
-            keep[static_cast<std::size_t>(order[static_cast<std::size_t>(k)])] = 0;
-        return keep;
+        return detail::units_left("loss_curve", order, units() - kept);
     }
 };
 

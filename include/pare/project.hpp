@@ -361,7 +361,8 @@ rank_curve eliminate_ranks(const Policy& policy, G&& covariance, const C& metric
 }
 
 /// That for each number of heads kept, [heads + 1], the first one's of none: the last to go by `heads`,
-/// of pare::eliminate. The rest as for eliminate_ranks, each number of heads costing as much.
+/// of pare::eliminate, whose losses are not read. The rest as for eliminate_ranks, each number of heads
+/// costing as much; value_error also for an order in which a head goes twice or is none.
 template <class Policy, class G, class C, class W>
 std::vector<rank_curve> rank_curves(const Policy& policy, G&& covariance, const C& metric,
                                     const W& weight, index_t size, const loss_curve& heads,
@@ -371,6 +372,7 @@ std::vector<rank_curve> rank_curves(const Policy& policy, G&& covariance, const 
     if (heads.units() != problem.heads())
         detail::fail<shape_error>("rank_curves", "a curve of ", heads.units(), " heads, there are ",
                                   problem.heads());
+    detail::units_left("rank_curves", heads.order, heads.units()); // checks them
     std::vector<rank_curve> found;
     auto state = problem.start();
     for (index_t gone = 0; gone <= heads.units(); ++gone) {
