@@ -1,4 +1,5 @@
 // Elimination against refitting the units left from the start, in long double, for every choice.
+#include "half_types.hpp"
 #include "policies.hpp"
 #include "support.hpp"
 #include <pare/eliminate.hpp>
@@ -293,6 +294,19 @@ TEST_CASE("losses that add up are sorted, and masks keep what goes last") {
     CHECK_THROWS_AS(pare::sorted_losses(std::vector<float>{1, -1}), pare::value_error);
     CHECK_THROWS_AS(pare::sorted_losses(std::vector<float>{1, not_a_number<float>()}),
                     pare::value_error);
+}
+
+TEMPLATE_LIST_TEST_CASE("importances and matrices of half types", "", half_types) {
+    using T = TestType;
+    CHECK(pare::sorted_losses(halves_of<T>({4, 0, 2, 2})).loss ==
+          std::vector<double>{0, 0, 1, 2, 4});
+    CHECK(sentence_of<pare::value_error>([] {
+              pare::sorted_losses(halves_of<T>({1, -0.5F}));
+          }) == "pare::sorted_losses: the importance of unit 1 is -0.5");
+    const auto g = halves_of<T>({2, 0, 0, 1}), w = halves_of<T>({1, 1});
+    const auto curve = pare::eliminate(pare::seq, pare::view(g.data(), 2, 2),
+                                       pare::view<const double, 2>(), pare::view(w.data(), 1, 2));
+    CHECK(curve.order == std::vector<index_t>{1, 0});
 }
 
 } // namespace eliminate_test

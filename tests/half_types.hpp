@@ -5,7 +5,10 @@
 
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 #include <limits>
+#include <tuple>
+#include <vector>
 
 /// Of so many significant binary digits, and the exponents of float.
 template <int Digits>
@@ -28,6 +31,14 @@ class short_float {
 using fp16_like = short_float<11>;
 using bf16_like = short_float<8>;
 
+/// Those, and g++'s own where it has one.
+#if defined(__FLT16_MANT_DIG__) && !defined(__clang__) && !defined(__CUDACC__)
+__extension__ using gnu_half = _Float16;
+using half_types = std::tuple<fp16_like, bf16_like, gnu_half>;
+#else
+using half_types = std::tuple<fp16_like, bf16_like>;
+#endif
+
 /// A number as what it counts for.
 template <class T>
 double value(const T& x) {
@@ -38,3 +49,10 @@ template <class T>
 inline constexpr double epsilon_of = std::numeric_limits<T>::epsilon();
 template <int Digits>
 inline constexpr double epsilon_of<short_float<Digits>> = 2.0 / (1 << Digits);
+
+template <class T>
+std::vector<T> halves_of(std::initializer_list<float> x) {
+    std::vector<T> all;
+    for (const float e : x) all.push_back(static_cast<T>(e));
+    return all;
+}

@@ -1,5 +1,6 @@
 // Scores from attention probabilities against a sum in long double: layouts, lengths, masks,
 // scales, counted queries; the adjoint; sums across layers.
+#include "half_types.hpp"
 #include "policies.hpp"
 #include "support.hpp"
 #include <pare/importance.hpp>
@@ -551,6 +552,19 @@ TEMPLATE_LIST_TEST_CASE("windows and counts of any size", "", runs) {
     for (const index_t heads : {most, most / n, index_t{-2}})
         CHECK_THROWS_AS(pare::importance_packed(TestType::policy(), p, heads, offsets, s),
                         pare::shape_error);
+}
+
+TEMPLATE_LIST_TEST_CASE("accumulated scores of half types", "", half_types) {
+    pare::score_accumulator sums(0.5);
+    sums.add(halves_of<TestType>({1, 2}));
+    sums.add(halves_of<TestType>({0.25F, 1, 3}));
+    CHECK(sums.sums()(0) == 0.75);
+    CHECK(sums.sums()(1) == 2);
+    CHECK(sums.sums()(2) == 3);
+    auto bad = halves_of<TestType>({1, 2, 3});
+    bad[2] = static_cast<TestType>(not_a_number<float>());
+    CHECK_THAT(sentence_of<pare::value_error>([&] { sums.add(bad); }),
+               ContainsSubstring("score 2 is nan"));
 }
 
 } // namespace importance_test

@@ -1,4 +1,5 @@
 // What leaving tokens are, added up, and what a map guesses of it, against sums in long double.
+#include "half_types.hpp"
 #include "policies.hpp"
 #include "support.hpp"
 #include <pare/leaving.hpp>
@@ -154,6 +155,22 @@ TEST_CASE("maps of leaving tokens check their arguments") {
               map.add(pare::seq, pare::view(x.data(), 2, 3), pare::view(sums.data(), 2, 1));
           }) == "pare::leaving_map: sums are 2 x 3, guesses 2 x 1; the map has 3 inputs and 1 "
                 "outputs");
+}
+
+TEMPLATE_LIST_TEST_CASE("tokens, weights and maps of half types", "", half_types) {
+    using T = TestType;
+    const auto leaves = halves_of<T>({1, 0, 0.5F}), rows = halves_of<T>({1, 2, 9, 9, 4, 6});
+    const std::vector<int> offsets{0, 3};
+    auto sums = halves_of<T>({7, 7, 7}), gone = halves_of<T>({1, 1});
+    pare::leaving_sums(pare::simd, leaves, offsets, pare::view(sums.data(), 1, 3),
+                       pare::view(rows.data(), 3, 2));
+    CHECK(value(sums[0]) == 3);
+    CHECK(value(sums[1]) == 5);
+    CHECK(value(sums[2]) == 1.5);
+    const pare::leaving_map<T> map(2, 2);
+    map.add(pare::simd, pare::view(sums.data(), 1, 3), pare::view(gone.data(), 1, 2));
+    CHECK(value(gone[0]) == 4);
+    CHECK(value(gone[1]) == 6);
 }
 
 } // namespace leaving_test

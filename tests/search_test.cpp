@@ -1,4 +1,5 @@
 // The search against all choices there are, and costs against loops that count.
+#include "half_types.hpp"
 #include "support.hpp"
 #include <pare/cost.hpp>
 #include <pare/loss_curve.hpp>
@@ -482,6 +483,16 @@ TEST_CASE("cost tables") {
                        pare::cost_table({0, 1, bad});
                    }),
                    ContainsSubstring("pare::cost_table: the cost of 2 units is"));
+}
+
+TEMPLATE_LIST_TEST_CASE("costs of half types", "", half_types) {
+    const std::vector<int> kept{1, 2, 3};
+    const auto fitted = pare::fit_hinge(kept, halves_of<TestType>({1, 2, 3}));
+    CHECK_THAT(fitted(2), WithinAbs(2, 1e-9));
+    CHECK_THAT(sentence_of<pare::value_error>([&] {
+                   pare::fit_hinge(kept, halves_of<TestType>({1, -2, 3}));
+               }),
+               ContainsSubstring("entry 1 is 2 units at a cost of -2"));
 }
 
 } // namespace search_test

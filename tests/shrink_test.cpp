@@ -1,5 +1,6 @@
 // Removal of rows, columns and entries against the positions kept, and masked against shrunken
 // layers.
+#include "half_types.hpp"
 #include "policies.hpp"
 #include "support.hpp"
 #include <pare/fisher.hpp>
@@ -266,6 +267,22 @@ TEMPLATE_TEST_CASE("scales fold into the columns of their unit", "", float, doub
     CHECK_THAT(sentence_of<pare::value_error>([&] { pare::fold_scales(bad, 2, weight.view()); }),
                ContainsSubstring("scale 1 is nan"));
     CHECK(same_bits(weight.data, before));
+}
+
+TEMPLATE_LIST_TEST_CASE("scales and weights of half types fold", "", half_types) {
+    using T = TestType;
+    auto weight = halves_of<T>({1, 2, 3, 4});
+    const pare::view<T, 2> columns(weight.data(), 2, 2);
+    pare::fold_scales(halves_of<T>({2, -0.5F}), 1, columns);
+    pare::fold_scales(std::vector<double>{1, 4}, 1, columns);
+    std::vector<double> wide{1, 2};
+    pare::fold_scales(halves_of<T>({3, 4}), 1, pare::view(wide.data(), 1, 2));
+    CHECK(wide == std::vector<double>{3, 8});
+    for (const std::size_t i : {0U, 1U, 2U, 3U})
+        CHECK(value(weight[i]) == (i % 2 == 0 ? 2.0 : -2.0) * static_cast<double>(i + 1));
+    const auto bad = std::vector<T>{static_cast<T>(1.0F), static_cast<T>(not_a_number<float>())};
+    CHECK_THAT(sentence_of<pare::value_error>([&] { pare::fold_scales(bad, 1, columns); }),
+               ContainsSubstring("scale 1 is nan"));
 }
 
 TEMPLATE_LIST_TEST_CASE("a shrunken layer gives what the masked one gives", "", runs) {

@@ -1,4 +1,5 @@
 // Soft masks, their gradients and the penalty against long double and finite differences.
+#include "half_types.hpp"
 #include "policies.hpp"
 #include "support.hpp"
 #include <pare/soft_mask.hpp>
@@ -416,6 +417,26 @@ TEST_CASE("soft masks check shapes") {
     CHECK(long_out == std::vector<float>(6, -1.0f));
     CHECK(y.outside_untouched());
     for (index_t i = 0; i < 5; ++i) CHECK(is_nan(y(i, 0)));
+}
+
+TEMPLATE_LIST_TEST_CASE("masks of half types have gradients and a penalty", "", half_types) {
+    using T = TestType;
+    const auto check = [](auto policy) {
+        const auto mask = halves_of<T>({0.5F, 0.25F, 1}), gradient = halves_of<T>({1, 2, 4});
+        auto scores = halves_of<T>({9, 9, 9});
+        CHECK(pare::soft_mask_backward(policy, mask, gradient, 0.5, scores) == -1.25);
+        CHECK(value(scores[0]) == 0.5);
+        CHECK(value(scores[1]) == 0.75);
+        CHECK(value(scores[2]) == 0);
+        auto added = halves_of<T>({1, 1, 1});
+        const std::vector<int> offsets{0, 2, 3};
+        CHECK(pare::mask_penalty(policy, mask, offsets, 2, added) == 0.6875);
+        CHECK(value(added[0]) == 1.5);
+        CHECK(value(added[1]) == 1.5);
+        CHECK(value(added[2]) == 2);
+    };
+    check(pare::seq);
+    check(pare::simd);
 }
 
 } // namespace soft_mask_test

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/error.hpp"
+#include "core/ops.hpp"
 #include "core/view.hpp"
 
 #include <algorithm>
@@ -30,10 +31,10 @@ void draw_class_gradients(const Logits& logits, std::uint64_t seed, Gradients&& 
                                   classes, ", gradients ", g.extent(0), " x ", g.extent(1));
     std::vector<double> p(static_cast<std::size_t>(classes));
     for (index_t t = 0; t < x.extent(0) && classes > 0; ++t) {
-        double most = static_cast<double>(x(t, 0)), sum = 0;
-        for (index_t c = 1; c < classes; ++c) most = std::max(most, static_cast<double>(x(t, c)));
+        double most = detail::to_double(x(t, 0)), sum = 0;
+        for (index_t c = 1; c < classes; ++c) most = std::max(most, detail::to_double(x(t, c)));
         for (index_t c = 0; c < classes; ++c)
-            sum += p[static_cast<std::size_t>(c)] = std::exp(static_cast<double>(x(t, c)) - most);
+            sum += p[static_cast<std::size_t>(c)] = std::exp(detail::to_double(x(t, c)) - most);
         // splitmix64 of the token's number: 53 bits of it are a number in [0, 1).
         std::uint64_t bits = seed + (static_cast<std::uint64_t>(t) + 1) * 0x9e3779b97f4a7c15u;
         bits = (bits ^ (bits >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -43,7 +44,8 @@ void draw_class_gradients(const Logits& logits, std::uint64_t seed, Gradients&& 
         while (drawn < classes - 1 && left >= p[static_cast<std::size_t>(drawn)])
             left -= p[static_cast<std::size_t>(drawn++)];
         for (index_t c = 0; c < classes; ++c)
-            g(t, c) = static_cast<T>(p[static_cast<std::size_t>(c)] / sum - (c == drawn ? 1 : 0));
+            g(t, c) =
+                detail::from_double<T>(p[static_cast<std::size_t>(c)] / sum - (c == drawn ? 1 : 0));
     }
 }
 

@@ -4,6 +4,7 @@
 
 #include "core/attention.hpp"
 #include "core/error.hpp"
+#include "core/ops.hpp"
 #include "core/view.hpp"
 
 #include <algorithm>
@@ -142,12 +143,12 @@ hinge_cost fit_hinge(const Kept& kept, const Costs& cost) {
     index_t most = 0;
     double n = 0, mean_y = 0;
     for (index_t i = 0; i < k.extent(0); ++i) {
-        if (k(i) < 0 || !detail::is_finite(static_cast<double>(y(i))) || y(i) < 0)
+        if (k(i) < 0 || !detail::is_finite(detail::to_double(y(i))) || detail::to_double(y(i)) < 0)
             detail::fail<value_error>("fit_hinge", "entry ", i, " is ", k(i),
                                       " units at a cost of ", y(i));
         if (k(i) == 0) continue;
         most = std::max<index_t>(most, k(i));
-        mean_y += static_cast<double>(y(i));
+        mean_y += detail::to_double(y(i));
         ++n;
     }
     if (most == 0) detail::fail<value_error>("fit_hinge", "no costs of units");
@@ -165,7 +166,7 @@ hinge_cost fit_hinge(const Kept& kept, const Costs& cost) {
         for (index_t i = 0; i < k.extent(0); ++i) {
             if (k(i) == 0) continue;
             const double x = over(i) - mean_over;
-            xy += x * (static_cast<double>(y(i)) - mean_y);
+            xy += x * (detail::to_double(y(i)) - mean_y);
             xx += x * x;
         }
         hinge_cost tried{mean_y, xx > 0 ? std::max(0., xy / xx) : 0., knee, 0};
@@ -175,7 +176,7 @@ hinge_cost fit_hinge(const Kept& kept, const Costs& cost) {
             xy = 0;
             for (index_t i = 0; i < k.extent(0); ++i) {
                 if (k(i) == 0) continue;
-                xy += over(i) * static_cast<double>(y(i));
+                xy += over(i) * detail::to_double(y(i));
                 of_over += over(i) * over(i);
             }
             tried.constant = 0;
@@ -183,7 +184,7 @@ hinge_cost fit_hinge(const Kept& kept, const Costs& cost) {
         }
         for (index_t i = 0; i < k.extent(0); ++i) {
             if (k(i) == 0) continue;
-            const double off = tried(k(i)) - static_cast<double>(y(i));
+            const double off = tried(k(i)) - detail::to_double(y(i));
             squares += off * off;
             tried.error = std::max(tried.error, std::abs(off));
         }

@@ -74,7 +74,8 @@ void expand_buckets(const Weights& of_buckets, Table&& table,
                                   buckets.count, " buckets it is heads by an odd number");
     for (index_t d = -most; d <= most; ++d) {
         const index_t bucket = buckets(d);
-        for (index_t h = 0; h < heads; ++h) y(h, most + d) = static_cast<T>(x(bucket, h));
+        for (index_t h = 0; h < heads; ++h)
+            y(h, most + d) = detail::from_double<T>(detail::to_double(x(bucket, h)));
     }
 }
 

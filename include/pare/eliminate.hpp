@@ -260,7 +260,7 @@ row_major finite_matrix(const char* function, const char* name, Matrix&& matrix,
         own = row_major(from.extent(0), from.extent(1));
         for (index_t i = 0; i < own.rows(); ++i)
             for (index_t j = 0; j < (lower ? i + 1 : own.cols()); ++j)
-                own(i, j) = static_cast<double>(from(i, j));
+                own(i, j) = to_double(from(i, j));
     }
     for (index_t i = 0; i < own.rows(); ++i)
         for (index_t j = 0; j < (lower ? i + 1 : own.cols()); ++j)

@@ -126,8 +126,8 @@ void centre_mask_gradients(const Sums& sums, const Mean& mean, index_t unit, G&&
         for (index_t u = 0; u < g.extent(1); ++u) {
             double effect = 0;
             for (index_t c = u * unit; c < (u + 1) * unit; ++c)
-                effect += static_cast<double>(m(c)) * static_cast<double>(d(s, c));
-            g(s, u) = static_cast<T>(static_cast<double>(g(s, u)) - effect);
+                effect += detail::to_double(m(c)) * detail::to_double(d(s, c));
+            g(s, u) = detail::from_double<T>(detail::to_double(g(s, u)) - effect);
         }
 }
 

@@ -291,11 +291,11 @@ class score_accumulator {
             detail::fail<shape_error>("score_accumulator", n, " scores, there are ", sums_.size(),
                                       " tokens: keep() says which are left");
         for (index_t i = 0; i < s.extent(0); ++i)
-            if (!detail::is_finite(static_cast<double>(s(i))))
+            if (!detail::is_finite(detail::to_double(s(i))))
                 detail::fail<value_error>("score_accumulator", "score ", i, " is ", s(i));
         sums_.resize(n, 0.0);
         for (std::size_t i = 0; i < n; ++i)
-            sums_[i] = decay_ * sums_[i] + static_cast<double>(s(static_cast<index_t>(i)));
+            sums_[i] = decay_ * sums_[i] + detail::to_double(s(static_cast<index_t>(i)));
     }
 
     /// Only the tokens `index`, ascending, are left.

@@ -70,19 +70,19 @@ void leaving_sums(const Policy& policy, const Leaving& leaving, const Offsets& o
     detail::run_allocating(policy.executor(), sequences, [&](index_t s, index_t) {
         std::vector<double, detail::allocator<double>> total(static_cast<std::size_t>(columns + 1));
         for (auto t = static_cast<index_t>(o(s)); t < static_cast<index_t>(o(s + 1)); ++t) {
-            const auto weight = static_cast<double>(share(t));
+            const auto weight = detail::to_double(share(t));
             if (weight == 0) continue;
             double* at = total.data();
             const auto add_row = [&](const auto& part) {
                 for (index_t c = 0; c < part.extent(1); ++c)
-                    at[c] += weight * static_cast<double>(part(t, c));
+                    at[c] += weight * detail::to_double(part(t, c));
                 at += part.extent(1);
             };
             std::apply([&](const auto&... part) { (add_row(part), ...); }, rows);
             *at += weight;
         }
         for (index_t c = 0; c <= columns; ++c)
-            to(s, c) = static_cast<T>(total[static_cast<std::size_t>(c)]);
+            to(s, c) = detail::from_double<T>(total[static_cast<std::size_t>(c)]);
     });
 }
 
@@ -98,7 +98,7 @@ class leaving_map {
         detail::check_real<T>();
         if (outputs < 0 || inputs < outputs)
             detail::fail<shape_error>("leaving_map", inputs, " inputs and ", outputs, " outputs");
-        numbers_.resize(static_cast<std::size_t>(detail::product(inputs + 1, outputs)));
+        numbers_.resize(static_cast<std::size_t>(detail::product(inputs + 1, outputs)), T(0));
         for (index_t i = 0; i < outputs; ++i) weight()(i, i) = T(1);
     }
 
@@ -135,14 +135,14 @@ class leaving_map {
                 static_cast<std::size_t>(outputs_));
             const T* row = numbers_.data();
             for (index_t i = 0; i <= inputs_; ++i, row += outputs_) {
-                const auto value = static_cast<double>(x(s, i));
+                const auto value = detail::to_double(x(s, i));
                 if (value == 0) continue; // of a sequence that no token leaves, all are
                 for (index_t j = 0; j < outputs_; ++j)
-                    total[static_cast<std::size_t>(j)] += value * static_cast<double>(row[j]);
+                    total[static_cast<std::size_t>(j)] += value * detail::to_double(row[j]);
             }
             for (index_t j = 0; j < outputs_; ++j)
-                y(s, j) = static_cast<U>(static_cast<double>(y(s, j)) +
-                                         total[static_cast<std::size_t>(j)]);
+                y(s, j) = detail::from_double<U>(detail::to_double(y(s, j)) +
+                                                 total[static_cast<std::size_t>(j)]);
         });
     }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/error.hpp"
+#include "core/ops.hpp"
 #include "core/view.hpp"
 
 #include <algorithm>
@@ -58,14 +59,15 @@ loss_curve sorted_losses(const Importance& importance) {
     loss_curve curve;
     curve.order.resize(static_cast<std::size_t>(v.extent(0)));
     for (index_t u = 0; u < v.extent(0); ++u)
-        if (!detail::is_finite(static_cast<double>(v(u))) || v(u) < 0)
+        if (!detail::is_finite(detail::to_double(v(u))) || detail::to_double(v(u)) < 0)
             detail::fail<value_error>("sorted_losses", "the importance of unit ", u, " is ", v(u));
     std::iota(curve.order.rbegin(), curve.order.rend(), index_t{0});
-    std::stable_sort(curve.order.begin(), curve.order.end(),
-                     [&](index_t a, index_t b) { return v(a) < v(b); });
+    std::stable_sort(curve.order.begin(), curve.order.end(), [&](index_t a, index_t b) {
+        return detail::to_double(v(a)) < detail::to_double(v(b));
+    });
     curve.loss.push_back(0);
     for (const index_t u : curve.order)
-        curve.loss.push_back(curve.loss.back() + static_cast<double>(v(u)) / 2);
+        curve.loss.push_back(curve.loss.back() + detail::to_double(v(u)) / 2);
     return curve;
 }
 

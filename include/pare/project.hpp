@@ -423,8 +423,8 @@ void narrow_rows(const std::vector<Maps>& maps, head_map which, index_t rank, co
                 double sum = 0;
                 for (index_t j = 0; j < size; ++j)
                     sum += (which == head_map::down ? of.down(i, j) : of.up(j, i)) *
-                           static_cast<double>(w(h * size + j, c));
-                o(h * rank + i, c) = static_cast<T>(factor * sum);
+                           detail::to_double(w(h * size + j, c));
+                o(h * rank + i, c) = detail::from_double<T>(factor * sum);
             }
     }
 }

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <type_traits>
 #include <vector>
 
 namespace pare {
@@ -69,7 +70,8 @@ rearrange_result rearrange(const Policy& policy, const Block& block, Mask&& mask
     const auto g = as_input<2>(block);
     const auto m = as_output<1>(std::forward<Mask>(mask));
     using T = typename decltype(g)::value_type;
-    detail::check_real<T>();
+    static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>,
+                  "pare::rearrange: the block is of float or double");
     const index_t n = g.extent(0);
     if (g.extent(1) != n || m.extent(0) != n)
         detail::fail<shape_error>("rearrange", "block is ", n, " x ", g.extent(1), ", mask has ",

@@ -108,11 +108,13 @@ void fold_scales(const Scales& scales, index_t unit, W&& weight) {
         detail::fail<shape_error>("fold_scales", s.extent(0), " units of ", unit,
                                   ", the weight is ", w.extent(0), " x ", w.extent(1));
     for (index_t u = 0; u < s.extent(0); ++u)
-        if (!detail::is_finite(static_cast<double>(s(u))))
+        if (!detail::is_finite(detail::to_double(s(u))))
             detail::fail<value_error>("fold_scales", "scale ", u, " is ", s(u));
     for (index_t i = 0; i < w.extent(0); ++i)
         for (index_t j = 0; j < w.extent(1); ++j)
-            w(i, j) = static_cast<T>(static_cast<C>(w(i, j)) * static_cast<C>(s(j / unit)));
+            w(i, j) = static_cast<T>(
+                static_cast<compute_t<T>>(static_cast<C>(detail::to_double(w(i, j))) *
+                                          static_cast<C>(detail::to_double(s(j / unit)))));
 }
 
 } // namespace PARE_ISA

@@ -69,11 +69,12 @@ struct add_penalty {
     constexpr double operator()(index_t s, index_t begin, index_t end) const {
         const auto tokens = static_cast<double>(static_cast<index_t>(offsets[s + 1] - offsets[s]));
         const double share = 1 / (sequences * tokens);
-        const T slope = static_cast<T>(factor * share);
+        using C = compute_t<T>;
+        const C slope = static_cast<C>(factor * share);
         double sum = 0;
         for (index_t i = begin; i < end; ++i) {
-            sum += static_cast<double>(mask(i));
-            gradient(i) += slope;
+            sum += static_cast<double>(static_cast<C>(mask(i)));
+            gradient(i) = static_cast<T>(static_cast<C>(gradient(i)) + slope);
         }
         return share * sum;
     }
@@ -170,8 +171,9 @@ double soft_mask_backward(const Policy& policy, const Mask& mask, const Gradient
     if (m.extent(0) != g.extent(0) || m.extent(0) != ds.extent(0))
         detail::fail<shape_error>("soft_mask_backward", "a mask of ", m.extent(0),
                                   ", gradients of ", g.extent(0), " and ", ds.extent(0));
-    const T slope = detail::slope_of<T>("soft_mask_backward", temperature);
-    return -policy.transform_sum(detail::logistic_gradient<T>{slope}, ds, m, g);
+    using C = compute_t<T>;
+    const C slope = detail::slope_of<C>("soft_mask_backward", temperature);
+    return -policy.transform_sum(detail::logistic_gradient<C>{slope}, ds, m, g);
 }
 
 /// y[i, :] = mask[i] * x[i, :]; x and y [tokens x columns], y overwritten and perhaps x itself.
@@ -256,7 +258,7 @@ double mask_penalty(const Policy& policy, const Mask& mask, const Offsets& offse
         detail::fail<shape_error>("mask_penalty", "a mask of ", m.extent(0), ", its gradient of ",
                                   g.extent(0));
     detail::check_offsets("mask_penalty", policy, o, m.extent(0));
-    if (!detail::is_finite(static_cast<T>(factor)))
+    if (!detail::is_finite(static_cast<compute_t<T>>(factor)))
         detail::fail<value_error>("mask_penalty", "the factor is ", factor);
     using Offset = typename decltype(o)::value_type;
     const Offset* const from = o.data_handle();

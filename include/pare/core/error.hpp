@@ -11,6 +11,7 @@
 #include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 namespace pare {
 
@@ -46,14 +47,23 @@ inline void (*error_handler)(const char* sentence) = [](const char* sentence) {
 
 namespace detail {
 
+template <class Part, class = void>
+inline constexpr bool has_output = false;
+template <class Part>
+inline constexpr bool has_output<
+    Part, std::void_t<decltype(std::declval<std::ostream&>() << std::declval<const Part&>())>> =
+    true;
+
 /// A part of a sentence as it is written: integers of one byte, which streams take for characters,
-/// as numbers. Text is of more than one.
+/// as numbers, since text is of more than one; and what no stream takes, half types, as float.
 template <class Part>
 decltype(auto) written(const Part& part) {
     if constexpr (std::is_integral_v<Part> && sizeof(Part) == 1)
         return static_cast<int>(part);
-    else
+    else if constexpr (has_output<Part>)
         return (part);
+    else
+        return static_cast<float>(part);
 }
 
 /// Throws Error("pare::" function ": " parts...).

@@ -5,6 +5,7 @@
 #include "config.hpp"
 
 #include <cmath>
+#include <type_traits>
 
 namespace pare {
 inline namespace PARE_ISA {
@@ -21,6 +22,27 @@ struct compute<double> {
 };
 template <class T>
 using compute_t = typename compute<T>::type;
+
+namespace detail {
+
+/// A number of any type, by the conversion that a half type has.
+template <class T>
+PARE_HD double to_double(const T& x) {
+    if constexpr (std::is_arithmetic_v<T>)
+        return static_cast<double>(x);
+    else
+        return static_cast<double>(static_cast<compute_t<T>>(x));
+}
+/// The way back.
+template <class T>
+PARE_HD T from_double(double x) {
+    if constexpr (std::is_arithmetic_v<T>)
+        return static_cast<T>(x);
+    else
+        return static_cast<T>(static_cast<compute_t<T>>(x));
+}
+
+} // namespace detail
 
 namespace ops {
 
