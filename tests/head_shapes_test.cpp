@@ -82,6 +82,8 @@ TEMPLATE_LIST_TEST_CASE("statistics of queries give the projections of their sum
                       Catch::Contains("queries are 5 x 3 x 4") && Catch::Contains("2 heads"));
     CHECK_THROWS_AS(two.merge(pare::query_statistics(3, 4)), pare::shape_error);
     CHECK_THROWS_AS(pare::query_statistics(-1, 4), pare::shape_error);
+    CHECK(sentence_of<pare::shape_error>([] { pare::query_statistics(0, -1); }) ==
+          "pare::query_statistics: 0 heads of -1 numbers");
     const pare::view<const T, 3> nothing(nullptr, {0, 2, 4}, {11, 5, 1});
     two.add(TestType::policy(), nothing, nothing);
     for (const pare::projection& p : two.projections())

@@ -20,7 +20,7 @@ class query_statistics {
   public:
     /// Throws shape_error for a negative number.
     explicit query_statistics(index_t heads = 0, index_t size = 0) : size_(size) {
-        if (heads < 0)
+        if (heads < 0 || size < 0)
             detail::fail<shape_error>("query_statistics", heads, " heads of ", size, " numbers");
         for (index_t h = 0; h < heads; ++h) {
             queries_.emplace_back(size);
