@@ -26,7 +26,8 @@ inline namespace PARE_ISA {
 /// none the first with the highest score. Returns how many.
 ///
 /// scores       [tokens]
-/// threshold    in the scores' units, rounded to their type; minus infinity keeps all
+/// threshold    in the scores' units, rounded to their type, of a half type by way of float; minus
+///              infinity keeps all
 /// offsets      sequences + 1 integers, from 0 to tokens
 /// index        overwritten with the positions kept, ascending; any integer type, room for as many
 ///              as are kept, `tokens` at most; what is behind them is left as it is
