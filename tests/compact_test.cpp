@@ -1,4 +1,5 @@
 // Tokens kept by threshold and by count, and their rows, against sets and stable sorts.
+#include "half_types.hpp"
 #include "policies.hpp"
 #include "support.hpp"
 #include <pare/compact.hpp>
@@ -211,6 +212,16 @@ TEST_CASE("a threshold is rounded as scores are") {
     CHECK(pare::keep_above(pare::seq, scores, 0.1, index) == 2);
     CHECK(index[0] + index[1] == 1);
     CHECK(pare::keep_above(pare::seq, scores, minus_infinite<double>(), index) == 3);
+}
+
+TEMPLATE_LIST_TEST_CASE("scores of a half type: those above a threshold, or the best one", "",
+                        half_types) {
+    const auto scores = halves_of<TestType>({0.25f, 0.75f, 0.75f, 0.5f});
+    std::vector<int> index(4);
+    CHECK(pare::keep_above(pare::seq, scores, 0.5, index) == 3);
+    CHECK(index == std::vector<int>{1, 2, 3, 0});
+    CHECK(pare::keep_above(pare::seq, scores, 2, index) == 1);
+    CHECK(index[0] == 1);
 }
 
 TEMPLATE_LIST_TEST_CASE("the k tokens with the highest scores", "", runs) {

@@ -3,6 +3,7 @@
 
 #include "../../core/attention.hpp"
 #include "../../core/executor.hpp"
+#include "../../core/ops.hpp"
 #include "../../core/view.hpp"
 
 #include <algorithm>
@@ -66,7 +67,8 @@ index_t select(const Keep& keep, const kept_ends& always, view<const T, 1> score
         if (kept == start && first < last) {
             index_t best = first;
             for (i = first + 1; i < last; ++i)
-                if (scores(i) > scores(best)) best = i;
+                if (static_cast<compute_t<T>>(scores(i)) > static_cast<compute_t<T>>(scores(best)))
+                    best = i;
             index[kept++] = static_cast<Index>(best);
         }
         first = last;
