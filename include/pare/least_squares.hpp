@@ -105,9 +105,9 @@ class shifted_rows {
 ///
 /// They are sums over rows less a shift, which is the mean of the first rows, or of all so far where
 /// that is more than four deviations away: what they lose to rounding is in proportion to how much
-/// inputs and outputs vary, however large their means. Rows of float and of half types are shifted and weighted in float, and multiplied as `gram` says: the
-/// covariance is positive semidefinite up to some 1e-6 of its diagonal, of rows of double up to
-/// rounding in double.
+/// inputs and outputs vary, however large their means. Rows of float and of half types are shifted
+/// and weighted in float, and multiplied as `gram` says: the covariance is positive semidefinite up
+/// to some 1e-6 of its diagonal, of rows of double up to rounding in double.
 ///
 /// Memory: 8 bytes * inputs * (inputs + outputs), on the host and, until the sums are asked for, on a
 /// GPU that adds to them. During a call, what `gram` takes then and 2,048 of its rows in the type that
@@ -136,8 +136,9 @@ class least_squares {
     }
 
     /// Adds tokens, from the policy's memory. Each counts as much as its weight, weights [tokens] >=
-    /// 0, in the type that rows are summed in; {}: all alike. y is {} where there are no outputs. Throws shape_error, and value_error if a
-    /// number is not finite; then nothing is added. Where memory ends, a part of them may be.
+    /// 0, in the type that rows are summed in; {}: all alike. y is {} where there are no outputs.
+    /// Throws shape_error, and value_error if a number is not finite; then nothing is added. Where
+    /// memory ends, a part of them may be.
     template <class Policy, class X, class Y = detail::none, class Weights = detail::none>
     void add(const Policy& policy, const X& x, const Y& y = {}, const Weights& weights = {}) {
         detail::check_whole(policy);

@@ -120,7 +120,8 @@ bool for_sublayers(const Policy& policy, Model& model,
 /// The order in which least squares can do without each sublayer's units, in the metric of the
 /// gradients; without those, of what it loses of the stream's variance. `policy` is one of the
 /// host's: sublayers run on its threads, one each. None if the callback ended it. Throws as
-/// pare::eliminate does, and value_error for statistics of no tokens at all. Memory: of each sublayer that runs, once more its statistics.
+/// pare::eliminate does, and value_error for statistics of no tokens at all. Memory: of each sublayer
+/// that runs, once more its statistics.
 template <class Policy, class Model>
 std::optional<std::vector<loss_curve>>
 elimination_curves(const Policy& policy, Model& model,

@@ -75,11 +75,12 @@ double mean_of(const std::vector<T>& numbers) {
 }
 
 /// What a token weighs: as its squared gradient over what is typical, and a little for all. Where
-/// nothing is known to be typical, those with a gradient weigh as much as one that is.
+/// nothing is known to be typical, those with a gradient weigh as much as one that is; and where the
+/// first ones hardly had any, none weighs more than float's numbers bear.
 inline float token_weight(float square, double typical) {
-    constexpr double for_all = 0.05;
+    constexpr double for_all = 0.05, most = 1e6;
     double weight = square > 0 ? 1 : 0;
-    if (typical > 0) weight = static_cast<double>(square) / typical;
+    if (typical > 0) weight = std::min(static_cast<double>(square) / typical, most);
     return static_cast<float>(for_all + (1 - for_all) * weight);
 }
 
