@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/error.hpp"
+#include "core/ops.hpp"
 #include "core/view.hpp"
 
 #include <algorithm>
