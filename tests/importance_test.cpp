@@ -445,8 +445,8 @@ TEST_CASE("many short packed sequences are shared out, and a long one among them
     std::vector<int> offsets = {0};
     index_t numbers = 0;
     for (int s = 0; s < 60; ++s) {
-        const int n = s == 20 ? 400 : random.integer(1, 60);
-        offsets.push_back(offsets.back() + n);
+        const index_t n = s == 20 ? 400 : random.integer(1, 60);
+        offsets.push_back(offsets.back() + static_cast<int>(n));
         numbers += heads * n * n;
     }
     const auto tokens = static_cast<std::size_t>(offsets.back());
