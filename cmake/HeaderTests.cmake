@@ -29,9 +29,13 @@ foreach(header IN LISTS headers)
   if(NOT header IN_LIST PARE_EIGEN_HEADERS)
     string(APPEND unwanted " || defined(EIGEN_WORLD_VERSION)")
   endif()
+  set(macro "") # of complex.h; other libraries have names like it
+  if(NOT header IN_LIST PARE_SIMD_HEADERS AND NOT header IN_LIST PARE_EIGEN_HEADERS AND NOT header MATCHES "/thrust")
+    set(macro "#define I 1\n")
+  endif()
   string(REPLACE "/" "_" file "${header}")
   file(CONFIGURE OUTPUT "headers/${file}.cpp" @ONLY CONTENT
-"#include <@header@>
+"@macro@#include <@header@>
 #include <@header@>
 #if @unwanted@
 #error <@header@> includes xsimd, Eigen or Thrust, which its users need not have

@@ -299,8 +299,8 @@ class score_accumulator {
     }
 
     /// Only the tokens `index`, ascending, are left.
-    template <class I>
-    void keep(const I& index) {
+    template <class Index>
+    void keep(const Index& index) {
         const auto kept = as_input<1>(index);
         static_assert(std::is_integral_v<typename decltype(kept)::value_type>,
                       "pare: positions are integers");

@@ -53,7 +53,7 @@ namespace detail {
 
 /// The workspace of a call that is given none: as a default argument it lives until the call returns.
 inline workspace& of_this_call(workspace&& scratch) {
-    return scratch;
+    return static_cast<workspace&>(scratch); // which C++23 takes for a temporary otherwise
 }
 
 /// For vectors whose functions are this unit's: those of std::vector<double>, say, have one name in

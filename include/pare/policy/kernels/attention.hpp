@@ -48,9 +48,9 @@ constexpr index_t next_block(index_t left, index_t most) {
     return (left + blocks - 1) / blocks;
 }
 
-template <index_t Vectors, class T, index_t... I>
-constexpr auto block_kernels(std::integer_sequence<index_t, I...>) {
-    return std::array{&multiply_block<I + 1, Vectors, T>...};
+template <index_t Vectors, class T, index_t... At>
+constexpr auto block_kernels(std::integer_sequence<index_t, At...>) {
+    return std::array{&multiply_block<At + 1, Vectors, T>...};
 }
 
 /// c [m x n] = (or +=) a [m x k] times panels `panel_size` apart, whose rows are `step` apart. Rows

@@ -55,9 +55,10 @@ PARE_INLINE xsimd::batch<T, A> no_less(T low, const xsimd::batch<T, A>& x) {
     // Where one is NaN a maximum is its second operand, and compilers may exchange the two. As
     // integers, negative numbers rise with their magnitudes, up to minus infinity and then NaN.
     using integer = typename exponential<T>::integer;
-    using I = xsimd::batch<integer, A>;
-    const I bits = bits_as<integer>(x), lowest = bits_as<integer>(xsimd::batch<T, A>(low));
-    const I infinity(std::numeric_limits<integer>::min() + static_cast<integer>(infinity_bits<T>));
+    using integers = xsimd::batch<integer, A>;
+    const integers bits = bits_as<integer>(x), lowest = bits_as<integer>(xsimd::batch<T, A>(low));
+    const integers infinity(std::numeric_limits<integer>::min() +
+                            static_cast<integer>(infinity_bits<T>));
     return bits_as<T>(xsimd::select((bits > lowest) & (bits <= infinity), lowest, bits));
 #else
     return xsimd::max(xsimd::batch<T, A>(low), x);

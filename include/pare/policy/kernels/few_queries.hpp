@@ -168,13 +168,13 @@ class few_queries {
         return std::min(most_keys, sum_registers / rows);
     }
 
-    template <index_t Keys, index_t... I>
-    static constexpr auto products(std::integer_sequence<index_t, I...>) {
-        return std::array{&multiply_in_place<I + 1, std::min(Keys, keys_of(I + 1)), K>...};
+    template <index_t Keys, index_t... At>
+    static constexpr auto products(std::integer_sequence<index_t, At...>) {
+        return std::array{&multiply_in_place<At + 1, std::min(Keys, keys_of(At + 1)), K>...};
     }
-    template <index_t Keys, index_t... I>
-    static constexpr auto sums(std::integer_sequence<index_t, I...>) {
-        return std::array{&add_in_place<I + 1, std::min(Keys, keys_of(I + 1)), K>...};
+    template <index_t Keys, index_t... At>
+    static constexpr auto sums(std::integer_sequence<index_t, At...>) {
+        return std::array{&add_in_place<At + 1, std::min(Keys, keys_of(At + 1)), K>...};
     }
     /// f(kernel, first row, some keys), by kernels of many keys and for the rest of one key.
     template <class Kernels, class F>

@@ -101,9 +101,9 @@ PARE_HD inline void store_pack(const pack<T>& some, T* x, [[maybe_unused]] index
 }
 
 /// f(x[i], y[i]) for the elements of two tuples, whose own assignment a GPU does not know.
-template <class X, class Y, class F, std::size_t... I>
-PARE_HD inline void for_pairs(X& x, const Y& y, const F& f, std::index_sequence<I...>) {
-    (f(std::get<I>(x), std::get<I>(y)), ...);
+template <class X, class Y, class F, std::size_t... At>
+PARE_HD inline void for_pairs(X& x, const Y& y, const F& f, std::index_sequence<At...>) {
+    (f(std::get<At>(x), std::get<At>(y)), ...);
 }
 /// A pack of each of several arrays, load(array).
 template <class... Ts, class Arrays, class Load>
@@ -114,10 +114,10 @@ PARE_HD inline void load_packs(std::tuple<pack<Ts>...>& to, const Arrays& arrays
         std::index_sequence_for<Ts...>());
 }
 
-template <class... Ts, class Places, class Arrays, class Load, std::size_t... I>
+template <class... Ts, class Places, class Arrays, class Load, std::size_t... At>
 PARE_HD inline void load_packs(std::tuple<pack<Ts>...>& to, Places& places, const Arrays& arrays,
-                               const Load& load, std::index_sequence<I...>) {
-    ((std::get<I>(to) = load(std::get<I>(places), std::get<I>(arrays))), ...);
+                               const Load& load, std::index_sequence<At...>) {
+    ((std::get<At>(to) = load(std::get<At>(places), std::get<At>(arrays))), ...);
 }
 /// load(place, array), for a place that goes on in each array.
 template <class... Ts, class Places, class Arrays, class Load>

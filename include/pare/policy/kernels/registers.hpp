@@ -165,14 +165,14 @@ PARE_INLINE void fold_by_transposing(const batch<T>* x, T* results, Op op) {
 
 #ifdef PARE_SHUFFLE
 /// a's numbers, but b's in places that have this bit.
-template <std::size_t Bit, class V, std::size_t... I>
-PARE_INLINE V blend(V a, V b, std::index_sequence<I...>) {
-    return PARE_SHUFFLE(a, b, ((I & Bit) == 0 ? I : I + sizeof...(I))...);
+template <std::size_t Bit, class V, std::size_t... At>
+PARE_INLINE V blend(V a, V b, std::index_sequence<At...>) {
+    return PARE_SHUFFLE(a, b, ((At & Bit) == 0 ? At : At + sizeof...(At))...);
 }
 /// x's numbers, each in the place that differs by this bit.
-template <std::size_t Bit, class V, std::size_t... I>
-PARE_INLINE V swap_places(V x, std::index_sequence<I...>) {
-    return PARE_SHUFFLE(x, x, (I ^ Bit)...);
+template <std::size_t Bit, class V, std::size_t... At>
+PARE_INLINE V swap_places(V x, std::index_sequence<At...>) {
+    return PARE_SHUFFLE(x, x, (At ^ Bit)...);
 }
 
 /// Place p: what stands in places of x[p % min(Rows, 2 Bit)] that differ from it in bits up to Bit, and

@@ -27,18 +27,18 @@ PARE_INLINE T sum_lanes(const batch<T>& x) {
 template <class T>
 index_t first_nan(index_t n, const T* x) {
     using integer = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
-    using I = xsimd::batch<integer>;
+    using integers = xsimd::batch<integer>;
     constexpr index_t W = lanes<T>, piece = 32 * W;
     constexpr auto infinity = static_cast<integer>(infinity_bits<T>);
-    const I all_but_sign(static_cast<integer>(magnitude_bits<T>));
+    const integers all_but_sign(static_cast<integer>(magnitude_bits<T>));
     for (index_t i = 0; i < n; i += piece) {
         const index_t end = std::min(n, i + piece);
         if (end == i + piece) {
-            I largest(integer(0));
+            integers largest(integer(0));
             for (index_t j = i; j < end; j += W)
-                largest =
-                    xsimd::max(largest, I::load_unaligned(reinterpret_cast<const integer*>(x + j)) &
-                                            all_but_sign);
+                largest = xsimd::max(
+                    largest, integers::load_unaligned(reinterpret_cast<const integer*>(x + j)) &
+                                 all_but_sign);
             integer bits[W];
             largest.store_unaligned(bits);
             if (*std::max_element(bits, bits + W) <= infinity) continue;
