@@ -73,7 +73,7 @@ struct add_penalty {
         const C slope = static_cast<C>(factor * share);
         double sum = 0;
         for (index_t i = begin; i < end; ++i) {
-            sum += static_cast<double>(static_cast<C>(mask(i)));
+            sum += detail::to_double(mask(i));
             gradient(i) = static_cast<T>(static_cast<C>(gradient(i)) + slope);
         }
         return share * sum;
