@@ -132,63 +132,71 @@ bool run_if_possible(const Policy& policy, const Kernel& kernel) {
     return can;
 }
 
-/// By the kernel for elements of these types and heads of this size: outputs and, for scores, the rows'
-/// softmax. Not of steps.
-template <class Policy, class Call>
-void attend(const Policy& policy, const Call& c, const softmax_rows<typename Call::compute>& rows) {
+/// By the kernel for elements of these types and heads of `size`, of a width and of whether there are
+/// biases of distance: tensor(width, relative), or block(width, relative) where there are no tensor
+/// cores. False, with nothing done, where the device runs neither.
+template <class Policy, class Call, class Tensor, class Block>
+bool run_for_heads(const Policy& policy, const Call& c, index_t size, const Tensor& tensor,
+                   const Block& block) {
     constexpr bool tensor_cores = by_tensor_cores<Policy, Call>;
-    const bool q = in_packs(c.q), k = in_packs(c.k), v = in_packs(c.v);
-    if (c.heads() == 0) return;
-    const auto by = [&](auto width) {
+    return with_width<tile_element<Call>, tensor_cores>(size, [&](auto width) {
+        constexpr int most = decltype(width)::value;
         return with_relative(c, [&](auto relative) {
-            constexpr int most = decltype(width)::value;
-            constexpr bool placed = decltype(relative)::value;
-            if constexpr (tensor_cores) {
-                using kernel = tensor_attention<Call, most, placed>;
-                const index_t strips = strips_of_all(c, c.q.extent(0), kernel::strip);
-                if (run_if_possible(policy, kernel{c, rows, strips,
-                                                   static_cast<int>(c.heads() / c.k.extent(1)), q,
-                                                   k, v, in_packs(c.out)}))
-                    return true;
-            }
+            if constexpr (tensor_cores)
+                if (run_if_possible(policy, tensor(width, relative))) return true;
             if constexpr (most >= 64 && !(tensor_cores && always_tensor_cores))
-                return run_if_possible(policy,
-                                       block_attention<Call, most, placed>{c, rows, q, k, v});
+                return run_if_possible(policy, block(width, relative));
             else
                 return false;
         });
+    });
+}
+
+/// Outputs and, for scores, the rows' softmax. Not of steps.
+template <class Policy, class Call>
+void attend(const Policy& policy, const Call& c, const softmax_rows<typename Call::compute>& rows) {
+    const bool q = in_packs(c.q), k = in_packs(c.k), v = in_packs(c.v);
+    if (c.heads() == 0) return;
+    const auto tensor = [&](auto width, auto relative) {
+        using kernel = tensor_attention<Call, decltype(width)::value, decltype(relative)::value>;
+        return kernel{c,
+                      rows,
+                      strips_of_all(c, c.q.extent(0), kernel::strip),
+                      static_cast<int>(c.heads() / c.k.extent(1)),
+                      q,
+                      k,
+                      v,
+                      in_packs(c.out)};
     };
-    if (!with_width<tile_element<Call>, tensor_cores>(std::max(c.q.extent(2), c.v.extent(2)), by))
+    const auto block = [&](auto width, auto relative) {
+        return block_attention<Call, decltype(width)::value, decltype(relative)::value>{c, rows, q,
+                                                                                        k, v};
+    };
+    if (!run_for_heads(policy, c, std::max(c.q.extent(2), c.v.extent(2)), tensor, block))
         attention_by_threads(policy, c, rows);
 }
 
 /// The same of what keys receive: parts[h, t].
 template <class Policy, class Call>
 void score_heads(const Policy& policy, const Call& c, double* parts) {
-    constexpr bool tensor_cores = by_tensor_cores<Policy, Call>;
     const index_t keys = c.all_keys();
     const bool q = in_packs(c.q), k = in_packs(c.k);
     if (c.heads() == 0) return;
-    const auto by = [&](auto width) {
-        return with_relative(c, [&](auto relative) {
-            constexpr int most = decltype(width)::value;
-            constexpr bool placed = decltype(relative)::value;
-            if constexpr (tensor_cores) {
-                using kernel = tensor_scores<Call, most, placed>;
-                const index_t strips = strips_of_all(c, keys, kernel::strip);
-                if (run_if_possible(policy,
-                                    kernel{c, parts, keys, strips,
-                                           static_cast<int>(c.heads() / c.k.extent(2)), q, k}))
-                    return true;
-            }
-            if constexpr (most >= 64 && !(tensor_cores && always_tensor_cores))
-                return run_if_possible(policy,
-                                       block_scores<Call, most, placed>{c, parts, keys, q, k});
-            else
-                return false;
-        });
+    const auto tensor = [&](auto width, auto relative) {
+        using kernel = tensor_scores<Call, decltype(width)::value, decltype(relative)::value>;
+        return kernel{c,
+                      parts,
+                      keys,
+                      strips_of_all(c, keys, kernel::strip),
+                      static_cast<int>(c.heads() / c.k.extent(2)),
+                      q,
+                      k};
     };
-    if (!with_width<tile_element<Call>, tensor_cores>(c.q.extent(3), by))
+    const auto block = [&](auto width, auto relative) {
+        return block_scores<Call, decltype(width)::value, decltype(relative)::value>{c, parts, keys,
+                                                                                     q, k};
+    };
+    if (!run_for_heads(policy, c, c.q.extent(3), tensor, block))
         scores_by_threads(policy, c, parts);
 }
 
