@@ -57,7 +57,8 @@ bool cuda_affine(cudaStream_t stream, view<const T, 2> x, view<const T, 2> weigh
     if (moves)
         check_cuda("cudaMemcpyAsync", cudaMemcpyAsync(moved.data(), bias.data_handle(), bias_bytes,
                                                       cudaMemcpyDeviceToDevice, stream));
-    const void* const bias_address = moves ? moved.data() : bias.data_handle();
+    const void* bias_address = bias.data_handle();
+    if (moves) bias_address = moved.data();
     describe(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias_address);
     const auto layout = [&](const auto& rows, cublasLtMatrixLayoutOpaque_t& of) {
         const index_t distance = std::max(rows.stride(0), rows.extent(1));
