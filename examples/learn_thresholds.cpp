@@ -68,15 +68,13 @@ bool parse(int argc, char** argv, arguments& a) {
            "what to measure the curve on, as --train; to distill, with what the outputs should be: "
            "a score and two texts, or for a head as to classify, regress, tag or answer");
     o.path("--evaluate", a.evaluate, "what to measure the result on, as --dev");
-    o.add_option("--stage", a.stages,
-                 "stages, by commas: calibrate (thresholds from a sample, without training), "
-                 "finetune, soft, hard")
-        ->delimiter(',')
-        ->transform(
-            CLI::Transformer(std::map<std::string, stage_kind>{{"calibrate", stage_kind::calibrate},
-                                                               {"finetune", stage_kind::finetune},
-                                                               {"soft", stage_kind::soft},
-                                                               {"hard", stage_kind::hard}}))
+    o.words("--stage", a.stages,
+            "stages, by commas: calibrate (thresholds from a sample, without training), "
+            "finetune, soft, hard",
+            {{"calibrate", stage_kind::calibrate},
+             {"finetune", stage_kind::finetune},
+             {"soft", stage_kind::soft},
+             {"hard", stage_kind::hard}})
         ->default_str("soft,hard to distill, else finetune,soft,hard");
     o.number("--epochs", a.epochs,
              "epochs of each stage but calibrate, by commas; 0.5 is half of one")
@@ -110,12 +108,11 @@ bool parse(int argc, char** argv, arguments& a) {
     o.number("--threshold-rate", a.how.threshold_rate, "learning rate of thresholds");
     o.number("--batch", a.how.batch, "examples of a step");
     o.number("--seed", a.how.seed, "seed of the order of examples");
-    o.add_option(
+    o.words(
          "--baselines", a.baselines,
-         "other rules to train for as long, by commas: calibrated or hand-set thresholds, top-k, "
-         "a fixed schedule")
-        ->delimiter(',')
-        ->check(CLI::IsMember(baseline_names))
+         "other rules to train for as long, by commas: calibrated, hand-set (thresholds), top-k, "
+         "schedule (a fixed one)",
+         baseline_names)
         ->default_str("none");
     o.where(a.where, "runs and learns", "gradients of weights, and what steps add up,");
     o.path("--out", a.out, "folder to write the model to")
@@ -177,9 +174,9 @@ void set_stages(arguments& a) {
                                                                   : 2;
             s.epochs = a.epochs.empty() ? long_enough : a.epochs[i];
             if (!a.rates.empty()) s.rate = a.rates[i];
-            if (!(s.rate >= 0 && std::isfinite(s.rate)) ||
+            if (!(s.rate >= 0 && s.rate <= 1) ||
                 (s.rate == 0 && kind != stage_kind::soft && !a.rates.empty()))
-                refuse("--rate", s.rate, "numbers > 0, or 0 for soft");
+                refuse("--rate", s.rate, "numbers > 0 up to 1, or 0 for soft");
             ++i;
         }
         a.how.stages.push_back(s);
@@ -196,10 +193,11 @@ void check(arguments& a) {
         refuse("--target-macs", *how.target, "a share in (0, 1]");
     for (const auto& [option, value] :
          {std::pair("--lambda", how.lambda), std::pair("--alpha", a.alpha)})
-        if (!(value >= 0 && std::isfinite(value))) refuse(option, value, "a number >= 0");
-    for (const auto& [option, value] : {std::pair("--temperature", how.temperature),
-                                        std::pair("--threshold-rate", how.threshold_rate)})
-        if (!(value > 0 && std::isfinite(value))) refuse(option, value, "a number > 0");
+        if (!(value >= 0 && value <= 1e6)) refuse(option, value, "a number from 0 to 1e6");
+    if (!(how.temperature >= 1e-6 && how.temperature <= 1e6))
+        refuse("--temperature", how.temperature, "a number from 1e-6 to 1e6");
+    if (!(how.threshold_rate > 0 && how.threshold_rate <= 1e3))
+        refuse("--threshold-rate", how.threshold_rate, "a number > 0 up to 1000");
     if (how.batch < 1 || how.batch > 1 << 20)
         refuse("--batch", static_cast<double>(how.batch), "a number from 1 to 1048576");
     if (how.target && how.lambda > 0)

@@ -9,6 +9,7 @@
 #include <map>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 namespace encoder {
 
@@ -49,9 +50,27 @@ class options : public CLI::App {
               const std::map<std::string, T>& words) {
         for (const auto& [word, value] : words)
             if (value == to) {
-                add_option(name, to, about)->transform(CLI::Transformer(words))->default_str(word);
+                add_option(name, to, about)
+                    ->transform(one_of(words))
+                    ->type_name("WORD")
+                    ->default_str(word);
                 return;
             }
+    }
+    /// Several of these words, by commas.
+    template <class T>
+    CLI::Option* words(const char* name, std::vector<T>& to, const std::string& about,
+                       const std::map<std::string, T>& words) {
+        return add_option(name, to, about)
+            ->delimiter(',')
+            ->transform(one_of(words))
+            ->type_name("WORD");
+    }
+    CLI::Option* words(const char* name, std::vector<std::string>& to, const std::string& about,
+                       const std::vector<std::string>& names) {
+        std::map<std::string, std::string> words;
+        for (const std::string& word : names) words.emplace(word, word);
+        return this->words(name, to, about, words);
     }
     /// `does`: what the encoder does there; `sums`: what is in fp32.
     void where(place& to, const std::string& does, const std::string& sums) {
@@ -83,6 +102,23 @@ class options : public CLI::App {
             if (!read_number(text, number)) return "'" + text + "' is not " + expected;
             // CLI11 takes zeros at the front for a number to the base of 8.
             if constexpr (std::is_integral_v<Number>) text = std::to_string(number);
+            return std::string();
+        };
+        return CLI::Validator(check, "");
+    }
+    /// CLI11 reads what comes out of it as a T; its own takes any number for one of the words.
+    template <class T>
+    static CLI::Validator one_of(const std::map<std::string, T>& words) {
+        const auto check = [words](std::string& text) {
+            const auto at = words.find(text);
+            if (at == words.end()) {
+                std::string sentence = "'" + text + "' is not one of";
+                for (const auto& [word, value] : words)
+                    sentence += (word == words.begin()->first ? " " : ", ") + word;
+                return sentence;
+            }
+            if constexpr (!std::is_same_v<T, std::string>)
+                text = std::to_string(static_cast<int>(at->second));
             return std::string();
         };
         return CLI::Validator(check, "");

@@ -155,10 +155,16 @@ TEST_CASE("learn_thresholds: bad input gives one sentence, status 2 and no outpu
                 "smallest that is possible is 0.");
     refused(quick + "--train text --target-macs 0.5 --lambda 1", "so not both");
     refused(quick + "--train text --lambda 1 --baselines top-k", "--baselines have no lambda");
-    refused(quick + "--train text --lambda -1", "--lambda is -1, expected a number >= 0");
+    refused(quick + "--train text --lambda -1", "--lambda is -1, expected a number from 0 to 1e6");
     refused(quick + "--train text --temperature nan",
-            "--temperature is nan, expected a number > 0");
+            "--temperature is nan, expected a number from 1e-6 to 1e6");
     refused(quick + "--train text --stage soft", "--epochs has 2 numbers for 1 stages");
+    for (const std::string option : {"lambda", "alpha", "temperature", "threshold-rate"})
+        refused(quick + "--train text --" + option + " 1e300", "--" + option + " is 1e+300");
+    refused("--model model --train text --rate 1e300", "--rate is 1e+300, expected numbers > 0");
+    for (const std::string stage : {"", "-1", "3", "calibrate,1"})
+        refused("--model model --train text --stage '" + stage + "'",
+                "' is not one of calibrate, finetune, hard, soft");
     refused("--model model --train text --rate 1,0", "--rate is 0, expected numbers > 0");
     refused("--model model --train text --rate -1", "--rate is -1, expected numbers > 0");
     refused("--model model --train text --epochs 1,0", "--epochs is 0, expected numbers > 0");

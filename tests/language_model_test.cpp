@@ -222,8 +222,9 @@ TEST_CASE("evict_cache, as a user runs it") {
         CHECK(box.output.empty());
         return box.errors;
     };
-    CHECK_THAT(refused("--texts texts --rules newest"),
-               ContainsSubstring("there is no rule 'newest'"));
+    for (const std::string rule : {"newest", "", "0"})
+        CHECK_THAT(refused("--texts texts --rules '" + rule + "'"),
+                   ContainsSubstring("--rules: '" + rule + "' is not one of ada, h2o, learned"));
     CHECK_THAT(refused("--texts texts --rules learned"), ContainsSubstring("needs --calibrate"));
     CHECK_THAT(refused("--texts texts --rules h2o,planned"), ContainsSubstring("planned needs"));
     CHECK_THAT(refused("--texts texts --calibrate texts --rules window,h2o"),
