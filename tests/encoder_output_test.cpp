@@ -139,7 +139,7 @@ TEST_CASE("outputs over inputs, over each other and in --out are refused before 
     }
 }
 
-TEST_CASE("only a folder that a program wrote, with nothing added, is replaced") {
+TEST_CASE("only a folder that a program wrote, as it wrote it, is replaced") {
     for (const char* program : each_program) {
         both p(program);
         const std::string again = p.command() + "--out out";
@@ -164,10 +164,24 @@ TEST_CASE("only a folder that a program wrote, with nothing added, is replaced")
         fs::remove(out / "vocab.txt");
         p.refuses(again, sentence);
         fs::rename(p.folder / "vocab", out / "vocab.txt");
+        fs::permissions(out, fs::perms::owner_all);
         REQUIRE(p.run(again) == 0);
+        CHECK(fs::status(out).permissions() == fs::perms::owner_all);
         fs::copy(p.folder / "model" / "model.safetensors", out / "model.safetensors",
                  fs::copy_options::overwrite_existing);
         p.refuses(again, sentence); // a user's weights
+        fs::remove_all(out);
+        REQUIRE(p.run(again) == 0);
+        for (const std::string changed :
+             {"config.json", "vocab.txt", "1_Pooling/config.json", "model.safetensors"}) {
+            const std::string before = read(out / changed);
+            std::string after = before;
+            after[after.size() - 2] ^= 1; // as long as before
+            write(out / changed, after);
+            p.refuses(again, sentence);
+            write(out / changed, before);
+        }
+        REQUIRE(p.run(again) == 0);
         fs::remove_all(out);
         fs::copy(p.folder / "model", out, fs::copy_options::recursive);
         p.refuses(again, sentence);
@@ -431,7 +445,7 @@ TEST_CASE("checkpoints that are damaged, of another run or a user's are refused 
     write(learned / "weights.safetensors", weights.substr(0, weights.size() / 2));
     refused(run, "learned/weights.safetensors: ");
     fs::remove(learned / "weights.safetensors");
-    refused(run, "learned/weights.safetensors: there is no such file");
+    refused(run, "learned/weights.safetensors: there is no such file; remove ");
     for (const char* key : {"numbers", "left", "first", "second"}) {
         with(key, {1.0, 2.0});
         refused(run, std::string(key) + " has 2 entries, the model has 3 layers");

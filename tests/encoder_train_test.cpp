@@ -264,7 +264,7 @@ TEST_CASE("a damaged checkpoint is refused by name, and a run goes on from a rig
 
     const auto resume = [&] {
         network other(given.model);
-        trainer(other, given.data, soft_and_hard()).resume(checkpoint, folder.path());
+        trainer(other, given.data, soft_and_hard()).resume(checkpoint);
     };
     struct damage {
         const char *patch, *sentence;

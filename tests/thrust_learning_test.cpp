@@ -370,7 +370,7 @@ TEST_CASE("a checkpoint of the CPU's is gone on with on Thrust, and the other wa
         first.epoch();
         first.save(folder / "checkpoint");
         trainer second(to, data, soft_and_hard());
-        second.resume(folder / "checkpoint", folder.path());
+        second.resume(folder / "checkpoint");
         while (!second.done()) second.epoch();
         return everything(to);
     };

@@ -2,6 +2,7 @@
 
 #include "config.hpp"
 #include "dense_module.hpp"
+#include "fingerprint.hpp"
 #include "heads.hpp"
 #include "transformers_code.hpp"
 #include "weights.hpp"
@@ -26,7 +27,7 @@ using nlohmann::json;
 using std::filesystem::path;
 namespace fs = std::filesystem;
 
-/// Under which its metadata lists the files of a folder that is written here.
+/// Under which its metadata tells what is in a folder that is written here.
 constexpr const char* manifest = "pare";
 /// Of a layer, where not all have all heads.
 constexpr const char* own_distance_bias = "attention.relative_attention_bias";
@@ -173,16 +174,25 @@ std::string find_prefix(const stored_weights& file, const family& f) {
     return *found;
 }
 
-/// What is in a folder, by names relative to it; of links and others that are not written here, the
-/// names are changed.
-std::set<std::string> files_in(const path& folder) {
-    std::set<std::string> names;
+/// What is in a folder, by names relative to it, with fingerprints: that of the weights is given,
+/// whether they are there or not. Nothing that is written here is a link.
+std::string contents_of(const path& folder, const path& weights, fingerprint of_weights) {
+    const std::string weights_name = weights.lexically_normal().string();
+    json all = {{weights_name, of_weights.value}};
     for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder)) {
+        const std::string name = entry.path().lexically_relative(folder).string();
         const fs::file_type type = entry.symlink_status().type();
-        const bool plain = type == fs::file_type::regular || type == fs::file_type::directory;
-        names.insert(entry.path().lexically_relative(folder).string() + (plain ? "" : "//"));
+        if (type == fs::file_type::directory) {
+            all[name] = "folder";
+        } else if (type != fs::file_type::regular) {
+            all[name] = "link";
+        } else if (name != weights_name) {
+            fingerprint of_file;
+            of_file.add(detail::read_text(entry.path()));
+            all[name] = of_file.value;
+        }
     }
-    return names;
+    return all.dump();
 }
 
 } // namespace
@@ -369,10 +379,11 @@ void write_model(const model& m, const path& source, const output& out) try {
     make_folders(folder, part);
     write_file(folder / part / "config.json", {config});
     if (m.has_code) write_file(folder / part / detail::code_file, {detail::code});
-    std::set<std::string> files = files_in(folder);
-    files.insert((part / weights_file).lexically_normal().string());
-    write_safetensors(folder / part / weights_file, tensors,
-                      {{"format", "pt"}, {manifest, json(files).dump()}});
+    fingerprint of_weights;
+    for (const tensor& t : tensors) of_weights.add(t.bytes.data(), t.bytes.size());
+    write_safetensors(
+        folder / part / weights_file, tensors,
+        {{"format", "pt"}, {manifest, contents_of(folder, part / weights_file, of_weights)}});
 } catch (const fs::filesystem_error& error) {
     fail(out.name(), "cannot be written: ", error.code().message());
 }
@@ -386,10 +397,12 @@ void save_model(const model& m, const path& source, const path& folder) {
 }
 
 const output::kind written_model = {
-    "a model that was written here with nothing added", true, [](const path& folder) {
+    "a model that was written here and is as it was", true, [](const path& folder) {
         try {
-            const auto said = safetensors_metadata(transformer_folder(folder) / weights_file);
-            return json(files_in(folder)).dump() == said.at(manifest);
+            const path weights = transformer_folder(folder) / weights_file;
+            return contents_of(folder, weights.lexically_relative(folder),
+                               safetensors_fingerprint(weights)) ==
+                   safetensors_metadata(weights).at(manifest);
         } catch (const std::exception&) {
             return false;
         }

@@ -225,15 +225,15 @@ void output::write(std::string_view text) {
 /// The one step.
 void output::replace() {
     check_place(target_, *kind_, given_);
+    std::error_code none;
+    if (const fs::file_status there = fs::status(target_, none); fs::exists(there))
+        fs::permissions(new_, there.permissions(), none); // what was private stays so
     if (kind_->is_folder && is_there(target_)) {
         if (!exchange(new_, target_)) {
             fs::rename(target_, old_);
             fs::rename(new_, target_); // or remove_rest() takes the old one back
         }
     } else {
-        std::error_code none;
-        if (const fs::file_status there = fs::status(target_, none); fs::exists(there))
-            fs::permissions(new_, there.permissions(), none);
         fs::rename(new_, target_);
     }
     flush(target_.parent_path(), given_);

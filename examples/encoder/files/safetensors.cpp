@@ -193,6 +193,18 @@ std::map<std::string, std::string> safetensors_metadata(const std::filesystem::p
     return found->get<std::map<std::string, std::string>>();
 }
 
+fingerprint safetensors_fingerprint(const std::filesystem::path& path) {
+    opened_file file = open_file(path);
+    fingerprint found;
+    std::string piece(std::size_t{1} << 16, '\0');
+    for (std::size_t left = file.data_size; left > 0; left -= piece.size()) {
+        piece.resize(std::min(left, piece.size()));
+        read_bytes(file.in, piece.data(), piece.size(), path);
+        found.add(piece);
+    }
+    return found;
+}
+
 safetensors_file::safetensors_file(const std::filesystem::path& path) : path_(path) {
     auto [in, header, data_size] = open_file(path);
     try {

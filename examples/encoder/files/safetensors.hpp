@@ -1,6 +1,7 @@
 // The safetensors file format: a length, a JSON header, raw little-endian tensors.
 #pragma once
 
+#include "fingerprint.hpp"
 #include "sentence.hpp"
 
 #include <cstddef>
@@ -69,6 +70,8 @@ class safetensors_file {
 
 /// What stands under "__metadata__" in such a file. Throws file_error.
 std::map<std::string, std::string> safetensors_metadata(const std::filesystem::path& path);
+/// Of its tensors' bytes, in the order of the file. Throws file_error.
+fingerprint safetensors_fingerprint(const std::filesystem::path& path);
 
 /// `values` as a tensor of type `as` (rounded to nearest even for F16 and BF16). Throws file_error
 /// if a value is NaN, infinite or too large for the type: read would refuse it.

@@ -1,6 +1,7 @@
 #include "checkpoint.hpp"
 
 #include "encoder/files/file.hpp"
+#include "encoder/files/fingerprint.hpp"
 #include "encoder/files/settings.hpp"
 #include "encoder/report/report.hpp"
 #include "results.hpp"
@@ -9,7 +10,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <unistd.h>
 
 namespace encoder {
@@ -31,19 +31,6 @@ const std::vector<weight> weights_of(const model& m) {
 
 constexpr const char *state_file = "state.json", *weights_file = "weights.safetensors";
 
-/// FNV-1a, of one number after another.
-struct fingerprint {
-    std::uint64_t value = 14695981039346656037u;
-
-    template <class Number>
-    void add(Number number) {
-        std::uint64_t bits = 0;
-        static_assert(sizeof number <= sizeof bits);
-        std::memcpy(&bits, &number, sizeof number);
-        value = (value ^ bits) * 1099511628211u;
-    }
-};
-
 } // namespace
 
 const output::kind training_checkpoint = {
@@ -61,8 +48,7 @@ const output::kind training_checkpoint = {
 
 std::uint64_t trainer::fingerprint_of(const model& m) {
     fingerprint found;
-    for (const weight& w : weights_of(m))
-        for (Eigen::Index i = 0; i < w.size(); ++i) found.add(w.data[i]);
+    for (const weight& w : weights_of(m)) found.add(w.data, static_cast<std::size_t>(w.size()));
     return found.value;
 }
 
@@ -71,9 +57,8 @@ nlohmann::json trainer::arguments() const {
     nlohmann::json stages;
     for (const stage& s : how_.stages) stages.push_back({name_of(s.kind), s.epochs, s.rate});
     fingerprint text;
-    for (const sequence& s : data_.texts)
-        for (const std::int32_t id : s) text.add(id);
-    for (const double target : data_.targets) text.add(target);
+    for (const sequence& s : data_.texts) text.add(s.data(), s.size());
+    text.add(data_.targets.data(), data_.targets.size());
     return {{"stages", stages},
             {"target", how_.target.value_or(-1)},
             {"lambda", how_.lambda},
@@ -119,7 +104,7 @@ void trainer::save(const fs::path& folder) try {
     detail::fail(folder, "cannot be written: ", error.code().message());
 }
 
-void trainer::resume(const fs::path& folder, const fs::path& all) {
+void trainer::resume(const fs::path& folder) {
     using detail::settings;
     using Eigen::Index;
     const settings state(folder / state_file);
@@ -127,8 +112,7 @@ void trainer::resume(const fs::path& folder, const fs::path& all) {
     const settings its = state.object("arguments");
     for (const auto& [key, value] : mine.items())
         if (const nlohmann::json other = its.all().value(key, nlohmann::json()); other != value)
-            detail::fail(folder, "is of a run whose ", key, " is ", other, ", not ", value,
-                         "; remove ", all.string(), " to begin anew");
+            detail::fail(folder, "is of a run whose ", key, " is ", other, ", not ", value);
 
     const auto whole = [&](const char* key, Index most) {
         return state.needed(key, state.count(key, 0, most));
@@ -191,7 +175,12 @@ checkpoints::~checkpoints() { // where they are empty, and no links to folders t
 void checkpoints::run(trainer& t, const fs::path& at, const std::string& name) const {
     const fs::path checkpoint = folder_ / at;
     if (fs::exists(checkpoint)) {
-        t.resume(checkpoint, folder_);
+        try {
+            t.resume(checkpoint);
+        } catch (const file_error& error) {
+            throw file_error(
+                fmt::format("{}; remove {} to begin anew", error.what(), folder_.string()));
+        }
         say(fmt::format("{}: goes on from {}", name, checkpoint.string()));
     }
     while (!t.done()) {

@@ -70,9 +70,8 @@ class trainer {
     /// Everything that the next epochs depend on, in a folder that appears, or replaces an older
     /// one, when it is complete. Throws file_error.
     void save(const std::filesystem::path& folder);
-    /// Goes on from save(). Throws file_error for a folder that is damaged or of another run; of that
-    /// one, it says that `all` is to be removed to begin anew.
-    void resume(const std::filesystem::path& folder, const std::filesystem::path& all);
+    /// Goes on from save(). Throws file_error for a folder that is damaged or of another run.
+    void resume(const std::filesystem::path& folder);
 
     /// Texts of the data, about so many tokens in all.
     static std::vector<sequence> sample(const dataset& data, std::uint64_t seed,
