@@ -75,7 +75,7 @@ std::string translate(const std::string& expression) {
 } // namespace
 
 pattern::pattern(const std::filesystem::path& file, const std::string& expression)
-    : expression_(expression) {
+    : file_(file), expression_(expression) {
     if (expression.size() > longest_expression)
         fail(file, "has a regular expression of ", expression.size(), " bytes, more than ",
              longest_expression);
@@ -114,8 +114,9 @@ std::vector<span> pattern::spans(std::string_view text) const {
                                        at, how, found.get(), limits.get());
         if (status == PCRE2_ERROR_NOMATCH) break;
         if (status < 0)
-            throw std::invalid_argument("the tokenizer's regular expression '" + expression_ +
-                                        "' takes too long for a text");
+            throw std::invalid_argument(file_.string() + ": has the regular expression '" +
+                                        expression_ + "', which takes too long for the text '" +
+                                        std::string(text.substr(0, 80)) + "'...");
         const PCRE2_SIZE* const ends = pcre2_get_ovector_pointer(found.get());
         const std::size_t begin = ends[0], end = ends[1];
         if (begin < at || end < begin) break; // \K in what looks around

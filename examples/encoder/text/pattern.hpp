@@ -24,11 +24,13 @@ class pattern {
     pattern(const std::filesystem::path& file, const std::string& expression);
 
     /// All of `text`: where the expression matches, one match after another, and what is between.
-    /// Throws std::invalid_argument where finding a match takes more than 100,000 steps.
+    /// Throws std::invalid_argument, which names the file and how the text begins, where finding a
+    /// match takes more than 100,000 steps.
     std::vector<span> spans(std::string_view text) const;
 
   private:
     std::shared_ptr<const void> code_;
+    std::filesystem::path file_;
     std::string expression_;
 };
 
