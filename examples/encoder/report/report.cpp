@@ -13,6 +13,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <csignal>
 #include <cstdio>
@@ -68,11 +69,12 @@ void set_threads(int number) {
     } catch (const std::system_error&) {
     }
     for (std::thread& t : all) t.join();
-    if (static_cast<int>(all.size()) < wanted)
+    const int possible = std::max(1, static_cast<int>(all.size())); // this one is always there
+    if (possible < number)
         throw std::invalid_argument(
-            fmt::format("--threads is {}, the system gives {}", wanted, all.size()));
+            fmt::format("--threads is {}, the system gives {}", number, possible));
 #ifdef _OPENMP
-    omp_set_num_threads(wanted);
+    omp_set_num_threads(possible);
 #endif
 }
 

@@ -19,8 +19,8 @@ std::string decimal(double x, int decimals);
 /// As it stands in a file.
 std::string to_text(const nlohmann::ordered_json& report);
 
-/// OpenMP's number; 0 leaves it as it is. Throws std::invalid_argument if the system does not give so
-/// many.
+/// OpenMP's number; 0: its own, or as many as the system gives if those are fewer. Throws
+/// std::invalid_argument if the system does not give so many as are asked for.
 int threads();
 void set_threads(int number);
 double peak_memory_mb();
