@@ -85,6 +85,7 @@ TEST_CASE("what prunes heads and filters keeps the classifier and the tokens to 
     std::vector<std::string> notes;
     for (const tuning how : {tuning::none, tuning::scale, tuning::reconstruct}) {
         const model small = tune(net, kept, data.examples.texts, how, 1e-2, notes);
+        CHECK(small.curve.empty()); // that of the dense model
         for (const model& pruned : {small, expand(m, small, kept)}) {
             REQUIRE(pruned.head);
             CHECK(pruned.head->output.weight == m.head->output.weight);
@@ -92,7 +93,6 @@ TEST_CASE("what prunes heads and filters keeps the classifier and the tokens to 
             CHECK(pruned.tokens.numbers == m.tokens.numbers);
             CHECK(pruned.tokens.alpha == 2);
             CHECK_FALSE(pruned.tokens.carried);
-            CHECK(pruned.curve.size() == 1);
             const network fits(pruned); // or it throws: exits see the heads that are left
         }
     }
@@ -362,7 +362,7 @@ TEST_CASE("prune_encoder keeps the tokens to drop, and compares models without d
     REQUIRE(p.run("--model model --calibrate text --macs 0.5 --out plain --json r.json") == 0);
     const model small = load_model(p.folder / "small");
     CHECK(small.tokens.numbers == m.tokens.numbers);
-    CHECK(small.curve.size() == 1);
+    CHECK(small.curve.empty());
     const auto report = [&](const char* name) {
         return nlohmann::json::parse(read(p.folder / name));
     };
@@ -445,7 +445,11 @@ TEST_CASE("prune_encoder: bad input gives one sentence, status 2 and no output")
         fails(good + "--latency-times t", "go with --budget latency=SHARE");
         fails(good + "--samples 0", "--samples");
         fails(good + "--ridge -1", "--ridge");
-        fails(good + "--tune all", "--tune");
+        for (const std::string word : {"all", "", "1", "-1", "None"})
+            fails(good + "--tune '" + word + "'",
+                  "--tune: '" + word + "' is not one of none, reconstruct, scale");
+        fails(good + "--criterion true", "'true' is not one of fisher, surgeon");
+        fails(good + "--export 1", "'1' is not one of none, onnx");
         fails(good + "--rearrange", "--rearrange goes with --criterion fisher");
         fails("--model model --calibrate pairs --fisher labels --criterion fisher --generic text "
               "--out small",
@@ -578,6 +582,9 @@ TEST_CASE("prune_encoder keeps times in a file, and fits them") {
     fails("[1", "times.json: not valid JSON");
     fails("[1]", "times.json: holds a JSON array");
     fails({{here, 1}}, "is not an object");
+    fails({{"name", "theirs"}}, "'name' is not an object of times by shape; name another file");
+    fails({{"scripts", {{"test", "theirs"}}}}, "the times of 'test' lack 'dense'; name another");
+    fails({{"theirs", nlohmann::json::object()}}, "'theirs' is not an object of times");
     fails({{here, {{key, 1}}}}, "lack 'dense'");
     fails(with("dense", -1), "dense is -1, not a time");
     fails(with("heads", 1), "heads is not an object");

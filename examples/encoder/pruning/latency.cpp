@@ -179,6 +179,26 @@ nlohmann::ordered_json to_json(const std::map<index_t, double>& times) {
     return all;
 }
 
+/// The times in a file, if it is there, by place and by shape. Throws for any other JSON, so that
+/// nobody's is added to.
+nlohmann::ordered_json known_times(const std::filesystem::path& file) {
+    if (!detail::is_file(file)) return nlohmann::ordered_json::object();
+    const std::string text = detail::read_text(file);
+    detail::parse_json(file, text); // which names what is wrong
+    auto all = nlohmann::ordered_json::parse(text);
+    for (const auto& [place, by_shape] : all.items()) {
+        if (!by_shape.is_object() || by_shape.empty())
+            detail::fail(file, "'", place,
+                         "' is not an object of times by shape; name another file");
+        for (const auto& [shape, times] : by_shape.items())
+            for (const char* const key : {"dense", "heads", "filters"})
+                if (!times.is_object() || !times.contains(key))
+                    detail::fail(file, "the times of '", shape, "' lack '", key,
+                                 "'; name another file");
+    }
+    return all;
+}
+
 } // namespace
 
 latency::latency(const engine& dense, latency_options options)
@@ -330,20 +350,16 @@ pare::hinge_cost latency::fit(unit_kind kind) const {
 }
 
 void latency::load() {
-    if (options_.times.empty() || !detail::is_file(options_.times)) return;
-    const auto all = detail::parse_json(options_.times, detail::read_text(options_.times));
-    const std::string place = whole_->place();
-    const auto here = all.find(place);
+    if (options_.times.empty()) return;
+    const auto all = known_times(options_.times);
+    const auto here = all.find(whole_->place());
     if (here == all.end()) return;
-    if (!here->is_object()) detail::fail(options_.times, "'", place, "' is not an object");
     const auto of_shape = here->find(shape(whole_->model(), options_));
     if (of_shape == here->end()) return;
-    for (const char* const key : {"dense", "heads", "filters"})
-        if (!of_shape->is_object() || !of_shape->contains(key))
-            detail::fail(options_.times, "the times of '", of_shape.key(), "' lack '", key, "'");
+    const nlohmann::json known = *of_shape;
     const layer& widest = widest_.layers[0];
-    dense_ = time_of(options_.times, "dense", (*of_shape)["dense"]);
-    for_widths(options_.times, "heads", (*of_shape)["heads"], most().first,
+    dense_ = time_of(options_.times, "dense", known["dense"]);
+    for_widths(options_.times, "heads", known["heads"], most().first,
                [&](index_t q, const nlohmann::json& of_queries) {
                    const std::string name = "heads of " + std::to_string(q);
                    for_widths(options_.times, name, of_queries, most().second,
@@ -353,26 +369,18 @@ void latency::load() {
                                                of, widest.heads, numbers{q, v} == most());
                               });
                });
-    filters_ = times_of(options_.times, "filters", (*of_shape)["filters"], widest.filters(), true);
+    filters_ = times_of(options_.times, "filters", known["filters"], widest.filters(), true);
 }
 
 void latency::save() const {
     if (options_.times.empty()) return;
     // Others may have written meanwhile, or do: nothing of theirs is lost.
     output file(options_.times);
-    nlohmann::ordered_json all;
-    if (detail::is_file(options_.times)) {
-        const std::string text = detail::read_text(options_.times);
-        detail::parse_json(options_.times, text); // which names what is wrong
-        all = nlohmann::ordered_json::parse(text);
-    }
+    nlohmann::ordered_json all = known_times(options_.times);
     nlohmann::ordered_json heads;
     for (const auto& [of, by_heads] : heads_)
         heads[std::to_string(of.first)][std::to_string(of.second)] = to_json(by_heads);
-    const std::string place = whole_->place();
-    if (all.contains(place) && !all[place].is_object())
-        detail::fail(options_.times, "'", place, "' is not an object");
-    all[place][shape(whole_->model(), options_)] = {
+    all[whole_->place()][shape(whole_->model(), options_)] = {
         {"dense", dense_}, {"heads", heads}, {"filters", to_json(filters_)}};
     file.write(to_text(all));
     put_in_place({&file});

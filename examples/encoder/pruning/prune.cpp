@@ -225,6 +225,7 @@ void narrow_columns(matrix& w, Eigen::Index first, const kept_numbers& kept) {
 
 model shrink(const model& m, const kept_units& kept) {
     model small = m;
+    small.curve.clear(); // it was measured with all units
     // `rows` of a matrix and its bias that produce kept units, or `columns` that read them.
     const auto keep_rows = [](dense& d, const std::vector<pare::index_t>& rows) {
         const auto n = static_cast<Eigen::Index>(rows.size());
