@@ -290,7 +290,7 @@ TEST_CASE("a damaged checkpoint is refused by name, and a run goes on from a rig
              {R"({"second": [1, -2, 3]})", "second holds -2, not a number from 0 to "},
              {R"({"exits": 1})", "exits is 1, not true or false"},
              {R"({"exits": false})", "tensors, the run has "},
-             {R"({"arguments": {"seed": 7}})", "is of a run whose seed is 7, not 1; remove "},
+             {R"({"arguments": {"seed": 7}})", "is of a run whose seed is 7, not 1"},
              {R"({"arguments": {"seed": null}})", "is of a run whose seed is null, not 1"},
              {R"({"arguments": null})", "is of a run whose "},
          }) {
