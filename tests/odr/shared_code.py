@@ -4,14 +4,14 @@ shared_code.py symbols NM OBJECT...           no function of pare
 shared_code.py opcodes NM OBJDUMP OBJECT...   nothing that the first one's processor cannot run
 
 Shared are inline functions and templates of the same name. What pare throws is caught across units,
-so it has one name in all of them.
+and its error handler set for all, so these have one name in all of them.
 """
 
 import re
 import subprocess
 import sys
 
-ERRORS = r"(typeinfo (name )?for |vtable for )?pare::(shape_|value_|device_)?error\b"
+ERRORS = r"(typeinfo (name )?for |vtable for )?pare::(shape_|value_|device_)?error\b|pare::error_handler$"
 # Instructions with a VEX or EVEX prefix, and those of BMI and its like.
 BEYOND = r"v(?!err|erw)|andn|bextr|bls|bzhi|mulx|pdep|pext|rorx|sarx|sh[lr]x|lzcnt|movbe|popcnt"
 

@@ -16,7 +16,7 @@
 namespace pare {
 
 // Outside of the namespace of the instruction set, so that a host can catch what a unit built with
-// other flags throws: nothing of them is vectorised.
+// other flags throws, and handles its errors: nothing of them is vectorised.
 
 /// Base of what pare throws.
 struct error : std::runtime_error {
@@ -35,16 +35,11 @@ struct device_error : error {
     using error::error;
 };
 
+/// In units without exceptions a failed check calls this, or prints to stderr where it is null, and
+/// then aborts. Replace it, from any unit, to report elsewhere.
+inline void (*error_handler)(const char* sentence) = nullptr;
+
 inline namespace PARE_ISA {
-
-#if !defined(__cpp_exceptions)
-/// With exceptions disabled a failed check calls this and then aborts. Replace it to report
-/// elsewhere.
-inline void (*error_handler)(const char* sentence) = [](const char* sentence) {
-    std::fprintf(stderr, "%s\n", sentence);
-};
-#endif
-
 namespace detail {
 
 template <class Part, class = void>
@@ -75,7 +70,10 @@ template <class Error, class... Parts>
 #if defined(__cpp_exceptions)
     throw Error(sentence.str());
 #else
-    error_handler(sentence.str().c_str());
+    if (error_handler)
+        error_handler(sentence.str().c_str());
+    else
+        std::fprintf(stderr, "%s\n", sentence.str().c_str());
     std::abort();
 #endif
 }
