@@ -2,6 +2,13 @@
 // executor.
 #pragma once
 
+#include <xsimd/xsimd.hpp>
+
+#ifdef XSIMD_NO_SUPPORTED_ARCHITECTURE // nothing else, or the sentence drowns in errors of xsimd's
+#error                                                                                             \
+    "pare::simd: the compiler's flags have no vector registers that xsimd knows; on x86 compile with -msse2 or more, elsewhere with those of the processor, or use pare::seq"
+#else
+
 #include "kernels/attention_scores.hpp"
 #include "kernels/exponential.hpp"
 #include "kernels/few_queries.hpp"
@@ -245,3 +252,5 @@ inline constexpr vectorised<> simd{};
 
 } // namespace PARE_ISA
 } // namespace pare
+
+#endif
