@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <locale>
 #include <numeric>
 
 namespace search_test {
@@ -493,6 +494,22 @@ TEMPLATE_LIST_TEST_CASE("costs of half types", "", half_types) {
                    pare::fit_hinge(kept, halves_of<TestType>({1, -2, 3}));
                }),
                ContainsSubstring("entry 1 is 2 units at a cost of -2"));
+}
+
+TEST_CASE("sentences do not follow the program's locale") {
+    struct grouped : std::numpunct<char> {
+        char do_decimal_point() const override { return ','; }
+        char do_thousands_sep() const override { return '.'; }
+        std::string do_grouping() const override { return "\3"; }
+    };
+    struct restored {
+        std::locale before = std::locale::global(std::locale(std::locale(), new grouped));
+        ~restored() { std::locale::global(before); }
+    } locale;
+    const std::vector<pare::prunable> sublayers(1234, {{0}, pare::cost_table::linear(0, 1)});
+    CHECK(sentence_of<pare::value_error>([&] { pare::width_search(sublayers, 1, 5e-7); }) ==
+          "pare::width_search: a gap of 5e-07 over 1234 sublayers asks for 2.468e+09 places on "
+          "the grid");
 }
 
 } // namespace search_test

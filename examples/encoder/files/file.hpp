@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <locale>
 #include <set>
 #include <sstream>
 #include <string>
@@ -22,6 +23,7 @@ namespace encoder::detail {
 template <class... Parts>
 [[noreturn]] void fail(const std::filesystem::path& path, const Parts&... parts) {
     std::ostringstream sentence;
+    sentence.imbue(std::locale::classic());
     sentence << path.string() << ": ";
     (sentence << ... << parts);
     throw file_error(sentence.str());

@@ -7,6 +7,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <locale>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -65,6 +66,7 @@ decltype(auto) written(const Part& part) {
 template <class Error, class... Parts>
 [[noreturn]] void fail(const char* function, const Parts&... parts) {
     std::ostringstream sentence;
+    sentence.imbue(std::locale::classic()); // the host's may group digits
     sentence << "pare::" << function << ": ";
     (sentence << ... << written(parts));
 #if defined(__cpp_exceptions)
