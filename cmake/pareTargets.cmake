@@ -7,6 +7,14 @@
 # targets that link them: what is exported has their names, as those of any package that is found.
 cmake_policy(VERSION 3.16...4.1)
 
+# For those who look for a target in vain.
+set(pare_simd_NEEDS "pare::simd needs the headers of xsimd 8.1 or later (Debian's libxsimd-dev)")
+set(pare_eigen_NEEDS "pare::eigen needs Eigen 3.4 or later (Debian's libeigen3-dev)")
+set(pare_thrust_NEEDS "pare::thrust needs the headers of Thrust 1.17 or later (Debian's libthrust-dev, or CUDA)")
+foreach(pare_component simd eigen thrust)
+  string(APPEND pare_${pare_component}_NEEDS "; where it is installed elsewhere, add its prefix to CMAKE_PREFIX_PATH.")
+endforeach()
+
 # pare::pare is all headers: an include path and a language level, nothing else. In particular no
 # -march: a flag here would change the ABI of every target that links it.
 if(NOT TARGET pare::pare)
