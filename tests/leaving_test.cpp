@@ -150,6 +150,11 @@ TEST_CASE("maps of leaving tokens check their arguments") {
                                  pare::view(sums.data(), 1, 3), pare::view(x.data(), 3, 2));
           }) == "pare::leaving_sums: offsets go from 0 to 2, there are 3 tokens");
     CHECK(shape([] { pare::leaving_map<>(2, 3); }) == "pare::leaving_map: 2 inputs and 3 outputs");
+    constexpr index_t most = std::numeric_limits<index_t>::max();
+    CHECK(shape([] { pare::leaving_map<>(most, 0); }) ==
+          "pare::leaving_map: 9223372036854775807 x 1 numbers have no room in any memory");
+    CHECK(shape([] { pare::leaving_map<>(index_t{1} << 40, index_t{1} << 40); }) ==
+          "pare::leaving_map: 1099511627777 x 1099511627776 numbers have no room in any memory");
     const pare::leaving_map<> map(3, 1);
     CHECK(shape([&] {
               map.add(pare::seq, pare::view(x.data(), 2, 3), pare::view(sums.data(), 2, 1));

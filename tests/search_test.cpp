@@ -478,6 +478,9 @@ TEST_CASE("cost tables") {
     CHECK(linear(3) == 7.5);
     CHECK(pare::cost_table::linear(0, 1).units() == 0);
     CHECK_THROWS_AS(pare::cost_table::linear(-2, 1), pare::value_error);
+    CHECK(sentence_of<pare::shape_error>([] {
+              pare::cost_table::linear(std::numeric_limits<index_t>::max(), 1);
+          }) == "pare::cost_table: 9223372036854775807 x 1 numbers have no room in any memory");
     CHECK_THROWS_AS(pare::cost_table({}), pare::value_error);
     for (double bad : {not_a_number<double>(), -1.0, infinite<double>()})
         CHECK_THAT(sentence_of<pare::value_error>([&] {

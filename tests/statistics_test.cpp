@@ -3,12 +3,15 @@
 #include "half_types.hpp"
 #include "policies.hpp"
 #include "support.hpp"
+#include <pare/fisher.hpp>
 #include <pare/gram.hpp>
+#include <pare/head_shapes.hpp>
 #include <pare/tune.hpp>
 
 #include <Eigen/Eigenvalues>
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 namespace statistics_test {
@@ -431,6 +434,30 @@ TEMPLATE_LIST_TEST_CASE("a target of inputs with large means is reached", "", al
     CHECK(std::abs(result.error_after - after) < 1e-4 * result.variance + 0.01 * after);
     const double of_target = 4 * 1e4 * outputs * std::pow(epsilon_of<T>, 2);
     CHECK(after < of_target * 100 + 1e-9 * result.variance);
+}
+
+TEST_CASE("statistics that no memory has room for") {
+    constexpr index_t most = std::numeric_limits<index_t>::max(), many = index_t{1} << 40;
+    const auto shape = [](const auto& f) { return sentence_of<pare::shape_error>(f); };
+    CHECK(shape([] { pare::fisher<>{most}; }) ==
+          "pare::fisher: 9223372036854775807 x 1 numbers have no room in any memory");
+    CHECK(shape([] {
+              pare::fisher<>{many, pare::fisher_kind::block};
+          }) == "pare::fisher: 1099511627776 x 1099511627776 numbers have no room in any memory");
+    CHECK(shape([] { pare::gram<>{many}; }) ==
+          "pare::gram: 1099511627776 x 1099511627776 numbers have no room in any memory");
+    CHECK(shape([] { pare::gram<float>(most / 4, 1); }) ==
+          "pare::gram: 2305843009213693951 x 1 numbers have no room in any memory");
+    CHECK(shape([] { pare::least_squares{most}; }) ==
+          "pare::least_squares: 9223372036854775807 x 9223372036854775807 numbers have no room in "
+          "any memory");
+    CHECK(shape([] { pare::least_squares(0, most / 8); }) ==
+          "pare::least_squares: 1152921504606846975 x 1 numbers have no room in any memory");
+    CHECK(
+        shape([] { pare::query_statistics(many, 1 << 20); }) ==
+        "pare::query_statistics: 1099511627776 x 1099511627776 numbers have no room in any memory");
+    // Of nothing there may be much.
+    CHECK(pare::gram<>(most, 0).lower_sums().size() == 0);
 }
 
 } // namespace statistics_test

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/attention.hpp"
+#include "core/checks.hpp"
 #include "core/error.hpp"
 #include "core/ops.hpp"
 #include "core/view.hpp"
@@ -103,7 +104,8 @@ class cost_table {
     /// k units cost k * each.
     static cost_table linear(index_t units, double each) {
         if (units < 0) detail::fail<value_error>("cost_table", "the costs of ", units, " units");
-        std::vector<double> cost(static_cast<std::size_t>(units) + 1);
+        const index_t count = detail::count_of<double>("cost_table", units) + 1;
+        std::vector<double> cost(static_cast<std::size_t>(count));
         for (std::size_t k = 0; k < cost.size(); ++k) cost[k] = each * static_cast<double>(k);
         return cost_table(std::move(cost));
     }

@@ -144,9 +144,10 @@ template <class Acc = double>
 class fisher {
   public:
     fisher() = default;
-    /// Throws shape_error for a negative number of units.
+    /// Throws shape_error for a negative number of units, or one that no memory has room for.
     explicit fisher(index_t units, fisher_kind kind = fisher_kind::diagonal) : kind_(kind) {
         if (units < 0) detail::fail<shape_error>("fisher", units, " units");
+        detail::count_of<double>("fisher", units, kind == fisher_kind::block ? units : 1);
         if (kind == fisher_kind::block) block_ = gram<Acc>(units);
         diagonal_ = detail::kept_sums<double>(units);
     }

@@ -111,7 +111,8 @@ class gram {
 
   public:
     gram() = default;
-    /// A symmetric matrix [columns x columns].
+    /// A symmetric matrix [columns x columns]. Both throw shape_error for a negative number, or for
+    /// more than any memory has room for.
     explicit gram(index_t columns) : gram(columns, columns, true) {}
     /// A cross product [columns_x x columns_y].
     gram(index_t columns_x, index_t columns_y) : gram(columns_x, columns_y, false) {}
@@ -178,7 +179,7 @@ class gram {
     gram(index_t columns_x, index_t columns_y, bool symmetric)
         : columns_x_(columns_x), columns_y_(columns_y), symmetric_(symmetric) {
         check(columns_x >= 0 && columns_y >= 0, "a negative number of columns");
-        sums_ = detail::kept_sums<Acc>(detail::product(columns_x, columns_y));
+        sums_ = detail::kept_sums<Acc>(detail::count_of<Acc>("gram", columns_x, columns_y));
     }
 
     void check_merge(const gram& other) const {

@@ -18,10 +18,11 @@ inline namespace PARE_ISA {
 /// What project() needs of a layer's queries; mergeable.
 class query_statistics {
   public:
-    /// Throws shape_error for a negative number.
+    /// Throws shape_error for a negative number, or for more than any memory has room for.
     explicit query_statistics(index_t heads = 0, index_t size = 0) : size_(size) {
         if (heads < 0 || size < 0)
             detail::fail<shape_error>("query_statistics", heads, " heads of ", size, " numbers");
+        detail::count_of<double>("query_statistics", heads, detail::product(size, size));
         for (index_t h = 0; h < heads; ++h) {
             queries_.emplace_back(size);
             gradients_.emplace_back(size);

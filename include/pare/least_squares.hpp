@@ -125,12 +125,16 @@ class least_squares {
     }
 
   public:
-    /// Throws shape_error for a negative number.
+    /// Throws shape_error for a negative number, or for more than any memory has room for.
     explicit least_squares(index_t inputs, index_t outputs = 0) {
         if (inputs < 0 || outputs < 0)
             detail::fail<shape_error>("least_squares", inputs, " inputs and ", outputs, " outputs");
-        xx_ = detail::kept_sums<double>(detail::product(inputs, inputs));
-        xy_ = detail::kept_sums<double>(detail::product(inputs, outputs));
+        const auto count = [](index_t rows, index_t columns) {
+            return detail::count_of<double>("least_squares", rows, columns);
+        };
+        count(outputs, 1); // all that there are without inputs
+        xx_ = detail::kept_sums<double>(count(inputs, inputs));
+        xy_ = detail::kept_sums<double>(count(inputs, outputs));
         x_ = one_side(inputs);
         y_ = one_side(outputs);
     }

@@ -98,7 +98,9 @@ class leaving_map {
         detail::check_real<T>();
         if (outputs < 0 || inputs < outputs)
             detail::fail<shape_error>("leaving_map", inputs, " inputs and ", outputs, " outputs");
-        numbers_.resize(static_cast<std::size_t>(detail::product(inputs + 1, outputs)), T(0));
+        detail::count_of<T>("leaving_map", inputs); // so that there is one more
+        const index_t count = detail::count_of<T>("leaving_map", inputs + 1, outputs);
+        numbers_.resize(static_cast<std::size_t>(count), T(0));
         for (index_t i = 0; i < outputs; ++i) weight()(i, i) = T(1);
     }
 

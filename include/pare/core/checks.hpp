@@ -31,6 +31,17 @@ constexpr index_t product(index_t a, index_t b, Numbers... more) {
     return product(b > 0 && a > most / b ? most : a * b, more...);
 }
 
+/// How many Ts an array of these extents >= 0 has. Throws shape_error where no memory has room for
+/// them and one more.
+template <class T>
+index_t count_of(const char* function, index_t rows, index_t columns = 1) {
+    constexpr index_t most = std::numeric_limits<index_t>::max() / static_cast<index_t>(sizeof(T));
+    const index_t count = product(rows, columns);
+    if (count >= most)
+        fail<shape_error>(function, rows, " x ", columns, " numbers have no room in any memory");
+    return count;
+}
+
 /// Whether `total` is `count` of `unit` each, for a count and a unit that may be any numbers: their
 /// product may be none.
 constexpr bool is_product(index_t total, index_t count, index_t unit) {

@@ -29,7 +29,7 @@ struct sublayer_statistics {
     std::vector<std::vector<float>> squares;
     index_t batches = 0; ///< seen, of squares.size() that there are
 
-    /// Throws shape_error for a negative number.
+    /// Throws shape_error for a negative number, or for more than any memory has room for.
     sublayer_statistics(index_t columns, index_t outputs)
         : inputs(columns, 0), metric(outputs), sums(0, outputs) {}
 
