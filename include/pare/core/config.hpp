@@ -26,6 +26,17 @@
 #define PARE_PREFETCH(address) static_cast<void>(address)
 #endif
 
+// Around what has arrays whose extents are parameters of templates, and signed as all extents are:
+// g++'s -Wsign-conversion warns of these before it knows them, where a host asks for it.
+#if defined(__GNUC__) && !defined(__clang__)
+#define PARE_SIGNED_ARRAYS_BEGIN                                                                   \
+    _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wsign-conversion\"")
+#define PARE_SIGNED_ARRAYS_END _Pragma("GCC diagnostic pop")
+#else
+#define PARE_SIGNED_ARRAYS_BEGIN
+#define PARE_SIGNED_ARRAYS_END
+#endif
+
 // A function of which there is one copy, whatever calls it: its roundings, too, which flags leave to
 // the compiler, are the same everywhere.
 #if defined(__clang__)

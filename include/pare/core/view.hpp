@@ -18,6 +18,10 @@ namespace detail {
 template <class...>
 inline constexpr bool always_false = false;
 
+/// Extents or strides of an array of rank Rank.
+template <int Rank>
+using extents_of = std::array<index_t, static_cast<std::size_t>(Rank)>;
+
 /// What `{}` is for an array that may be absent.
 struct none {};
 
@@ -61,8 +65,8 @@ class view {
     using value_type = std::remove_const_t<T>;
 
     constexpr view() = default;
-    constexpr view(T* data, const std::array<index_t, Rank>& extents,
-                   const std::array<index_t, Rank>& strides)
+    constexpr view(T* data, const detail::extents_of<Rank>& extents,
+                   const detail::extents_of<Rank>& strides)
         : data_(data), extents_(extents), strides_(strides) {}
     /// Contiguous, last extent fastest.
     template <class... Extents,
@@ -117,8 +121,8 @@ class view {
 
   private:
     T* data_ = nullptr;
-    std::array<index_t, Rank> extents_{};
-    std::array<index_t, Rank> strides_{};
+    detail::extents_of<Rank> extents_{};
+    detail::extents_of<Rank> strides_{};
 };
 
 template <
@@ -134,7 +138,7 @@ template <int Rank, class X>
 auto as_view_impl(X& x) {
     if constexpr (has<mdspan_like, X>::value) {
         static_assert(X::rank() == Rank, "pare: this view has another rank than the call expects");
-        std::array<index_t, Rank> extents, strides;
+        extents_of<Rank> extents, strides;
         for (int i = 0; i < Rank; ++i) {
             const auto which = static_cast<decltype(X::rank())>(i);
             extents[static_cast<std::size_t>(i)] = static_cast<index_t>(x.extent(which));

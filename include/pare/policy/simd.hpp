@@ -2,6 +2,8 @@
 // executor.
 #pragma once
 
+#include "../core/config.hpp"
+
 #include <xsimd/xsimd.hpp>
 
 #ifdef XSIMD_NO_SUPPORTED_ARCHITECTURE // nothing else, or the sentence drowns in errors of xsimd's
@@ -9,6 +11,7 @@
     "pare::simd: the compiler's flags have no vector registers that xsimd knows; on x86 compile with -msse2 or more, elsewhere with those of the processor, or use pare::seq"
 #else
 
+PARE_SIGNED_ARRAYS_BEGIN
 #include "kernels/attention_scores.hpp"
 #include "kernels/exponential.hpp"
 #include "kernels/few_queries.hpp"
@@ -253,4 +256,5 @@ inline constexpr vectorised<> simd{};
 } // namespace PARE_ISA
 } // namespace pare
 
+PARE_SIGNED_ARRAYS_END
 #endif

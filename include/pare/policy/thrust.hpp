@@ -28,6 +28,9 @@
     "pare: Thrust takes CUDA for its device system, which this compiler does not know; define THRUST_DEVICE_SYSTEM=THRUST_DEVICE_SYSTEM_CPP or THRUST_DEVICE_SYSTEM_OMP, or link pare::thrust"
 #endif
 
+#include "../core/config.hpp"
+
+PARE_SIGNED_ARRAYS_BEGIN
 #include "kernels/thrust_affine.hpp"
 #include "kernels/thrust_attention.hpp"
 #include "kernels/thrust_folds.hpp"
@@ -696,3 +699,4 @@ thrust_policy<Exec> on(const Exec& exec) {
 
 } // namespace PARE_ISA
 } // namespace pare
+PARE_SIGNED_ARRAYS_END
