@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 namespace pare {
@@ -61,9 +62,9 @@ loss_curve sorted_losses(const Importance& importance) {
     for (index_t u = 0; u < v.extent(0); ++u)
         if (!detail::is_finite(detail::to_double(v(u))) || detail::to_double(v(u)) < 0)
             detail::fail<value_error>("sorted_losses", "the importance of unit ", u, " is ", v(u));
-    std::iota(curve.order.rbegin(), curve.order.rend(), index_t{0});
-    std::stable_sort(curve.order.begin(), curve.order.end(), [&](index_t a, index_t b) {
-        return detail::to_double(v(a)) < detail::to_double(v(b));
+    std::iota(curve.order.begin(), curve.order.end(), index_t{0});
+    std::sort(curve.order.begin(), curve.order.end(), [&](index_t a, index_t b) {
+        return std::pair(detail::to_double(v(a)), b) < std::pair(detail::to_double(v(b)), a);
     });
     curve.loss.push_back(0);
     for (const index_t u : curve.order)

@@ -10,6 +10,7 @@
 #include <limits>
 #include <numeric>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace pare {
@@ -111,8 +112,8 @@ rearrange_result rearrange(const Policy& policy, const Block& block, Mask&& mask
 
     std::vector<index_t> order(size);
     std::iota(order.begin(), order.end(), index_t{0});
-    std::stable_sort(order.begin(), order.end(),
-                     [&](index_t a, index_t b) { return g(a, a) < g(b, b); });
+    std::sort(order.begin(), order.end(),
+              [&](index_t a, index_t b) { return std::pair(g(a, a), a) < std::pair(g(b, b), b); });
 
     rearrange_result result;
     result.loss_before = result.loss_after = loss();

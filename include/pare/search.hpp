@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -194,8 +195,8 @@ class width_search {
             if (kept % s.multiple == 0 && kept >= s.at_least)
                 all.push_back({kept, s.cost(kept), loss, 0});
         }
-        std::stable_sort(all.begin(), all.end(), [](const option& a, const option& b) {
-            return a.cost != b.cost ? a.cost < b.cost : a.loss < b.loss;
+        std::sort(all.begin(), all.end(), [](const option& a, const option& b) {
+            return std::tie(a.cost, a.loss, a.kept) < std::tie(b.cost, b.loss, b.kept);
         });
         for (const option& o : all)
             if (some.empty() || o.loss < some.back().loss) some.push_back(o);

@@ -90,9 +90,9 @@ bool for_sublayers(const Policy& policy, Model& model,
     std::vector<index_t> order(statistics.size());
     for (index_t s = 0; s < count; ++s) all.push_back(described(model, s));
     std::iota(order.begin(), order.end(), index_t{0});
-    std::stable_sort(order.begin(), order.end(), [&](index_t a, index_t b) {
-        return all[static_cast<std::size_t>(a)].weight.extent(1) >
-               all[static_cast<std::size_t>(b)].weight.extent(1);
+    const auto width = [&](index_t s) { return all[static_cast<std::size_t>(s)].weight.extent(1); };
+    std::sort(order.begin(), order.end(), [&](index_t a, index_t b) {
+        return std::pair(width(b), a) < std::pair(width(a), b);
     });
     const auto saw_nothing = [](const sublayer_statistics& x) { return x.inputs.tokens() == 0; };
     const auto has_units = [](const auto& x) { return x.weight.extent(1) > 0; };
