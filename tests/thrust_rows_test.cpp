@@ -497,6 +497,34 @@ TEST_CASE("selections of so many tiles that groups of them are put together") {
     }
 }
 
+TEST_CASE("the best of so many segments that one block counts what those before them keep") {
+    random_source random;
+    CAPTURE(random);
+    for (const int segments : {1024, 1025, 8191, 8192, 9000, 16384}) {
+        std::vector<int> lengths;
+        for (int s = 0; s < segments; ++s)
+            lengths.push_back(static_cast<int>(s % 16 ? 0 : random.integer(0, 9)));
+        lengths.back() = 3;
+        const auto offsets = offsets_of(lengths);
+        auto scores = random.vector<float>(offsets.back());
+        for (float& x : scores) x = std::round(4 * x); // many are equal
+        CAPTURE(segments);
+        const std::size_t tokens = scores.size();
+        std::vector<std::int32_t> expected(tokens, -1), index(expected);
+        std::vector<int> expected_offsets(offsets.size(), -1), found(expected_offsets);
+        const index_t kept =
+            pare::keep_top_k(pare::seq, scores, 3, offsets, expected, expected_offsets);
+        REQUIRE(pare::keep_top_k(on_thrust(), scores, 3, offsets, index, found) == kept);
+        CHECK((index == expected && found == expected_offsets));
+        const there<float> far_scores(scores);
+        const there<int> late(offsets); // new offsets in place of the old
+        const there<std::int32_t> late_index(std::vector<std::int32_t>(tokens, -1));
+        pare::keep_top_k_async(far::far_policy, far_scores.view(), 3, late.view(),
+                               late_index.view(), late.view(), {});
+        CHECK((late_index.here() == expected && late.here() == expected_offsets));
+    }
+}
+
 TEST_CASE("a long sequence is sorted") {
     random_source random;
     CAPTURE(random);

@@ -74,6 +74,17 @@ template <int Threads, class T>
 PARE_HD void add_up(const block_of<Threads>& threads, T* parts) {
     fold(threads, [&](int i, int j) { parts[i] += parts[j]; });
 }
+/// Makes scan[now][i] the sum of scan[0][0] .. scan[0][i], and returns `now`.
+template <int Threads, class T>
+PARE_HD int running_sums(const block_of<Threads>& threads, T (&scan)[2][Threads]) {
+    int now = 0;
+    for (int step = 1; step < Threads; step *= 2, now = 1 - now)
+        threads.step([&](int thread) {
+            const T less = thread >= step ? scan[now][thread - step] : 0;
+            scan[1 - now][thread] = scan[now][thread] + less;
+        });
+    return now;
+}
 
 #ifdef __CUDACC__
 /// As many blocks at a time as a kernel asks for have registers on one of a GPU's processors.

@@ -83,12 +83,7 @@ struct token_tile {
             for (int u = 0; u < each; ++u) sum += m.kept[thread * each + u];
             m.scan[0][thread] = sum;
         });
-        int now = 0;
-        for (int step = 1; step < threads; step *= 2, now = 1 - now)
-            threads_of.step([&](int thread) {
-                const int less = thread >= step ? m.scan[now][thread - step] : 0;
-                m.scan[1 - now][thread] = m.scan[now][thread] + less;
-            });
+        const int now = running_sums(threads_of, m.scan);
         threads_of.step([&](int thread) {
             int sum = thread > 0 ? m.scan[now][thread - 1] & 0xffff : 0;
             for (int u = 0; u < each; ++u) {

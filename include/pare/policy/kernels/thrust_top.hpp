@@ -5,6 +5,7 @@
 #include "../../core/attention.hpp"
 #include "../../core/fast_math.hpp"
 #include "../../core/view.hpp"
+#include "thrust_before.hpp"
 #include "thrust_blocks.hpp"
 
 #include <thrust/scan.h>
@@ -52,13 +53,17 @@ struct select_first_block {
     Counts counts;
     const Offset* offsets;
     index_t segments;
+    const index_t* starts; ///< [segments]: how many those before keep; or null, for blocks to count
     Index* index;
     KeptOffset* kept_offsets;
 
+    PARE_HD index_t kept_of(index_t s) const {
+        return std::min(length(s), std::max<index_t>(0, counts(s)));
+    }
     PARE_HD void operator()(index_t s, unsigned char* memory) const {
         const block_threads all;
         shared& m = *reinterpret_cast<shared*>(memory);
-        const index_t start = sum(all, m, [&](int thread) {
+        const index_t start = starts ? starts[s] : sum(all, m, [&](int thread) {
             index_t kept = 0;
             for (index_t i = thread; i < s; i += threads) kept += kept_of(i);
             return kept;
@@ -111,9 +116,6 @@ struct select_first_block {
     PARE_HD index_t length(index_t s) const {
         return static_cast<index_t>(offsets[s + 1]) - static_cast<index_t>(offsets[s]);
     }
-    PARE_HD index_t kept_of(index_t s) const {
-        return std::min(length(s), std::max<index_t>(0, counts(s)));
-    }
     template <class F>
     PARE_HD static index_t sum(const block_threads& all, shared& m, const F& f) {
         all.step([&](int thread) { m.parts[thread] = f(thread); });
@@ -152,12 +154,7 @@ struct select_first_block {
             }
             m.scan[0][thread] = sum;
         });
-        int now = 0;
-        for (int step = 1; step < threads; step *= 2, now = 1 - now)
-            all.step([&](int thread) {
-                const index_t less = thread >= step ? m.scan[now][thread - step] : 0;
-                m.scan[1 - now][thread] = m.scan[now][thread] + less;
-            });
+        const int now = running_sums(all, m.scan);
         all.step([&](int thread) {
             const index_t sums = thread > 0 ? m.scan[now][thread - 1] : 0;
             index_t sure = sums & ((index_t{1} << second) - 1), tied = sums >> second;
@@ -237,9 +234,15 @@ void select_first_by_threads(const Policy& policy, const Before& before, const C
         policy.for_each(segments + 1, [=] PARE_HD(index_t s) { copy[s] = offsets[s]; });
         offsets = copy;
     }
-    policy.for_blocks(std::max<index_t>(1, segments),
-                      select_first_block<Before, Counts, Offset, Index, KeptOffset>{
-                          before, counts, offsets, segments, index, kept_offsets});
+    constexpr index_t few = 1024; // segments, which each block counts sooner than a kernel starts
+    const auto start_memory = policy.template temporary<index_t>(segments > few ? segments + 1 : 0);
+    index_t* const starts = start_memory.data();
+    const select_first_block<Before, Counts, Offset, Index, KeptOffset> kernel{
+        before, counts, offsets, segments, starts, index, kept_offsets};
+    if (starts)
+        sums_before(
+            policy, segments, [=] PARE_HD(index_t s) { return kernel.kept_of(s); }, starts);
+    policy.for_blocks(std::max<index_t>(1, segments), kernel);
 }
 
 /// What select_first is checked for: scores without NaN, offsets and counts; and what follows.
