@@ -1,4 +1,5 @@
 // Rows that leave and are added to those most like them, against the definition.
+#include "half_types.hpp"
 #include "policies.hpp"
 #include "support.hpp"
 #include <pare/compact.hpp>
@@ -25,10 +26,57 @@ template <class T>
 real cosine(const matrix<T>& x, index_t a, index_t b) {
     real dot = 0, of_a = 0, of_b = 0;
     for (index_t c = 0; c < x.width; ++c) {
-        const auto p = static_cast<real>(x(a, c)), q = static_cast<real>(x(b, c));
+        const real p = value(x(a, c)), q = value(x(b, c));
         dot += p * q, of_a += p * p, of_b += q * q;
     }
     return of_a * of_b > 0 ? dot / std::sqrt(of_a * of_b) : 0;
+}
+
+/// What nearest_rows gives, against the definition; similarities are as exact as `rounding`.
+template <class Policy, class T>
+void check_nearest(const Policy& policy, const matrix<T>& keys,
+                   const std::vector<int>& of_sequences, const std::vector<int>& index,
+                   double rounding) {
+    const auto tokens = static_cast<std::size_t>(keys.height);
+    std::vector<int> nearest(tokens, 99999);
+    std::vector<T> similarity(tokens, static_cast<T>(99.0f));
+    pare::nearest_rows(policy, keys.view(), of_sequences, index, nearest, similarity);
+    const auto in_index = [&](int t) { return std::binary_search(index.begin(), index.end(), t); };
+    for (std::size_t s = 0; s + 1 < of_sequences.size(); ++s)
+        for (int t = of_sequences[s]; t < of_sequences[s + 1]; ++t) {
+            const auto found = nearest[static_cast<std::size_t>(t)];
+            const double near = value(similarity[static_cast<std::size_t>(t)]);
+            if (in_index(t)) {
+                REQUIRE(found == t);
+                REQUIRE(near == 1);
+                continue;
+            }
+            real most = -2;
+            for (const int u : index)
+                if (u >= of_sequences[s] && u < of_sequences[s + 1])
+                    most = std::max(most, cosine(keys, t, u));
+            if (most < -1.5L) { // none
+                REQUIRE(found == -1);
+                REQUIRE(near == -1);
+                continue;
+            }
+            REQUIRE((found >= of_sequences[s] && found < of_sequences[s + 1] && in_index(found)));
+            REQUIRE(distance(cosine(keys, t, found), most) < tolerance<pare::compute_t<T>>);
+            REQUIRE(distance(near, most) < rounding);
+        }
+}
+
+/// Of 450 tokens none, one, every second one, most, all but one, or all.
+std::vector<int> positions_of(int rule, random_source& random) {
+    std::vector<int> index;
+    for (int t = 0; t < 450; ++t)
+        if (rule == 1   ? t == 300
+            : rule == 2 ? t % 2 == 0
+            : rule == 3 ? random.integer(0, 9) > 0
+            : rule == 4 ? t != 449
+                        : rule == 5)
+            index.push_back(t);
+    return index;
 }
 
 } // namespace
@@ -43,35 +91,7 @@ TEMPLATE_LIST_TEST_CASE("the most similar rows", "", runs) {
             matrix<T> keys(75, size, random, l);
             for (index_t c = 0; c < size; ++c) keys(30, c) = keys(21, c) = 0; // like nothing
             const auto index = some_positions(random);
-            std::vector<int> nearest(75, 99);
-            std::vector<T> similarity(75, poison<T>());
-            pare::nearest_rows(TestType::policy(), keys.view(), offsets, index, nearest,
-                               similarity);
-            const auto in_index = [&](int t) {
-                return std::find(index.begin(), index.end(), t) != index.end();
-            };
-            for (std::size_t s = 0; s + 1 < offsets.size(); ++s)
-                for (int t = offsets[s]; t < offsets[s + 1]; ++t) {
-                    const auto found = nearest[static_cast<std::size_t>(t)];
-                    const T near = similarity[static_cast<std::size_t>(t)];
-                    if (in_index(t)) {
-                        REQUIRE(found == t);
-                        REQUIRE(near == 1);
-                        continue;
-                    }
-                    real most = -2;
-                    for (const int u : index)
-                        if (u >= offsets[s] && u < offsets[s + 1])
-                            most = std::max(most, cosine(keys, t, u));
-                    if (most < -1.5L) { // none
-                        REQUIRE(found == -1);
-                        REQUIRE(near == -1);
-                        continue;
-                    }
-                    REQUIRE((found >= offsets[s] && found < offsets[s + 1] && in_index(found)));
-                    REQUIRE(distance(cosine(keys, t, found), most) < tolerance<T>);
-                    REQUIRE(distance(near, most) < tolerance<T>);
-                }
+            check_nearest(TestType::policy(), keys, offsets, index, tolerance<T>);
         }
     // Of equal ones the first.
     const matrix<T> same(6, 1, random);
@@ -80,6 +100,86 @@ TEMPLATE_LIST_TEST_CASE("the most similar rows", "", runs) {
     pare::nearest_rows(TestType::policy(), pare::view<const T, 2>(equal.data(), 6, 1),
                        std::vector<int>{0, 6}, std::vector<int>{2, 4}, nearest, similarity);
     CHECK(nearest == std::vector<int>{2, 2, 2, 2, 4, 2});
+}
+
+TEMPLATE_LIST_TEST_CASE("the most similar rows, of more than a tile of tokens and of rows", "",
+                        runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    // Sequences of a tile and one more or less, and of several; one; and none that has tokens.
+    for (const std::vector<int>& of_sequences :
+         {std::vector<int>{0, 1, 1, 64, 193, 450}, std::vector<int>{0, 450},
+          std::vector<int>{0, 0, 64, 128, 449, 450, 450}})
+        for (const index_t size : {0, 1, 31, 32, 33, 100})
+            for (int rule = 0; rule < 6; ++rule) {
+                CAPTURE(of_sequences.size(), size, rule);
+                const layout l = rule % 2 ? layout::interleaved : layout::rows;
+                const matrix<T> keys(450, size, random, l);
+                check_nearest(TestType::policy(), keys, of_sequences, positions_of(rule, random),
+                              tolerance<T>);
+            }
+    check_nearest(TestType::policy(), matrix<T>(0, 3), {0, 0, 0}, {}, 0);
+    check_nearest(TestType::policy(), matrix<T>(0, 3), {0}, {}, 0);
+}
+
+TEMPLATE_LIST_TEST_CASE("the most similar rows of a half type", "", policies) {
+    random_source random;
+    CAPTURE(random);
+    for (const layout l : {layout::rows, layout::columns}) {
+        matrix<fp16_like> keys(450, 70, l);
+        for (index_t t = 0; t < 450; ++t)
+            for (index_t c = 0; c < 70; ++c) keys(t, c) = fp16_like(random.uniform<float>());
+        check_nearest(TestType::policy(), keys, {0, 64, 450}, positions_of(2, random),
+                      epsilon_of<fp16_like>);
+    }
+}
+
+TEMPLATE_LIST_TEST_CASE("of equal rows the first, in whichever tile, and none that is no number",
+                        "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    const int tokens = 700, kinds = 5;
+    for (const index_t size : {3, 32, 77}) {
+        CAPTURE(size);
+        const matrix<T> some(kinds, size, random);
+        matrix<T> keys(tokens, size);
+        // Of the rows to choose from, each third token, the first 70 are no numbers, and the next 70
+        // of one kind; of the second sequence no row is a number.
+        const int second = 600;
+        std::vector<int> index, kind(static_cast<std::size_t>(tokens));
+        for (int t = 0; t < tokens; ++t) {
+            int& k = kind[static_cast<std::size_t>(t)];
+            k = t % 3 == 0 && t < 420 ? 0 : static_cast<int>(random.integer(0, kinds - 1));
+            for (index_t c = 0; c < size; ++c) keys(t, c) = some(k, c);
+            if (t % 3 == 0) index.push_back(t);
+            if ((t % 3 == 0 && (t < 210 || t >= second)) || t == 5) {
+                k = -1;
+                keys(t, t % size) = t % 2 ? not_a_number<T>() : infinite<T>();
+            }
+        }
+        std::vector<int> nearest(static_cast<std::size_t>(tokens));
+        std::vector<T> similarity(nearest.size());
+        pare::nearest_rows(TestType::policy(), keys.view(), std::vector<int>{0, second, tokens},
+                           index, nearest, similarity);
+        for (int t = 0; t < tokens; ++t) {
+            CAPTURE(t);
+            const auto at = static_cast<std::size_t>(t);
+            const int first = t < second ? 0 : second;
+            int expected = t % 3 == 0 ? t : first; // of rows that are no numbers the first
+            if (t % 3 > 0 && t < second && kind[at] >= 0)
+                for (int u = 597; u >= 0; u -= 3)
+                    if (kind[static_cast<std::size_t>(u)] == kind[at]) expected = u;
+            REQUIRE(nearest[at] == expected);
+            if (t % 3 == 0)
+                REQUIRE(similarity[at] == 1);
+            else if (t >= second || kind[at] < 0)
+                REQUIRE(is_nan(similarity[at]));
+            else
+                REQUIRE(distance(similarity[at], 1) < tolerance<T>);
+        }
+    }
 }
 
 TEMPLATE_LIST_TEST_CASE("keys whose squares there are no numbers for", "", runs) {

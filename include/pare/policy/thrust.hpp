@@ -31,6 +31,7 @@
 #include "../core/config.hpp"
 
 PARE_SIGNED_ARRAYS_BEGIN
+#include "kernels/block_nearest.hpp"
 #include "kernels/thrust_affine.hpp"
 #include "kernels/thrust_attention.hpp"
 #include "kernels/thrust_folds.hpp"
@@ -593,12 +594,8 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
     void nearest_rows(view<const T, 2> keys, const Offset* offsets, index_t sequences,
                       const Index* index, index_t count, compute_t<T>* memory,
                       view<Nearest, 1> nearest, view<T, 1> similarity) const {
-        const index_t tokens = keys.extent(0), size = keys.extent(1);
-        for_each(tokens, [=] PARE_HD(index_t t) { detail::unit_row(keys, t, memory + t * size); });
-        for_each(tokens, [=] PARE_HD(index_t t) {
-            detail::find_nearest(memory, size, offsets, sequences, index, count, t, nearest,
-                                 similarity, detail::plain_product{});
-        });
+        detail::nearest_rows_by_blocks(*this, keys, offsets, sequences, index, count, memory,
+                                       nearest, similarity);
     }
     template <class Index, class Nearest>
     void group_rows(const Index* index, index_t count, view<const Nearest, 1> nearest,

@@ -37,6 +37,19 @@ constexpr C two_to(int n) {
     return x;
 }
 
+/// By what a row is multiplied whose largest number is this, before it is squared: there may be no
+/// numbers for the squares. A power of 2 changes no digit.
+template <class C>
+constexpr C scale_of_squares(C largest) {
+    constexpr C large = two_to<C>(std::numeric_limits<C>::max_exponent / 3);
+    return largest > large ? 1 / (large * large) : largest < 1 / large ? large * large : C(1);
+}
+/// By what it is then, of its squares' sum; by 0 NaN stays NaN.
+template <class C>
+PARE_HD C inverse_length(C sum) {
+    return opaque(sum > 0 ? 1 / std::sqrt(sum) : C(0));
+}
+
 /// to = row t of x by its length; zeros stay.
 template <class T>
 PARE_HD void unit_row(const view<const T, 2>& x, index_t t, compute_t<T>* to) {
@@ -46,18 +59,35 @@ PARE_HD void unit_row(const view<const T, 2>& x, index_t t, compute_t<T>* to) {
         const C size = std::abs(static_cast<C>(x(t, c)));
         if (size > largest) largest = size;
     }
-    // Its square may be more, or less, than there are numbers for. A power of 2 changes no digit.
-    constexpr C large = two_to<C>(std::numeric_limits<C>::max_exponent / 3);
-    const C scale = largest > large       ? 1 / (large * large)
-                    : largest < 1 / large ? large * large
-                                          : C(1);
+    const C scale = scale_of_squares(largest);
     C sum = 0;
     for (index_t c = 0; c < x.extent(1); ++c) {
         to[c] = opaque(static_cast<C>(x(t, c)) * scale);
         add_in_order(sum, to[c] * to[c]);
     }
-    const C factor = opaque(sum > 0 ? 1 / std::sqrt(sum) : C(0)); // by which NaN stays NaN
+    const C factor = inverse_length(sum);
     for (index_t c = 0; c < x.extent(1); ++c) to[c] *= factor;
+}
+
+/// What a token is most like of some rows in their order: the first of the nearest ones. A cosine that
+/// is no number is nearest where there is none besides.
+template <class C>
+struct nearest_row {
+    index_t row; ///< or -1: there is none
+    C cosine;
+
+    static constexpr nearest_row none() { return {-1, C(-1)}; }
+    /// Whether a row behind this one, of this cosine, is nearer.
+    PARE_HD bool loses_to(const C& other) const {
+        return row < 0 || (!is_nan(other) && (is_nan(cosine) || other > cosine));
+    }
+};
+/// Of other rows, in whichever order.
+template <class C>
+PARE_HD nearest_row<C> join(const nearest_row<C>& a, const nearest_row<C>& b) {
+    if (a.row < 0 || b.row < 0) return a.row < 0 ? b : a;
+    const bool second = a.row < b.row ? a.loses_to(b.cosine) : !b.loses_to(a.cosine);
+    return {second ? b.row : a.row, second ? b.cosine : a.cosine};
 }
 
 struct plain_product {
@@ -79,25 +109,18 @@ PARE_HD void find_nearest(const C* rows, index_t size, const Offset* offsets, in
     const index_t begin = rank_of_position(index, count, static_cast<index_t>(offsets[s]));
     const index_t end = rank_of_position(index, count, static_cast<index_t>(offsets[s + 1]));
     const index_t own = rank_of_position(index, count, t);
-    index_t best = -1;
-    C most = -1;
-    bool is_number = false; // whether `most` is one
+    nearest_row<C> best = nearest_row<C>::none();
     if (own < end && static_cast<index_t>(index[own]) == t) {
-        best = t;
-        most = 1;
+        best = {t, C(1)};
     } else {
         for (index_t j = begin; j < end; ++j) {
             const auto u = static_cast<index_t>(index[j]);
             const C cosine = product(size, rows + t * size, rows + u * size);
-            const bool better = !is_nan(cosine) && (!is_number || cosine > most);
-            if (best >= 0 && !better) continue;
-            best = u;
-            most = cosine;
-            is_number = !is_nan(cosine);
+            if (best.loses_to(cosine)) best = {u, cosine};
         }
     }
-    nearest(t) = static_cast<Nearest>(best);
-    similarity(t) = static_cast<T>(most);
+    nearest(t) = static_cast<Nearest>(best.row);
+    similarity(t) = static_cast<T>(best.cosine);
 }
 
 /// What row i becomes in column c, of the tokens parts[starts[i]] .. parts[starts[i + 1]].

@@ -144,18 +144,28 @@ struct tiles {
         C of[8][Width / 16];
     };
 
-    /// s = a b', over `terms` columns.
-    PARE_HD static void multiply_transposed(int thread, const T* a, const T* b, int terms, C* s) {
+    /// A thread's part of 64 x 64 products: rows 8 * (thread / 16) and on, every 16th column.
+    struct products {
+        C of[8][4];
+    };
+
+    /// x += a b', over `terms` columns.
+    PARE_HD static void add_products(int thread, const T* a, const T* b, int terms, products& x) {
         const int row = thread / 16 * 8, column = thread % 16;
-        C x[8][4] = {};
         for (int e = 0; e < terms; ++e)
             for (int j = 0; j < 4; ++j) {
                 const C y = static_cast<C>(b[(column + 16 * j) * stride + e]);
                 for (int i = 0; i < 8; ++i)
-                    x[i][j] += static_cast<C>(a[(row + i) * stride + e]) * y;
+                    x.of[i][j] += static_cast<C>(a[(row + i) * stride + e]) * y;
             }
+    }
+    /// s = a b', over `terms` columns.
+    PARE_HD static void multiply_transposed(int thread, const T* a, const T* b, int terms, C* s) {
+        const int row = thread / 16 * 8, column = thread % 16;
+        products x{};
+        add_products(thread, a, b, terms, x);
         for (int i = 0; i < 8; ++i)
-            for (int j = 0; j < 4; ++j) s[(row + i) * sum_stride + column + 16 * j] = x[i][j];
+            for (int j = 0; j < 4; ++j) s[(row + i) * sum_stride + column + 16 * j] = x.of[i][j];
     }
     /// sums += p v, p a tile of sums, of `columns` columns of v.
     PARE_HD static void add(int thread, const C* p, const T* v, int columns, sums& to) {
