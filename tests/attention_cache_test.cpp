@@ -316,6 +316,22 @@ TEMPLATE_LIST_TEST_CASE("steps of many heads a group", "", runs) {
     }
 }
 
+TEMPLATE_LIST_TEST_CASE("scores of more strips of keys than blocks, most of them of steps", "",
+                        runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    const problem<T> p(
+        128, 2, 2, 3,
+        {{1, 900, 700}, {5, 1400, 300}, {0, 64}, {2, 65}, {6, 1025, 1}, {5, 1, 200}, {1, 30, 900}},
+        random);
+    pare::attention_options<T> o;
+    for (const index_t window : {0, 400}) {
+        o.mask = {true, window};
+        check(TestType::policy(), p, o, 2);
+    }
+}
+
 TEMPLATE_LIST_TEST_CASE("biases, positions and weights where queries are other tokens", "", runs) {
     using T = typename TestType::type;
     random_source random;

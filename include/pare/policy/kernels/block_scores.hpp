@@ -24,6 +24,11 @@ struct block_scores {
     double* parts; ///< [heads x keys]
     index_t keys;
     bool packed_q, packed_k;
+    strips_there to_score; ///< of queries that are other tokens than the keys
+
+    /// Of those: a decoder's batch has strips for all that its cache holds, but most of its sequences
+    /// are steps, which have none here.
+    static constexpr index_t most_blocks = 4096;
 
     struct shared {
         alignas(128) T q[strip * stride];
@@ -35,13 +40,28 @@ struct block_scores {
     };
     static constexpr std::size_t shared_bytes = sizeof(shared);
 
-    index_t blocks() const { return strips_of_all(call, keys, strip) * call.heads(); }
+    index_t blocks() const {
+        const index_t all = strips_of_all(call, keys, strip) * call.heads();
+        return Call::same ? all : std::min(all, most_blocks);
+    }
 
     PARE_HD void operator()(index_t block, unsigned char* memory) const {
-        const block_place mine(block, call.heads());
-        const strip_place at = strip_of_keys(call, mine.strip, strip);
-        const index_t s = at.sequence, head = mine.head, n = call.keys(s);
-        if (at.first >= n || call.queries(s) < call.least_queries) return;
+        if constexpr (Call::same) {
+            const block_place mine(block, call.heads());
+            sum_up(memory, mine.head, strip_of_keys(call, mine.strip, strip));
+        } else {
+            const index_t all = to_score.count() * call.heads();
+            for (index_t i = block; i < all; i += most_blocks) {
+                const block_place mine(i, call.heads());
+                sum_up(memory, mine.head, to_score.at(mine.strip, strip));
+            }
+        }
+    }
+
+  private:
+    PARE_HD void sum_up(unsigned char* memory, index_t head, const strip_place& at) const {
+        const index_t s = at.sequence, n = call.keys(s);
+        if (at.first >= n) return;
         shared& m = *reinterpret_cast<shared*>(memory);
         const thread_block threads;
         const auto q = call.queries_of(s);
@@ -89,13 +109,23 @@ struct block_scores {
         });
     }
 
-  private:
     PARE_HD void begin_query(int row, index_t s, index_t i, index_t head, shared& m) const {
         const index_range seen = visible_keys(call.mask, i, call.queries(s), call.keys(s));
         m.begin[row] = static_cast<int>(seen.begin);
         m.end[row] = static_cast<int>(seen.end);
         m.shift[row] = call.shift(s, i, head);
         m.factor[row] = call.factor(s, i, head, seen.size());
+    }
+};
+
+/// How many strips of keys a sequence has for it.
+template <class Call>
+struct strips_to_score {
+    Call call;
+    PARE_HD index_t operator()(index_t s) const {
+        constexpr index_t strip = block_scores<Call, 64, false>::strip; // as of any other
+        if (call.queries(s) < call.least_queries) return 0;
+        return (call.keys(s) + strip - 1) / strip;
     }
 };
 

@@ -79,6 +79,18 @@ PARE_HD strip_place strip_of_keys(const Call& call, index_t strip, index_t size)
         call.sequences, [&](index_t s) { return call.key_begin(s); }, strip, size);
 }
 
+/// Strips of the keys of some sequences alone, one behind another, as the device has counted them.
+struct strips_there {
+    const index_t* before; ///< [sequences + 1]: how many those before each sequence have
+    index_t sequences;
+
+    PARE_HD index_t count() const { return before[sequences]; }
+    PARE_HD strip_place at(index_t strip, index_t size) const {
+        const index_t s = segment_of(before, sequences, strip);
+        return {s, (strip - before[s]) * size};
+    }
+};
+
 /// What tiles of a call's arrays have for elements: the type of all of them, or the one that they are
 /// computed in.
 template <class Call>

@@ -7,6 +7,7 @@
 #include "step_attention.hpp"
 #include "tensor_attention.hpp"
 #include "tensor_scores.hpp"
+#include "thrust_before.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -182,6 +183,10 @@ void score_heads(const Policy& policy, const Call& c, double* parts) {
     const index_t keys = c.all_keys();
     const bool q = in_packs(c.q), k = in_packs(c.k);
     if (c.heads() == 0) return;
+    const auto strips = policy.template temporary<index_t>(Call::same ? 0 : c.sequences + 1);
+    const strips_there to_score{strips.data(), c.sequences};
+    if constexpr (!Call::same)
+        sums_before(policy, c.sequences, strips_to_score<Call>{c}, strips.data());
     const auto tensor = [&](auto width, auto relative) {
         using kernel = tensor_scores<Call, decltype(width)::value, decltype(relative)::value>;
         return kernel{c,
@@ -193,8 +198,8 @@ void score_heads(const Policy& policy, const Call& c, double* parts) {
                       k};
     };
     const auto block = [&](auto width, auto relative) {
-        return block_scores<Call, decltype(width)::value, decltype(relative)::value>{c, parts, keys,
-                                                                                     q, k};
+        return block_scores<Call, decltype(width)::value, decltype(relative)::value>{
+            c, parts, keys, q, k, to_score};
     };
     if (!run_for_heads(policy, c, c.q.extent(3), tensor, block))
         scores_by_threads(policy, c, parts);
