@@ -37,6 +37,21 @@ constexpr bool is_step(const Call& call, index_t s) {
     return has_steps(call) && call.queries(s) <= queries_of_step;
 }
 
+/// The number of a sequence's first part among those of all; see strip_at.
+template <class Call>
+constexpr index_t first_part(const Call& call, index_t s) {
+    return call.key_begin(s) / keys_of_part + s;
+}
+/// How many parts a sequence's keys have, if its attention is a step.
+template <class Call>
+struct parts_of_step {
+    Call call;
+    PARE_HD index_t operator()(index_t s) const {
+        const index_t keys = call.keys(s), size = size_of_parts(keys);
+        return is_step(call, s) ? (keys + size - 1) / size : 0;
+    }
+};
+
 /// What each part of the keys leaves of a step's query and head: sums of values that are not divided
 /// yet, the largest logit, and the sum of exponentials of logits less it. [parts of all sequences x
 /// slots x heads], and each has `width` sums. And logits [slots x heads x keys], or none: a sequence's
@@ -77,6 +92,10 @@ struct step_attention {
     step_results<C> to;
     int heads_of_group;
     bool packed_k, packed_v;
+    strips_there there; ///< parts of steps; or none are counted, and some blocks have none
+
+    static constexpr index_t most_blocks = 4096; ///< where parts are counted
+    static constexpr int blocks_a_processor = sizeof(C) > sizeof(float) ? 3 : 4;
 
     struct shared {
         alignas(128) T q[most_rows * stride];
@@ -91,10 +110,25 @@ struct step_attention {
     static_assert(sizeof(C) * keys_apart * most_rows * Width <= sizeof(shared::kv));
 
     index_t blocks() const {
-        return strips_of_all(call, to.keys, keys_of_part) * strips_of_rows() * call.k.extent(1);
+        const index_t all = strips_of_all(call, to.keys, keys_of_part) * blocks_of_part();
+        return there.before ? std::min(all, most_blocks) : all;
     }
 
     PARE_HD void operator()(index_t block, unsigned char* memory) const {
+        const auto of_part = static_cast<std::uint32_t>(blocks_of_part());
+        const index_t end = there.before ? there.count() * of_part : block + 1;
+        PARE_ROLLED_ON_DEVICE
+        for (index_t i = block; i < end; i += most_blocks) {
+            const index_t part = static_cast<std::uint32_t>(i) / of_part;
+            one(i,
+                there.before ? there.at(part, keys_of_part)
+                             : strip_of_keys(call, part, keys_of_part),
+                memory);
+        }
+    }
+
+  private:
+    PARE_HD void one(index_t block, const strip_place& part, unsigned char* memory) const {
         // Of numbers below 2^32, which a GPU divides sooner.
         const auto number = static_cast<std::uint32_t>(block),
                    groups = static_cast<std::uint32_t>(call.k.extent(1)),
@@ -102,10 +136,9 @@ struct step_attention {
         place at{};
         at.group = static_cast<int>(number % groups);
         at.first = static_cast<int>(number / groups % strips) * most_rows;
-        at.part = number / groups / strips;
-        const strip_place part = strip_of_keys(call, at.part, keys_of_part);
         at.s = part.sequence;
         if (!is_step(call, at.s)) return;
+        at.part = first_part(call, at.s) + part.first / keys_of_part;
         at.queries = static_cast<int>(call.queries(at.s));
         at.keys = static_cast<int>(call.keys(at.s));
         const index_t of_part = size_of_parts(at.keys),
@@ -124,7 +157,6 @@ struct step_attention {
         if (begin < end) attend(*reinterpret_cast<shared*>(memory), at);
     }
 
-  private:
     /// As many elements of a query as a pack has of a key.
     struct alignas(sizeof(T) * size < 16 ? sizeof(T) * size : 16) piece {
         T of[size];
@@ -139,6 +171,7 @@ struct step_attention {
         C most, total;       // of row thread / of_row
     };
 
+    PARE_HD index_t blocks_of_part() const { return strips_of_rows() * call.k.extent(1); }
     PARE_HD int strips_of_rows() const {
         return (static_cast<int>(to.slots) * heads_of_group + most_rows - 1) / most_rows;
     }
@@ -356,7 +389,7 @@ void join_parts(const Policy& policy, const Call& call, const softmax_rows<C>& r
         const index_t s = c.with_query(t), i = t - c.query_begin(s);
         if (!is_step(c, s)) return;
         const index_range seen = visible_keys(c.mask, i, c.queries(s), c.keys(s));
-        const index_t first = c.key_begin(s) / keys_of_part + s; // part; see strip_at
+        const index_t first = first_part(c, s);
         const index_t size = size_of_parts(c.keys(s)), begin = first + seen.begin / size;
         const index_t end = seen.size() > 0 ? first + (seen.end - 1) / size + 1 : begin;
         C most = std::numeric_limits<C>::lowest(), total = 0, sum = 0;

@@ -228,8 +228,18 @@ void attend_cache(const Policy& policy, const Call& call) {
     if (slots > 0) {
         const auto by = [&](auto most) {
             using kernel = step_attention<Call, decltype(most)::value>;
-            const kernel run{call, left, static_cast<int>(heads / call.k.extent(1)),
-                             in_packs(call.k), in_packs(call.v)};
+            kernel run{call,
+                       left,
+                       static_cast<int>(heads / call.k.extent(1)),
+                       in_packs(call.k),
+                       in_packs(call.v),
+                       {nullptr, call.sequences}};
+            // Of fewer, those without a part cost less than the counting.
+            const bool many = run.blocks() > kernel::most_blocks;
+            const auto counted = policy.template temporary<index_t>(many ? call.sequences + 1 : 0);
+            run.there.before = counted.data();
+            if (many)
+                sums_before(policy, call.sequences, parts_of_step<Call>{call}, counted.data());
             policy.for_blocks(run.blocks(), run);
         };
         const index_t size = std::max(call.q.extent(2), width);
