@@ -457,7 +457,7 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
         } else {
             for_each(count, [=](index_t i) {
                 alignas(128) unsigned char memory[bytes];
-                kernel(i, memory);
+                detail::block_player::run(detail::threads_of<Kernel>, kernel, i, memory);
             });
         }
     }

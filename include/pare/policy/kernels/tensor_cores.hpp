@@ -82,7 +82,7 @@ PARE_HD void for_warps(const F& f) {
 #ifdef __CUDA_ARCH__
     f(warp{static_cast<int>(threadIdx.x) / warp::size});
 #else
-    for (int number = 0; number < thread_block::size / warp::size; ++number) f(warp{number});
+    block_player::for_warps(thread_block::size / warp::size, [&](int number) { f(warp{number}); });
 #endif
 }
 
@@ -263,16 +263,17 @@ PARE_HD void copy_later(T* tile, int place, const T* from, bool copied) {
         copied ? *reinterpret_cast<const uint4*>(from) : make_uint4(0, 0, 0, 0);
 #endif
 #else
-    if (copied)
-        std::memcpy(static_cast<void*>(tile + place), from, 16);
-    else
-        std::memset(static_cast<void*>(tile + place), 0, 16);
+    block_player::copy_later(tile + place, copied ? from : nullptr);
 #endif
 }
 /// Waits until what this thread began to copy is there; other threads see it after a step.
 PARE_HD inline void wait_for_copies() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+#ifdef __CUDA_ARCH__
+#if __CUDA_ARCH__ >= 800
     asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+#else
+    block_player::wait();
 #endif
 }
 

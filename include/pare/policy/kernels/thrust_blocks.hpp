@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../../core/ops.hpp"
+#include "played_block.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -27,7 +28,7 @@ struct block_of {
         f(static_cast<int>(threadIdx.x));
         __syncthreads();
 #else
-        for (int thread = 0; thread < size; ++thread) f(thread);
+        block_player::step(size, f);
 #endif
     }
 };
