@@ -201,7 +201,7 @@ class sequential {
             double total = 0;
             for (index_t t0 = offsets[s]; t0 < static_cast<index_t>(offsets[s + 1]);
                  t0 += row_block) {
-                const index_t t1 = std::min<index_t>(t0 + row_block, offsets[s + 1]);
+                const index_t t1 = block_end(t0, static_cast<index_t>(offsets[s + 1]));
                 C sum = 0;
                 for (index_t t = t0; t < t1; ++t)
                     for (index_t c = u * unit; c < (u + 1) * unit; ++c)
@@ -226,7 +226,7 @@ class sequential {
             const index_t columns = lower ? i + 1 : g.extent(1);
             for (index_t j = 0; j < columns; ++j)
                 for (index_t t0 = 0; t0 < x.extent(0); t0 += row_block) {
-                    const index_t t1 = std::min(t0 + row_block, x.extent(0));
+                    const index_t t1 = block_end(t0, x.extent(0));
                     double sum = 0;
                     for (index_t t = t0; t < t1; ++t)
                         detail::add_in_order(sum, static_cast<double>(static_cast<C>(x(t, i))) *
@@ -251,7 +251,7 @@ class sequential {
                 for (index_t h = 0; h < p.extent(1); ++h)
                     for (index_t q0 = q.begin; q0 < q.end; q0 += row_block) {
                         C sum = 0;
-                        for (index_t i = q0; i < std::min(q0 + row_block, q.end); ++i) {
+                        for (index_t i = q0; i < block_end(q0, q.end); ++i) {
                             const auto seen = detail::visible_keys(mask, i, queries, keys);
                             if (k >= seen.begin && k < seen.end)
                                 detail::add_in_order(sum, static_cast<C>(p(b, h, i, k)));
@@ -478,7 +478,7 @@ class sequential {
         return sum_of_pieces(out.extent(0), [=](index_t begin, index_t end) {
             double total = 0;
             for (index_t i = begin; i < end;) {
-                const index_t stop = std::min(end, i + row_block);
+                const index_t stop = block_end(i, end);
                 C sum = 0;
                 for (; i < stop; ++i) {
                     const C value = op(static_cast<C>(in(i))...);
@@ -526,7 +526,7 @@ class sequential {
             const C scale = static_cast<C>(scales(i));
             double total = 0;
             for (index_t j = 0; j < x.extent(1);) {
-                const index_t end = std::min(x.extent(1), j + row_block);
+                const index_t end = block_end(j, x.extent(1));
                 C sum = 0;
                 for (; j < end; ++j) {
                     const C value = static_cast<C>(y(i, j));
@@ -652,6 +652,11 @@ class sequential {
 
   protected:
     static constexpr index_t row_block = 256;
+    /// Where a block from `begin` on, of what ends at `end`, ends. begin + row_block might be beyond
+    /// all numbers, which g++ -O3 warns of.
+    static constexpr index_t block_end(index_t begin, index_t end) {
+        return begin + std::min(row_block, end - begin);
+    }
     static constexpr index_t stretch = 4096; // numbers that one task transforms
 
     static index_t stretches(index_t n) { return (n + stretch - 1) / stretch; }
