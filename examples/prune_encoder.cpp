@@ -153,6 +153,10 @@ bool narrows_heads(const arguments& a) {
 fs::path onnx_file(const arguments& a) {
     if (!a.onnx) return {};
     fs::path file = a.out.has_filename() ? a.out : a.out.parent_path();
+    for (const char* none : {"", ".", ".."})
+        if (file.filename() == none)
+            throw std::invalid_argument(fmt::format(
+                "--out {} has no name that --export could add .onnx to", a.out.string()));
     return file += ".onnx";
 }
 
@@ -169,7 +173,7 @@ void check_export(arguments& a) {
         throw std::invalid_argument("--calibrate is required to prune; without it, --export goes "
                                     "with --model and --out alone");
     if (a.out.empty()) a.out = name_beside(a.model, "");
-    check_outputs(model_inputs(a.model), {{"--export", onnx_file(a)}});
+    check_outputs(model_inputs(a.model), {{"--export", onnx_file(a), &written_graph}});
 }
 
 /// Everything that can be known to be wrong before the work begins.
@@ -199,7 +203,7 @@ void check(arguments& a) {
     inputs.push_back({"the text of all kinds", a.generic});
     inputs.push_back({"the text to evaluate on", a.evaluate});
     check_outputs(inputs, {{"--out", a.out, &written_model},
-                           {"--export", onnx_file(a)},
+                           {"--export", onnx_file(a), &written_graph},
                            {"--json", a.json},
                            {"--front", a.front},
                            {"--latency-times", a.latency.times},
@@ -209,6 +213,13 @@ void check(arguments& a) {
 /// What speed is measured with: enough to keep the device busy.
 std::int64_t texts_a_batch(const arguments& a) {
     return a.where.device == device_kind::cuda ? 256 : 32;
+}
+
+void export_to(output& file, const model& m) {
+    if (!m.tokens.numbers.empty())
+        say(fmt::format("{}: the graph drops no tokens, as the model does", file.name().string()));
+    file.write(to_onnx(m));
+    put_in_place({&file});
 }
 
 /// One run: what it reads, what the stages find, and what is measured of it.
@@ -247,9 +258,10 @@ class pruning {
             if (front_) front_.write(to_text(to_json(front)));
             if (html_) draw(front);
         }
-        if (onnx_) onnx_.write(to_onnx(pruned->model()));
-        // The model first, so that a report always has its model.
-        put_in_place({&out_, &onnx_, &json_, &front_, &html_});
+        // The model first, so that a report always has its model; and it is there whatever becomes of
+        // the graph.
+        put_in_place({&out_, &json_, &front_, &html_});
+        if (onnx_) write_graph(pruned->model());
         print(r_, a_.out);
         if (prices_->times) prices_->times->save();
     }
@@ -373,10 +385,17 @@ class pruning {
         html_.write(to_html(to_page(r_, a_.kind, front, points)));
     }
 
+    void write_graph(const model& m) try {
+        export_to(onnx_, m);
+    } catch (const std::exception& error) {
+        throw std::runtime_error(
+            fmt::format("{}; the pruned model is in {}", error.what(), a_.out.string()));
+    }
+
     const progress whole_{"", 1}; // a clock
     const arguments& a_;
-    output out_{a_.out, written_model}, onnx_{onnx_file(a_)}, json_{a_.json}, front_{a_.front},
-        html_{a_.html};
+    output out_{a_.out, written_model}, onnx_{onnx_file(a_), written_graph}, json_{a_.json},
+        front_{a_.front}, html_{a_.html};
     const std::unique_ptr<engine> made_;
     engine& dense_;
     const model& original_;
@@ -396,9 +415,8 @@ class pruning {
 
 /// The model as it is.
 void export_model(const arguments& a) {
-    output file(onnx_file(a));
-    file.write(to_onnx(load_model(a.model)));
-    put_in_place({&file});
+    output file(onnx_file(a), written_graph);
+    export_to(file, load_model(a.model));
     fmt::print("{}: the model in {} as an ONNX graph\n", file.name().string(), a.model.string());
 }
 

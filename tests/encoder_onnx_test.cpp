@@ -141,6 +141,27 @@ TEST_CASE("prune_encoder exports what it prunes, and a model as it is") {
     write_case(folder, "pruned", load_model(p.folder / "small"), pruned);
     CHECK(programs::run_python("onnx/check_onnx.py", folder.path()));
 
+    // The graph's name is one that nobody wrote: what has it stays, unless it is such a graph.
+    const std::string again = "--model small --export onnx --out again";
+    REQUIRE(p.run(again) == 0);
+    std::string changed = pruned;
+    changed[pruned.size() / 2] ^= 1;
+    for (const std::string& content : {std::string("dear"), std::string(), changed}) {
+        programs::write(p.folder / "again.onnx", content);
+        CHECK(p.run(again) == 2);
+        CHECK(p.errors.find("again.onnx: exists and is not an ONNX graph") != std::string::npos);
+        CHECK(p.run("--model model --calibrate text --export onnx --out again") == 2);
+        CHECK_FALSE(programs::fs::exists(p.folder / "again"));
+        CHECK(programs::read(p.folder / "again.onnx") == content);
+    }
+    programs::fs::remove(p.folder / "again.onnx");
+    programs::fs::create_symlink("text", p.folder / "again.onnx");
+    CHECK(p.run(again) == 2);
+    for (const char* none : {".", "..", "/", "./"}) {
+        CHECK(p.run(std::string("--model small --export onnx --out ") + none) == 2);
+        CHECK(p.errors.find("has no name that --export could") != std::string::npos);
+    }
+
     for (const char* option : {"--macs 0.3", "--samples 5", "--widths tied", "--tune none"})
         CHECK(p.run(std::string("--model small --export onnx --out wrong ") + option) == 2);
     CHECK(p.run("--model small --out wrong") == 2);

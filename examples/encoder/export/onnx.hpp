@@ -2,6 +2,7 @@
 #pragma once
 
 #include "encoder/files/model.hpp"
+#include "encoder/files/output.hpp"
 
 #include <string>
 
@@ -26,5 +27,8 @@ void check_can_export();
 /// Throws as check_can_export() does, and std::runtime_error for a model of more than 2 GB, which
 /// protobuf cannot hold. Complexity: that of copying the weights, twice.
 std::string to_onnx(const model& m);
+
+/// A file of what to_onnx() gave, and nothing else: its name is not one that a user wrote.
+extern const output::kind written_graph;
 
 } // namespace encoder
