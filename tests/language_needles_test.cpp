@@ -4,6 +4,7 @@
 
 #include "language_model/needles.hpp"
 
+#include <algorithm>
 #include <set>
 #include <stdexcept>
 
@@ -29,6 +30,10 @@ TEST_CASE("needles are stated between the sentences of a text, at equal distance
             const std::size_t at = rest.find(needles[i].sentence);
             REQUIRE(at != std::string::npos);
             CHECK((at == 0 || rest[at - 1] == '.'));
+            CHECK(needles[i].sentence[0] == ' ');
+            // Its tokens are there as they are alone.
+            const auto alone = words.encode(needles[i].sentence);
+            CHECK(std::search(ids.begin(), ids.end(), alone.begin(), alone.end()) != ids.end());
             const double expected = (static_cast<double>(i) + 0.5) / static_cast<double>(count);
             CHECK(std::abs(static_cast<double>(at) / length - expected) < 0.1);
         }
@@ -40,6 +45,8 @@ TEST_CASE("needles are stated between the sentences of a text, at equal distance
     CHECK(words.decode(hide_needles(words, "All is well.", two, 900)) ==
           "All is well." + two[0].sentence + two[1].sentence);
     CHECK(words.decode(hide_needles(words, "", two, 900)) == two[0].sentence + two[1].sentence);
+    CHECK(words.decode(hide_needles(words, "All  is well.  ", two, 900)) ==
+          "All  is well." + two[0].sentence + two[1].sentence);
     // Words of a sentence that does not fit as a whole.
     const std::string cut = words.decode(hide_needles(words, "One. Two three four.", {}, 9));
     CHECK(cut == "One. Two");

@@ -41,7 +41,7 @@ std::vector<needle> make_needles(std::size_t count, std::mt19937_64& random) {
     while (needles.size() < count) {
         needle n;
         n.question =
-            std::string("The ") + any(things, random) + " number of " + any(names, random) + " is";
+            std::string(" The ") + any(things, random) + " number of " + any(names, random) + " is";
         n.answer = " " + std::to_string(1000 + random() % 9000);
         n.sentence = n.question + n.answer + ".";
         if (asked.insert(n.question).second) needles.push_back(n);
@@ -82,8 +82,11 @@ std::vector<std::int32_t> hide_needles(const tokenizer& words, const std::string
     for (std::size_t i = 0; i <= sentences.size(); ++i) {
         // Needle j is behind the share (j + 1/2) / needles of the sentences.
         while (placed < needles.size() &&
-               (2 * placed + 1) * sentences.size() <= 2 * i * needles.size())
+               (2 * placed + 1) * sentences.size() <= 2 * i * needles.size()) {
+            // Another space before a needle's own would make other tokens of it.
+            all.erase(all.find_last_not_of(' ') + 1);
             all += needles[placed++].sentence;
+        }
         if (i < sentences.size()) all += sentences[i];
     }
     return words.encode(all);

@@ -13,8 +13,7 @@ namespace {
 matrix normed(const matrix& x, const vector& gain, double epsilon) {
     matrix y(x.rows(), x.cols());
     for (index_t t = 0; t < x.rows(); ++t) {
-        const double square =
-            static_cast<double>(x.row(t).squaredNorm()) / static_cast<double>(x.cols());
+        const double square = x.row(t).cast<double>().squaredNorm() / static_cast<double>(x.cols());
         y.row(t) =
             x.row(t).cwiseProduct(gain) * static_cast<float>(1 / std::sqrt(square + epsilon));
     }
