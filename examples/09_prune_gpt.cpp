@@ -38,8 +38,9 @@ std::vector<pare::loss_curve> magnitudes(gpt::prunable& m) {
 
 int main(int argc, char** argv) try {
     gpt::model trained = gpt::make_model({}, 1);
+    const int steps = decoder::read_steps(argc, argv);
     const decoder::texts text = decoder::read_texts(argc, argv, trained.config.length);
-    decoder::train(trained, text.learned, std::atoi(argv[1]), 1);
+    decoder::train(trained, text.learned, steps, 1);
     const decoder::losses before = decoder::report("dense", trained, text);
 
     gpt::prunable dense{{trained, text.calibration, {}}}, pruned;

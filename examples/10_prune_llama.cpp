@@ -52,8 +52,9 @@ struct prunable_llama : decoder::prunable<llama::model> {
 
 int main(int argc, char** argv) try {
     llama::model trained = llama::make_model({}, 1);
+    const int steps = decoder::read_steps(argc, argv);
     const decoder::texts text = decoder::read_texts(argc, argv, trained.config.length);
-    decoder::train(trained, text.learned, std::atoi(argv[1]), 1);
+    decoder::train(trained, text.learned, steps, 1);
     const decoder::losses before = decoder::report("dense", trained, text);
 
     // Of all budgets, the statistics and what they say of units are the same.

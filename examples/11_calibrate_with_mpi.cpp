@@ -46,8 +46,9 @@ std::vector<pare::sublayer_statistics> collect_together(gpt::prunable& model) {
 
 int run(int argc, char** argv) {
     gpt::model trained = gpt::make_model({}, 1);
+    const int steps = decoder::read_steps(argc, argv);
     const decoder::texts text = decoder::read_texts(argc, argv, trained.config.length);
-    decoder::train(trained, text.learned, std::atoi(argv[1]), 1); // the same in all processes
+    decoder::train(trained, text.learned, steps, 1); // the same in all processes
     gpt::prunable model{{trained, text.calibration, {}}};
 
     const auto together = collect_together(model);

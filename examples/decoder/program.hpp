@@ -26,12 +26,23 @@ struct texts {
     tokens ids, next;
 };
 
+/// argv[1], the steps of training. Throws std::runtime_error if it is no whole number from 1 to 1e6.
+inline int read_steps(int argc, char** argv) {
+    if (argc < 3) throw std::runtime_error(std::string("usage: ") + argv[0] + " STEPS TEXT...");
+    char* end = nullptr;
+    const long steps = std::strtol(argv[1], &end, 10);
+    if (*end != '\0' || steps < 1 || steps > 1000000)
+        throw std::runtime_error(std::string("STEPS is '") + argv[1] +
+                                 "', expected a whole number from 1 to 1000000");
+    return static_cast<int>(steps);
+}
+
 /// The files argv[2], ...: a byte is a token. Throws std::runtime_error.
 inline texts read_texts(int argc, char** argv, index sequence) {
-    if (argc < 3) throw std::runtime_error(std::string("usage: ") + argv[0] + " STEPS TEXT...");
     tokens text;
     for (int i = 2; i < argc; ++i) {
         std::ifstream file(argv[i], std::ios::binary);
+        if (!file) throw std::runtime_error(std::string(argv[i]) + ": cannot be read");
         for (std::istreambuf_iterator<char> c(file), end; c != end; ++c)
             text.push_back(static_cast<std::uint8_t>(*c & 127));
     }
