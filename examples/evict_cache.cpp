@@ -160,6 +160,11 @@ void predict(const setting& of, const rule_maker& rule_for, outcome& o) {
     o.kept /= static_cast<double>(m.config.groups) * static_cast<double>(m.layers.size()) *
               static_cast<double>(o.tokens);
     o.perplexity = std::exp(sum / predicted);
+    if (!std::isfinite(o.perplexity))
+        throw encoder::file_error(
+            fmt::format("{}: the perplexity of {} is no number: its weights are "
+                        "too large",
+                        of.a.model.string(), of.a.texts.string()));
 }
 
 /// Which needles the model can name behind each text that has some.
