@@ -15,6 +15,7 @@
 #include <cmath>
 #include <cstdio>
 #include <numeric>
+#include <system_error>
 
 namespace {
 
@@ -379,6 +380,10 @@ void work(const arguments& a) {
     const std::size_t longest = std::min(a.tokens, static_cast<std::size_t>(config.length));
     std::vector<document> documents = read_lines(a.texts, a, words, begin, longest);
     std::vector<ids> other; // to learn from
+    if (std::error_code none; fs::equivalent(a.texts, a.calibrate, none))
+        encoder::say(
+            "--calibrate is --texts itself: rules that learn are measured on what they have "
+            "learned from");
     if (std::any_of(a.rules.begin(), a.rules.end(), rules::learns))
         for (document& d : read_lines(a.calibrate, a, words, begin, longest))
             other.push_back(std::move(d.tokens));

@@ -204,6 +204,7 @@ TEST_CASE("evict_cache, as a user runs it") {
     box.must_run("--model m.gguf --texts texts --calibrate texts --pass 8 --first 2 --last 4 "
                  "--rules window,sinks,h2o,snap,ada,planned,thresholds,learned --shares 0.5,0.3 "
                  "--needles 2 --html page.html");
+    CHECK_THAT(box.errors, ContainsSubstring("--calibrate is --texts itself"));
     CHECK_THAT(box.output, ContainsSubstring("6 texts of "));
     CHECK_THAT(box.output, ContainsSubstring("12 needles in 6 texts of "));
     const std::string page = programs::read(box.folder / "page.html");
