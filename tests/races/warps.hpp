@@ -1,8 +1,9 @@
-// Each warp of a block as a thread, included before all else, so that ThreadSanitizer sees what warps do
-// to each other's memory within a step. Lanes run from the last to the first, shared memory begins as
-// NaN, and what is copied later is NaN until its thread waits.
+// Warps of a block as threads, included before all else, so that ThreadSanitizer sees what warps do to
+// each other's memory within a step. Lanes run from the last to the first, shared memory begins as NaN,
+// and what is copied later is NaN until its thread waits.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -17,28 +18,31 @@
 namespace races {
 
 constexpr int lanes = 32;
+/// Of more warps, each thread plays every fourth, since threads take long to meet: neighbours are in
+/// different ones.
+constexpr int most_threads = 4;
 
 struct later {
     void* to;
     const void* from;
 };
-/// What a warp of the block that runs has for itself.
-struct warp {
-    int number;
+/// What one of the threads that play a block has for itself: warps first, first + apart and so on.
+struct player {
+    int first, apart;
     pthread_barrier_t* behind_step;
     std::vector<later> copies;
 };
-inline thread_local warp* own = nullptr;
+inline thread_local player* own = nullptr;
 
-/// So many warps, which wait for the next block: threads take longer to begin than most blocks run.
+/// So many threads, which wait for the next block: they take longer to begin than most blocks run.
 class crew {
   public:
     explicit crew(int count) {
         pthread_barrier_init(&behind_step_, nullptr, static_cast<unsigned>(count));
         pthread_barrier_init(&between_blocks_, nullptr, static_cast<unsigned>(count) + 1);
         for (int number = 0; number < count; ++number)
-            all_.emplace_back([this, number] {
-                warp here{number, &behind_step_, {}};
+            all_.emplace_back([this, number, count] {
+                player here{number, count, &behind_step_, {}};
                 own = &here;
                 while (true) {
                     pthread_barrier_wait(&between_blocks_);
@@ -77,19 +81,20 @@ struct warps {
     static void run(int threads, const Kernel& kernel, std::ptrdiff_t block,
                     unsigned char* memory) {
         std::memset(memory, 0xff, Kernel::shared_bytes);
-        const int count = (threads + lanes - 1) / lanes;
+        const int count = std::min(most_threads, (threads + lanes - 1) / lanes);
         thread_local std::map<int, crew> crews;
         crews.try_emplace(count, count).first->second.run([&] { kernel(block, memory); });
     }
     template <class F>
     static void step(int threads, const F& f) {
-        for (int lane = lanes - 1; lane >= 0; --lane)
-            if (const int thread = own->number * lanes + lane; thread < threads) f(thread);
+        for (int warp = own->first; warp * lanes < threads; warp += own->apart)
+            for (int lane = lanes - 1; lane >= 0; --lane)
+                if (const int thread = warp * lanes + lane; thread < threads) f(thread);
         pthread_barrier_wait(own->behind_step);
     }
     template <class F>
-    static void for_warps(int, const F& f) {
-        f(own->number);
+    static void for_warps(int count, const F& f) {
+        for (int warp = own->first; warp < count; warp += own->apart) f(warp);
     }
     static void copy_later(void* to, const void* from) {
         for (const void* p : {static_cast<const void*>(to), from})
