@@ -1,10 +1,12 @@
 #include "onnx.hpp"
 
-#include "encoder/files/file.hpp"
 #include "encoder/files/fingerprint.hpp"
 
+#include <filesystem>
+#include <fstream>
 #include <stdexcept>
-#include <string_view>
+#include <string>
+#include <system_error>
 
 namespace encoder {
 namespace {
@@ -12,26 +14,27 @@ namespace {
 /// The last bytes of a file, which say what those before them are.
 constexpr std::size_t seal_digits = 20;
 
-std::string seal_of(std::string_view file) {
-    fingerprint found;
-    found.add(file.substr(0, file.size() - seal_digits));
-    const std::string number = std::to_string(found.value);
+std::string seal_of(fingerprint others) {
+    const std::string number = std::to_string(others.value);
     return std::string(seal_digits - number.size(), '0') + number;
+}
+
+bool is_sealed(const std::filesystem::path& path) {
+    std::error_code error;
+    const std::uintmax_t size =
+        std::filesystem::file_size(path, error); // of what is no file: error
+    if (error || size <= seal_digits) return false;
+    std::ifstream file(path, std::ios::binary);
+    fingerprint others;
+    others.add(file, size - seal_digits);
+    std::string seal(seal_digits, '\0');
+    return file.read(seal.data(), seal_digits) && seal == seal_of(others);
 }
 
 } // namespace
 
 const output::kind written_graph = {"an ONNX graph that was written here and is as it was", false,
-                                    [](const std::filesystem::path& path) {
-                                        try {
-                                            const std::string file = detail::read_text(path);
-                                            return file.size() > seal_digits &&
-                                                   file.compare(file.size() - seal_digits,
-                                                                seal_digits, seal_of(file)) == 0;
-                                        } catch (const std::exception&) {
-                                            return false;
-                                        }
-                                    }};
+                                    is_sealed};
 
 } // namespace encoder
 
@@ -402,8 +405,9 @@ std::string to_onnx(const model& m) {
     std::string all;
     if (!file.SerializeToString(&all))
         throw std::runtime_error("--export onnx: protobuf cannot write the graph");
-    const std::string seal = seal_of(all);
-    all.replace(all.size() - seal_digits, seal_digits, seal);
+    fingerprint others;
+    others.add({all.data(), all.size() - seal_digits});
+    all.replace(all.size() - seal_digits, seal_digits, seal_of(others));
     return all;
 }
 

@@ -196,12 +196,8 @@ std::map<std::string, std::string> safetensors_metadata(const std::filesystem::p
 fingerprint safetensors_fingerprint(const std::filesystem::path& path) {
     opened_file file = open_file(path);
     fingerprint found;
-    std::string piece(std::size_t{1} << 16, '\0');
-    for (std::size_t left = file.data_size; left > 0; left -= piece.size()) {
-        piece.resize(std::min(left, piece.size()));
-        read_bytes(file.in, piece.data(), piece.size(), path);
-        found.add(piece);
-    }
+    found.add(file.in, file.data_size);
+    if (!file.in) fail(path, "cannot be read");
     return found;
 }
 
