@@ -29,8 +29,7 @@ inline nlohmann::json json(const std::string& name) {
     return nlohmann::json::parse(in);
 }
 
-/// Little-endian float32 in base64.
-inline std::vector<float> floats(const std::string& base64) {
+inline std::string bytes(const std::string& base64) {
     static const std::string digits =
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     std::string bytes;
@@ -42,8 +41,14 @@ inline std::vector<float> floats(const std::string& base64) {
         bits = bits << 6 | static_cast<std::uint32_t>(digit);
         if ((count += 6) >= 8) bytes += static_cast<char>(bits >> (count -= 8) & 0xffu);
     }
-    std::vector<float> values(bytes.size() / sizeof(float));
-    std::memcpy(values.data(), bytes.data(), values.size() * sizeof(float));
+    return bytes;
+}
+
+/// Little-endian float32 in base64.
+inline std::vector<float> floats(const std::string& base64) {
+    const std::string from = bytes(base64);
+    std::vector<float> values(from.size() / sizeof(float));
+    std::memcpy(values.data(), from.data(), values.size() * sizeof(float));
     return values;
 }
 

@@ -93,7 +93,8 @@ inline file small_file() {
     f.add("q4_1", {32, 1, 1, 1}, 3, half + quarter + nibbles);
     f.add("q8_0", {32}, 8, quarter + signs);
     f.add("bf16", {1, 1, 2}, 30, half + quarter);
-    f.add("q6_k", {256}, 14, std::string(210, '\7'));
+    f.add("q5_k", {256}, 13, std::string(176, '\6'));
+    f.add("iq2_xs", {256}, 17, std::string(74, '\7'));
     f.add("empty", {0, 5}, 0, "");
     return f;
 }

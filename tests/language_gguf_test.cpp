@@ -244,6 +244,21 @@ TEST_CASE("tensors of a GGUF file have the values that were written") {
     CHECK(std::string(reinterpret_cast<const char*>(e.data), e.bytes) == q4_1.bytes);
 }
 
+TEST_CASE("tensors of all quantised types have the reference's values") {
+    const scratch_folder folder;
+    gguf::file written;
+    const auto blocks = fixtures::json("gguf_blocks.json");
+    for (const auto& [type, pair] : blocks.items())
+        written.add(type, {fixtures::floats(pair[1]).size()},
+                    static_cast<std::uint32_t>(std::stoul(type)), fixtures::bytes(pair[0]));
+    const gguf_file file(write(folder / "some.gguf", written.content()));
+    for (const auto& [type, pair] : blocks.items()) {
+        CAPTURE(type);
+        const std::vector<float> values = fixtures::floats(pair[1]);
+        CHECK(file.read(type, {static_cast<std::int64_t>(values.size())}) == values);
+    }
+}
+
 TEST_CASE("copies of a GGUF file share what is mapped") {
     const scratch_folder folder;
     auto first = std::make_unique<gguf_file>(write(folder / "small.gguf", small_file().content()));
@@ -261,7 +276,7 @@ TEST_CASE("what is unusual in a GGUF file but right is accepted") {
     const auto path = folder / "good.gguf";
     const auto open = [&](const std::string& content) { return gguf_file(write(path, content)); };
     CHECK(open(gguf::file{}.begin()).entries().empty());
-    CHECK(open(small_file().content() + "more").entries().size() == 8);
+    CHECK(open(small_file().content() + "more").entries().size() == 9);
 
     gguf::file empty; // whose data begins behind its end
     empty.add("", {0}, 2, "");
@@ -276,8 +291,8 @@ TEST_CASE("what is unusual in a GGUF file but right is accepted") {
     CHECK(file.read("\xff", {1}) == std::vector<float>{0});
 
     const gguf_file unknown = open(small_file().content());
-    const gguf_file::entry& e = unknown.entries().at("q6_k");
-    CHECK(e.type == 14);
+    const gguf_file::entry& e = unknown.entries().at("iq2_xs");
+    CHECK(e.type == 17);
     CHECK(e.bytes == 0);
     CHECK(e.data[0] == std::byte{7});
 }
@@ -396,6 +411,20 @@ TEST_CASE("a tensor of a GGUF file is checked when it is read") {
     written.add("nan.q4_1", {32, 3}, 3, good + good + infinity + one + nibbles);
     written.add("nan.least", {64}, 3, good + one + nan + nibbles);
     written.add("nan.q8_0", {32}, 8, infinity + nibbles + nibbles);
+    const std::string many(192, '\0');
+    const auto large = [&](const std::string& begin, const std::string& end, std::size_t size) {
+        return begin + many.substr(0, size - begin.size() - end.size()) + end;
+    };
+    written.add("nan.q5_0", {32}, 6, large(nan, "", 22));
+    written.add("nan.q5_1", {32}, 7, large(one + infinity, "", 24));
+    written.add("nan.q2_k", {256}, 10, large("", infinity + one, 84));
+    written.add("nan.q2_k.least", {256}, 10, large("", one + nan, 84));
+    written.add("nan.q3_k", {256}, 11, large("", nan, 110));
+    written.add("nan.q4_k", {512}, 12, large(one + one, "", 144) + large(nan + one, "", 144));
+    written.add("nan.q5_k", {256}, 13, large(one + infinity, "", 176));
+    written.add("nan.q6_k", {256}, 14, many.substr(0, 192) + large("", nan, 18));
+    written.add("nan.iq4_nl", {32}, 20, large(infinity, "", 18));
+    written.add("nan.iq4_xs", {256}, 23, large(nan, "", 136));
     const gguf_file file(write(folder / "some.gguf", written.content()));
     const auto check = [&](const char* name, const std::vector<std::int64_t>& shape,
                            const std::string& sentence) {
@@ -405,9 +434,10 @@ TEST_CASE("a tensor of a GGUF file is checked when it is read") {
     check("f", {2, 3}, "there is no tensor 'f'");
     check("f32", {3, 2}, "tensor 'f32' has the shape [2, 3], not [3, 2]");
     check("f32", {6}, "tensor 'f32' has the shape [2, 3], not [6]");
-    check("q6_k", {256},
-          "tensor 'q6_k' is of type 14, not one of F32 (0), F16 (1), Q4_0 (2), Q4_1 (3), "
-          "Q8_0 (8), BF16 (30)");
+    check("iq2_xs", {256},
+          "tensor 'iq2_xs' is of type 17, not one of F32 (0), F16 (1), Q4_0 (2), Q4_1 (3), "
+          "Q5_0 (6), Q5_1 (7), Q8_0 (8), Q2_K (10), Q3_K (11), Q4_K (12), Q5_K (13), Q6_K (14), "
+          "IQ4_NL (20), IQ4_XS (23), BF16 (30)");
     check("nan.f32", {2}, "tensor 'nan.f32' holds NaN or infinity at element 1");
     check("nan.f16", {3}, "tensor 'nan.f16' holds NaN or infinity at element 2");
     check("nan.bf16", {2}, "tensor 'nan.bf16' holds NaN or infinity at element 1");
@@ -415,6 +445,13 @@ TEST_CASE("a tensor of a GGUF file is checked when it is read") {
     check("nan.q4_1", {3, 32}, "tensor 'nan.q4_1' holds NaN or infinity at element 64");
     check("nan.least", {64}, "tensor 'nan.least' holds NaN or infinity at element 32");
     check("nan.q8_0", {32}, "tensor 'nan.q8_0' holds NaN or infinity at element 0");
+    for (const char* name : {"q2_k", "q2_k.least", "q3_k", "q5_k", "q6_k", "iq4_xs"})
+        check(("nan." + std::string(name)).c_str(), {256},
+              "tensor 'nan." + std::string(name) + "' holds NaN or infinity at element 0");
+    for (const char* name : {"q5_0", "q5_1", "iq4_nl"})
+        check(("nan." + std::string(name)).c_str(), {32},
+              "tensor 'nan." + std::string(name) + "' holds NaN or infinity at element 0");
+    check("nan.q4_k", {512}, "tensor 'nan.q4_k' holds NaN or infinity at element 256");
 }
 
 TEST_CASE("a GGUF file that ends early is refused, wherever it ends") {

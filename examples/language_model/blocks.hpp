@@ -12,13 +12,12 @@ struct block_layout {
     std::uint32_t type; ///< as numbered in the file
     const char* name;
     std::size_t elements, bytes; ///< of a block
+    /// Writes the values of a block. False if they are not finite.
+    bool (*decode)(const std::byte* from, float* to);
 };
 /// Null for other types.
 const block_layout* find_layout(std::uint32_t type);
 /// Names and numbers, for errors.
 std::string known_layouts();
-
-/// Writes the values of a block. False if they are not finite.
-bool decode_block(const block_layout& layout, const std::byte* from, float* to);
 
 } // namespace language

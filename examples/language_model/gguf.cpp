@@ -454,7 +454,7 @@ std::vector<float> gguf_file::read(const std::string& name, const shape_type& sh
     const block_layout* const l = find_layout(e.type);
     std::vector<float> values(e.bytes / l->bytes * l->elements);
     for (std::size_t i = 0; i < values.size(); i += l->elements)
-        if (!decode_block(*l, e.data + i / l->elements * l->bytes, values.data() + i))
+        if (!l->decode(e.data + i / l->elements * l->bytes, values.data() + i))
             fail(path_, "tensor ", in_quotes(name), " holds NaN or infinity at element ", i);
     return values;
 }
