@@ -120,7 +120,7 @@ void predict(const setting& of, const rule_maker& rule_for, outcome& o) {
     using clock = std::chrono::steady_clock;
     const model& m = of.m;
     const auto pass = static_cast<index_t>(of.a.pass);
-    const double key_bytes = 2.0 * sizeof(float) * static_cast<double>(m.config.head_size());
+    const double key_bytes = 2.0 * sizeof(float) * static_cast<double>(m.config.head_size);
     double sum = 0, predicted = 0;
     for (const document& d : of.documents) {
         const ids& text = d.tokens;
@@ -295,7 +295,7 @@ encoder::page to_page(const setting& of, const std::vector<outcome>& outcomes) {
 /// What every text of the model begins with.
 ids beginning_of(const gguf_file& file, const tokenizer& words) {
     constexpr const char* key = "tokenizer.ggml.bos_token_id";
-    if (!file.flag("tokenizer.ggml.add_bos_token", false)) return {};
+    if (!has_beginning(file)) return {};
     const std::uint64_t id = file.number(key);
     if (id >= words.size())
         throw encoder::file_error(fmt::format("{}: {} is {}, and there are {} tokens",

@@ -91,8 +91,8 @@ TEST_CASE("a model is read as it stands in its file") {
     small.write(folder / "m.gguf");
     const auto m = language::read_model(language::gguf_file(folder / "m.gguf"));
     CHECK(m.config.vocabulary == 9);
-    CHECK(m.config.head_size() == 4);
-    CHECK(m.config.rotary_base == 10000);
+    CHECK(m.config.head_size == 4);
+    CHECK(m.turns == std::vector<double>{1, 0.01});
     REQUIRE(m.layers.size() == 2);
     const auto same = [&](const auto& read, const std::string& name) {
         const auto& [dimensions, values] = small.tensors.at(name);
@@ -100,14 +100,21 @@ TEST_CASE("a model is read as it stands in its file") {
                std::equal(values.begin(), values.end(), read.data(), read.data() + read.size());
     };
     CHECK(same(m.words, "token_embd.weight"));
-    CHECK(same(m.layers[1].value, "blk.1.attn_v.weight"));
+    CHECK(same(m.layers[1].value.weight, "blk.1.attn_v.weight"));
+    CHECK(m.layers[1].value.bias.size() == 0);
     CHECK(same(m.layers[0].down, "blk.0.ffn_down.weight"));
     CHECK(same(m.last, "output_norm.weight"));
     CHECK(&m.to_logits() == &m.words);
     small.tensors["output.weight"] = {{8, 9}, random.vector<float>(72)};
     small.write(folder / "m.gguf");
-    CHECK(same(language::read_model(language::gguf_file(folder / "m.gguf")).to_logits(),
-               "output.weight"));
+    small.tensors["blk.1.attn_output.bias"] = {{8}, random.vector<float>(8)};
+    small.tensors["rope_freqs.weight"] = {{2}, {1, 5}};
+    small.keys["factor"] = gguf::key("llama.rope.scaling.factor", 6, gguf::raw(2.0f));
+    small.write(folder / "m.gguf");
+    const auto more = language::read_model(language::gguf_file(folder / "m.gguf"));
+    CHECK(same(more.to_logits(), "output.weight"));
+    CHECK(same(more.layers[1].projection.bias, "blk.1.attn_output.bias"));
+    CHECK(more.turns == std::vector<double>{0.5, 0.001});
 }
 
 TEST_CASE("what a model of this kind does not have is refused") {
@@ -127,10 +134,18 @@ TEST_CASE("what a model of this kind does not have is refused") {
                    m.keys["general.architecture"] =
                        gguf::key("general.architecture", 8, gguf::text("gemma"));
                }),
-               ContainsSubstring("its architecture is gemma; llama is read"));
+               ContainsSubstring("its architecture is gemma; llama, qwen2 and qwen3 are read"));
     CHECK_THAT(sentence(number("llama.block_count", 0)), ContainsSubstring("is 0; from 1 to"));
     CHECK_THAT(sentence(number("llama.attention.head_count", 3)),
-               ContainsSubstring("8 columns, 3 heads and 1 groups do not divide"));
+               ContainsSubstring("8 columns do not divide into 3 heads"));
+    CHECK_THAT(sentence(number("llama.attention.head_count", 8)),
+               ContainsSubstring("its heads have 1 columns, not pairs"));
+    CHECK_THAT(sentence(number("llama.attention.value_length", 6)),
+               ContainsSubstring("value_length is 6; only 4"));
+    CHECK_THAT(sentence(number("llama.attention.key_length", 6)),
+               ContainsSubstring("blk.0.attn_q.weight' has the shape [8, 8], not [12, 8]"));
+    CHECK_THAT(sentence(number("llama.attention.head_count_kv", 3)),
+               ContainsSubstring("2 heads do not divide into 3 groups"));
     CHECK_THAT(sentence(number("llama.rope.dimension_count", 2)),
                ContainsSubstring("is 2; only 4, the columns of a head, is read"));
     CHECK_THAT(sentence(number("llama.expert_count", 8)), ContainsSubstring("8 experts"));
@@ -140,10 +155,24 @@ TEST_CASE("what a model of this kind does not have is refused") {
     const auto real = [](const std::string& name, float x) {
         return [=](small_model& m) { m.keys[name] = gguf::key(name, 6, gguf::raw(x)); };
     };
-    // Readers take a factor without a type as linear.
-    for (const std::string name : {"llama.rope.scaling.factor", "llama.rope.scaling.attn_factor"})
-        CHECK_THAT(sentence(real(name, 4)), ContainsSubstring("positions are scaled (" + name +
-                                                              " is 4), which is not read"));
+    CHECK_THAT(sentence(real("llama.rope.scaling.attn_factor", 4)),
+               ContainsSubstring("attn_factor is 4; only 1 is read"));
+    CHECK_THAT(sentence(real("llama.rope.scaling.factor", 0)),
+               ContainsSubstring("factor is 0, and should be more than 0"));
+    for (const char* type : {"yarn", "longrope", ""})
+        CHECK_THAT(sentence([&](small_model& m) {
+                       m.keys["type"] = gguf::key("llama.rope.scaling.type", 8, gguf::text(type));
+                   }),
+                   ContainsSubstring("positions are scaled (" + std::string(type) + "), which is"));
+    for (const float factor : {0.0f, -1.0f})
+        CHECK_THAT(sentence([&](small_model& m) {
+                       m.tensors["rope_freqs.weight"] = {{2}, {1, factor}};
+                   }),
+                   ContainsSubstring("rope_freqs.weight holds"));
+    CHECK_THAT(sentence([](small_model& m) {
+                   m.tensors["rope_freqs.weight"] = {{3}, {1, 1, 1}};
+               }),
+               ContainsSubstring("has the shape [3], not [2]"));
     for (const std::string name : {"llama.rope.scale_linear", "llama.logit_scale"})
         CHECK_THAT(sentence(real(name, 2)),
                    ContainsSubstring("has the key " + name + ", whose meaning is not known"));
@@ -151,11 +180,15 @@ TEST_CASE("what a model of this kind does not have is refused") {
                    m.keys["general.architecture"] = gguf::key(
                        "general.architecture", 8, gguf::text(std::string("a\n\0\x1b", 4)));
                }),
-               ContainsSubstring("its architecture is a\\x0a\\x00\\x1b; llama"));
+               ContainsSubstring("its architecture is a\\x0a\\x00\\x1b; llama, "));
     CHECK_THAT(sentence([](small_model& m) {
-                   m.tensors["blk.0.attn_q.bias"] = {{8}, std::vector<float>(8)};
+                   m.tensors["blk.0.ffn_up.bias"] = {{6}, std::vector<float>(6)};
                }),
-               ContainsSubstring("has a tensor blk.0.attn_q.bias, which"));
+               ContainsSubstring("has a tensor blk.0.ffn_up.bias, which"));
+    CHECK_THAT(sentence([](small_model& m) {
+                   m.tensors["blk.0.attn_q_norm.weight"] = {{4}, std::vector<float>(4)};
+               }),
+               ContainsSubstring("has a tensor blk.0.attn_q_norm.weight, which"));
     CHECK_THAT(sentence([](small_model& m) { m.tensors.erase("token_embd.weight"); }),
                ContainsSubstring("has no matrix token_embd.weight"));
     CHECK_THAT(sentence([](small_model& m) {

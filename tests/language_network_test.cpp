@@ -23,39 +23,56 @@ using ids = std::vector<std::int32_t>;
 
 model some_model(random_source& random, index_t groups = 2) {
     model m;
-    m.config = {13, 24, 4, groups, 20, 64, 500, 1e-5};
-    const index_t keys = groups * m.config.head_size();
+    // Heads have as many columns as the stream, or more in all.
+    const index_t size = random.integer(0, 1) ? 6 : 8, queries = 4 * size, keys = groups * size;
+    m.config = {13, 24, 4, groups, size, 20, 64, 1e-5};
+    for (index_t i = 0; i < size / 2; ++i) m.turns.push_back(random.uniform<double>(0.01, 1));
     const auto some = [&](index_t rows, index_t columns, double scale) -> language::matrix {
         return language::matrix::NullaryExpr(rows, columns,
                                              [&] { return random.uniform<float>(-scale, scale); });
     };
-    const auto gain = [&]() -> language::vector { return some(1, 24, 1).array() + 1.5f; };
+    const auto gain = [&](index_t n) -> language::vector { return some(1, n, 1).array() + 1.5f; };
+    const bool biases = random.integer(0, 1), norms = random.integer(0, 1);
+    const auto map = [&](index_t rows, index_t columns, double scale) -> language::linear {
+        language::vector bias;
+        if (biases) bias = some(1, rows, scale);
+        return {some(rows, columns, scale), bias};
+    };
     m.words = some(13, 24, 1);
     for (int l = 0; l < 3; ++l)
-        m.layers.push_back({gain(), some(24, 24, 0.5), some(keys, 24, 0.5), some(keys, 24, 0.5),
-                            some(24, 24, 0.3), gain(), some(20, 24, 0.3), some(20, 24, 0.3),
-                            some(24, 20, 0.3)});
-    m.last = gain();
+        m.layers.push_back({gain(24), map(queries, 24, 0.5), map(keys, 24, 0.5), map(keys, 24, 0.5),
+                            map(24, queries, 0.3), norms ? gain(size) : language::vector(),
+                            norms ? gain(size) : language::vector(), gain(24), some(20, 24, 0.3),
+                            some(20, 24, 0.3), some(24, 20, 0.3)});
+    m.last = gain(24);
     return m;
 }
 
 numbers times(const numbers& x, const language::matrix& w) {
     return x * w.cast<double>().transpose();
 }
+numbers times(const numbers& x, const language::linear& of) {
+    numbers y = times(x, of.weight);
+    if (of.bias.size() > 0) y.rowwise() += of.bias.cast<double>();
+    return y;
+}
 numbers normed(numbers x, const vector& gain, double epsilon) {
+    const index_t n = gain.size(); // 0: none
     for (index_t t = 0; t < x.rows(); ++t)
-        x.row(t) = x.row(t).cwiseProduct(gain.cast<double>()) /
-                   std::sqrt(x.row(t).squaredNorm() / static_cast<double>(x.cols()) + epsilon);
+        for (index_t j = 0; n > 0 && j < x.cols(); j += n) {
+            const row part = x.row(t).segment(j, n);
+            x.row(t).segment(j, n) =
+                part.cwiseProduct(gain.cast<double>()) /
+                std::sqrt(part.squaredNorm() / static_cast<double>(n) + epsilon);
+        }
     return x;
 }
-numbers rotated(numbers x, const shape& c) {
+numbers rotated(numbers x, const model& m) {
     for (index_t t = 0; t < x.rows(); ++t)
         for (index_t j = 0; j < x.cols(); j += 2) {
-            const double share =
-                static_cast<double>(j % c.head_size()) / static_cast<double>(c.head_size());
-            const std::complex<double> turned =
-                std::complex<double>(x(t, j), x(t, j + 1)) *
-                std::polar(1., static_cast<double>(t) / std::pow(c.rotary_base, share));
+            const double turn = m.turns[static_cast<std::size_t>(j % m.config.head_size / 2)];
+            const std::complex<double> turned = std::complex<double>(x(t, j), x(t, j + 1)) *
+                                                std::polar(1., static_cast<double>(t) * turn);
             x(t, j) = turned.real();
             x(t, j + 1) = turned.imag();
         }
@@ -66,16 +83,17 @@ numbers rotated(numbers x, const shape& c) {
 template <class Seen>
 numbers reference(const model& m, const ids& text, const Seen& seen) {
     const shape& c = m.config;
-    const auto n = static_cast<index_t>(text.size()), size = c.head_size();
+    const auto n = static_cast<index_t>(text.size()), size = c.head_size;
     numbers x(n, c.hidden);
     for (index_t t = 0; t < n; ++t)
         x.row(t) = m.words.row(text[static_cast<std::size_t>(t)]).cast<double>();
     for (std::size_t i = 0; i < m.layers.size(); ++i) {
         const layer& l = m.layers[i];
         const numbers h = normed(x, l.before_attention, c.epsilon);
-        const numbers q = rotated(times(h, l.query), c), k = rotated(times(h, l.key), c),
+        const numbers q = rotated(normed(times(h, l.query), l.query_norm, c.epsilon), m),
+                      k = rotated(normed(times(h, l.key), l.key_norm, c.epsilon), m),
                       v = times(h, l.value);
-        numbers context = numbers::Zero(n, c.hidden);
+        numbers context = numbers::Zero(n, c.heads * size);
         for (index_t head = 0; head < c.heads; ++head)
             for (index_t t = 0; t < n; ++t) {
                 const index_t g = head / c.heads_of_group();
@@ -364,7 +382,7 @@ TEST_CASE("what a share of the keys loses is the output that they would have giv
     CAPTURE(random);
     const model m = some_model(random);
     const shape& c = m.config;
-    const index_t pass = 7, size = c.head_size(), heads = c.heads_of_group();
+    const index_t pass = 7, size = c.head_size, heads = c.heads_of_group();
     const std::vector<ids> texts = {some_text(random, 30), some_text(random, 17)};
     const std::vector<index_t> keys = {4, 9, 64};
     const auto found = measure_losses(m, texts, pass, keys.size(),
@@ -385,7 +403,7 @@ TEST_CASE("what a share of the keys loses is the output that they would have giv
                     return Eigen::Map<const language::vector>(
                         of.data_handle() + (g * p.cache.room() + t) * size, size);
                 };
-                const auto& to = m.layers[static_cast<std::size_t>(p.layer)].projection;
+                const auto& to = m.layers[static_cast<std::size_t>(p.layer)].projection.weight;
                 for (index_t g = 0; g < c.groups; ++g)
                     for (index_t t = 0; t < n; ++t) {
                         row lost = row::Zero(c.hidden);

@@ -22,7 +22,7 @@ namespace language {
 class layer_cache {
   public:
     layer_cache(const shape& c, index_t room, index_t texts = 1)
-        : layer_cache(c.groups, c.head_size(), room, texts) {}
+        : layer_cache(c.groups, c.head_size, room, texts) {}
 
     index_t sequences() const { return sequences_; }
     index_t room() const { return room_; }

@@ -26,7 +26,7 @@ class shadow {
         const pare::view<const float, 2> received(received_.data(),
                                                   received_.empty() ? 0 : c.sequences(), c.room());
         rule_->after({p.layer, c, p.stream, p.normed, p.queries, context_, p.offsets, received});
-        const matrix& projection = m_.layers[static_cast<std::size_t>(p.layer)].projection;
+        const matrix& projection = m_.layers[static_cast<std::size_t>(p.layer)].projection.weight;
         const index_t tokens = p.normed.rows(), width = context_.cols();
         for (index_t g = 0; g < c.sequences(); ++g) {
             const matrix lost = (context_ - p.context).middleRows(g * tokens, tokens) *

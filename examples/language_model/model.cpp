@@ -2,6 +2,7 @@
 
 #include "encoder/files/file.hpp"
 
+#include <cmath>
 #include <set>
 #include <string>
 #include <utility>
@@ -25,8 +26,24 @@ double positive(const gguf_file& file, const std::string& key) {
     return x;
 }
 
+/// Architectures that are read.
+struct family {
+    const char* name;
+    bool turns_halves; ///< against each other, by positions; else neighbours
+    bool has_norms;    ///< of queries and keys
+};
+constexpr family families[] = {
+    {"llama", false, false}, {"qwen2", true, false}, {"qwen3", true, true}};
+
+const family& family_of(const gguf_file& file) {
+    const std::string kind = file.text("general.architecture");
+    for (const family& f : families)
+        if (kind == f.name) return f;
+    fail(file.path(), "its architecture is ", kind, "; llama, qwen2 and qwen3 are read");
+}
+
 /// What the file says of the model must be known: it may change what that computes.
-void check_keys(const gguf_file& file) {
+void check_keys(const gguf_file& file, const std::string& of_model) {
     static const std::set<std::string> read = {"attention.causal",
                                                "attention.head_count",
                                                "attention.head_count_kv",
@@ -47,7 +64,6 @@ void check_keys(const gguf_file& file) {
                                                          "rope.scaling.finetuned",
                                                          "rope.scaling.original_context_length",
                                                          "tensor_data_layout", "vocab_size"};
-    const std::string of_model = "llama.";
     for (const std::string& key : file.keys()) {
         if (key.compare(0, of_model.size(), of_model) != 0) continue;
         const std::string name = key.substr(of_model.size());
@@ -56,18 +72,39 @@ void check_keys(const gguf_file& file) {
     }
 }
 
-/// Whatever type the file gives, or none: readers take a factor without one as linear.
-void check_positions(const gguf_file& file) {
-    const std::string type = "llama.rope.scaling.type";
-    if (file.has(type) && file.text(type) != "none")
-        fail(file.path(), "its rotary positions are scaled (", file.text(type),
-             "), which is not read");
-    for (const char* factor : {"llama.rope.scaling.factor", "llama.rope.scaling.attn_factor"})
-        if (file.has(factor) && file.real(factor) != 1)
-            fail(file.path(), "its rotary positions are scaled (", factor, " is ",
-                 file.real(factor), "), which is not read");
-    if (file.entries().count("rope_freqs.weight") > 0)
-        fail(file.path(), "its rotary positions have factors of their own, which are not read");
+/// What places are divided by before a model takes them for its own. A factor without a type is
+/// linear, as readers have it.
+double scale_of_places(const gguf_file& file, const std::string& of_model) {
+    const std::string scaling = of_model + "rope.scaling.", type = scaling + "type",
+                      factor = scaling + "factor", of_logits = scaling + "attn_factor";
+    if (file.has(of_logits) && file.real(of_logits) != 1)
+        fail(file.path(), of_logits, " is ", file.real(of_logits), "; only 1 is read");
+    const std::string kind = file.has(type) ? file.text(type) : "linear";
+    if (kind == "none" || !file.has(factor)) {
+        if (kind == "none" || kind == "linear") return 1;
+    } else if (kind == "linear") {
+        return positive(file, factor);
+    }
+    fail(file.path(), "its rotary positions are scaled (", kind, "), which is not read");
+}
+
+/// model::turns, by the base and what is in the file beside it.
+std::vector<double> read_turns(const gguf_file& file, const std::string& of_model, index_t size) {
+    constexpr const char* name = "rope_freqs.weight";
+    const std::string base = of_model + "rope.freq_base";
+    const double speed = file.has(base) ? positive(file, base) : 10000,
+                 scale = scale_of_places(file, of_model);
+    std::vector<float> factors(static_cast<std::size_t>(size / 2), 1.0f);
+    if (file.entries().count(name) > 0) factors = file.read(name, {size / 2});
+    std::vector<double> turns;
+    for (std::size_t i = 0; i < factors.size(); ++i) {
+        if (!(factors[i] > 0))
+            fail(file.path(), "tensor ", name, " holds ", factors[i], " at element ", i,
+                 ", and should hold more than 0");
+        const double share = 2.0 * static_cast<double>(i) / static_cast<double>(size);
+        turns.push_back(std::pow(speed, -share) / (scale * static_cast<double>(factors[i])));
+    }
+    return turns;
 }
 
 } // namespace
@@ -76,34 +113,35 @@ shape read_shape(const gguf_file& file) {
     if (file.has("split.count") && file.number("split.count") > 1)
         fail(file.path(), "is one of ", file.number("split.count"),
              " parts of a model; give the file that llama-gguf-split --merge makes of them");
-    if (const std::string kind = file.text("general.architecture"); kind != "llama")
-        fail(file.path(), "its architecture is ", kind, "; llama is read");
+    const std::string of = std::string(family_of(file).name) + ".";
+    const auto given = [&](const char* name, index_t otherwise) {
+        return file.has(of + name) ? extent(file, of + name) : otherwise;
+    };
     shape c{};
-    c.hidden = extent(file, "llama.embedding_length");
-    c.heads = extent(file, "llama.attention.head_count");
-    c.groups = file.has("llama.attention.head_count_kv")
-                   ? extent(file, "llama.attention.head_count_kv")
-                   : c.heads;
-    c.filters = extent(file, "llama.feed_forward_length");
-    c.length = extent(file, "llama.context_length");
-    c.rotary_base =
-        file.has("llama.rope.freq_base") ? positive(file, "llama.rope.freq_base") : 10000;
-    c.epsilon = positive(file, "llama.attention.layer_norm_rms_epsilon");
-    if (c.hidden % c.heads != 0 || c.heads % c.groups != 0 || c.head_size() % 2 != 0)
-        fail(file.path(), c.hidden, " columns, ", c.heads, " heads and ", c.groups,
-             " groups do not divide each other into heads of an even size");
-    for (const char* key : {"llama.attention.key_length", "llama.attention.value_length",
-                            "llama.rope.dimension_count"})
-        if (file.has(key) && file.number(key) != static_cast<std::uint64_t>(c.head_size()))
-            fail(file.path(), key, " is ", file.number(key), "; only ", c.head_size(),
+    c.hidden = extent(file, of + "embedding_length");
+    c.heads = extent(file, of + "attention.head_count");
+    c.groups = given("attention.head_count_kv", c.heads);
+    c.filters = extent(file, of + "feed_forward_length");
+    c.length = extent(file, of + "context_length");
+    c.epsilon = positive(file, of + "attention.layer_norm_rms_epsilon");
+    if (!file.has(of + "attention.key_length") && c.hidden % c.heads != 0)
+        fail(file.path(), c.hidden, " columns do not divide into ", c.heads, " heads");
+    c.head_size = given("attention.key_length", c.hidden / c.heads);
+    if (c.heads % c.groups != 0)
+        fail(file.path(), c.heads, " heads do not divide into ", c.groups, " groups");
+    if (c.head_size % 2 != 0)
+        fail(file.path(), "its heads have ", c.head_size, " columns, not pairs of them");
+    for (const char* key : {"attention.value_length", "rope.dimension_count"})
+        if (const index_t n = given(key, c.head_size); n != c.head_size)
+            fail(file.path(), of, key, " is ", n, "; only ", c.head_size,
                  ", the columns of a head, is read");
-    if (!file.flag("llama.attention.causal", true))
+    if (!file.flag(of + "attention.causal", true))
         fail(file.path(), "its attention is not causal, which is not read");
-    if (file.has("llama.expert_count") && file.number("llama.expert_count") > 0)
-        fail(file.path(), "it has ", file.number("llama.expert_count"),
+    if (file.has(of + "expert_count") && file.number(of + "expert_count") > 0)
+        fail(file.path(), "it has ", file.number(of + "expert_count"),
              " experts, which are not read");
-    check_positions(file);
-    check_keys(file);
+    scale_of_places(file, of); // which throws
+    check_keys(file, of);
     const auto words = file.entries().find("token_embd.weight");
     if (words == file.entries().end() || words->second.shape.size() != 2 ||
         words->second.shape[0] < 1)
@@ -138,6 +176,15 @@ class tensors {
         const std::vector<float> values = file_.read(name, {n});
         return Eigen::Map<const vector>(values.data(), n);
     }
+    /// Of a matrix and a bias, if there is one.
+    linear map(const std::string& name, index_t rows, index_t columns) {
+        linear of{(*this)(name + ".weight", rows, columns), {}};
+        if (has(name + ".bias")) of.bias = (*this)(name + ".bias", rows);
+        return of;
+    }
+    bool has(const std::string& name) const { return file_.entries().count(name) > 0; }
+    /// Of a tensor that is read elsewhere.
+    void leave(const std::string& name) { left_.erase(name); }
     void check_all_read() const {
         if (!left_.empty())
             fail(file_.path(), "has a tensor ", *left_.begin(),
@@ -151,19 +198,48 @@ class tensors {
     std::set<std::string> left_;
 };
 
+/// Rows of heads of which halves are pairs, so that pairs are neighbours.
+matrix with_neighbours(const matrix& halves, index_t head_size) {
+    matrix pairs(halves.rows(), halves.cols());
+    for (index_t row = 0; row < halves.rows(); ++row) {
+        const index_t i = row % head_size, half = head_size / 2;
+        pairs.row(row - i + 2 * (i % half) + i / half) = halves.row(row);
+    }
+    return pairs;
+}
+vector with_neighbours(const vector& halves, index_t head_size) {
+    return with_neighbours(matrix(halves.transpose()), head_size).transpose();
+}
+
 model read_tensors(const gguf_file& file, const shape& c, bool only_looks) {
-    model m{c, {}, {}, {}, {}};
+    const family& kind = family_of(file);
+    const std::string of_model = std::string(kind.name) + ".";
+    model m{};
+    m.config = c;
+    m.turns = read_turns(file, of_model, c.head_size);
     tensors read(file, only_looks);
+    read.leave("rope_freqs.weight");
     m.words = read("token_embd.weight", c.vocabulary, c.hidden);
-    const index_t keys = c.groups * c.head_size(), layers = extent(file, "llama.block_count");
+    const index_t queries = c.heads * c.head_size, keys = c.groups * c.head_size,
+                  layers = extent(file, of_model + "block_count");
     for (index_t i = 0; i < layers; ++i) {
         const std::string of = "blk." + std::to_string(i) + ".";
         layer l;
         l.before_attention = read(of + "attn_norm.weight", c.hidden);
-        l.query = read(of + "attn_q.weight", c.hidden, c.hidden);
-        l.key = read(of + "attn_k.weight", keys, c.hidden);
-        l.value = read(of + "attn_v.weight", keys, c.hidden);
-        l.projection = read(of + "attn_output.weight", c.hidden, c.hidden);
+        l.query = read.map(of + "attn_q", queries, c.hidden);
+        l.key = read.map(of + "attn_k", keys, c.hidden);
+        l.value = read.map(of + "attn_v", keys, c.hidden);
+        l.projection = read.map(of + "attn_output", c.hidden, queries);
+        if (kind.has_norms) {
+            l.query_norm = read(of + "attn_q_norm.weight", c.head_size);
+            l.key_norm = read(of + "attn_k_norm.weight", c.head_size);
+        }
+        if (kind.turns_halves) {
+            for (matrix* rows : {&l.query.weight, &l.key.weight})
+                *rows = with_neighbours(*rows, c.head_size);
+            for (vector* of_heads : {&l.query.bias, &l.key.bias, &l.query_norm, &l.key_norm})
+                *of_heads = with_neighbours(*of_heads, c.head_size);
+        }
         l.before_filters = read(of + "ffn_norm.weight", c.hidden);
         l.gate = read(of + "ffn_gate.weight", c.filters, c.hidden);
         l.up = read(of + "ffn_up.weight", c.filters, c.hidden);
@@ -171,8 +247,7 @@ model read_tensors(const gguf_file& file, const shape& c, bool only_looks) {
         m.layers.push_back(std::move(l));
     }
     m.last = read("output_norm.weight", c.hidden);
-    if (file.entries().count("output.weight") > 0)
-        m.head = read("output.weight", c.vocabulary, c.hidden);
+    if (read.has("output.weight")) m.head = read("output.weight", c.vocabulary, c.hidden);
     read.check_all_read();
     return m;
 }

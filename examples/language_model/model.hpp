@@ -1,5 +1,6 @@
 // A decoder of the Llama type, as a GGUF file has it: RMSNorm before each sublayer, rotary positions,
-// several query heads to a head of keys and values, an FFN with gates, no biases.
+// several query heads to a head of keys and values, an FFN with gates. Llama has neither biases nor
+// norms of queries and keys, Qwen2 has the former, Qwen3 the latter.
 #pragma once
 
 #include "gguf.hpp"
@@ -17,24 +18,32 @@ using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMa
 using vector = Eigen::RowVectorXf;
 
 struct shape {
-    index_t vocabulary, hidden, heads, groups, filters,
+    index_t vocabulary, hidden, heads, groups, head_size, filters,
         length; ///< length: tokens that it was made for
-    double rotary_base, epsilon;
+    double epsilon;
 
-    index_t head_size() const { return hidden / heads; }
     index_t heads_of_group() const { return heads / groups; }
 };
 
-/// Matrices are stored out x in.
+/// What a matrix makes of rows.
+struct linear {
+    matrix weight; ///< [out x in]
+    vector bias;   ///< empty: none
+};
+
 struct layer {
     vector before_attention; ///< gain of a norm
-    matrix query, key, value, projection;
+    linear query, key, value, projection;
+    vector query_norm, key_norm; ///< gains of norms of each head, or empty
     vector before_filters;
     matrix gate, up, down;
 };
 
 struct model {
     shape config;
+    /// Radians by which positions turn each pair of neighbours among a head's numbers, from a token to
+    /// the next [head size / 2].
+    std::vector<double> turns;
     matrix words;
     std::vector<layer> layers;
     vector last;
@@ -43,13 +52,15 @@ struct model {
     const matrix& to_logits() const { return head.size() > 0 ? head : words; }
 };
 
-/// Throws encoder::file_error for another architecture, and for what this one does not have here: rotary
-/// positions that are scaled or of a part of a head, heads of a size of their own, experts, and any key
-/// of the architecture that is not known.
+/// Throws encoder::file_error for another architecture than llama, qwen2 and qwen3, and for what these do
+/// not have here: rotary positions of a part of a head, or scaled otherwise than all alike or by factors
+/// in the file, experts, and any key of the architecture that is not known.
 shape read_shape(const gguf_file& file);
 
 /// Throws as read_shape, and for tensors that are missing, of another shape, of a type that is not read
-/// or of no use here, such as biases, before any is read; and for numbers that are not finite.
+/// or of no use here, before any is read; and for numbers that are not finite. Where a file turns the
+/// halves of a head against each other, as Qwen's do, rows of queries and keys are read in another
+/// order, so that pairs are neighbours.
 model read_model(const gguf_file& file);
 
 } // namespace language

@@ -10,26 +10,35 @@
 namespace language {
 namespace {
 
+/// Of each part of a row that is as long as `gain`.
 matrix normed(const matrix& x, const vector& gain, double epsilon) {
+    const index_t n = gain.size();
     matrix y(x.rows(), x.cols());
-    for (index_t t = 0; t < x.rows(); ++t) {
-        const double square = x.row(t).cast<double>().squaredNorm() / static_cast<double>(x.cols());
-        y.row(t) =
-            x.row(t).cwiseProduct(gain) * static_cast<float>(1 / std::sqrt(square + epsilon));
-    }
+    for (index_t t = 0; t < x.rows(); ++t)
+        for (index_t j = 0; j < x.cols(); j += n) {
+            const auto part = x.row(t).segment(j, n);
+            const double square = part.cast<double>().squaredNorm() / static_cast<double>(n);
+            y.row(t).segment(j, n) =
+                part.cwiseProduct(gain) * static_cast<float>(1 / std::sqrt(square + epsilon));
+        }
+    return y;
+}
+
+matrix times(const matrix& x, const linear& of) {
+    matrix y = x * of.weight.transpose();
+    if (of.bias.size() > 0) y.rowwise() += of.bias;
     return y;
 }
 
 /// Turns each two neighbouring columns of a head by an angle that grows with the token's place.
-void rotate(const shape& c, const token_batch& tokens, matrix& x) {
-    const index_t size = c.head_size();
+void rotate(const model& m, const token_batch& tokens, matrix& x) {
+    const index_t size = m.config.head_size;
     for (index_t i = 0; i < size / 2; ++i) {
-        const double share = 2.0 * static_cast<double>(i) / static_cast<double>(size);
-        const double speed = std::pow(c.rotary_base, -share);
+        const double turn = m.turns[static_cast<std::size_t>(i)];
         for (std::size_t text = 0; text < tokens.places.size(); ++text)
             for (index_t t = tokens.offsets[text]; t < tokens.offsets[text + 1]; ++t) {
                 const index_t place = tokens.places[text] + t - tokens.offsets[text];
-                const double angle = static_cast<double>(place) * speed;
+                const double angle = static_cast<double>(place) * turn;
                 const auto along = static_cast<float>(std::cos(angle)),
                            across = static_cast<float>(std::sin(angle));
                 for (index_t j = 2 * i; j < x.cols(); j += size) {
@@ -82,7 +91,7 @@ void attend(const shape& of, const matrix& queries, const std::vector<std::int32
     options.mask.causal = true;
     if (scores) options.queries = *scores;
     options.scores = pare::score_scale::per_query; // groups whose lengths differ are compared
-    const index_t heads = of.heads_of_group(), size = of.head_size();
+    const index_t heads = of.heads_of_group(), size = of.head_size;
     context.resize(queries.rows(), queries.cols());
     received.assign(scores ? static_cast<std::size_t>(c.sequences() * c.room()) : std::size_t{0},
                     0.0f);
@@ -123,10 +132,14 @@ matrix forward(const model& m, const token_batch& batch, cache& c, const scoring
         const layer& l = m.layers[i];
         layer_cache& keys = c[i];
         const matrix h = normed(x, l.before_attention, of.epsilon);
-        matrix q = h * l.query.transpose(), k = h * l.key.transpose();
-        rotate(of, batch, q);
-        rotate(of, batch, k);
-        keys.append(k, h * l.value.transpose(), offsets, batch.places);
+        matrix q = times(h, l.query), k = times(h, l.key);
+        if (l.query_norm.size() > 0) {
+            q = normed(q, l.query_norm, of.epsilon);
+            k = normed(k, l.key_norm, of.epsilon);
+        }
+        rotate(m, batch, q);
+        rotate(m, batch, k);
+        keys.append(k, times(h, l.value), offsets, batch.places);
         const matrix grouped = by_groups<false>(q, of.groups, offsets);
         attend(of, grouped, queries, keys, scores, context, received, scratch);
         if (show)
@@ -138,7 +151,7 @@ matrix forward(const model& m, const token_batch& batch, cache& c, const scoring
                   context,
                   queries,
                   {received.data(), received.empty() ? 0 : keys.sequences(), keys.room()}});
-        x.noalias() += by_groups<true>(context, of.groups, offsets) * l.projection.transpose();
+        x += times(by_groups<true>(context, of.groups, offsets), l.projection);
         const matrix f = normed(x, l.before_filters, of.epsilon);
         const matrix active =
             (f * l.gate.transpose()).unaryExpr(&silu).cwiseProduct(f * l.up.transpose());

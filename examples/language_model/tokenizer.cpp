@@ -49,15 +49,41 @@ class letters {
     std::unordered_map<std::string, char> bytes_;
 };
 
-splitter make_split(const vocabulary& from) {
-    // "smollm": each digit of its own, too.
+/// How texts become words.
+struct cutting {
+    const char* pre;    ///< in tokenizer.ggml.pre
+    const char* digits; ///< how many are a piece, of the expression below; null: words are GPT-2's
+    bool single_digits; ///< each of its own, before words are looked for
+    bool to_nfc;        ///< texts, before all else
+    bool whole_words;   ///< become tokens of their name, whatever merges make of them
+    bool has_beginning; ///< where the file does not say
+};
+constexpr cutting cuttings[] = {
+    {"gpt-2", nullptr, false, false, false, false},
+    {"smollm", nullptr, true, false, false, false},
+    {"llama-bpe", R"(\p{N}{1,3})", false, false, true, true},
+    {"qwen2", R"(\p{N})", false, true, false, false},
+};
+
+const cutting& cutting_of(const std::filesystem::path& file, const std::string& pre) {
+    for (const cutting& c : cuttings)
+        if (pre == c.pre) return c;
+    fail(file, "tokenizer.ggml.pre is '", pre, "', not gpt-2, smollm, llama-bpe or qwen2");
+}
+
+splitter make_split(const std::filesystem::path& file, const cutting& how) {
     json steps = json::array();
-    if (from.pre == "smollm")
-        steps.push_back({{"type", "Digits"}, {"individual_digits", true}});
-    else if (from.pre != "gpt-2")
-        fail(from.file, "tokenizer.ggml.pre is '", from.pre, "', not smollm or gpt-2");
-    steps.push_back({{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}});
-    return make_splitter(settings(from.file, {{"type", "Sequence"}, {"pretokenizers", steps}}));
+    if (how.single_digits) steps.push_back({{"type", "Digits"}, {"individual_digits", true}});
+    if (how.digits) {
+        const std::string expression = R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|)" +
+                                       std::string(how.digits) +
+                                       R"(| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+        steps.push_back(
+            {{"type", "Split"}, {"pattern", {{"Regex", expression}}}, {"behavior", "Isolated"}});
+    }
+    steps.push_back(
+        {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", how.digits == nullptr}});
+    return make_splitter(settings(file, {{"type", "Sequence"}, {"pretokenizers", steps}}));
 }
 
 void check_merges(const vocabulary& from) {
@@ -78,18 +104,25 @@ struct tokenizer::parts {
     std::vector<bool> is_control;    ///< by id
     added_tokens always, if_control; ///< that stand for themselves; the latter are all
     bool has_gaps = false;           ///< not every byte has a token
+    normalizer normalize;            ///< or none
     splitter split;
     std::unique_ptr<subwords> model; ///< knows the address of `ids`
 
-    explicit parts(const vocabulary& from) : split(make_split(from)) {
+    explicit parts(const vocabulary& from) {
+        const cutting& how = cutting_of(from.file, from.pre);
+        if (how.to_nfc) normalize = make_normalizer(settings(from.file, {{"type", "NFC"}}));
+        split = make_split(from.file, how);
         read_tokens(from);
         check_merges(from);
-        model = make_byte_pairs(settings(from.file, json::object()), ids, json(from.merges));
+        model = make_byte_pairs(settings(from.file, {{"ignore_merges", how.whole_words}}), ids,
+                                json(from.merges));
     }
 
     void append(std::string_view text, std::vector<std::int32_t>& to) const {
         std::vector<piece> pieces;
-        split({std::string(text), false, {}}, pieces);
+        piece whole{std::string(text), false, {}};
+        if (normalize) normalize(whole.text, whole.from);
+        split(std::move(whole), pieces);
         token_list list{to, nullptr};
         for (const piece& p : pieces)
             if (has_gaps)
@@ -160,6 +193,11 @@ vocabulary read_vocabulary(const gguf_file& file) {
     return {file.path(), file.texts("tokenizer.ggml.tokens"),
             file.numbers("tokenizer.ggml.token_type"), file.texts("tokenizer.ggml.merges"),
             file.text("tokenizer.ggml.pre")};
+}
+
+bool has_beginning(const gguf_file& file) {
+    return file.flag("tokenizer.ggml.add_bos_token",
+                     cutting_of(file.path(), file.text("tokenizer.ggml.pre")).has_beginning);
 }
 
 tokenizer::tokenizer(const vocabulary& from) : parts_(std::make_shared<const parts>(from)) {}

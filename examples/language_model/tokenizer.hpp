@@ -23,13 +23,19 @@ struct vocabulary {
     std::vector<std::string> tokens;  ///< by id, in GPT-2's letters for bytes
     std::vector<std::uint64_t> types; ///< token_type, of each token
     std::vector<std::string> merges;  ///< "a b", the most urgent first
-    std::string pre;                  ///< how texts are cut: "smollm" or "gpt-2"
+    std::string pre;                  ///< how texts are cut: see tokenizer
 };
 
 /// Throws file_error where a key is missing, and for another kind of tokenizer than BPE ("gpt2").
 vocabulary read_vocabulary(const gguf_file& file);
 
-/// Ids are llama.cpp's, and those of Hugging Face's tokenizers but for bytes without a token
+/// Whether texts begin with the token of tokenizer.ggml.bos_token_id: as the file says, or else as
+/// llama.cpp has it. Throws file_error.
+bool has_beginning(const gguf_file& file);
+
+/// Texts are cut as GPT-2 ("gpt-2"), SmolLM ("smollm"), Llama 3 ("llama-bpe") or Qwen 2 and 3
+/// ("qwen2") have it. Ids are llama.cpp's, but that texts of "qwen2" are brought to NFC first, as
+/// their models know them, and those of Hugging Face's tokenizers but for bytes without a token
 /// (SmolLM2 has none for some control characters and for the first bytes of planes that are hardly
 /// used): such a byte becomes nothing, and what is beside it is not merged over the gap. Of control
 /// and user-defined tokens that overlap in a text the first one counts and, of those that begin
