@@ -49,6 +49,10 @@ template <class T>
 inline constexpr double epsilon_of = std::numeric_limits<T>::epsilon();
 template <int Digits>
 inline constexpr double epsilon_of<short_float<Digits>> = 2.0 / (1 << Digits);
+#if defined(__FLT16_MANT_DIG__) && !defined(__clang__) && !defined(__CUDACC__)
+template <> // of which older libraries know no limits
+inline constexpr double epsilon_of<gnu_half> = 2.0 / (1 << 11);
+#endif
 
 template <class T>
 std::vector<T> halves_of(std::initializer_list<float> x) {

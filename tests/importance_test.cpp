@@ -567,4 +567,39 @@ TEMPLATE_LIST_TEST_CASE("accumulated scores of half types", "", half_types) {
                ContainsSubstring("score 2 is nan"));
 }
 
+TEMPLATE_LIST_TEST_CASE("gradients of half types go back, and add", "", half_types) {
+    random_source random;
+    CAPTURE(random);
+    constexpr index_t batch = 2, heads = 3, n = 9;
+    const std::vector<int> lengths = {n, 4};
+    const auto halves = [&](index_t count) {
+        std::vector<TestType> x;
+        for (const float e : random.vector<float>(count)) x.push_back(static_cast<TestType>(e));
+        return x;
+    };
+    const std::vector<TestType> g = halves(batch * n), start = halves(batch * heads * n * n);
+    const auto widened = [](const std::vector<TestType>& x) {
+        std::vector<double> wide;
+        for (const TestType& e : x) wide.push_back(value(e));
+        return wide;
+    };
+    pare::importance_options options;
+    options.mask.causal = true;
+    std::vector<double> expected = widened(start);
+    pare::importance_backward(pare::seq, pare::view(widened(g).data(), batch, n), lengths,
+                              pare::view(expected.data(), batch, heads, n, n), options);
+    const auto check = [&](const auto& policy) {
+        std::vector<TestType> gradient = start;
+        pare::importance_backward(policy, pare::view(g.data(), batch, n), lengths,
+                                  pare::view(gradient.data(), batch, heads, n, n), options);
+        const std::vector<double> found = widened(gradient);
+        for (std::size_t i = 0; i < found.size(); ++i)
+            CHECK_THAT(found[i],
+                       Catch::Matchers::WithinAbs(expected[i], epsilon_of<TestType> *
+                                                                   (1 + std::abs(expected[i]))));
+    };
+    check(std::tuple_element_t<0, policies>::policy());
+    check(std::tuple_element_t<std::tuple_size_v<policies> - 1, policies>::policy());
+}
+
 } // namespace importance_test

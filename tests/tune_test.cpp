@@ -1,4 +1,5 @@
 // Tuning against least squares by QR in long double on the data themselves.
+#include "half_types.hpp"
 #include "policies.hpp"
 #include "support.hpp"
 #include <pare/tune.hpp>
@@ -508,6 +509,31 @@ TEST_CASE("float data tune double weights, and the other way round") {
     CHECK(pare::reconstruct(pare::simd, q.statistics(pare::seq), single, single_bias, 0));
     const real_matrix exact = fit(to_real(q.x), to_real(q.y), real_matrix::Zero(3, 8), 0);
     check_equal(single.cast<real>(), exact.leftCols(8), 1e-6);
+}
+
+TEMPLATE_LIST_TEST_CASE("layers of half types are tuned", "", half_types) {
+    random_source random;
+    CAPTURE(random);
+    const problem<float> p(200, 8, 3, random);
+    const auto statistics = p.statistics(pare::simd);
+    const auto check = [&](const auto& tune) {
+        std::vector<TestType> halves;
+        std::vector<double> wide;
+        for (int i = 0; i < 3 * 8 + 3 + 8; ++i) { // weight, bias, scales
+            halves.push_back(static_cast<TestType>(random.uniform<float>()));
+            wide.push_back(value(halves.back()));
+        }
+        const auto tuned = [&](auto& all) {
+            return tune(pare::view(all.data(), 3, 8), pare::view(all.data() + 24, 3),
+                        pare::view(all.data() + 27, 8));
+        };
+        CHECK(tuned(halves));
+        CHECK(tuned(wide));
+        for (std::size_t i = 0; i < wide.size(); ++i)
+            CHECK_THAT(value(halves[i]), Catch::Matchers::WithinRel(wide[i], epsilon_of<TestType>));
+    };
+    check([&](auto w, auto b, auto) { return pare::reconstruct(pare::seq, statistics, w, b); });
+    check([&](auto w, auto b, auto s) { return pare::scale(pare::seq, statistics, 1, w, b, s); });
 }
 
 TEST_CASE("a solution that is no number in the weights' type leaves the layer as it is") {

@@ -41,7 +41,7 @@ namespace detail {
 template <class To, class M>
 bool all_finite(const M& m) {
     for (index_t i = 0; i < m.size(); ++i)
-        if (!is_finite(static_cast<compute_t<To>>(static_cast<To>(m.data()[i])))) return false;
+        if (!is_finite(to_double(from_double<To>(m.data()[i])))) return false;
     return true;
 }
 
@@ -64,8 +64,8 @@ struct tuned_layer {
         w.resize(weight.extent(0), weight.extent(1));
         b.setZero(weight.extent(0));
         for (index_t i = 0; i < w.rows(); ++i)
-            for (index_t j = 0; j < w.cols(); ++j) w(i, j) = static_cast<double>(weight(i, j));
-        for (index_t i = 0; i < bias.extent(0); ++i) b(i) = static_cast<double>(bias(i));
+            for (index_t j = 0; j < w.cols(); ++j) w(i, j) = to_double(weight(i, j));
+        for (index_t i = 0; i < bias.extent(0); ++i) b(i) = to_double(bias(i));
     }
 
     /// E |y - W x - b|^2, G = cov(x, x), C = cov(x, y): that of what is centred, and of the means.
@@ -174,12 +174,12 @@ template <class From, class To>
 void copy_matrix(const From& from, To to) {
     for (index_t i = 0; i < from.rows(); ++i)
         for (index_t j = 0; j < from.cols(); ++j)
-            to(i, j) = static_cast<typename To::value_type>(from(i, j));
+            to(i, j) = from_double<typename To::value_type>(from(i, j));
 }
 template <class From, class To>
 void copy_vector(const From& from, To to) {
     for (index_t i = 0; i < to.extent(0); ++i)
-        to(i) = static_cast<typename To::value_type>(from(i));
+        to(i) = from_double<typename To::value_type>(from(i));
 }
 
 } // namespace detail

@@ -31,7 +31,7 @@ template <class X, class Y>
 void scale_sequence(const importance_options& options, index_t heads, index_t queries, index_t keys,
                     const index_range& some, const X* x, index_t x_stride, Y* y, index_t y_stride) {
     const auto scale = [=](index_t k, double factor) {
-        y[k * y_stride] = static_cast<Y>(static_cast<double>(x[k * x_stride]) * factor);
+        y[k * y_stride] = from_double<Y>(to_double(x[k * x_stride]) * factor);
     };
     if (same_factor_for_all(options) ||
         queries == 1) { // what one query does not see has a sum of 0
@@ -286,13 +286,16 @@ class sequential {
     template <class T, class Batch>
     void add_to_keys(view<const T, 2> row, const Batch& batch, const attention_mask& mask,
                      const counted_queries& counted, view<T, 4> p) const {
+        using C = compute_t<T>;
         const index_t heads = p.extent(1);
         executor_.run(p.extent(0) * heads, [=](index_t task, index_t) {
             const index_t b = task / heads, h = task % heads, queries = batch.queries(b);
             const detail::index_range q = detail::counted(counted, queries);
             for (index_t i = q.begin; i < q.end; ++i) {
                 const auto seen = detail::visible_keys(mask, i, queries, batch.keys(b));
-                for (index_t k = seen.begin; k < seen.end; ++k) p(b, h, i, k) += row(b, k);
+                for (index_t k = seen.begin; k < seen.end; ++k)
+                    p(b, h, i, k) =
+                        static_cast<T>(static_cast<C>(p(b, h, i, k)) + static_cast<C>(row(b, k)));
             }
         });
     }

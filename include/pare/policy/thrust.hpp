@@ -328,7 +328,7 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
             const index_t b = at / columns, k = at % columns;
             const index_t queries = batch.queries(b), keys = batch.keys(b);
             const double factor = detail::factor_of_key(options, heads, k, queries, keys);
-            y(b, k) = k < keys ? static_cast<Y>(static_cast<double>(x(b, k)) * factor) : Y(0);
+            y(b, k) = detail::from_double<Y>(k < keys ? detail::to_double(x(b, k)) * factor : 0);
         });
     }
 
@@ -343,9 +343,9 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
             const index_t s = at.sequence;
             double score = 0;
             if (at.inside)
-                score = static_cast<double>(x(row, t)) *
+                score = detail::to_double(x(row, t)) *
                         detail::factor_of_key(options, heads, at.key, w.queries(s), w.keys(s));
-            y(row, t) = static_cast<Y>(score);
+            y(row, t) = detail::from_double<Y>(score);
         });
     }
 
