@@ -159,6 +159,31 @@ TEMPLATE_LIST_TEST_CASE("sums stay right wherever they are", "", runs) {
     }
 }
 
+TEST_CASE("what an accumulator was moved from holds nothing, and takes nothing") {
+    random_source random;
+    CAPTURE(random);
+    const matrix<double> x(20, inputs, random), y(20, outputs, random);
+    accumulators from;
+    from.add(pare::seq, x, y, 0, 20);
+    accumulators to = std::move(from);
+    check(to, x, y, 20);
+    CHECK(from.diagonal.units() + from.diagonal.samples() == 0);
+    CHECK(from.block.units() + from.block.samples() + from.block.block_sums().size() == 0);
+    CHECK(from.xx.rows() + from.xx.sums().size() == 0);
+    CHECK(from.xx.mean().empty());
+    CHECK(from.xy.rows() + from.xy.lower_sums().size() == 0);
+    CHECK(from.fit.inputs() + from.fit.outputs() + from.fit.tokens() == 0);
+    const auto rows = x.slice(0, 20), targets = y.slice(0, 20);
+    CHECK_THROWS_AS(from.diagonal.add(pare::seq, rows), pare::shape_error);
+    CHECK_THROWS_AS(from.block.add(pare::seq, rows), pare::shape_error);
+    CHECK_THROWS_AS(from.xx.add(pare::seq, rows), pare::shape_error);
+    CHECK_THROWS_AS(from.xy.add(pare::seq, rows, targets), pare::shape_error);
+    CHECK_THROWS_AS(from.fit.add(pare::seq, rows, targets), pare::shape_error);
+    CHECK_THROWS_AS(to.xx.merge(from.xx), pare::shape_error);
+    from = std::move(to);
+    check(from, x, y, 20);
+}
+
 #if defined(PARE_TEST_THRUST) && !defined(__CUDACC__)
 namespace {
 struct other_system : far::system {};

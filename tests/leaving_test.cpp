@@ -162,6 +162,18 @@ TEST_CASE("maps of leaving tokens check their arguments") {
                 "outputs");
 }
 
+TEST_CASE("what a map of leaving tokens was moved from is a map of nothing") {
+    pare::leaving_map<> from(2, 2);
+    const pare::leaving_map<> to = std::move(from);
+    CHECK(to.inputs() + to.outputs() == 4);
+    CHECK(from.inputs() + from.outputs() + from.weight().size() + from.bias().size() == 0);
+    const std::vector<float> sums(3, 1.0F);
+    std::vector<float> gone(2);
+    CHECK_THROWS_AS(
+        from.add(pare::seq, pare::view(sums.data(), 1, 3), pare::view(gone.data(), 1, 2)),
+        pare::shape_error);
+}
+
 TEMPLATE_LIST_TEST_CASE("tokens, weights and maps of half types", "", half_types) {
     using T = TestType;
     const auto leaves = halves_of<T>({1, 0, 0.5F}), rows = halves_of<T>({1, 2, 9, 9, 4, 6});

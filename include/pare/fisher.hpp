@@ -206,7 +206,7 @@ class fisher {
 
   private:
     fisher_kind kind_ = fisher_kind::diagonal;
-    index_t samples_ = 0;
+    detail::owned<index_t> samples_;
     detail::kept_sums<double> diagonal_;
     gram<Acc> block_;
 };

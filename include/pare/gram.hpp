@@ -145,14 +145,16 @@ class gram {
 
     /// The sums G [columns_x x columns_y], not divided by rows(). Of a symmetric matrix only the
     /// lower triangle is valid.
-    view<const Acc, 2> lower_sums() const { return {sums_.here().data(), columns_x_, columns_y_}; }
+    view<const Acc, 2> lower_sums() const {
+        return {sums_.here().data(), {columns_x_, columns_y_}, {columns_y_, 1}};
+    }
     /// The sums with both triangles valid; mirrors the lower one, O(columns^2).
     view<const Acc, 2> sums() {
         // By way of a tile, so that lines of rows a power of two apart, which share their place in a
         // cache, are read and written once and whole.
         constexpr index_t block = 32;
         Acc tile[block][block];
-        const index_t n = symmetric_ ? columns_x_ : 0;
+        const index_t n = symmetric_ ? index_t{columns_x_} : 0;
         std::vector<Acc>& all = sums_.here();
         for (index_t i0 = 0; i0 < n; i0 += block)
             for (index_t j0 = 0; j0 <= i0; j0 += block) {
@@ -210,7 +212,7 @@ class gram {
         rows_ += x.extent(0);
     }
 
-    index_t columns_x_ = 0, columns_y_ = 0, rows_ = 0;
+    detail::owned<index_t> columns_x_, columns_y_, rows_;
     bool symmetric_ = true;
     detail::kept_sums<Acc> sums_;
 };

@@ -435,7 +435,7 @@ class least_squares {
         smallest_ = std::max(smallest_, other.smallest_);
     }
 
-    double total() const { return weight_ > 0 ? weight_ : 1; }
+    double total() const { return weight_ > 0 ? double{weight_} : 1; }
     bool is_constant(double variance, double mean) const {
         const double rounding = 16 * epsilon_ * mean;
         return !(variance > rounding * rounding + smallest_);
@@ -453,8 +453,8 @@ class least_squares {
 
     detail::kept_sums<double> xx_, xy_; // rows of inputs; of xx the lower triangle
     one_side x_, y_;
-    index_t tokens_ = 0;
-    double weight_ = 0;
+    detail::owned<index_t> tokens_;
+    detail::owned<double> weight_;
     // Of the element types: what rounding is relative to, and of squares, those with all digits.
     double epsilon_ = 0, smallest_ = 0;
 };

@@ -155,11 +155,13 @@ class leaving_map {
     view<const T, 2> weight() const {
         return {numbers_.data(), {outputs_, inputs_}, {1, outputs_}};
     }
-    view<T, 1> bias() { return {numbers_.data() + inputs_ * outputs_, outputs_}; }
-    view<const T, 1> bias() const { return {numbers_.data() + inputs_ * outputs_, outputs_}; }
+    view<T, 1> bias() { return {numbers_.data() + inputs_ * outputs_, {outputs_}, {1}}; }
+    view<const T, 1> bias() const {
+        return {numbers_.data() + inputs_ * outputs_, {outputs_}, {1}};
+    }
 
   private:
-    index_t inputs_ = 0, outputs_ = 0;
+    detail::owned<index_t> inputs_, outputs_;
     std::vector<T> numbers_; // W transposed, and b as one more row
 };
 

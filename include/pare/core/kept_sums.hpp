@@ -13,6 +13,24 @@ namespace pare {
 inline namespace PARE_ISA {
 namespace detail {
 
+/// A number that counts what its object owns: 0 once that has gone to another one.
+template <class T>
+class owned {
+  public:
+    owned(T value = 0) : value_(value) {}
+    owned(const owned&) = default;
+    owned(owned&& other) noexcept : value_(std::exchange(other.value_, T(0))) {}
+    owned& operator=(owned other) noexcept {
+        value_ = other.value_;
+        return *this;
+    }
+    operator T&() { return value_; }
+    operator const T&() const { return value_; }
+
+  private:
+    T value_;
+};
+
 /// Sums of double in memory that the host does not read. It outlives the policies that add to it.
 class sums_there {
   public:
