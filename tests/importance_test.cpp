@@ -438,6 +438,17 @@ struct counting {
 
 } // namespace
 
+TEST_CASE("a part of importance that there is not is refused") {
+    const std::vector<float> p(2 * 2 * 16, 0.25F);
+    const std::vector<int> offsets = {0, 4, 8};
+    for (const pare::part wrong : {pare::part{0, 0}, {-1, 4}, {4, 4}}) {
+        std::vector<float> scores(8, 5.0F);
+        CHECK_THROWS_AS(pare::importance_packed(pare::simd.with(wrong), p, 2, offsets, scores),
+                        pare::value_error);
+        CHECK(scores == std::vector<float>(8, 5.0F));
+    }
+}
+
 TEST_CASE("many short packed sequences are shared out, and a long one among them") {
     random_source random;
     CAPTURE(random);

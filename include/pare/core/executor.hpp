@@ -182,10 +182,12 @@ index_t piece_of_rows(index_t columns, index_t tasks, index_t most, const Execut
 /// For the s-th of many pieces of a call, each of a few tasks: parts take turns at who has the first one.
 template <class Executor>
 Executor in_turn(const Executor& executor, [[maybe_unused]] index_t s) {
-    if constexpr (std::is_same_v<Executor, part>)
+    if constexpr (std::is_same_v<Executor, part>) {
+        executor.check();
         return {(executor.ith + s) % executor.nth, executor.nth};
-    else
+    } else {
         return executor;
+    }
 }
 
 /// Runs tasks whose results the caller goes on with: a part of a call runs all of them.
