@@ -147,4 +147,27 @@ TEMPLATE_LIST_TEST_CASE("statistics and layers without inputs or outputs", "", p
     CHECK(pare::ridge_solve(policy, g.view(), 1, no_matrix<double>(4, 0)));
 }
 
+TEST_CASE("of one number, the stride is any") {
+    constexpr index_t any = 7;
+    const auto one = [](auto& x) { return pare::view(&x, {1}, {any}); };
+    int position = 0, kept_position = 3, none = 0, new_none = 3, length = 1;
+    float score = 1, hidden = 2, probability = 1, importance = 0;
+    CHECK(pare::keep_above(pare::seq, one(score), 0.5, one(kept_position)) == 1);
+    CHECK(kept_position == 0);
+    pare::gather_rows(pare::seq, one(position), one(hidden));
+    CHECK(hidden == 2);
+    CHECK(pare::keep_above(pare::seq, no_vector<float>(), 0.5, one(none), no_vector<int>(),
+                           one(new_none)) == 0);
+    CHECK(new_none == 0);
+    pare::gather_rows_async(pare::seq, no_vector<int>(), one(none), one(hidden));
+    pare::importance(pare::seq, pare::view(&probability, 1, 1, 1, 1), one(length),
+                     pare::view(&importance, 1, 1));
+    CHECK(importance == 1);
+    pare::importance_packed(pare::seq, no_vector<float>(), 1, one(none), no_vector<float>());
+    pare::mask_gradients(pare::seq, no_matrix<float>(0, 2), no_matrix<float>(0, 2), one(none), 1,
+                         no_matrix<float>(0, 2));
+    double mask = 1, block = 1;
+    CHECK(pare::rearrange(pare::seq, pare::view(&block, {1, 1}, {any, any}), one(mask)).converged);
+}
+
 } // namespace nothing_test

@@ -170,9 +170,9 @@ view<T, 2> first_rows(const view<T, 2>& x, index_t rows) {
 template <class Positions, class Offsets>
 void check_kept(const char* name, const Positions& positions, const Offsets& offsets) {
     static_assert(std::is_integral_v<typename Offsets::value_type>, "pare: offsets are integers");
-    if (offsets.extent(0) < 1 || offsets.stride(0) != 1)
+    if (offsets.extent(0) < 1 || !is_contiguous(offsets))
         fail<shape_error>(name, offsets.extent(0), " offsets of stride ", offsets.stride(0));
-    if (positions.extent(0) > 0 && positions.stride(0) != 1)
+    if (!is_contiguous(positions))
         fail<shape_error>(name, "positions have stride ", positions.stride(0));
 }
 

@@ -40,8 +40,7 @@ padded_batch<Length> check_batch(const char* name, const Policy&, view<T, 4> p,
             fail<shape_error>(name, "sequence ", b, " has length ", n, ", probabilities ",
                               p.extent(1), "x", queries, "x", keys);
     }
-    if (lengths.stride(0) != 1 && batch > 1)
-        fail<shape_error>(name, "lengths have stride ", lengths.stride(0));
+    if (!is_contiguous(lengths)) fail<shape_error>(name, "lengths have stride ", lengths.stride(0));
     return {lengths.data_handle(), queries, keys};
 }
 
@@ -229,7 +228,7 @@ void importance_packed(const Policy& policy, const P& probabilities, index_t hea
                                       " heads and ", tokens, " tokens in ", sequences,
                                       " sequences have ", need);
     }
-    if (p.extent(0) > 1 && p.stride(0) != 1)
+    if (!detail::is_contiguous(p))
         detail::fail<shape_error>("importance", "probabilities have stride ", p.stride(0));
     if constexpr (Policy::on_host) {
         const auto memory = policy.template temporary<double>(scratch, tokens);

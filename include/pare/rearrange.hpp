@@ -77,7 +77,7 @@ rearrange_result rearrange(const Policy& policy, const Block& block, Mask&& mask
     if (g.extent(1) != n || m.extent(0) != n)
         detail::fail<shape_error>("rearrange", "block is ", n, " x ", g.extent(1), ", mask has ",
                                   m.extent(0), " units");
-    if (n > 0 && g.stride(1) != 1)
+    if (n > 1 && g.stride(1) != 1)
         detail::fail<shape_error>("rearrange", "rows of the block have stride ", g.stride(1));
     if (!detail::is_finite(options.ridge) || options.ridge < 0 || options.max_sweeps < 0)
         detail::fail<value_error>("rearrange", "ridge ", options.ridge, ", ", options.max_sweeps,

@@ -147,11 +147,10 @@ void check_selection(const char* name, const Policy& policy, const Scores& score
                      const KeptOffsets& kept_offsets) {
     const index_t tokens = scores.extent(0);
     check_offsets(name, policy, offsets, tokens);
-    if (kept_offsets.extent(0) != offsets.extent(0) || kept_offsets.stride(0) != 1)
+    if (kept_offsets.extent(0) != offsets.extent(0) || !is_contiguous(kept_offsets))
         fail<shape_error>(name, offsets.extent(0), " offsets, ", kept_offsets.extent(0),
                           " new ones of stride ", kept_offsets.stride(0));
-    if (index.extent(0) > 0 && index.stride(0) != 1)
-        fail<shape_error>(name, "positions have stride ", index.stride(0));
+    if (!is_contiguous(index)) fail<shape_error>(name, "positions have stride ", index.stride(0));
     check_counts_to<typename Index::value_type>(name, tokens);
     check_counts_to<typename KeptOffsets::value_type>(name, tokens);
     const index_t flags = pinned.flags.extent(0);

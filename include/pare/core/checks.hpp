@@ -48,6 +48,12 @@ constexpr bool is_product(index_t total, index_t count, index_t unit) {
     return unit > 0 && total % unit == 0 && total / unit == count;
 }
 
+/// Whether numbers stand one behind another: of one alone, the stride is any.
+template <class Vector>
+constexpr bool is_contiguous(const Vector& x) {
+    return x.extent(0) <= 1 || x.stride(0) == 1;
+}
+
 /// What is wrong with position i of a list that should ascend within 0 <= position < extent.
 template <class Position>
 struct misplaced {
@@ -75,8 +81,7 @@ template <class Policy, class Positions>
 void check_positions(const char* name, const Policy& policy, const Positions& p, index_t extent) {
     using Position = typename Positions::value_type;
     static_assert(std::is_integral_v<Position>, "pare: positions are integers");
-    if (p.extent(0) > 0 && p.stride(0) != 1)
-        fail<shape_error>(name, "positions have stride ", p.stride(0));
+    if (!is_contiguous(p)) fail<shape_error>(name, "positions have stride ", p.stride(0));
     if constexpr (Policy::on_host) {
         const misplaced<Position> wrong{p.data_handle(), extent};
         if (const index_t i = policy.first(p.extent(0), wrong); i >= 0)
@@ -94,7 +99,7 @@ void check_offsets(const char* name, const Policy& policy, const Offsets& offset
     static_assert(std::is_integral_v<Offset>, "pare: offsets are integers");
     const index_t last = offsets.extent(0) - 1;
     if (last < 0) fail<shape_error>(name, "no offsets; of no sequences they are one 0");
-    if (offsets.stride(0) != 1) fail<shape_error>(name, "offsets have stride ", offsets.stride(0));
+    if (!is_contiguous(offsets)) fail<shape_error>(name, "offsets have stride ", offsets.stride(0));
     if (!Policy::on_host && !waits) return;
     const misplaced_offset<Offset> wrong{offsets.data_handle(), last, tokens};
     const auto value = [&](index_t i) { return policy.read(offsets.data_handle() + i); };

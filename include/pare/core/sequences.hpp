@@ -184,7 +184,7 @@ auto checked_sequences(const char* name, const Policy& policy,
                       "pare: offsets of queries and keys, and lengths, have one element type");
         if (lengths.extent(0) == 0) return x;
         x.lengths = lengths.data_handle();
-        if (lengths.extent(0) != x.sequences || (x.sequences > 1 && lengths.stride(0) != 1))
+        if (lengths.extent(0) != x.sequences || !is_contiguous(lengths))
             fail<shape_error>(name, lengths.extent(0), " lengths of stride ", lengths.stride(0),
                               ", ", x.sequences, " sequences");
         if constexpr (Policy::on_host)
