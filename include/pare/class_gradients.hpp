@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 namespace pare {
@@ -23,8 +24,9 @@ inline namespace PARE_ISA {
 template <class Logits, class Gradients>
 void draw_class_gradients(const Logits& logits, std::uint64_t seed, Gradients&& gradients) {
     const auto x = as_input<2>(logits);
-    const auto g = as_view<2>(gradients);
+    const auto g = as_output<2>(std::forward<Gradients>(gradients));
     using T = typename decltype(g)::value_type;
+    detail::check_real<typename decltype(x)::value_type, T>();
     const index_t classes = x.extent(1);
     if (g.extent(0) != x.extent(0) || g.extent(1) != classes)
         detail::fail<shape_error>("draw_class_gradients", "logits are ", x.extent(0), " x ",
