@@ -638,10 +638,7 @@ class sequential {
     template <class T, class W>
     void merge_rows(view<const T, 2> in, view<const W, 1> weights, const index_t* parts,
                     const index_t* starts, view<T, 2> out) const {
-        executor_.run(out.extent(0), [=](index_t i, index_t) {
-            for (index_t c = 0; c < out.extent(1); ++c)
-                out(i, c) = detail::mean_of_parts(in, weights, parts, starts, i, c);
-        });
+        merge_rows_by(detail::plain_share{}, in, weights, parts, starts, out);
     }
     /// weights[i] = the sum of weights[t] over the parts t of row i < count.
     template <class W>
@@ -680,6 +677,17 @@ class sequential {
         for_tokens([&](index_t t) {
             detail::find_nearest(memory, size, offsets, sequences, index, count, t, nearest,
                                  similarity, product);
+        });
+    }
+
+    template <class AddShare, class T, class W>
+    void merge_rows_by(const AddShare& add_share, view<const T, 2> in, view<const W, 1> weights,
+                       const index_t* parts, const index_t* starts, view<T, 2> out) const {
+        constexpr index_t most = 256; // columns whose sums stay near
+        executor_.run(out.extent(0), [=](index_t i, index_t) {
+            for (index_t c = 0; c < out.extent(1); c += most)
+                detail::mean_of_parts<most>(add_share, in, weights, parts, starts, i,
+                                            {c, std::min(out.extent(1), c + most)}, out);
         });
     }
 

@@ -23,8 +23,8 @@ PARE_SIGNED_ARRAYS_BEGIN
 
 namespace pare {
 inline namespace PARE_ISA {
-/// Vectorised primitives for float and double with unit stride along rows; everything else is
-/// inherited.
+/// Vectorised primitives for float, double and half types, computed in float, with unit stride along
+/// rows; everything else is inherited.
 template <class Executor = default_executor>
 class vectorised : public sequential<Executor> {
     using base = sequential<Executor>;
@@ -44,7 +44,7 @@ class vectorised : public sequential<Executor> {
     template <class Op, class Offsets, class Out, class T, class... Ts>
     void segment_sums(Op op, const Offsets& offsets, index_t unit, view<Out, 2> out,
                       view<const T, 2> x, view<const Ts, 2>... others) const {
-        if constexpr (detail::has_batch<T> && (std::is_same_v<T, Ts> && ...)) {
+        if constexpr (detail::has_batch<compute_t<T>> && (std::is_same_v<T, Ts> && ...)) {
             if (x.stride(1) == 1 && ((others.stride(1) == 1) && ...))
                 return segment_sums_rows(
                     op, offsets, unit, out, detail::strided_rows<T>{x.data_handle(), x.stride(0)},
@@ -56,7 +56,7 @@ class vectorised : public sequential<Executor> {
     template <class T, class Acc>
     void gram(double alpha, view<const T, 2> x, view<const T, 2> y, view<Acc, 2> g, bool lower,
               workspace& scratch) const {
-        if constexpr (detail::has_batch<T>) {
+        if constexpr (detail::has_batch<compute_t<T>>) {
             if (x.stride(1) == 1 && y.stride(1) == 1 && g.stride(1) == 1)
                 return detail::gram_tiles(this->executor(), static_cast<Acc>(alpha), x, y, g, lower,
                                           scratch);
@@ -67,7 +67,7 @@ class vectorised : public sequential<Executor> {
     template <class T, class Batch>
     void key_sums(view<const T, 4> p, const Batch& batch, const attention_mask& mask,
                   const counted_queries& counted, view<double, 2> sums) const {
-        if constexpr (detail::has_batch<T>) {
+        if constexpr (detail::has_batch<compute_t<T>>) {
             if (p.stride(3) == 1)
                 return detail::key_sums(this->executor(), p, batch, mask, counted, sums);
         }
@@ -119,6 +119,15 @@ class vectorised : public sequential<Executor> {
             base::nearest_rows(keys, offsets, sequences, index, count, memory, nearest, similarity);
     }
 
+    template <class T, class W>
+    void merge_rows(view<const T, 2> in, view<const W, 1> weights, const index_t* parts,
+                    const index_t* starts, view<T, 2> out) const {
+        if constexpr (detail::has_batch<compute_t<T>>)
+            this->merge_rows_by(detail::share_in_registers{}, in, weights, parts, starts, out);
+        else
+            base::merge_rows(in, weights, parts, starts, out);
+    }
+
     /// First whether there is one, which most calls have answered with no, and then which.
     template <class T>
     index_t argmin_difference(index_t n, const T* x, const T* y, T below) const {
@@ -155,7 +164,8 @@ class vectorised : public sequential<Executor> {
 
     template <class Op, class Out, class... Ts>
     void transform(Op op, view<Out, 1> out, view<const Ts, 1>... in) const {
-        if constexpr (detail::has_batch<Out> && (std::is_same_v<Out, Ts> && ...)) {
+        if constexpr (detail::has_batch<compute_t<Out>> &&
+                      (std::is_same_v<compute_t<Out>, compute_t<Ts>> && ...)) {
             const auto piece = [=](index_t task, index_t) {
                 const index_t first = task * base::stretch;
                 detail::transform_sum<false>(op, std::min(base::stretch, out.extent(0) - first),
@@ -169,7 +179,8 @@ class vectorised : public sequential<Executor> {
 
     template <class Op, class Out, class... Ts>
     double transform_sum(Op op, view<Out, 1> out, view<const Ts, 1>... in) const {
-        if constexpr (detail::has_batch<Out> && (std::is_same_v<Out, Ts> && ...)) {
+        if constexpr (detail::has_batch<compute_t<Out>> &&
+                      (std::is_same_v<compute_t<Out>, compute_t<Ts>> && ...)) {
             if (out.stride(0) == 1 && ((in.stride(0) == 1) && ...))
                 return base::sum_of_pieces(out.extent(0), [=](index_t begin, index_t end) {
                     return detail::transform_sum<true>(op, end - begin, &out(begin), &in(begin)...);
@@ -180,7 +191,7 @@ class vectorised : public sequential<Executor> {
 
     template <class T>
     void scale_rows(view<const T, 1> scales, view<const T, 2> x, view<T, 2> y) const {
-        if constexpr (detail::has_batch<T>) {
+        if constexpr (detail::has_batch<compute_t<T>>) {
             if (x.stride(1) == 1 && y.stride(1) == 1)
                 return detail::scale_rows(this->executor(), scales, x, y);
         }
@@ -190,7 +201,7 @@ class vectorised : public sequential<Executor> {
     template <class T>
     void centre_rows(view<const compute_t<T>, 1> scales, view<const T, 2> x,
                      view<const compute_t<T>, 1> shift, view<compute_t<T>, 2> y) const {
-        if constexpr (detail::has_batch<T>) {
+        if constexpr (detail::has_batch<compute_t<T>>) {
             if (x.stride(1) == 1 && y.stride(1) == 1 && shift.stride(0) == 1)
                 return detail::centre_rows(this->executor(), scales, x, shift, y);
         }
@@ -200,7 +211,7 @@ class vectorised : public sequential<Executor> {
     template <class T>
     void scale_rows_dot(view<const T, 1> scales, view<const T, 2> x, view<const T, 2> y,
                         view<T, 2> z, view<T, 1> dots) const {
-        if constexpr (detail::has_batch<T>) {
+        if constexpr (detail::has_batch<compute_t<T>>) {
             if (x.stride(1) == 1 && y.stride(1) == 1 && z.stride(1) == 1)
                 return detail::scale_rows_dot(this->executor(), scales, x, y, z, dots);
         }
@@ -221,7 +232,7 @@ class vectorised : public sequential<Executor> {
         this->executor().run(segments * blocks, [=](index_t task, index_t) {
             const index_t s = task / blocks, first = task % blocks * block;
             const index_t last = std::min(units, first + block);
-            T partial[strip];
+            compute_t<T> partial[strip];
             double total[strip];
             double of_unit = 0;
             index_t u = first, in_unit = 0;
@@ -232,7 +243,7 @@ class vectorised : public sequential<Executor> {
                      t0 += base::row_block) {
                     const index_t rows = std::min<index_t>(
                         base::row_block, static_cast<index_t>(offsets[s + 1]) - t0);
-                    std::fill(partial, partial + n, T(0));
+                    std::fill(partial, partial + n, compute_t<T>(0));
                     detail::add_rows(op, rows, n, partial, x.from(t0, c0), others.from(t0, c0)...);
                     for (index_t c = 0; c < n; ++c) total[c] += static_cast<double>(partial[c]);
                 }

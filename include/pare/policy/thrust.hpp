@@ -620,7 +620,8 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
         const index_t columns = out.extent(1);
         for_each(out.size(), [=] PARE_HD(index_t at) {
             const index_t i = at / columns, c = at % columns;
-            out(i, c) = detail::mean_of_parts(in, weights, parts, starts, i, c);
+            detail::mean_of_parts<1>(detail::plain_share{}, in, weights, parts, starts, i,
+                                     {c, c + 1}, out);
         });
     }
     template <class W>

@@ -4,10 +4,10 @@
 #include "../../core/executor.hpp"
 #include "../../core/view.hpp"
 #include "../../core/workspace.hpp"
+#include "halves.hpp"
 #include "registers.hpp"
 
 #include <algorithm>
-#include <cstring>
 
 namespace pare {
 inline namespace PARE_ISA {
@@ -60,24 +60,26 @@ struct panels {
 
     /// Copies rows first <= t < last of x, less `centre`, to the rows `at` and following; `sums` are
     /// overwritten with theirs. Both have zeros for the padding.
-    void pack_centred(view<const T, 2> x, index_t first, index_t last, const T* centre, T* sums,
+    template <class E>
+    void pack_centred(view<const E, 2> x, index_t first, index_t last, const T* centre, T* sums,
                       index_t at) const {
         using B = batch<T>;
         const index_t columns = x.extent(1);
         std::fill(sums, sums + round_up(columns, width), T(0));
         for (index_t t = first; t < last; ++t, ++at) {
-            const T* const from = x.address(t, 0);
-            T *to = data + at * width, last_panel[width] = {};
+            const E* const from = x.address(t, 0);
+            E last_panel[width];
+            T* to = data + at * width;
             for (index_t c = 0; c < columns; c += width, to += stride) {
-                const T* in = from + c;
+                const E* in = from + c;
                 if (c + width > columns) {
-                    std::copy(in, from + columns, last_panel);
+                    std::fill(std::copy(in, from + columns, last_panel), last_panel + width,
+                              static_cast<E>(T(0)));
                     in = last_panel;
                 }
                 PARE_UNROLL
                 for (index_t v = 0; v < width; v += lanes<T>) {
-                    const B less =
-                        opaque(B::load_unaligned(in + v) - B::load_unaligned(centre + c + v));
+                    const B less = opaque(load_wide(in + v) - B::load_unaligned(centre + c + v));
                     less.store_unaligned(to + v);
                     B sum = B::load_unaligned(sums + c + v);
                     add_in_order(sum, less);
@@ -87,17 +89,19 @@ struct panels {
         }
     }
     /// Copies rows first <= t < last of x to the rows `at` and following.
-    void pack(view<const T, 2> x, index_t first, index_t last, index_t at) const {
+    template <class E>
+    void pack(view<const E, 2> x, index_t first, index_t last, index_t at) const {
         const index_t columns = x.extent(1);
         for (index_t t = first; t < last; ++t, ++at) {
-            const T* const from = &x(t, 0);
+            const E* const from = &x(t, 0);
             T* to = data + at * width;
             index_t c = 0;
             for (; c + width <= columns; c += width, to += stride)
-                std::memcpy(to, from + c, width * sizeof(T));
+                for (index_t v = 0; v < width; v += lanes<T>)
+                    load_wide(from + c + v).store_unaligned(to + v);
             if (c == columns) continue;
-            std::copy(from + c, from + columns, to);
-            std::fill(to + (columns - c), to + width, T(0));
+            for (index_t i = 0; i < width; ++i)
+                to[i] = c + i < columns ? static_cast<T>(from[c + i]) : T(0);
         }
     }
     const T* at(index_t row, index_t column) const {
@@ -112,7 +116,7 @@ struct panels {
     }
 };
 
-/// What is taken off each column of float rows as they are packed, a number near its mean, so that
+/// What is taken off each column of rows as they are packed in float, a number near its mean, so that
 /// products are rounded in proportion to how much columns vary; and what there is to add for it:
 ///
 ///     x' y = d' e + (the sum of x) s_y' + s_x (the sum of e)', d = x - s_x, e = y - s_y
@@ -129,7 +133,8 @@ struct packed_centres {
     packed_centres() = default;
     /// The centre is that of a few rows from all over them. Where there are next to none it is 0: it
     /// would be they.
-    PARE_ONE_COPY packed_centres(view<const float, 2> x, index_t padding, double* memory)
+    template <class E>
+    PARE_ONE_COPY packed_centres(view<const E, 2> x, index_t padding, double* memory)
         : columns(x.extent(1)), padded(padding),
           centre(reinterpret_cast<float*>(memory + 3 * padded)), partial(centre + padded),
           shift(memory), rest(memory + padded), whole(memory + 2 * padded) {
@@ -137,8 +142,9 @@ struct packed_centres {
         const index_t rows = x.extent(0), some = rows < least ? 0 : std::min(rows, most);
         std::fill(centre, centre + padded, 0.f);
         for (index_t i = 0; i < some; ++i) {
-            const float* const row = &x(rows / some * i, 0);
-            for (index_t c = 0; c < columns; ++c) centre[c] += row[c] / static_cast<float>(some);
+            const E* const row = &x(rows / some * i, 0);
+            for (index_t c = 0; c < columns; ++c)
+                centre[c] += static_cast<float>(row[c]) / static_cast<float>(some);
         }
         for (index_t c = 0; c < padded; ++c) {
             shift[c] = static_cast<double>(centre[c]);
@@ -168,9 +174,10 @@ PARE_ONE_COPY void add_about_centres(index_t n, Acc alpha, const float* from, do
 /// g += alpha x' y, of which only the lower triangle if `lower`; rows of all three contiguous. Rows
 /// are packed once, as many as the last-level cache holds; then a task is a tile of g, whose sums
 /// of type T stay in L2 and are added to g at the end.
-template <class Executor, class T, class Acc>
-void gram_tiles(const Executor& executor, Acc alpha, view<const T, 2> x, view<const T, 2> y,
+template <class Executor, class E, class Acc>
+void gram_tiles(const Executor& executor, Acc alpha, view<const E, 2> x, view<const E, 2> y,
                 view<Acc, 2> g, bool lower, workspace& scratch) {
+    using T = compute_t<E>;
     using block = gram_block<T>;
     constexpr index_t width = block::width;
     constexpr index_t depth = 128; // a panel is then 24 KB on AVX-512: the right one stays in L1
@@ -217,7 +224,7 @@ void gram_tiles(const Executor& executor, Acc alpha, view<const T, 2> x, view<co
         const index_t n = std::min(reach, depths - t0);
         run_all(executor, packed_centres::tasks(n), [=](index_t task, index_t) {
             const index_t first = task * pack_rows, last = std::min(n, first + pack_rows);
-            const auto pack = [=](const panels<T>& to, view<const T, 2> from,
+            const auto pack = [=](const panels<T>& to, view<const E, 2> from,
                                   [[maybe_unused]] const packed_centres& of) {
                 if constexpr (centred)
                     to.pack_centred(from, t0 + first, t0 + last, of.centre, of.sums_of(task),

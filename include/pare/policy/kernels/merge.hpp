@@ -123,18 +123,33 @@ PARE_HD void find_nearest(const C* rows, index_t size, const Offset* offsets, in
     similarity(t) = static_cast<T>(best.cosine);
 }
 
-/// What row i becomes in column c, of the tokens parts[starts[i]] .. parts[starts[i + 1]].
-template <class T, class W>
-PARE_HD T mean_of_parts(const view<const T, 2>& x, const view<const W, 1>& weights,
-                        const index_t* parts, const index_t* starts, index_t i, index_t c) {
+/// sums[c] += share * x[c * stride], c < n.
+struct plain_share {
+    template <class T, class C>
+    PARE_HD void operator()(index_t n, C share, const T* x, index_t stride, C* sums) const {
+        for (index_t c = 0; c < n; ++c) sums[c] += share * static_cast<C>(x[c * stride]);
+    }
+};
+
+/// Row i in some columns, up to Most, from the tokens parts[starts[i]] .. parts[starts[i + 1]].
+template <std::size_t Most, class AddShare, class T, class W>
+PARE_HD void mean_of_parts(const AddShare& add_share, const view<const T, 2>& x,
+                           const view<const W, 1>& weights, const index_t* parts,
+                           const index_t* starts, index_t i, const index_range& columns,
+                           const view<T, 2>& out) {
     using C = compute_t<T>;
-    const index_t begin = starts[i], end = starts[i + 1];
-    if (end - begin == 1) return x(parts[begin], c); // as it is, however often rows are merged
-    C total = 0, sum = 0;
+    const index_t begin = starts[i], end = starts[i + 1], size = columns.size();
+    if (end - begin == 1) { // as it is, however often rows are merged
+        for (index_t c = columns.begin; c < columns.end; ++c) out(i, c) = x(parts[begin], c);
+        return;
+    }
+    C total = 0, sums[Most] = {};
     for (index_t p = begin; p < end; ++p) total += static_cast<C>(weights(parts[p]));
-    for (index_t p = begin; p < end; ++p)
-        sum += static_cast<C>(weights(parts[p])) / total * static_cast<C>(x(parts[p], c));
-    return static_cast<T>(sum);
+    for (index_t p = begin; p < end; ++p) {
+        const C share = static_cast<C>(weights(parts[p])) / total;
+        add_share(size, share, x.address(parts[p], columns.begin), x.stride(1), sums);
+    }
+    for (index_t c = 0; c < size; ++c) out(i, columns.begin + c) = static_cast<T>(sums[c]);
 }
 template <class W>
 PARE_HD W size_of_parts(const view<const W, 1>& weights, const index_t* parts,

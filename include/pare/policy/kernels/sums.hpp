@@ -4,6 +4,7 @@
 #include "../../core/attention.hpp"
 #include "../../core/ops.hpp"
 #include "../../core/view.hpp"
+#include "halves.hpp"
 #include "registers.hpp"
 
 #include <algorithm>
@@ -14,7 +15,7 @@ namespace detail {
 
 /// sums[c] += op(x[t, c], ...) over `rows` rows and `columns` contiguous columns: eight rows at a
 /// time, which memory brings side by side, or row after row where that is one long run of it. A
-/// column's sum is the same either way.
+/// column's sum is the same either way. Rows may be of a half type, and T what it is computed in.
 template <class Op, class T, class... Strided>
 PARE_INLINE void add_rows(Op op, index_t rows, index_t columns, T* sums, Strided... x) {
     using B = batch<T>;
@@ -23,22 +24,21 @@ PARE_INLINE void add_rows(Op op, index_t rows, index_t columns, T* sums, Strided
     // In the loops over rows, which g++ would otherwise reorder to read two blocks of them at once.
     const auto add_last = [&](index_t row) {
         for (index_t c = in_registers; c < columns; ++c)
-            add_in_order(sums[c], op(x.row(row)[c]...));
+            add_in_order(sums[c], op(static_cast<T>(x.row(row)[c])...));
     };
     index_t t = 0;
     for (; t + 8 <= rows && !one_run; t += 8) {
         for (index_t c = 0; c < in_registers; c += lanes<T>) {
             B sum = B::load_unaligned(sums + c);
             PARE_UNROLL
-            for (index_t u = 0; u < 8; ++u)
-                add_in_order(sum, op(B::load_unaligned(x.row(t + u) + c)...));
+            for (index_t u = 0; u < 8; ++u) add_in_order(sum, op(load_wide(x.row(t + u) + c)...));
             sum.store_unaligned(sums + c);
         }
         for (index_t u = 0; u < 8; ++u) add_last(t + u);
     }
     for (; t < rows; ++t) {
         for (index_t c = 0; c < in_registers; c += lanes<T>)
-            (B::load_unaligned(sums + c) + op(B::load_unaligned(x.row(t) + c)...))
+            (B::load_unaligned(sums + c) + op(load_wide(x.row(t) + c)...))
                 .store_unaligned(sums + c);
         add_last(t);
     }
@@ -57,8 +57,8 @@ struct strided_rows {
 /// sums[c] += x[t, c] over `rows` rows of few columns, row after row, which memory likes best where
 /// rows are short: the sums of as many columns as there are registers stay in them. How columns are
 /// cut does not change a column's sum.
-template <index_t registers, class T>
-void add_short_rows(index_t rows, index_t columns, T* sums, strided_rows<T> x) {
+template <index_t registers, class E, class T = compute_t<E>>
+void add_short_rows(index_t rows, index_t columns, T* sums, strided_rows<E> x) {
     using B = batch<T>;
     constexpr index_t width = registers * lanes<T>;
     index_t c = 0;
@@ -68,7 +68,7 @@ void add_short_rows(index_t rows, index_t columns, T* sums, strided_rows<T> x) {
         for (index_t v = 0; v < registers; ++v) sum[v] = B::load_unaligned(sums + c + v * lanes<T>);
         for (index_t t = 0; t < rows; ++t) PARE_UNROLL
         for (index_t v = 0; v < registers; ++v)
-            add_in_order(sum[v], B::load_unaligned(x.row(t) + c + v * lanes<T>));
+            add_in_order(sum[v], load_wide(x.row(t) + c + v * lanes<T>));
         PARE_UNROLL
         for (index_t v = 0; v < registers; ++v) sum[v].store_unaligned(sums + c + v * lanes<T>);
     }
@@ -76,15 +76,17 @@ void add_short_rows(index_t rows, index_t columns, T* sums, strided_rows<T> x) {
         if (c < columns) add_short_rows<registers / 2>(rows, columns - c, sums + c, x.from(0, c));
     } else {
         for (index_t t = 0; t < rows; ++t)
-            for (index_t i = c; i < columns; ++i) add_in_order(sums[i], x.row(t)[i]);
+            for (index_t i = c; i < columns; ++i)
+                add_in_order(sums[i], static_cast<T>(x.row(t)[i]));
     }
 }
 
 /// sums[b, k] = sum over heads h and counted queries q that see k of p[b, h, q, k]; keys
 /// contiguous. A task is a block of keys of one sequence.
-template <class Executor, class T, class Batch>
-void key_sums(const Executor& executor, view<const T, 4> p, const Batch& batch,
+template <class Executor, class E, class Batch>
+void key_sums(const Executor& executor, view<const E, 4> p, const Batch& batch,
               const attention_mask& mask, const counted_queries& which, view<double, 2> sums) {
+    using T = compute_t<E>;
     constexpr index_t most = key_blocks::most, rows_in_t = 256; // rows that are added up in T
     const key_blocks blocks(executor, p.extent(0), p.extent(3));
     executor.run(blocks.tasks(), [=](index_t task, index_t) {
@@ -104,13 +106,13 @@ void key_sums(const Executor& executor, view<const T, 4> p, const Batch& batch,
         };
         const index_range q = counted(which, queries);
         const bool full = sees_all(mask);
-        const bool short_rows = keys * static_cast<index_t>(sizeof(T)) <= 1024; // also of a block
+        const bool short_rows = keys * static_cast<index_t>(sizeof(E)) <= 1024; // also of a block
         for (index_t h = 0; h < p.extent(1); ++h)
             for (index_t i = q.begin; i < q.end;) {
                 if (rows == rows_in_t) flush();
                 if (full) {
                     const index_t count = std::min(rows_in_t - rows, q.end - i);
-                    const strided_rows<T> x{&p(b, h, i, k0), p.stride(2)};
+                    const strided_rows<E> x{&p(b, h, i, k0), p.stride(2)};
                     if (short_rows)
                         add_short_rows<sum_registers / 3 * 2>(count, n, partial, x);
                     else
@@ -123,7 +125,7 @@ void key_sums(const Executor& executor, view<const T, 4> p, const Batch& batch,
                                   end = std::min(seen.end, k0 + n);
                     if (begin < end)
                         add_rows(ops::identity{}, 1, end - begin, partial + (begin - k0),
-                                 strided_rows<T>{&p(b, h, i, begin), p.stride(2)});
+                                 strided_rows<E>{&p(b, h, i, begin), p.stride(2)});
                     ++rows;
                     ++i;
                 }
