@@ -209,7 +209,7 @@ class sequential {
                             sum, op(static_cast<C>(x(t, c)), static_cast<C>(others(t, c))...));
                 detail::add_in_order(total, static_cast<double>(sum));
             }
-            out(s, u) = static_cast<Out>(total);
+            out(s, u) = detail::from_double<Out>(total);
         });
     }
 
@@ -538,7 +538,7 @@ class sequential {
                 }
                 detail::add_in_order(total, static_cast<double>(sum));
             }
-            dots(i) = static_cast<T>(total);
+            dots(i) = detail::from_double<T>(total);
         });
     }
 

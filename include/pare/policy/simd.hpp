@@ -250,7 +250,7 @@ class vectorised : public sequential<Executor> {
                 for (index_t c = 0; c < n; ++c) {
                     of_unit += total[c];
                     if (++in_unit == unit) {
-                        out(s, u++) = static_cast<Out>(of_unit);
+                        out(s, u++) = detail::from_double<Out>(of_unit);
                         of_unit = 0;
                         in_unit = 0;
                     }

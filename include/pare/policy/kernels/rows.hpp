@@ -200,7 +200,7 @@ void scale_rows_dot(const Executor& executor, view<const T, 1> scales, view<cons
                     view<const T, 2> y, view<T, 2> z, view<T, 1> dots) {
     const index_t columns = x.extent(1);
     for_rows<T>(executor, x.extent(0), columns, [=](index_t i) {
-        dots(i) = static_cast<T>(scale_dot(columns, static_cast<compute_t<T>>(scales(i)),
+        dots(i) = from_double<T>(scale_dot(columns, static_cast<compute_t<T>>(scales(i)),
                                            x.address(i, 0), y.address(i, 0), z.address(i, 0)));
     });
 }
