@@ -48,7 +48,7 @@ struct block_attention {
         const index_t s = at.sequence, queries = call.queries(s);
         if (at.first >= queries || is_step(call, s)) return;
         attend(*reinterpret_cast<shared*>(memory),
-               {mine.head, call.query_begin(s), queries, call.key_begin(s), call.keys(s), at.first,
+               {mine.which, call.query_begin(s), queries, call.key_begin(s), call.keys(s), at.first,
                 place_of_query(call.where(), s, at.first)});
     }
 

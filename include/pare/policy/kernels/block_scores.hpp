@@ -3,7 +3,6 @@
 
 #include "block_tiles.hpp"
 
-#include <algorithm>
 #include <cmath>
 #include <cstddef>
 
@@ -24,11 +23,7 @@ struct block_scores {
     double* parts; ///< [heads x keys]
     index_t keys;
     bool packed_q, packed_k;
-    strips_there to_score; ///< of queries that are other tokens than the keys
-
-    /// Of those: a decoder's batch has strips for all that its cache holds, but most of its sequences
-    /// are steps, which have none here.
-    static constexpr index_t most_blocks = 4096;
+    strips_there to_score; ///< where queries are other tokens than the keys: steps have none
 
     struct shared {
         alignas(128) T q[strip * stride];
@@ -41,20 +36,17 @@ struct block_scores {
     static constexpr std::size_t shared_bytes = sizeof(shared);
 
     index_t blocks() const {
-        const index_t all = strips_of_all(call, keys, strip) * call.heads();
-        return Call::same ? all : std::min(all, most_blocks);
+        return to_score.blocks(strips_of_all(call, keys, strip) * call.heads());
     }
 
     PARE_HD void operator()(index_t block, unsigned char* memory) const {
         if constexpr (Call::same) {
             const block_place mine(block, call.heads());
-            sum_up(memory, mine.head, strip_of_keys(call, mine.strip, strip));
+            sum_up(memory, mine.which, strip_of_keys(call, mine.strip, strip));
         } else {
-            const index_t all = to_score.count() * call.heads();
-            for (index_t i = block; i < all; i += most_blocks) {
-                const block_place mine(i, call.heads());
-                sum_up(memory, mine.head, to_score.at(mine.strip, strip));
-            }
+            to_score.for_block(block, call.heads(), [&](const block_place& mine) {
+                sum_up(memory, mine.which, to_score.at(mine.strip, strip));
+            });
         }
     }
 

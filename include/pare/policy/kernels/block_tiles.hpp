@@ -5,6 +5,7 @@
 #include "packs.hpp"
 #include "thrust_blocks.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -43,17 +44,17 @@ PARE_HD key_place place_of(const Sequences& where, index_t t) {
     const index_t s = where.with_key(t), key = t - where.key_begin(s);
     return {s, key, key < where.keys(s)};
 }
-/// A block's head and strip: blocks of one strip are neighbours. Of numbers below 2^32, which a GPU
-/// divides sooner.
+/// A block's strip, and which of the strip's blocks it is, such as that of a head: they are neighbours.
+/// Of numbers below 2^32, which a GPU divides sooner.
 struct block_place {
-    int head;
+    int which;
     index_t strip;
 
-    PARE_HD block_place(index_t block, index_t heads)
-        : head(static_cast<int>(static_cast<std::uint32_t>(block) %
-                                static_cast<std::uint32_t>(heads))),
+    PARE_HD block_place(index_t block, index_t of_strip)
+        : which(static_cast<int>(static_cast<std::uint32_t>(block) %
+                                 static_cast<std::uint32_t>(of_strip))),
           strip(static_cast<index_t>(static_cast<std::uint32_t>(block) /
-                                     static_cast<std::uint32_t>(heads))) {}
+                                     static_cast<std::uint32_t>(of_strip))) {}
 };
 /// The strip of sequences that begin at begin(s).
 template <class Begin>
@@ -79,12 +80,24 @@ PARE_HD strip_place strip_of_keys(const Call& call, index_t strip, index_t size)
         call.sequences, [&](index_t s) { return call.key_begin(s); }, strip, size);
 }
 
-/// Strips of the keys of some sequences alone, one behind another, as the device has counted them.
+/// Strips of the keys of some sequences alone, one behind another, as the device has counted them; or
+/// none are counted, and each block has its own of all.
 struct strips_there {
-    const index_t* before; ///< [sequences + 1]: how many those before each sequence have
+    const index_t* before; ///< [sequences + 1]: how many those before each sequence have; or null
     index_t sequences;
 
-    PARE_HD index_t count() const { return before[sequences]; }
+    /// That take turns at counted ones: a decoder's batch has strips for all that its cache holds, most
+    /// of which are not there.
+    static constexpr index_t most_blocks = 4096;
+
+    index_t blocks(index_t all) const { return before ? std::min(all, most_blocks) : all; }
+    /// f(block_place) for what a block does, where each strip takes `of_strip` blocks.
+    template <class F>
+    PARE_HD void for_block(index_t block, index_t of_strip, const F& f) const {
+        const index_t end = before ? before[sequences] * of_strip : block + 1;
+        PARE_ROLLED_ON_DEVICE
+        for (index_t i = block; i < end; i += most_blocks) f(block_place(i, of_strip));
+    }
     PARE_HD strip_place at(index_t strip, index_t size) const {
         const index_t s = segment_of(before, sequences, strip);
         return {s, (strip - before[s]) * size};

@@ -94,7 +94,6 @@ struct step_attention {
     bool packed_k, packed_v;
     strips_there there; ///< parts of steps; or none are counted, and some blocks have none
 
-    static constexpr index_t most_blocks = 4096; ///< where parts are counted
     static constexpr int blocks_a_processor = sizeof(C) > sizeof(float) ? 3 : 4;
 
     struct shared {
@@ -110,32 +109,24 @@ struct step_attention {
     static_assert(sizeof(C) * keys_apart * most_rows * Width <= sizeof(shared::kv));
 
     index_t blocks() const {
-        const index_t all = strips_of_all(call, to.keys, keys_of_part) * blocks_of_part();
-        return there.before ? std::min(all, most_blocks) : all;
+        return there.blocks(strips_of_all(call, to.keys, keys_of_part) * blocks_of_part());
     }
 
     PARE_HD void operator()(index_t block, unsigned char* memory) const {
-        const auto of_part = static_cast<std::uint32_t>(blocks_of_part());
-        const index_t end = there.before ? there.count() * of_part : block + 1;
-        PARE_ROLLED_ON_DEVICE
-        for (index_t i = block; i < end; i += most_blocks) {
-            const index_t part = static_cast<std::uint32_t>(i) / of_part;
-            one(i,
-                there.before ? there.at(part, keys_of_part)
-                             : strip_of_keys(call, part, keys_of_part),
+        there.for_block(block, blocks_of_part(), [&](const block_place& mine) {
+            one(mine.which,
+                there.before ? there.at(mine.strip, keys_of_part)
+                             : strip_of_keys(call, mine.strip, keys_of_part),
                 memory);
-        }
+        });
     }
 
   private:
-    PARE_HD void one(index_t block, const strip_place& part, unsigned char* memory) const {
-        // Of numbers below 2^32, which a GPU divides sooner.
-        const auto number = static_cast<std::uint32_t>(block),
-                   groups = static_cast<std::uint32_t>(call.k.extent(1)),
-                   strips = static_cast<std::uint32_t>(strips_of_rows());
+    PARE_HD void one(int which, const strip_place& part, unsigned char* memory) const {
+        const int groups = static_cast<int>(call.k.extent(1));
         place at{};
-        at.group = static_cast<int>(number % groups);
-        at.first = static_cast<int>(number / groups % strips) * most_rows;
+        at.group = which % groups;
+        at.first = which / groups * most_rows;
         at.s = part.sequence;
         if (!is_step(call, at.s)) return;
         at.part = first_part(call, at.s) + part.first / keys_of_part;

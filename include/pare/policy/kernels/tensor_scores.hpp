@@ -57,7 +57,7 @@ struct tensor_scores {
         const index_range see = seeing_queries(call.mask, at.first, keys_end, n, n);
         const int begin = static_cast<int>(see.begin > counts.begin ? see.begin : counts.begin);
         const int end = static_cast<int>(see.end < counts.end ? see.end : counts.end);
-        sum_up(*reinterpret_cast<shared*>(memory), s, mine.head, static_cast<int>(n),
+        sum_up(*reinterpret_cast<shared*>(memory), s, mine.which, static_cast<int>(n),
                static_cast<int>(at.first), begin, end);
     }
 

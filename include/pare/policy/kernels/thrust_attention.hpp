@@ -235,7 +235,7 @@ void attend_cache(const Policy& policy, const Call& call) {
                        in_packs(call.v),
                        {nullptr, call.sequences}};
             // Of fewer, those without a part cost less than the counting.
-            const bool many = run.blocks() > kernel::most_blocks;
+            const bool many = run.blocks() > strips_there::most_blocks;
             const auto counted = policy.template temporary<index_t>(many ? call.sequences + 1 : 0);
             run.there.before = counted.data();
             if (many)

@@ -12,6 +12,15 @@
 #include <cuda_fp16.h>
 #endif
 
+// Arrays stay in registers where the loops over them are unrolled.
+#ifdef __CUDA_ARCH__
+#define PARE_UNROLL_ON_DEVICE _Pragma("unroll")
+#define PARE_ROLLED_ON_DEVICE _Pragma("unroll 1")
+#else
+#define PARE_UNROLL_ON_DEVICE
+#define PARE_ROLLED_ON_DEVICE
+#endif
+
 namespace pare {
 inline namespace PARE_ISA {
 namespace detail {
