@@ -35,6 +35,7 @@ class closed_memory {
         ++held;
         blocks_.push_back({first, end, true});
         used_ = std::max(used_, end);
+        most = std::max(most, end);
         open();
         if (opened_ > 1) protect(PROT_READ | PROT_WRITE); // what is new of it, too
         std::memset(memory_ + first, 0xff, end - first);
@@ -57,6 +58,7 @@ class closed_memory {
     }
 
     long allowed = -1, held = 0;
+    std::size_t most = 0; ///< bytes so far
 
   private:
     struct block {

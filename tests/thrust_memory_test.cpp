@@ -2,6 +2,7 @@
 // what all their tests check, which run on such memory, too.
 #include "policies.hpp"
 #include "support.hpp"
+#include <pare/attention.hpp>
 #include <pare/compact.hpp>
 #include <pare/fisher.hpp>
 #include <pare/least_squares.hpp>
@@ -82,6 +83,23 @@ TEST_CASE("where temporary memory ends, calls throw and give back what they had"
         if (done) break;
     }
     CHECK(failures > 20);
+}
+
+TEST_CASE("a batch of steps whose cache is scored takes four logits a head and key") {
+    const index_t sequences = 8, heads = 64, room = 512, keys = sequences * room;
+    std::vector<int> queries(sequences + 1), rooms(sequences + 1), lengths(sequences, 3);
+    for (int s = 0; s <= sequences; ++s) {
+        queries[static_cast<std::size_t>(s)] = s;
+        rooms[static_cast<std::size_t>(s)] = s * static_cast<int>(room);
+    }
+    const std::vector<float> q(sequences * heads), cache(keys);
+    std::vector<float> out(sequences * heads), scores(keys);
+    const pare::view<const float, 3> rows(cache.data(), keys, index_t{1}, index_t{1});
+    far::device.most = 0;
+    pare::attention(there, pare::view(q.data(), sequences, heads, index_t{1}), rows, rows,
+                    pare::query_key_offsets{queries, rooms, lengths},
+                    pare::view(out.data(), sequences, heads, index_t{1}), scores);
+    CHECK(far::device.most < static_cast<std::size_t>(heads * keys) * 18);
 }
 
 TEST_CASE("what is written elsewhere than to a call's outputs is found", "[!shouldfail]") {

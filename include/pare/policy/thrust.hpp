@@ -382,12 +382,13 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
         const index_t keys = call.all_keys(), rows = call.received.extent(0);
         const index_t heads_of_row = call.heads() / rows;
         const auto memory = temporary<double>(keys * call.heads());
-        const double* const parts = memory.data();
-        detail::score_heads(*this, call, memory.data());
+        const detail::head_sums parts{memory.data(), keys, 1};
+        detail::score_heads(*this, call, parts);
         for_each(rows * keys, [=] PARE_HD(index_t i) {
             const index_t row = i / keys, t = i % keys;
-            if (detail::place_of(call.where(), t).inside)
-                call.received(row, t) = detail::received_in_row(call, parts, heads_of_row, row, t);
+            const detail::key_place at = detail::place_of(call.where(), t);
+            if (at.inside)
+                call.received(row, t) = detail::received_in_row(call, parts, heads_of_row, row, at);
         });
     }
     /// The same in one step less, where sums are not looked at: scores [rows x sequences x keys], or
@@ -399,8 +400,8 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
         const index_t keys = call.all_keys(), rows = scores.extent(0);
         const index_t heads_of_row = rows > 0 ? call.heads() / rows : 0;
         const auto memory = temporary<double>(keys * call.heads());
-        const double* const parts = memory.data();
-        detail::score_heads(*this, call, memory.data());
+        const detail::head_sums parts{memory.data(), keys, 1};
+        detail::score_heads(*this, call, parts);
         for_each(rows * keys, [=] PARE_HD(index_t i) {
             const index_t row = i / keys, t = i % keys;
             const detail::key_place at = detail::place_of(call.where(), t);
@@ -408,7 +409,7 @@ class thrust_policy : public sequential<detail::thrust_tasks<Exec>> {
             double score = 0;
             if (at.inside)
                 score =
-                    detail::received_in_row(call, parts, heads_of_row, row, t) *
+                    detail::received_in_row(call, parts, heads_of_row, row, at) *
                     detail::factor_of_key(scaling, heads, at.key, call.queries(s), call.keys(s));
             constexpr bool packed = Sequences::packed;
             scores(row, packed ? 0 : s, packed ? t : at.key) = static_cast<S>(score);

@@ -20,7 +20,7 @@ struct block_scores {
     static constexpr int strip = tile::rows, stride = tile::stride, sum_stride = tile::sum_stride;
 
     Call call;
-    double* parts; ///< [heads x keys]
+    head_sums parts;
     index_t keys;
     bool packed_q, packed_k;
     strips_there to_score; ///< where queries are other tokens than the keys: steps have none
@@ -96,7 +96,7 @@ struct block_scores {
         threads.step([&](int thread) { m.sum[thread / strip][thread % strip] = sum[thread]; });
         threads.step([&](int thread) {
             if (thread < strip && at.first + thread < n)
-                parts[head * keys + call.key_begin(s) + at.first + thread] =
+                parts.of(head, call.key_begin(s))[at.first + thread] =
                     call.together(m.sum[0][thread], m.sum[1][thread]);
         });
     }
@@ -121,13 +121,13 @@ struct strips_to_score {
     }
 };
 
-/// What key t receives from the heads of a row, of which each has its own in parts[h, t].
+/// What a key receives from the heads of a row.
 template <class Call>
-PARE_HD double received_in_row(const Call& call, const double* parts, index_t heads_of_row,
-                               index_t row, index_t t) {
+PARE_HD double received_in_row(const Call& call, const head_sums& parts, index_t heads_of_row,
+                               index_t row, const key_place& at) {
     double sum = 0;
     for (index_t h = row * heads_of_row; h < (row + 1) * heads_of_row; ++h)
-        sum = call.together(sum, parts[h * call.all_keys() + t]);
+        sum = call.together(sum, parts.of(h, call.key_begin(at.sequence))[at.key]);
     return sum;
 }
 

@@ -204,6 +204,17 @@ class narrow_distances {
     float slope_;
 };
 
+/// What keys receive from each head: those of a sequence are neighbours.
+struct head_sums {
+    double* first;
+    index_t of_head,
+        of_key; ///< numbers apart: heads, and where sequences begin, by their first keys
+
+    PARE_HD double* of(index_t head, index_t key_begin) const {
+        return first + head * of_head + key_begin * of_key;
+    }
+};
+
 /// Of each query and head, the largest logit and the sum of the exponentials of logits less it,
 /// [heads x queries] each; or null where nobody asks.
 template <class C>

@@ -54,8 +54,8 @@ struct parts_of_step {
 
 /// What each part of the keys leaves of a step's query and head: sums of values that are not divided
 /// yet, the largest logit, and the sum of exponentials of logits less it. [parts of all sequences x
-/// slots x heads], and each has `width` sums. And logits [slots x heads x keys], or none: a sequence's
-/// query has the slot of its number.
+/// slots x heads], and each has `width` sums. A sequence's query has the slot of its number. And logits,
+/// or none: `slots` of each head and key, of which a sequence's are one behind another.
 template <class C>
 struct step_results {
     C *sums, *most, *total, *logits;
@@ -69,8 +69,17 @@ struct step_results {
     PARE_HD index_t place(index_t part, index_t query, index_t head) const {
         return (part * slots + query) * heads + head;
     }
-    PARE_HD C& logit(index_t query, index_t head, index_t key) const {
-        return logits[(query * heads + head) * keys + key];
+    /// Of a step's query and its keys, which are n from number `begin` on.
+    PARE_HD C* logits_of(index_t query, index_t head, index_t begin, index_t n) const {
+        return logits + (head * keys + begin) * slots + query * n;
+    }
+    /// In their place: what keys receive from heads in sequences that are no steps, beside which there
+    /// are four slots.
+    head_sums sums_of_heads() const {
+        static_assert(sizeof(C) * queries_of_step >= sizeof(double));
+        const index_t of_key =
+            slots * static_cast<index_t>(sizeof(C)) / static_cast<index_t>(sizeof(double));
+        return {reinterpret_cast<double*>(logits), keys * of_key, of_key};
     }
 };
 
@@ -285,7 +294,8 @@ struct step_attention {
                 if (call.biased())
                     logit += call.bias(head_of, call.key_begin(at.s),
                                        query_of + at.keys - at.queries, j);
-                if (to.logits) to.logit(query_of, head_of, call.key_begin(at.s) + j) = logit;
+                if (to.logits)
+                    to.logits_of(query_of, head_of, call.key_begin(at.s), at.keys)[j] = logit;
             }
             m.x[key][row] = logit;
         }

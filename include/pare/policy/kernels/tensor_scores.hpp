@@ -26,8 +26,8 @@ struct tensor_scores {
 
     static_assert(Call::same, "this kernel has one number of a sequence's tokens");
     Call call;
-    double* parts; ///< [heads x tokens]
-    index_t tokens, strips;
+    head_sums parts;
+    index_t strips;
     int heads_of_group;
     bool packed_q, packed_k;
 
@@ -173,7 +173,7 @@ struct tensor_scores {
                 for (int i = 0; i < 4; ++i) {
                     const int key = first + of_warp * w.number + i / 2 * 16 + i % 2 * 8 + lane / 4;
                     if (key < n)
-                        parts[head * tokens + call.key_begin(s) + key] =
+                        parts.of(head, call.key_begin(s))[key] =
                             own[w.thread(lane)].total[i / 2][i % 2];
                 }
             });

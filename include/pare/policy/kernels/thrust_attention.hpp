@@ -81,10 +81,11 @@ PARE_HD double received_from_head(const Call& c, index_t s, index_t j, index_t h
     return sum;
 }
 
-/// A thread has a key of one head: parts[h, t].
+/// A thread has a key of one head.
 template <class Policy, class Call>
-void scores_by_threads(const Policy& policy, const Call& call, double* parts) {
+void scores_by_threads(const Policy& policy, const Call& call, const head_sums& to) {
     const Call c = call;
+    const head_sums parts = to;
     const index_t keys = c.all_keys();
     policy.for_each(keys * c.heads(), [=] PARE_HD(index_t at) {
         const index_t h = at / keys;
@@ -93,7 +94,7 @@ void scores_by_threads(const Policy& policy, const Call& call, double* parts) {
         if (!here.inside || c.queries(s) < c.least_queries) return;
         const auto q = c.queries_of(s);
         const auto k = c.keys_of(s);
-        parts[at] = received_from_head(c, s, j, h, [&](index_t i) {
+        parts.of(h, c.key_begin(s))[j] = received_from_head(c, s, j, h, [&](index_t i) {
             return scaled_product(q, k, i, h, j, c.group(h), c.scale) +
                    c.bias(h, c.key_begin(s), place_of_query(c.where(), s, i), j);
         });
@@ -177,9 +178,9 @@ void attend(const Policy& policy, const Call& c, const softmax_rows<typename Cal
         attention_by_threads(policy, c, rows);
 }
 
-/// The same of what keys receive: parts[h, t].
+/// The same of what keys receive.
 template <class Policy, class Call>
-void score_heads(const Policy& policy, const Call& c, double* parts) {
+void score_heads(const Policy& policy, const Call& c, const head_sums& parts) {
     const index_t keys = c.all_keys();
     const bool q = in_packs(c.q), k = in_packs(c.k);
     if (c.heads() == 0) return;
@@ -191,7 +192,6 @@ void score_heads(const Policy& policy, const Call& c, double* parts) {
         using kernel = tensor_scores<Call, decltype(width)::value, decltype(relative)::value>;
         return kernel{c,
                       parts,
-                      keys,
                       strips_of_all(c, keys, kernel::strip),
                       static_cast<int>(c.heads() / c.k.extent(2)),
                       q,
@@ -256,9 +256,9 @@ void attend_cache(const Policy& policy, const Call& call) {
 
     auto scores = scores_of(call, softmax.most, softmax.total);
     scores.least_queries = steps ? queries_of_step + 1 : 0;
-    const auto of_heads = policy.template temporary<double>(others ? heads * keys : 0);
-    const double* const parts = of_heads.data();
-    if (others) score_heads(policy, scores, of_heads.data());
+    const auto of_heads = policy.template temporary<double>(steps ? 0 : heads * keys);
+    const head_sums parts = steps ? left.sums_of_heads() : head_sums{of_heads.data(), keys, 1};
+    if (others) score_heads(policy, scores, parts);
     const index_t heads_of_row = heads / scores.received.extent(0);
     policy.for_each(scores.received.extent(0) * keys, [=] PARE_HD(index_t at) {
         const index_t row = at / keys, t = at % keys;
@@ -267,11 +267,12 @@ void attend_cache(const Policy& policy, const Call& call) {
         if (!here.inside) return;
         double sum = 0;
         if (scores.queries(s) >= scores.least_queries)
-            sum = received_in_row(scores, parts, heads_of_row, row, t);
+            sum = received_in_row(scores, parts, heads_of_row, row, here);
         else
             for (index_t h = row * heads_of_row; h < (row + 1) * heads_of_row; ++h)
                 sum = scores.together(sum, received_from_head(scores, s, j, h, [&](index_t i) {
-                                          return left.logit(i, h, t);
+                                          return left.logits_of(i, h, scores.key_begin(s),
+                                                                scores.keys(s))[j];
                                       }));
         scores.received(row, t) = sum;
     });
