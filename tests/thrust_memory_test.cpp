@@ -85,21 +85,31 @@ TEST_CASE("where temporary memory ends, calls throw and give back what they had"
     CHECK(failures > 20);
 }
 
-TEST_CASE("a batch of steps whose cache is scored takes four logits a head and key") {
+TEST_CASE("a decoder's batch takes memory for what its steps leave of the keys that they see") {
     const index_t sequences = 8, heads = 64, room = 512, keys = sequences * room;
-    std::vector<int> queries(sequences + 1), rooms(sequences + 1), lengths(sequences, 3);
+    std::vector<int> queries(sequences + 1), rooms(sequences + 1), lengths(sequences, 500);
     for (int s = 0; s <= sequences; ++s) {
         queries[static_cast<std::size_t>(s)] = s;
         rooms[static_cast<std::size_t>(s)] = s * static_cast<int>(room);
     }
-    const std::vector<float> q(sequences * heads), cache(keys);
-    std::vector<float> out(sequences * heads), scores(keys);
-    const pare::view<const float, 3> rows(cache.data(), keys, index_t{1}, index_t{1});
-    far::device.most = 0;
-    pare::attention(there, pare::view(q.data(), sequences, heads, index_t{1}), rows, rows,
-                    pare::query_key_offsets{queries, rooms, lengths},
-                    pare::view(out.data(), sequences, heads, index_t{1}), scores);
-    CHECK(far::device.most < static_cast<std::size_t>(heads * keys) * 18);
+    const auto bytes_of = [&](index_t window, index_t columns, auto... scores) {
+        const std::vector<float> q(sequences * heads), k(keys), v(keys * columns);
+        std::vector<float> out(sequences * heads * columns);
+        pare::attention_options<float> o;
+        o.mask.window = window;
+        far::device.most = 0;
+        pare::attention(there, pare::view(q.data(), sequences, heads, index_t{1}),
+                        pare::view(k.data(), keys, index_t{1}, index_t{1}),
+                        pare::view(v.data(), keys, index_t{1}, columns),
+                        pare::query_key_offsets{queries, rooms, lengths},
+                        pare::view(out.data(), sequences, heads, columns), scores..., o);
+        return static_cast<index_t>(far::device.most);
+    };
+    std::vector<float> scores(keys);
+    // With scores four logits a head and key, and what keys receive in sequences that are no steps.
+    CHECK(bytes_of(0, 1, pare::view(scores.data(), keys)) < heads * keys * 18);
+    // Of a window of 100 keys a part of a sequence, of all keys four and one for where they begin.
+    CHECK(bytes_of(0, 64) - bytes_of(100, 64) == (5 - 1) * sequences * 4 * heads * (64 + 2) * 4);
 }
 
 TEST_CASE("what is written elsewhere than to a call's outputs is found", "[!shouldfail]") {

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "block_tiles.hpp"
-#include "step_attention.hpp"
+#include "step_parts.hpp"
 #include "thrust_blocks.hpp"
 
 #include <cmath>

@@ -2,95 +2,26 @@
 // of a sequence are cut into parts, and each key and value is read once for all heads of its group.
 #pragma once
 
-#include "block_tiles.hpp"
+#include "step_parts.hpp"
 #include "tensor_cores.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <cstdint>
 #include <limits>
 
 namespace pare {
 inline namespace PARE_ISA {
 namespace detail {
 
-/// Of at most so many queries a sequence's attention is a step. Nothing but the sequence decides it,
-/// so that results do not depend on the rest of a batch.
-constexpr index_t queries_of_step = 4;
-/// Parts of a sequence's keys have so many, or a multiple of it where there would be too many parts to
-/// be put together.
-constexpr index_t keys_of_part = 128, most_parts = 128;
-
-constexpr index_t size_of_parts(index_t keys) {
-    return keys_of_part * ((keys - 1) / (keys_of_part * most_parts) + 1);
-}
-
-template <class Call>
-constexpr bool has_steps(const Call& call) {
-    constexpr index_t widest = 256;
-    return !Call::same && call.q.extent(2) <= widest && call.v.extent(2) <= widest;
-}
-/// Whether the attention of sequence s is a step.
-template <class Call>
-constexpr bool is_step(const Call& call, index_t s) {
-    return has_steps(call) && call.queries(s) <= queries_of_step;
-}
-
-/// The number of a sequence's first part among those of all; see strip_at.
-template <class Call>
-constexpr index_t first_part(const Call& call, index_t s) {
-    return call.key_begin(s) / keys_of_part + s;
-}
-/// How many parts a sequence's keys have, if its attention is a step.
-template <class Call>
-struct parts_of_step {
-    Call call;
-    PARE_HD index_t operator()(index_t s) const {
-        const index_t keys = call.keys(s), size = size_of_parts(keys);
-        return is_step(call, s) ? (keys + size - 1) / size : 0;
-    }
-};
-
-/// What each part of the keys leaves of a step's query and head: sums of values that are not divided
-/// yet, the largest logit, and the sum of exponentials of logits less it. [parts of all sequences x
-/// slots x heads], and each has `width` sums. A sequence's query has the slot of its number. And logits,
-/// or none: `slots` of each head and key, of which a sequence's are one behind another.
-template <class C>
-struct step_results {
-    C *sums, *most, *total, *logits;
-    index_t slots, heads, keys, width;
-
-    step_results(C* memory, index_t places, C* of_logits, index_t queries, index_t all_heads,
-                 index_t all_keys, index_t columns)
-        : sums(memory), most(memory ? memory + places * columns : nullptr),
-          total(memory ? most + places : nullptr), logits(of_logits), slots(queries),
-          heads(all_heads), keys(all_keys), width(columns) {}
-    PARE_HD index_t place(index_t part, index_t query, index_t head) const {
-        return (part * slots + query) * heads + head;
-    }
-    /// Of a step's query and its keys, which are n from number `begin` on.
-    PARE_HD C* logits_of(index_t query, index_t head, index_t begin, index_t n) const {
-        return logits + (head * keys + begin) * slots + query * n;
-    }
-    /// In their place: what keys receive from heads in sequences that are no steps, beside which there
-    /// are four slots.
-    head_sums sums_of_heads() const {
-        static_assert(sizeof(C) * queries_of_step >= sizeof(double));
-        const index_t of_key =
-            slots * static_cast<index_t>(sizeof(C)) / static_cast<index_t>(sizeof(double));
-        return {reinterpret_cast<double*>(logits), keys * of_key, of_key};
-    }
-};
-
-/// One block's part: up to 16 rows, which are the heads of one group and their queries, and a part of
-/// a sequence's keys. Queries and values have at most Width elements.
+/// One block's part: rows of a step, and a part of its keys. Queries and values have at most Width
+/// elements.
 template <class Call, int Width>
 struct step_attention {
     using T = typename Call::of_query;
     using K = typename Call::of_key;
     using C = typename Call::compute;
-    static constexpr int most_rows = 16, size = pack<K>::size, stride = Width + size;
+    static constexpr int most_rows = rows_of_step, size = pack<K>::size, stride = Width + size;
     static constexpr int passing = 8192 / (Width * static_cast<int>(sizeof(K))); // keys of a tile
     static constexpr int rows_apart = thread_block::size / passing; // rows of a key's threads
     static constexpr int of_row = thread_block::size / most_rows;   // threads of a row
@@ -101,7 +32,7 @@ struct step_attention {
     step_results<C> to;
     int heads_of_group;
     bool packed_k, packed_v;
-    strips_there there; ///< parts of steps; or none are counted, and some blocks have none
+    strips_there there; ///< blocks_of_step; or none are counted, and some have nothing to do
 
     static constexpr int blocks_a_processor = sizeof(C) > sizeof(float) ? 3 : 4;
 
@@ -118,32 +49,48 @@ struct step_attention {
     static_assert(sizeof(C) * keys_apart * most_rows * Width <= sizeof(shared::kv));
 
     index_t blocks() const {
-        return there.blocks(strips_of_all(call, to.keys, keys_of_part) * blocks_of_part());
+        return there.blocks(to.places.all * strips_of_rows(to.slots, heads_of_group) *
+                            call.k.extent(1));
     }
 
     PARE_HD void operator()(index_t block, unsigned char* memory) const {
-        there.for_block(block, blocks_of_part(), [&](const block_place& mine) {
-            one(mine.which,
-                there.before ? there.at(mine.strip, keys_of_part)
-                             : strip_of_keys(call, mine.strip, keys_of_part),
-                memory);
+        there.for_block(block, call.k.extent(1), [&](const block_place& mine) {
+            place at{};
+            at.group = mine.which;
+            index_t part = 0; // of the sequence's
+            if (there.before) {
+                const strip_place own = there.at(mine.strip, 1);
+                const block_place rows(own.first,
+                                       strips_of_rows(call.queries(own.sequence), heads_of_group));
+                at.s = own.sequence;
+                at.first = rows.which * most_rows;
+                part = rows.strip;
+            } else {
+                const block_place rows(mine.strip, strips_of_rows(to.slots, heads_of_group));
+                const strip_place own = to.places.at(call, rows.strip);
+                at.s = own.sequence;
+                at.first = rows.which * most_rows;
+                part = own.first;
+            }
+            if (is_step(call, at.s)) one(at, part, memory);
         });
     }
 
   private:
-    PARE_HD void one(int which, const strip_place& part, unsigned char* memory) const {
-        const int groups = static_cast<int>(call.k.extent(1));
-        place at{};
-        at.group = which % groups;
-        at.first = which / groups * most_rows;
-        at.s = part.sequence;
-        if (!is_step(call, at.s)) return;
-        at.part = first_part(call, at.s) + part.first / keys_of_part;
+    struct place {
+        index_t s, part;
+        int queries, keys, group, first; // the first row
+        int rows, begin, end;            // keys of the part that a row sees
+    };
+
+    PARE_HD void one(place& at, index_t part, unsigned char* memory) const {
+        at.part = to.places.first(call, at.s) + part;
         at.queries = static_cast<int>(call.queries(at.s));
         at.keys = static_cast<int>(call.keys(at.s));
-        const index_t of_part = size_of_parts(at.keys),
-                      part_begin = part.first / keys_of_part * of_part;
-        if (part_begin >= at.keys) return;
+        const index_range of_step = seen_by_step(call, at.s);
+        const index_t of_part = size_of_parts(of_step.size());
+        const index_t part_begin = of_step.begin + part * of_part;
+        if (part_begin >= of_step.end) return;
         const int rows = at.queries * heads_of_group - at.first;
         if (rows <= 0) return;
         at.rows = rows < most_rows ? rows : most_rows;
@@ -161,20 +108,11 @@ struct step_attention {
     struct alignas(sizeof(T) * size < 16 ? sizeof(T) * size : 16) piece {
         T of[size];
     };
-    struct place {
-        index_t s, part;
-        int queries, keys, group, first; // the first row
-        int rows, begin, end;            // keys of the part that a row sees
-    };
     struct state {
         C out[most_rows][2]; // of a pair of columns and every keys_apart-th key
         C most, total;       // of row thread / of_row
     };
 
-    PARE_HD index_t blocks_of_part() const { return strips_of_rows() * call.k.extent(1); }
-    PARE_HD int strips_of_rows() const {
-        return (static_cast<int>(to.slots) * heads_of_group + most_rows - 1) / most_rows;
-    }
     PARE_HD int query(const place& at, int row) const { return (at.first + row) / heads_of_group; }
     PARE_HD int head(const place& at, int row) const {
         return at.group * heads_of_group + (at.first + row) % heads_of_group;
@@ -390,9 +328,11 @@ void join_parts(const Policy& policy, const Call& call, const softmax_rows<C>& r
         const index_t s = c.with_query(t), i = t - c.query_begin(s);
         if (!is_step(c, s)) return;
         const index_range seen = visible_keys(c.mask, i, c.queries(s), c.keys(s));
-        const index_t first = first_part(c, s);
-        const index_t size = size_of_parts(c.keys(s)), begin = first + seen.begin / size;
-        const index_t end = seen.size() > 0 ? first + (seen.end - 1) / size + 1 : begin;
+        const index_range of_step = seen_by_step(c, s);
+        const index_t size = size_of_parts(of_step.size());
+        const index_t first = x.places.first(c, s),
+                      begin = first + (seen.begin - of_step.begin) / size;
+        const index_t end = first + (seen.end - of_step.begin + size - 1) / size;
         C most = std::numeric_limits<C>::lowest(), total = 0, sum = 0;
         for (index_t part = begin; part < end; ++part) {
             const C of_part = x.most[x.place(part, i, h)];

@@ -220,26 +220,28 @@ void attend_cache(const Policy& policy, const Call& call) {
     const softmax_rows<C> softmax{of_rows.data(),
                                   scored && rows > 0 ? of_rows.data() + rows : nullptr, queries};
     const index_t slots = steps ? std::min(queries, queries_of_step) : 0;
-    const index_t places = strips_of_all(call, keys, keys_of_part) * slots * heads;
-    const auto of_parts = policy.template temporary<C>(places * (width + 2));
+    const auto places = part_places::of(call, keys);
+    const auto of_parts = policy.template temporary<C>(places.all * slots * heads * (width + 2));
     const auto of_logits = policy.template temporary<C>(scored ? slots * heads * keys : 0);
     const step_results<C> left(of_parts.data(), places, scored ? of_logits.data() : nullptr, slots,
                                heads, keys, width);
     if (slots > 0) {
         const auto by = [&](auto most) {
             using kernel = step_attention<Call, decltype(most)::value>;
+            const index_t heads_of_group = heads / call.k.extent(1);
             kernel run{call,
                        left,
-                       static_cast<int>(heads / call.k.extent(1)),
+                       static_cast<int>(heads_of_group),
                        in_packs(call.k),
                        in_packs(call.v),
                        {nullptr, call.sequences}};
-            // Of fewer, those without a part cost less than the counting.
+            // Of fewer, those that have nothing to do cost less than the counting.
             const bool many = run.blocks() > strips_there::most_blocks;
             const auto counted = policy.template temporary<index_t>(many ? call.sequences + 1 : 0);
             run.there.before = counted.data();
             if (many)
-                sums_before(policy, call.sequences, parts_of_step<Call>{call}, counted.data());
+                sums_before(policy, call.sequences, blocks_of_step<Call>{call, heads_of_group},
+                            counted.data());
             policy.for_blocks(run.blocks(), run);
         };
         const index_t size = std::max(call.q.extent(2), width);
