@@ -1,5 +1,5 @@
 // The positions with the highest scores of each segment: of one by a block of threads, which finds
-// the score of the last one that is kept bit by bit; where a segment is long by a sort.
+// the score of the last one that is kept digit by digit; where a segment is long by a sort.
 #pragma once
 
 #include "../../core/attention.hpp"
@@ -35,17 +35,22 @@ PARE_HD inline auto order_of(const C& score) {
 /// sequential::select_first, a block a segment. `before` has scores and is_pinned(i, segment).
 template <class Before, class Counts, class Offset, class Index, class KeptOffset>
 struct select_first_block {
-    static constexpr int threads = 128;
+    static constexpr int threads = 128, blocks_a_processor = 7;
     static constexpr int most = 4096; ///< tokens whose scores are kept in the block's memory
     using score = std::decay_t<decltype(std::declval<Before>().scores(0))>;
     using C = compute_t<score>;
     using Bits = decltype(order_of(C()));
     using block_threads = block_of<threads>;
+    static constexpr int digit = 3,
+                         digits = 1 << digit; ///< bits at a time: as many numbers of a thread
     struct shared {
         Bits order[most];
         unsigned char pinned[most];
         index_t parts[threads];
-        index_t scan[2][threads];
+        union {
+            int counts[digits][threads];
+            index_t scan[2][threads];
+        };
     };
     static constexpr std::size_t shared_bytes = sizeof(shared);
 
@@ -87,22 +92,10 @@ struct select_first_block {
         // Chosen among are the pinned ones, or the others behind all of them.
         const bool among = kept <= pinned;
         const index_t chosen = among ? kept : kept - pinned;
-        Bits last = 0; // what the last one that is chosen has
-        index_t from_last = -1;
-        for (int bit = std::numeric_limits<Bits>::digits - 1; bit >= 0 && from_last != chosen;
-             --bit) {
-            const Bits next = static_cast<Bits>(last | Bits(1) << bit);
-            const index_t found =
-                count(all, m, t, [&](Bits order, bool is) { return is == among && order >= next; });
-            if (found < chosen) continue;
-            last = next;
-            from_last = found;
-        }
-        const index_t above =
-            count(all, m, t, [&](Bits order, bool is) { return is == among && order > last; });
-        write(all, m, t, start, chosen - above, [&](Bits order, bool is) {
+        const border last = find_last(all, m, t, among, chosen);
+        write(all, m, t, start, last.ties, [&](Bits order, bool is) {
             if (is != among) return is ? 1 : 0;
-            return order > last ? 1 : order == last ? 2 : 0;
+            return order > last.order ? 1 : order == last.order ? 2 : 0;
         });
     }
 
@@ -138,6 +131,42 @@ struct select_first_block {
             for (index_t i = thread; i < t.count; i += threads) found += of_token(m, t, i, f);
             return found;
         });
+    }
+    /// What the last one that is chosen has, and how many that have it are chosen; or that and so many,
+    /// where it is all that have no less.
+    struct border {
+        Bits order;
+        index_t ties;
+    };
+    PARE_HD border find_last(const block_threads& all, shared& m, const tokens& t, bool among,
+                             index_t chosen) const {
+        border last{0, chosen};
+        int shift = (std::numeric_limits<Bits>::digits - 1) / digit * digit;
+        for (index_t with_last = -1; shift >= 0 && with_last != last.ties; shift -= digit) {
+            all.step([&](int thread) {
+                int own[digits] = {};
+                for (index_t i = thread; i < t.count; i += threads) {
+                    // The next digit of those whose digits so far are the last one's; of others more.
+                    const Bits next = of_token(m, t, i, [&](Bits order, bool is) {
+                        return is == among ? (order ^ last.order) >> shift : Bits(digits);
+                    });
+                    PARE_UNROLL_ON_DEVICE
+                    for (int d = 0; d < digits; ++d) own[d] += next == static_cast<Bits>(d);
+                }
+                PARE_UNROLL_ON_DEVICE
+                for (int d = 0; d < digits; ++d) m.counts[d][thread] = own[d];
+            });
+            fold(all, [&](int i, int j) {
+                PARE_UNROLL_ON_DEVICE
+                for (int d = 0; d < digits; ++d) m.counts[d][i] += m.counts[d][j];
+            });
+            int d = digits - 1;
+            for (; last.ties > m.counts[d][0]; --d) last.ties -= m.counts[d][0];
+            with_last = m.counts[d][0];
+            last.order |= static_cast<Bits>(d) << shift;
+            all.step([](int) {}); // m.counts is used again
+        }
+        return last;
     }
     /// Writes the tokens for which f is 1, and the first `ties` of those for which it is 2.
     template <class F>
