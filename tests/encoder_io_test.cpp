@@ -1010,6 +1010,30 @@ TEST_CASE("text that is not UTF-8 is refused, with the byte") {
     CHECK(accepted > 10000);
 }
 
+TEST_CASE("of a line that is too long a document is its beginning") {
+    const scratch_folder folder;
+    constexpr std::size_t most = std::size_t{1} << 22;
+    const std::string umlaut = "\xc3\xa4";
+    for (const std::size_t more : {0, 1, 2}) { // wherever the limit is in a character
+        std::string line(more, 'a');
+        while (line.size() < most + 4) line += umlaut;
+        write_text(folder / "texts", "first\n" + line + '\n' + std::string(most, 'b') + "\nlast");
+        const std::vector<std::string> found = encoder::read_documents(folder / "texts");
+        REQUIRE(found.size() == 4);
+        CHECK(found[1].size() <= most);
+        CHECK(found[1].size() > most - 4);
+        CHECK(line.compare(0, found[1].size(), found[1]) == 0);
+        CHECK(found[2] == std::string(most, 'b'));
+        CHECK(found[3] == "last");
+    }
+    write_text(folder / "texts", std::string(most + 1, '\x80'));
+    CHECK_THAT(error_of([&] { encoder::read_documents(folder / "texts"); }),
+               ContainsSubstring("texts: line 1 is not UTF-8 at byte 1"));
+    write_text(folder / "labels", "1\tfirst\n1\t" + std::string(most, 'b'));
+    CHECK_THAT(error_of([&] { encoder::read_labelled(folder / "labels"); }),
+               ContainsSubstring("labels: line 2 is longer than 4194304 bytes"));
+}
+
 TEST_CASE("labelled texts are read, or refused by line") {
     const scratch_folder folder;
     const auto read = [&](const std::string& text) {

@@ -2,10 +2,12 @@
 
 #include "encoder/files/characters.hpp"
 #include "encoder/files/file.hpp"
+#include "encoder/report/report.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <limits>
 #include <stdexcept>
 
 namespace encoder {
@@ -21,27 +23,50 @@ void check_utf8(const std::string& line, const std::filesystem::path& file, std:
     });
 }
 
-// Calls use(line, number) for each line that is not blank, as long as that returns true.
-void for_lines_while(const std::filesystem::path& file,
-                     const std::function<bool(const std::string&, std::size_t)>& use) {
+/// More than any model reads of a text, and little enough for what tokenizers make of it.
+constexpr std::size_t longest_line = 1 << 22;
+
+/// The next line, or what of it fits into `room`, and whether that is all; false behind the last one.
+bool read_line(std::istream& in, std::vector<char>& room, std::string& line, bool& whole) {
+    in.getline(room.data(), static_cast<std::streamsize>(room.size()));
+    line.assign(room.data(), static_cast<std::size_t>(in.gcount()) - (in.good() ? 1 : 0));
+    whole = in.good() || in.eof();
+    if (whole) return !in.fail();
+    if (in.bad() || line.empty()) return false;
+    in.clear();
+    in.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
+    in.clear(in.rdstate() & ~std::ios::failbit);
+    for (int i = 0; i < 3 && (static_cast<unsigned char>(line.back()) & 0xc0) == 0x80; ++i)
+        line.pop_back();
+    line.pop_back(); // what may be a part of a character
+    return true;
+}
+
+/// Calls use(line, number, whether all of it is there) for each line that is not blank, as long as that
+/// returns true.
+template <class Use>
+void for_lines_while(const std::filesystem::path& file, const Use& use) {
     std::error_code error;
     if (std::filesystem::is_directory(file, error)) fail(file, "is a folder, not a text file");
     std::ifstream in(file, std::ios::binary);
     if (!in) fail(file, "cannot be read");
+    std::vector<char> room(longest_line + 1);
     std::string line;
-    for (std::size_t number = 1; std::getline(in, line); ++number) {
+    bool whole = true;
+    for (std::size_t number = 1; read_line(in, room, line, whole); ++number) {
         if (!line.empty() && line.back() == '\r') line.pop_back();
         if (number == 1 && line.compare(0, 3, "\xEF\xBB\xBF") == 0)
             line.erase(0, 3); // byte order mark
         if (line.find_first_not_of(" \t") == std::string::npos) continue;
         check_utf8(line, file, number);
-        if (!use(line, number)) return;
+        if (!use(line, number, whole)) return;
     }
     if (in.bad()) fail(file, "reading failed");
 }
 template <class Use>
 void for_lines(const std::filesystem::path& file, const Use& use) {
-    for_lines_while(file, [&](const std::string& line, std::size_t number) {
+    for_lines_while(file, [&](const std::string& line, std::size_t number, bool whole) {
+        if (!whole) fail(file, "line ", number, " is longer than ", longest_line, " bytes");
         use(line, number);
         return true;
     });
@@ -67,9 +92,12 @@ double score_of(const std::string& column, const std::filesystem::path& file, st
 
 void for_documents(const std::filesystem::path& file,
                    const std::function<bool(const std::string&, std::size_t)>& use) {
-    bool any = false;
-    for_lines_while(file, [&](const std::string& line, std::size_t number) {
+    bool any = false, said = false;
+    for_lines_while(file, [&](const std::string& line, std::size_t number, bool whole) {
         any = true;
+        if (!whole && !std::exchange(said, true))
+            say(file.string() + ": line " + std::to_string(number) + " is longer than " +
+                std::to_string(longest_line) + " bytes; of such a line no more is read");
         return use(line, number);
     });
     if (!any) fail(file, "holds no document");

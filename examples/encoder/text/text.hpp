@@ -49,15 +49,15 @@ struct tagged_sentence {
 };
 
 /// use(document, number of its line) for each document, one a line, as long as that returns true; blank
-/// lines do not count. Throws file_error if the file cannot be read, has no document, or is not UTF-8
-/// (with the line's number).
+/// lines do not count, and of one of more than 4 MiB no more is read. Throws file_error if the file cannot
+/// be read, has no document, or is not UTF-8 (with the line's number).
 void for_documents(const std::filesystem::path& file,
                    const std::function<bool(const std::string&, std::size_t)>& use);
 /// All of them.
 std::vector<std::string> read_documents(const std::filesystem::path& file);
 
-/// score, text, text on a line, separated by tabs. Throws file_error as above, and for a line that
-/// has other columns or a score that is not a finite number.
+/// score, text, text on a line, separated by tabs. Throws file_error as above, and for a line that is
+/// longer than 4 MiB, has other columns or a score that is not a finite number.
 std::vector<scored_pair> read_pairs(const std::filesystem::path& file);
 
 /// target, text or target, text, text on a line, separated by tabs. Throws file_error as above, and
