@@ -308,9 +308,10 @@ ids behind(ids begin, const ids& text) {
     return begin;
 }
 
-/// Up to a.documents of a file's lines, as tokens behind `begin`, `longest` at most.
+/// Up to a.documents of a file's lines, as tokens behind `begin`: of `shortest` or more, the first
+/// `longest` of them.
 std::vector<document> read_lines(const fs::path& from, const arguments& a, const tokenizer& words,
-                                 const ids& begin, std::size_t longest) {
+                                 const ids& begin, std::size_t shortest, std::size_t longest) {
     std::vector<document> found;
     encoder::for_documents(from, [&](const std::string& line, std::size_t number) {
         ids text;
@@ -321,12 +322,13 @@ std::vector<document> read_lines(const fs::path& from, const arguments& a, const
                 fmt::format("{}: line {}: {}", from.string(), number, error.what()));
         }
         text.resize(std::min(text.size(), longest));
-        if (text.size() > 1) found.push_back({line, std::move(text)});
+        if (text.size() >= shortest) found.push_back({line, std::move(text)});
         return found.size() < a.documents;
     });
     if (found.empty())
-        throw encoder::file_error(fmt::format(
-            "{}: no text has two tokens, of which the first {} are read", from.string(), longest));
+        throw encoder::file_error(
+            fmt::format("{}: no text has {} tokens or more, of which the first {} are read",
+                        from.string(), shortest, longest));
     return found;
 }
 
@@ -340,8 +342,9 @@ void hide_all_needles(setting& of, const ids& begin, std::size_t longest) {
     }
 }
 
-/// What there is to read, and what all keys give; the table's head.
-void say_beginning(const setting& of, const outcome& whole) {
+/// What there is to read, what all keys give, and a table of rules.
+void print(const setting& of, const std::vector<outcome>& outcomes) {
+    const outcome& whole = outcomes.front();
     const auto texts = [](std::size_t n, std::size_t tokens) {
         return fmt::format("{} text{} of {} tokens{}", n, n == 1 ? "" : "s", tokens,
                            n == 1 ? "" : " in all");
@@ -360,6 +363,8 @@ void say_beginning(const setting& of, const outcome& whole) {
     fmt::print("\n| rule | share | keys left | perplexity | more than with all keys, % |{} "
                "tokens/s | cache, MB |\n|---|---|---|---|---|{}---|---|\n",
                asked ? " needles found, % |" : "", asked ? "---|" : "");
+    for (const outcome& o : outcomes)
+        if (&o != &whole) fmt::print("{}", row_of(o, whole));
 }
 
 void work(const arguments& a) {
@@ -378,23 +383,24 @@ void work(const arguments& a) {
                                               a.model.string(), words.size(), config.vocabulary));
     const ids begin = beginning_of(file, words);
     const std::size_t longest = std::min(a.tokens, static_cast<std::size_t>(config.length));
-    std::vector<document> documents = read_lines(a.texts, a, words, begin, longest);
+    std::vector<document> documents = read_lines(a.texts, a, words, begin, 2, longest);
     std::vector<ids> other; // to learn from
     if (std::error_code none; fs::equivalent(a.texts, a.calibrate, none))
         encoder::say(
             "--calibrate is --texts itself: rules that learn are measured on what they have "
             "learned from");
-    if (std::any_of(a.rules.begin(), a.rules.end(), rules::learns))
-        for (document& d : read_lines(a.calibrate, a, words, begin, longest))
+    const rule_options options{static_cast<index_t>(a.pass), static_cast<index_t>(a.first),
+                               static_cast<index_t>(a.last)};
+    const auto shortest = static_cast<std::size_t>(std::max<index_t>(2, options.least_tokens()));
+    if (!a.calibrate.empty())
+        for (document& d : read_lines(a.calibrate, a, words, begin, shortest, longest))
             other.push_back(std::move(d.tokens));
 
     const model m = read_model(file);
-    rules known(m, {static_cast<index_t>(a.pass), static_cast<index_t>(a.first),
-                    static_cast<index_t>(a.last)});
+    rules known(m, options);
     setting of{a, m, words, known, std::move(documents), {}, {}};
     if (a.needles > 0) hide_all_needles(of, begin, longest);
     std::vector<outcome> outcomes = {run(of, "all", 1)};
-    const outcome whole = outcomes.front();
     for (const std::string& rule : a.rules) {
         if (!rules::learns(rule)) continue;
         const auto start = std::chrono::steady_clock::now();
@@ -403,15 +409,15 @@ void work(const arguments& a) {
         encoder::say(fmt::format("{} has learned in {:.0f} s", rule, seconds.count()));
     }
 
-    say_beginning(of, whole);
     for (const std::string& rule : a.rules)
         for (const double share : a.shares) {
             outcomes.push_back(run(of, rule, share));
-            fmt::print("{}", row_of(outcomes.back(), whole));
-            std::fflush(stdout);
+            encoder::say(fmt::format("{} at {:g}: perplexity {:.2f}", rule, share,
+                                     outcomes.back().perplexity));
         }
     if (html) html.write(to_html(to_page(of, outcomes)));
     encoder::put_in_place({&html});
+    print(of, outcomes);
 }
 
 } // namespace

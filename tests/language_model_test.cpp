@@ -268,7 +268,9 @@ TEST_CASE("evict_cache, as a user runs it") {
     CHECK_THAT(refused("--texts texts --tokens 20 --needles 5"),
                ContainsSubstring("more than 20 tokens"));
     CHECK_THAT(refused("--texts texts --calibrate texts --rules h2o,planned --last 900"),
-               ContainsSubstring("longer than 904 tokens"));
+               ContainsSubstring("texts: no text has 905 tokens or more"));
+    CHECK_THAT(refused("--texts texts --html /dev/full"),
+               ContainsSubstring("/dev/full: cannot be written"));
     CHECK_THAT(refused("--texts texts --shares 0"), ContainsSubstring("0 is no share"));
     CHECK_THAT(refused("--texts texts --pass 0"), ContainsSubstring("at least 1"));
     CHECK_THAT(refused("--texts texts --first 18446744073709551615"),
@@ -290,12 +292,21 @@ TEST_CASE("evict_cache, as a user runs it") {
     const auto tensors = small.tensors;
     for (float& x : small.tensors["blk.0.attn_output.weight"].second) x = 3e38F;
     small.write(box.folder / "m.gguf");
+    CHECK_THAT(refused("--texts texts --rules planned --calibrate texts --last 900"),
+               ContainsSubstring("905 tokens")); // and not what the run would say
     for (const std::string rules : {"window", "h2o", "window,planned --calibrate texts"})
         CHECK_THAT(
             refused("--texts texts --rules " + rules),
             ContainsSubstring("m.gguf: what it predicts behind token 0 of text 1 of texts is "
                               "no number"));
     small.tensors = tensors;
+    small.write(box.folder / "m.gguf");
+    std::string line;
+    while (line.size() < 17 << 20) line += "a b c ";
+    programs::write(box.folder / "long", texts + line + "\n");
+    box.must_run("--model m.gguf --texts long --rules sinks --shares 0.5");
+    CHECK_THAT(box.errors, ContainsSubstring("long: line 7 is longer than 4194304 bytes"));
+    CHECK_THAT(box.output, ContainsSubstring("7 texts of "));
     programs::write(box.folder / "empty", "\n");
     CHECK_THAT(refused("--texts empty"), ContainsSubstring("empty"));
     small.tensors["token_embd.weight"] = {{8, 5}, random.vector<float>(40)};

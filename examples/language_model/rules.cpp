@@ -36,16 +36,9 @@ bool rules::learns(const std::string& name) {
 }
 
 void rules::learn(const std::string& name, const std::vector<std::vector<std::int32_t>>& texts) {
-    std::vector<std::vector<std::int32_t>> some;
-    std::copy_if(texts.begin(), texts.end(), std::back_inserter(some), [&](const auto& text) {
-        return static_cast<index_t>(text.size()) > o_.first + o_.last;
-    });
-    if (some.empty())
-        throw std::invalid_argument("there is no text to learn from that is longer than " +
-                                    std::to_string(o_.first + o_.last) + " tokens");
-    if (name == "learned") guesses_ = learn_scores(m_, some, o_.last);
+    if (name == "learned") guesses_ = learn_scores(m_, texts, o_.last);
     std::vector<cache_losses> measured = measure_losses(
-        m_, some, o_.pass, name == "thresholds" ? std::size(thresholds) : std::size(shares),
+        m_, texts, o_.pass, name == "thresholds" ? std::size(thresholds) : std::size(shares),
         [&](const of_groups<std::size_t>& settings, index_t tokens) {
             return of_settings(name, settings, tokens);
         });
@@ -58,10 +51,9 @@ void rules::learn(const std::string& name, const std::vector<std::vector<std::in
 }
 
 budget rules::of_shares(const of_groups<double>& of, index_t tokens) const {
-    const index_t least = o_.first + o_.last + 1;
     return {of.unaryExpr([&](double share) {
                 const double keys = std::ceil(share * static_cast<double>(tokens));
-                return std::min(tokens, std::max(least, static_cast<index_t>(keys)));
+                return std::min(tokens, std::max(o_.least_tokens(), static_cast<index_t>(keys)));
             }),
             o_.first, o_.last};
 }

@@ -17,6 +17,9 @@ namespace language {
 struct rule_options {
     index_t pass;        ///< tokens of a pass, behind which keys leave
     index_t first, last; ///< keys that stay in any case; a window has no first ones
+
+    /// Of the shortest text that a key can leave.
+    index_t least_tokens() const { return first + last + 1; }
 };
 
 /// A rule for a text of some tokens.
@@ -32,8 +35,8 @@ class rules {
     rules(const rules&) = delete;
     rules& operator=(const rules&) = delete;
 
-    /// What the rule of this name needs to know of texts. Throws std::invalid_argument if none of them
-    /// is longer than the keys that stay in any case.
+    /// What the rule of this name needs to know of texts, each of rule_options::least_tokens() or more, at
+    /// least one.
     void learn(const std::string& name, const std::vector<std::vector<std::int32_t>>& texts);
 
     /// Makes rules of this name, which has learned what it needs to, for texts of which about a share
