@@ -76,9 +76,11 @@ using onnx::AttributeProto, onnx::TensorProto;
 constexpr int opset = 17; // the first with LayerNormalization; of ONNX 1.12 and ONNX Runtime 1.12
 constexpr int ir_version = 8;
 
-/// What is added to scores of padding, and to its states before a maximum: finite, as infinity would
-/// make a text of padding alone NaN.
-constexpr float hidden_away = -1e30f;
+/// What is added to scores of padding, and to its states before a maximum: finite, also where the graph
+/// is made one of fp16 and something is added, as infinity would make a text of padding alone NaN.
+constexpr float hidden_away = -1e4f;
+/// What embeddings are divided by at least: in fp16 it is not 0.
+constexpr float shortest_length = 1e-7f;
 
 AttributeProto attribute(const char* name, std::int64_t of) {
     AttributeProto a;
@@ -324,9 +326,13 @@ class writer {
 
     /// x [batch x hidden]
     value pool(const value& x) {
+        const auto greatest = [&](const value& of, std::int64_t keeps) {
+            return g_.node("ReduceMax", {of},
+                           {attribute("axes", numbers{1}), attribute("keepdims", keeps)});
+        };
+        // Of a text of padding alone zeros come out.
         if (c_.pooling == pooling::max)
-            return g_.node("ReduceMax", {add(x, unsqueeze(away_, {2}))},
-                           {attribute("axes", numbers{1}), attribute("keepdims", std::int64_t{0})});
+            return mul(greatest(add(x, unsqueeze(away_, {2})), 0), greatest(mask_, 1));
         value weights = mask_;
         if (c_.pooling == pooling::cls) {
             const value first = g_.node("Equal", {counted_, g_.constant(std::int64_t{1})});
@@ -335,7 +341,6 @@ class writer {
         }
         const value axis = g_.constant(numbers{1});
         const value sum = g_.node("MatMul", {unsqueeze(weights, {1}), x});
-        // Of a text of padding alone there are none, and zeros come out.
         const value tokens =
             g_.node("Max", {g_.node("ReduceSum", {weights, axis}), g_.constant(1.0f)});
         return g_.node("Div", {g_.node("Squeeze", {sum, axis}), tokens});
@@ -351,7 +356,7 @@ class writer {
             const value length =
                 g_.node("ReduceL2", {x},
                         {attribute("axes", numbers{1}), attribute("keepdims", std::int64_t{1})});
-            x = g_.node("Div", {x, g_.node("Max", {length, g_.constant(1e-12f)})});
+            x = g_.node("Div", {x, g_.node("Max", {length, g_.constant(shortest_length)})});
             g_.output("embeddings", m_.outputs(), x);
             return;
         }
