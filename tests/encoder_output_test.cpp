@@ -479,6 +479,11 @@ TEST_CASE("checkpoints that are damaged, of another run or a user's are refused 
     REQUIRE(p.run(p.command() + "--out out") == 0);
     CHECK(fs::is_symlink(p.folder / "out.checkpoint"));
     CHECK(read(p.folder / "elsewhere" / "diary") == "dear");
+    fs::create_directory_symlink("../disk", learned);
+    REQUIRE(p.run(p.command() + "--out out") == 0);
+    CHECK(fs::read_symlink(learned) == "../disk");
+    CHECK_FALSE(fs::exists(p.folder / "disk"));
+    fs::remove(learned);
     fs::create_directory(learned);
     write(learned / "diary", "dear");
     p.refuses(p.command() + "--out out", "learned/state.json: there is no such file");

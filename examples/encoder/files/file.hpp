@@ -63,6 +63,16 @@ inline void check_is_fetched(const std::filesystem::path& path, std::string_view
                    "its folder");
 }
 
+/// Throws for what cannot be read, as far as its first bytes show.
+inline void check_can_be_read(const std::filesystem::path& path) {
+    check_is_file(path);
+    std::ifstream in(path, std::ios::binary);
+    std::string begin(64, '\0');
+    in.read(begin.data(), static_cast<std::streamsize>(begin.size()));
+    if (!in.is_open() || in.bad()) fail(path, "cannot be read");
+    check_is_fetched(path, begin);
+}
+
 inline std::string read_text(const std::filesystem::path& path) {
     check_is_file(path);
     std::ifstream in(path, std::ios::binary);

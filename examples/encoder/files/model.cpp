@@ -155,7 +155,7 @@ void copy_files(const path& from, const path& to) {
 void check_files_to_copy(const path& folder) {
     std::error_code missing;
     for (const path& name : files_to_copy(folder))
-        if (fs::exists(folder / name, missing)) detail::read_text(folder / name);
+        if (fs::exists(folder / name, missing)) detail::check_can_be_read(folder / name);
 }
 
 /// What precedes the family's names in a file: of the words, which every encoder has.

@@ -196,7 +196,7 @@ void checkpoints::remove() const {
     for (const fs::path& of_run : all) {
         if (!fs::exists(of_run) || !training_checkpoint.is(of_run)) continue;
         const output gone(of_run, training_checkpoint); // so that no half of one is left
-        fs::rename(of_run, gone.path());
+        fs::rename(resolved(of_run), gone.path());      // a link stays, for the next run
     }
 }
 
