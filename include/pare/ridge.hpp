@@ -41,10 +41,10 @@ inline void check_matrix_of_solve(const char* function, view<double, 2> g) {
     check_contiguous(function, g);
 }
 inline void check_solve(const char* function, view<double, 2> g, view<double, 2> b) {
-    if (g.extent(0) != g.extent(1) || b.extent(0) != g.extent(0))
+    check_matrix_of_solve(function, g);
+    if (b.extent(0) != g.extent(0))
         fail<shape_error>(function, "G is ", g.extent(0), " x ", g.extent(1), ", b ", b.extent(0),
                           " x ", b.extent(1));
-    check_contiguous(function, g);
     check_contiguous(function, b);
 }
 
