@@ -2,6 +2,8 @@
 #include "encoder_tokenizers.hpp"
 
 #include "encoder/files/model.hpp"
+#include "encoder/text/added_tokens.hpp"
+#include "encoder/text/pattern.hpp"
 #include "encoder/text/tokenizer.hpp"
 #include "encoder/text/unicode.hpp"
 
@@ -371,6 +373,60 @@ TEST_CASE("normal forms are utf8proc's") {
                   reinterpret_cast<const char*>(expected.get()));
         }
     }
+}
+
+TEST_CASE("regular expressions match what the reference's do") {
+    using encoder::detail::pattern;
+    // What tokenizers 0.23 says of them.
+    const std::string superscript = "\xc2\xb2", circled = "\xe2\x92\xb6", yen = "\xc2\xa5",
+                      stop = "\xe3\x80\x82", han = "\xe6\xbc\xa2", accent = "\xcc\x81",
+                      numeral = "\xe2\x85\xa0", feminine = "\xc2\xaa", vowel = "\xe0\xa5\x80";
+    struct expected {
+        const char* expression;
+        std::vector<std::string> matches, others;
+    };
+    const expected cases[] = {
+        {"\\w", {superscript, circled, accent, numeral}, {yen, stop}},
+        {"[^\\w]", {superscript, yen, stop}, {circled, accent, numeral}},
+        {"[[:punct:]]", {yen, stop, "$"}, {superscript, han}},
+        {"[[:alpha:]]", {vowel, circled, numeral}, {superscript, yen, "1"}},
+        {"[[:alnum:]]", {vowel, circled, "1"}, {superscript, yen}},
+        {"[[:upper:]]", {numeral, circled}, {feminine}},
+        {"[[:lower:]]", {feminine}, {numeral, yen}},
+        {"[[:word:]]", {accent, circled}, {superscript, yen}},
+        {"\\p{Han}", {han}, {stop, yen}},
+        {"\\p{^Han}", {stop, yen}, {han}},
+        {"[^\\P{Han}]", {han}, {stop}},
+        {"x\\b", {'x' + yen, 'x' + stop}, {'x' + superscript, 'x' + circled, 'x' + accent}},
+        {"x\\B", {'x' + superscript, 'x' + circled, 'x' + accent}, {'x' + yen, 'x' + stop}},
+    };
+    for (const expected& c : cases) {
+        const pattern p("tokenizer.json", c.expression);
+        const auto check = [&](const std::string& text, bool is_match) {
+            CAPTURE(c.expression, text);
+            CHECK(p.spans(text).at(0).is_match == is_match);
+        };
+        for (const std::string& text : c.matches) check(text, true);
+        for (const std::string& text : c.others) check(text, false);
+    }
+    CHECK_THAT(fixtures::error_of([] { pattern("tokenizer.json", "[[:^punct:]]"); }),
+               ContainsSubstring("which is not possible here"));
+}
+
+TEST_CASE("whitespace behind an added token may be another one") {
+    using encoder::detail::added_token, encoder::detail::added_tokens;
+    const auto find = [](const std::string& text, bool strips_left) {
+        added_token first{"a", 1}, second{"\n", 2};
+        first.rstrip = true;
+        second.lstrip = strips_left;
+        std::vector<std::int32_t> found;
+        for (const auto& s : added_tokens({first, second}).find(text)) found.push_back(s.id);
+        return found;
+    };
+    constexpr std::int32_t none = added_tokens::none;
+    CHECK(find("a \nb", false) == std::vector<std::int32_t>{1, 2, none});
+    CHECK(find("a \n\n b", false) == std::vector<std::int32_t>{1, 2, 2, none});
+    CHECK(find("a \nb", true) == std::vector<std::int32_t>{1, none});
 }
 
 TEST_CASE("what a tokenizer.json asks for takes bounded time") {

@@ -48,11 +48,11 @@ std::vector<added_tokens::segment> added_tokens::find(std::string_view text) con
         at = end;
         if (token->single_word && (is_after_word(text, begin) || is_before_word(text, end)))
             continue;
-        if (token->lstrip) begin = without_spaces_before(text, begin, done);
+        if (token->lstrip) begin = std::max(done, without_spaces_before(text, begin, done));
         if (token->rstrip) end = without_spaces_after(text, end);
         if (done < begin) all.push_back({done, begin, none});
-        all.push_back({begin, end, token->id});
-        done = at = end;
+        if (begin < end) all.push_back({begin, end, token->id});
+        done = end;
     }
     if (done < text.size()) all.push_back({done, text.size(), none});
     return all;

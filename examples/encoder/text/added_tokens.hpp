@@ -31,7 +31,7 @@ class added_tokens {
     explicit added_tokens(std::vector<added_token> all);
 
     /// The text cut at the tokens, of which the first one counts and, of those that begin there,
-    /// the longest.
+    /// the longest. As in the reference, whitespace that a token takes after it may be another one.
     std::vector<segment> find(std::string_view text) const;
 
   private:

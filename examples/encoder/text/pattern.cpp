@@ -5,9 +5,12 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <new>
 #include <stdexcept>
+#include <utility>
 
 namespace encoder::detail {
 namespace {
@@ -21,37 +24,78 @@ std::shared_ptr<T> owned(T* made, void (*free)(T*)) {
     return std::shared_ptr<T>(made, free);
 }
 
-/// The same in PCRE2, whose \s, \w and \h are others. Nothing for what it has no word for: classes
-/// in classes, their intersections, (?m).
+std::shared_ptr<pcre2_code> compile(const std::string& expression, int& error, PCRE2_SIZE& where) {
+    return {pcre2_compile(reinterpret_cast<PCRE2_SPTR>(expression.data()), expression.size(),
+                          PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error,
+                          &where, nullptr),
+            &pcre2_code_free};
+}
+
+/// What follows p: {Han}, which is also what is often beside a script to PCRE2, is {sc:Han}.
+std::string translate_property(std::string braced) {
+    const std::size_t name = braced.compare(0, 2, "{^") == 0 ? 2 : 1;
+    int error = 0;
+    PCRE2_SIZE where = 0;
+    if (compile("\\p{sc:" + braced.substr(name), error, where)) braced.insert(name, "sc:");
+    return braced;
+}
+
+/// Oniguruma's, as parts of a class; a \w in none has some numbers more.
+constexpr const char *spaces = "\\p{Z}\\t-\\r\\x{85}",
+                     *words = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}",
+                     *more_words = "\\xb2\\xb3\\xb9\\xbc-\\xbe", *hex_digits = "0-9a-fA-F";
+/// The names of its brackets of which PCRE2's are others.
+constexpr std::pair<std::string_view, const char*> brackets[] = {
+    {"alnum", "\\p{Alphabetic}\\p{Nd}"},
+    {"alpha", "\\p{Alphabetic}"},
+    {"blank", "\\p{Zs}\\t"},
+    {"lower", "\\p{Lowercase}"},
+    {"punct", "\\p{P}\\p{S}"},
+    {"space", spaces},
+    {"upper", "\\p{Uppercase}"},
+    {"word", words}};
+
+/// The same in PCRE2. Nothing for what it has no word for: classes in classes, their intersections,
+/// [:^alpha:], (?m).
 std::string translate(const std::string& expression) {
-    constexpr const char *spaces = "\\p{Z}\\t-\\r\\x{85}",
-                         *words = "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}", *digits = "0-9a-fA-F";
     std::string made;
     bool in_class = false;
     for (std::size_t i = 0; i < expression.size(); ++i) {
         const char c = expression[i], next = i + 1 < expression.size() ? expression[i + 1] : '\0';
         if (c == '\\') {
             const char kind = static_cast<char>(next | 0x20);
-            const char* const list = kind == 's' ? spaces : kind == 'w' ? words : digits;
-            const bool is_known = kind == 's' || kind == 'w' || kind == 'h';
-            if (!is_known)
+            const std::string list = kind == 's'   ? spaces
+                                     : kind == 'h' ? hex_digits
+                                     : in_class    ? words
+                                                   : std::string(words) + more_words;
+            if (kind == 'p' && i + 2 < expression.size() && expression[i + 2] == '{') {
+                const std::size_t end = std::min(expression.find('}', i), expression.size() - 1);
+                made += '\\' + (next + translate_property(expression.substr(i + 2, end - i - 1)));
+                i = end;
+                continue;
+            }
+            if (kind == 'b' && !in_class) {
+                const char *here = next == 'b' ? "!" : "=", *other = next == 'b' ? "=" : "!";
+                made += "(?:(?<=[" + list + "])(?" + here + '[' + list + "])|(?<![" + list +
+                        "])(?" + other + '[' + list + "]))";
+            } else if (kind != 's' && kind != 'w' && kind != 'h') {
                 made.append(expression, i, 2);
-            else if (in_class && next != kind)
+            } else if (in_class && next != kind) {
                 return "";
-            else
-                made.append(in_class       ? ""
-                            : next == kind ? "["
-                                           : "[^")
-                    .append(list)
-                    .append(in_class ? "" : "]");
+            } else {
+                made += in_class ? list : (next == kind ? "[" : "[^") + list + ']';
+            }
             ++i;
             continue;
         }
         if (in_class && ((c == '[' && next != ':') || (c == '&' && next == '&'))) return "";
         if (in_class && c == '[') { // [:alpha:]
             const std::size_t end = expression.find(":]", i);
-            if (end == expression.npos) return "";
-            made.append(expression, i, end + 2 - i);
+            const std::string name = expression.substr(i + 2, end - i - 2);
+            if (end == expression.npos || name[0] == '^') return "";
+            const auto* const found = std::find_if(std::begin(brackets), std::end(brackets),
+                                                   [&](const auto& b) { return b.first == name; });
+            made += found == std::end(brackets) ? "[:" + name + ":]" : found->second;
             i = end + 1;
             continue;
         }
@@ -85,16 +129,14 @@ pattern::pattern(const std::filesystem::path& file, const std::string& expressio
              "' with classes in classes or an option m, which is not possible here");
     int error = 0;
     PCRE2_SIZE where = 0;
-    pcre2_code* const made = pcre2_compile(
-        reinterpret_cast<PCRE2_SPTR>(ours.data()), ours.size(),
-        PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &where, nullptr);
-    if (made == nullptr) {
+    const std::shared_ptr<pcre2_code> made = compile(ours, error, where);
+    if (!made) {
         PCRE2_UCHAR message[128] = {};
         pcre2_get_error_message(error, message, sizeof message);
         fail(file, "has the regular expression '", expression, "', which is not understood (",
              reinterpret_cast<const char*>(message), ", at byte ", where, ')');
     }
-    code_ = owned(made, &pcre2_code_free);
+    code_ = made;
 }
 
 std::vector<span> pattern::spans(std::string_view text) const {

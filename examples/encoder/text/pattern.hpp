@@ -25,7 +25,8 @@ class pattern {
 
     /// All of `text`: where the expression matches, one match after another, and what is between.
     /// Throws std::invalid_argument, which names the file and how the text begins, where finding a
-    /// match takes more than 100,000 steps.
+    /// match takes more than 100,000 steps. As in the reference, time is quadratic in what nearly
+    /// matches from each of its places: a run of spaces that ends no line, for \s+$.
     std::vector<span> spans(std::string_view text) const;
 
   private:
