@@ -188,11 +188,14 @@ void check(arguments& a) {
     read_budget(a);
     if (a.ridge && !(*a.ridge >= 0 && std::isfinite(*a.ridge)))
         throw std::invalid_argument(fmt::format("--ridge is {}, expected a number >= 0", *a.ridge));
+    if (a.ridge && a.tuning == tuning::none)
+        throw std::invalid_argument("--ridge goes with --tune reconstruct or scale");
     if (a.rearrange && a.surgeon)
         throw std::invalid_argument("--rearrange goes with --criterion fisher");
-    if (a.kind != budget_kind::latency && (a.latency.fitted || !a.latency.times.empty()))
-        throw std::invalid_argument(
-            "--latency-fit and --latency-times go with --budget latency=SHARE");
+    if (a.kind != budget_kind::latency &&
+        (a.latency.fitted || !a.latency.times.empty() || a.batch != arguments().batch))
+        throw std::invalid_argument("--latency-batch, --latency-fit and --latency-times go with "
+                                    "--budget latency=SHARE");
     if (!a.generic.empty() && a.fisher == fisher_source::labels && !a.surgeon)
         throw std::invalid_argument(
             "--generic has no labels, which --criterion fisher with --fisher labels needs");

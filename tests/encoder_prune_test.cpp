@@ -426,7 +426,7 @@ TEST_CASE("prune_encoder: bad input gives one sentence, status 2 and no output")
         fails(good + "--what", "--what");
         for (const char* share : {"0", "-1", "1.5", "nan"})
             fails(good + "--macs " + share, "--macs");
-        fails(good + "--macs 1e-9", "keeps nothing");
+        fails(good + "--macs 1e-9", "a budget of 1e-09 of heads and filters keeps nothing");
         fails(good + "--macs half", "--macs");
         fails(good + "--macs 0.5 --threads 01025", "1025"); // to the base of 10
         fails(good + "--macs 0.5 --budget macs=0.5", "expected one");
@@ -443,6 +443,8 @@ TEST_CASE("prune_encoder: bad input gives one sentence, status 2 and no output")
         fails(good + "--budget latency=0.5 --latency-batch 999999999x2", "1048576 in all");
         fails(good + "--latency-fit", "go with --budget latency=SHARE");
         fails(good + "--latency-times t", "go with --budget latency=SHARE");
+        fails(good + "--latency-batch 1x8", "go with --budget latency=SHARE");
+        fails(good + "--tune none --ridge 1", "--ridge goes with --tune reconstruct or scale");
         fails(good + "--samples 0", "--samples");
         fails(good + "--ridge -1", "--ridge");
         for (const std::string word : {"all", "", "1", "-1", "None"})

@@ -1,5 +1,6 @@
 #include "widths.hpp"
 
+#include <fmt/core.h>
 #include <pare/cost.hpp>
 
 #include <algorithm>
@@ -135,12 +136,12 @@ found_units search(const model& m, const sublayer_losses& losses, const unit_cos
     const pare::width_search all(choices.sublayers(costs.of_layers(m)), budget);
     const pare::width_choice found = all.best(budget);
     if (!found.feasible)
-        throw std::invalid_argument("a budget of " + std::to_string(share) +
-                                    " of heads and filters is below the least of equal widths, " +
-                                    std::to_string(found.cost / whole));
+        throw std::invalid_argument(fmt::format(
+            "a budget of {} of heads and filters is below the least of equal widths, {:.6f}", share,
+            found.cost / whole));
     if (found.cost == 0 && found.loss > 0) // units without which nothing is lost may all go
-        throw std::invalid_argument("a budget of " + std::to_string(share) +
-                                    " of heads and filters keeps nothing");
+        throw std::invalid_argument(
+            fmt::format("a budget of {} of heads and filters keeps nothing", share));
     return {choices.keep(choices.shapes(found.kept)), found.loss, all.bound(budget)};
 }
 
