@@ -6,6 +6,7 @@
 #include "encoder/text/text.hpp"
 #include "language_model/needles.hpp"
 #include "language_model/rules.hpp"
+#include "language_model/texts.hpp"
 #include "options.hpp"
 
 #include <fmt/format.h>
@@ -61,11 +62,6 @@ bool parse(int argc, char** argv, arguments& a) {
     o.number("--threads", a.threads, "threads to run on; 0: as many as there are processors");
     return o.read(argc, argv);
 }
-
-struct document {
-    std::string text;
-    ids tokens;
-};
 
 /// What all runs share.
 struct setting {
@@ -190,29 +186,9 @@ outcome run(const setting& of, const std::string& name, double share) {
     return o;
 }
 
-/// The mean over documents, and two standard errors; NaN of one.
-std::pair<double, double> mean_of(const std::vector<double>& x) {
-    const auto n = static_cast<double>(x.size());
-    const double mean = std::accumulate(x.begin(), x.end(), 0.0) / n;
-    double square = 0;
-    for (const double y : x) square += (y - mean) * (y - mean);
-    return {mean, 2 * std::sqrt(square / (n - 1) / n)};
-}
-
-/// With its error, if that is known.
-std::string with_error(double mean, double error) {
-    return std::isfinite(error) ? fmt::format("{:.1f} ± {:.1f}", mean, error)
-                                : fmt::format("{:.1f}", mean);
-}
-
 std::string row_of(const outcome& o, const outcome& whole) {
-    std::vector<double> more(o.losses.size());
-    std::transform(o.losses.begin(), o.losses.end(), whole.losses.begin(), more.begin(),
-                   std::minus<>());
-    const auto [mean, error] = mean_of(more);
-    std::string row =
-        fmt::format("| {} | {:g} | {:.3f} | {:.2f} | {} |", o.rule, o.share, o.kept, o.perplexity,
-                    with_error(100 * std::expm1(mean), 100 * std::exp(mean) * error));
+    std::string row = fmt::format("| {} | {:g} | {:.3f} | {:.2f} | {} |", o.rule, o.share, o.kept,
+                                  o.perplexity, rise_of(o.losses, whole.losses));
     if (!o.found.empty()) {
         const auto [found, spread] = mean_of(o.found);
         row += fmt::format(" {} |", with_error(100 * found, 100 * spread));
@@ -292,46 +268,6 @@ encoder::page to_page(const setting& of, const std::vector<outcome>& outcomes) {
     return p;
 }
 
-/// What every text of the model begins with.
-ids beginning_of(const gguf_file& file, const tokenizer& words) {
-    constexpr const char* key = "tokenizer.ggml.bos_token_id";
-    if (!has_beginning(file)) return {};
-    const std::uint64_t id = file.number(key);
-    if (id >= words.size())
-        throw encoder::file_error(fmt::format("{}: {} is {}, and there are {} tokens",
-                                              file.path().string(), key, id, words.size()));
-    return {static_cast<std::int32_t>(id)};
-}
-
-ids behind(ids begin, const ids& text) {
-    begin.insert(begin.end(), text.begin(), text.end());
-    return begin;
-}
-
-/// Up to a.documents of a file's lines, as tokens behind `begin`: of `shortest` or more, the first
-/// `longest` of them.
-std::vector<document> read_lines(const fs::path& from, const arguments& a, const tokenizer& words,
-                                 const ids& begin, std::size_t shortest, std::size_t longest) {
-    std::vector<document> found;
-    encoder::for_documents(from, [&](const std::string& line, std::size_t number) {
-        ids text;
-        try {
-            text = behind(begin, words.encode(line));
-        } catch (const std::invalid_argument& error) {
-            throw encoder::file_error(
-                fmt::format("{}: line {}: {}", from.string(), number, error.what()));
-        }
-        text.resize(std::min(text.size(), longest));
-        if (text.size() >= shortest) found.push_back({line, std::move(text)});
-        return found.size() < a.documents;
-    });
-    if (found.empty())
-        throw encoder::file_error(
-            fmt::format("{}: no text has {} tokens or more, of which the first {} are read",
-                        from.string(), shortest, longest));
-    return found;
-}
-
 /// Into a copy of each document.
 void hide_all_needles(setting& of, const ids& begin, std::size_t longest) {
     std::mt19937_64 random(1);
@@ -377,13 +313,11 @@ void work(const arguments& a) {
     encoder::output html(a.html);
     const gguf_file file(a.model);
     const shape config = read_shape(file);
-    const tokenizer words(read_vocabulary(file));
-    if (words.size() > static_cast<std::size_t>(config.vocabulary))
-        throw encoder::file_error(fmt::format("{}: it names {} tokens, of which {} have embeddings",
-                                              a.model.string(), words.size(), config.vocabulary));
+    const tokenizer words = read_tokenizer(file, config);
     const ids begin = beginning_of(file, words);
     const std::size_t longest = std::min(a.tokens, static_cast<std::size_t>(config.length));
-    std::vector<document> documents = read_lines(a.texts, a, words, begin, 2, longest);
+    std::vector<document> documents =
+        read_documents(a.texts, words, begin, a.documents, 2, longest);
     std::vector<ids> other; // to learn from
     if (std::error_code none; fs::equivalent(a.texts, a.calibrate, none))
         encoder::say(
@@ -393,10 +327,17 @@ void work(const arguments& a) {
                                static_cast<index_t>(a.last)};
     const auto shortest = static_cast<std::size_t>(std::max<index_t>(2, options.least_tokens()));
     if (!a.calibrate.empty())
-        for (document& d : read_lines(a.calibrate, a, words, begin, shortest, longest))
+        for (document& d :
+             read_documents(a.calibrate, words, begin, a.documents, shortest, longest))
             other.push_back(std::move(d.tokens));
 
     const model m = read_model(file);
+    for (const layer& l : m.layers)
+        if (groups_of(l, config) != config.groups)
+            throw encoder::file_error(fmt::format(
+                "{}: a layer has {} heads of keys and values and another one {}; caches "
+                "of layers that are alike are measured here",
+                a.model.string(), groups_of(l, config), config.groups));
     rules known(m, options);
     setting of{a, m, words, known, std::move(documents), {}, {}};
     if (a.needles > 0) hide_all_needles(of, begin, longest);

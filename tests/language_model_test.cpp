@@ -102,7 +102,7 @@ TEST_CASE("a model is read as it stands in its file") {
     CHECK(same(m.words, "token_embd.weight"));
     CHECK(same(m.layers[1].value.weight, "blk.1.attn_v.weight"));
     CHECK(m.layers[1].value.bias.size() == 0);
-    CHECK(same(m.layers[0].down, "blk.0.ffn_down.weight"));
+    CHECK(same(m.layers[0].down.weight, "blk.0.ffn_down.weight"));
     CHECK(same(m.last, "output_norm.weight"));
     CHECK(&m.to_logits() == &m.words);
     small.tensors["output.weight"] = {{8, 9}, random.vector<float>(72)};
@@ -182,9 +182,9 @@ TEST_CASE("what a model of this kind does not have is refused") {
                }),
                ContainsSubstring("its architecture is a\\x0a\\x00\\x1b; llama, "));
     CHECK_THAT(sentence([](small_model& m) {
-                   m.tensors["blk.0.ffn_up.bias"] = {{6}, std::vector<float>(6)};
+                   m.tensors["blk.0.ffn_up.scale"] = {{1}, {1}};
                }),
-               ContainsSubstring("has a tensor blk.0.ffn_up.bias, which"));
+               ContainsSubstring("has a tensor blk.0.ffn_up.scale, which"));
     CHECK_THAT(sentence([](small_model& m) {
                    m.tensors["blk.0.attn_q_norm.weight"] = {{4}, std::vector<float>(4)};
                }),

@@ -42,8 +42,8 @@ model some_model(random_source& random, index_t groups = 2) {
     for (int l = 0; l < 3; ++l)
         m.layers.push_back({gain(24), map(queries, 24, 0.5), map(keys, 24, 0.5), map(keys, 24, 0.5),
                             map(24, queries, 0.3), norms ? gain(size) : language::vector(),
-                            norms ? gain(size) : language::vector(), gain(24), some(20, 24, 0.3),
-                            some(20, 24, 0.3), some(24, 20, 0.3)});
+                            norms ? gain(size) : language::vector(), gain(24), map(20, 24, 0.3),
+                            map(20, 24, 0.3), map(24, 20, 0.3)});
     m.last = gain(24);
     return m;
 }

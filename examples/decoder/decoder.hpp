@@ -80,8 +80,8 @@ struct unit_rows {
     matrix x;
     Eigen::VectorXf scale;
 
-    explicit unit_rows(matrix from) : x(std::move(from)) {
-        scale = (x.rowwise().squaredNorm() / static_cast<float>(x.cols())).array() + 1e-5f;
+    explicit unit_rows(matrix from, float epsilon = 1e-5f) : x(std::move(from)) {
+        scale = (x.rowwise().squaredNorm() / static_cast<float>(x.cols())).array() + epsilon;
         scale = scale.array().rsqrt();
         x.array().colwise() *= scale.array();
     }

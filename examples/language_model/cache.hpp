@@ -23,6 +23,15 @@ class layer_cache {
   public:
     layer_cache(const shape& c, index_t room, index_t texts = 1)
         : layer_cache(c.groups, c.head_size, room, texts) {}
+    /// Of a layer that may have fewer groups.
+    layer_cache(index_t groups, index_t size, index_t room, index_t texts = 1)
+        : groups_(groups), sequences_(texts * groups), room_(room), size_(size),
+          keys_(static_cast<std::size_t>(sequences_ * room_ * size_)), values_(keys_.size()),
+          places_(static_cast<std::size_t>(sequences_ * room_)),
+          lengths_(static_cast<std::size_t>(sequences_)), rooms_(lengths_.size() + 1) {
+        for (std::size_t s = 0; s < rooms_.size(); ++s)
+            rooms_[s] = static_cast<std::int32_t>(static_cast<index_t>(s) * room_);
+    }
 
     index_t sequences() const { return sequences_; }
     index_t room() const { return room_; }
@@ -85,15 +94,6 @@ class layer_cache {
     }
 
   private:
-    layer_cache(index_t groups, index_t size, index_t room, index_t texts)
-        : groups_(groups), sequences_(texts * groups), room_(room), size_(size),
-          keys_(static_cast<std::size_t>(sequences_ * room_ * size_)), values_(keys_.size()),
-          places_(static_cast<std::size_t>(sequences_ * room_)),
-          lengths_(static_cast<std::size_t>(sequences_)), rooms_(lengths_.size() + 1) {
-        for (std::size_t s = 0; s < rooms_.size(); ++s)
-            rooms_[s] = static_cast<std::int32_t>(static_cast<index_t>(s) * room_);
-    }
-
     index_t groups_, sequences_, room_, size_;
     std::vector<float> keys_, values_;
     std::vector<std::int32_t> places_, lengths_, rooms_;

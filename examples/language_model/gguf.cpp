@@ -195,14 +195,15 @@ void gguf_file::read_keys(gguf_cursor& file, std::uint64_t count) {
         file.enter("key " + std::to_string(i + 1) + " of " + std::to_string(count));
         const std::string key(file.text());
         file.enter("the value of key " + in_quotes(key));
-        value v{false, file.get<std::uint32_t>(), 1, 0};
+        const std::size_t from = file.at();
+        value v{false, file.get<std::uint32_t>(), 1, 0, 0, 0};
         const auto check_type = [&](const char* what) {
             if (v.type >= std::size(value_types))
                 fail(path_, "key ", in_quotes(key), what, " of the unknown type ", v.type);
         };
         check_type(" is");
         if (v.type == array_value) {
-            v = {true, file.get<std::uint32_t>(), file.get<std::uint64_t>(), 0};
+            v = {true, file.get<std::uint32_t>(), file.get<std::uint64_t>(), 0, 0, 0};
             check_type(" is an array");
             if (v.type == array_value)
                 fail(path_, "key ", in_quotes(key), " is an array of arrays, which are not read");
@@ -218,6 +219,8 @@ void gguf_file::read_keys(gguf_cursor& file, std::uint64_t count) {
                 std::any_of(begin, end, [](std::byte b) { return b > std::byte{1}; }))
                 fail(path_, "key ", in_quotes(key), " holds a bool that is not 0 or 1");
         }
+        v.begin = from;
+        v.end = file.at();
         if (!values_.emplace(key, v).second)
             fail(path_, "the key ", in_quotes(key), " stands twice in it");
     }
@@ -391,6 +394,17 @@ std::vector<std::string> gguf_file::keys() const {
     std::vector<std::string> all;
     for (const auto& each : values_) all.push_back(each.first);
     return all;
+}
+
+bool gguf_file::is_array(const std::string& key) const {
+    const value* const found = find(key);
+    return found != nullptr && found->is_array;
+}
+
+std::string_view gguf_file::bytes(const std::string& key) const {
+    const value* const found = find(key);
+    if (found == nullptr) fail(path_, "there is no key ", in_quotes(key));
+    return {reinterpret_cast<const char*>(data_.get()) + found->begin, found->end - found->begin};
 }
 
 std::string gguf_file::text(const std::string& key) const {

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace language {
@@ -27,6 +28,9 @@ class gguf_file {
 
     bool has(const std::string& key) const;
     std::vector<std::string> keys() const;
+    /// The type and the value of `key`, as they stand in the file.
+    std::string_view bytes(const std::string& key) const;
+    bool is_array(const std::string& key) const;
     /// The value of `key`. Each throws where there is no such key, or where it is of another type.
     std::string text(const std::string& key) const;
     /// Of any type of integers, not negative.
@@ -55,6 +59,8 @@ class gguf_file {
     /// Q4_1 (3), Q8_0 (8) or BF16 (30). Throws as check, and if it holds NaN or infinity.
     std::vector<float> read(const std::string& name, const std::vector<std::int64_t>& shape) const;
 
+    /// Of tensors, in bytes: a power of two.
+    std::uint64_t alignment() const;
     const std::filesystem::path& path() const { return path_; }
 
   private:
@@ -62,14 +68,14 @@ class gguf_file {
         bool is_array;
         std::uint32_t type; ///< of its elements, if it is an array
         std::uint64_t count;
-        std::size_t at; ///< byte of the file where the first element begins
+        std::size_t at;         ///< byte of the file where the first element begins
+        std::size_t begin, end; ///< bytes of its type and all of it
     };
     const value* find(const std::string& key) const;
     template <class Is>
     const value& find(const std::string& key, bool is_array, Is is, const char* wanted) const;
     void read_keys(gguf_cursor& file, std::uint64_t count);
     void read_entries(gguf_cursor& file, std::uint64_t count);
-    std::uint64_t alignment() const;
     std::uint64_t natural(const std::string& key, const value& v, std::uint64_t element) const;
 
     std::filesystem::path path_;

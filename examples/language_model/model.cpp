@@ -2,6 +2,7 @@
 
 #include "encoder/files/file.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 #include <string>
@@ -13,11 +14,24 @@ namespace {
 using encoder::detail::fail;
 
 /// A number that sizes arrays: from 1 to 2^24, so that no product of two of them overflows.
-index_t extent(const gguf_file& file, const std::string& key) {
-    const std::uint64_t n = file.number(key);
+index_t checked(const gguf_file& file, const std::string& key, std::uint64_t n) {
     if (n < 1 || n > (std::uint64_t{1} << 24))
         fail(file.path(), key, " is ", n, "; from 1 to 16777216 are read");
     return static_cast<index_t>(n);
+}
+index_t extent(const gguf_file& file, const std::string& key) {
+    return checked(file, key, file.number(key));
+}
+
+/// Of each layer; the file may have one number for all.
+std::vector<index_t> extents(const gguf_file& file, const std::string& key, index_t layers) {
+    if (!file.is_array(key))
+        return std::vector<index_t>(static_cast<std::size_t>(layers), extent(file, key));
+    std::vector<index_t> all;
+    for (const std::uint64_t n : file.numbers(key)) all.push_back(checked(file, key, n));
+    if (static_cast<index_t>(all.size()) != layers)
+        fail(file.path(), key, " has ", all.size(), " numbers for ", layers, " layers");
+    return all;
 }
 
 double positive(const gguf_file& file, const std::string& key) {
@@ -107,6 +121,19 @@ std::vector<double> read_turns(const gguf_file& file, const std::string& of_mode
     return turns;
 }
 
+/// Of each layer.
+struct widths {
+    std::vector<index_t> heads, groups, filters;
+
+    widths(const gguf_file& file, const std::string& of_model) {
+        const index_t layers = extent(file, of_model + "block_count");
+        const std::string of_groups = of_model + "attention.head_count_kv";
+        heads = extents(file, of_model + "attention.head_count", layers);
+        groups = file.has(of_groups) ? extents(file, of_groups, layers) : heads;
+        filters = extents(file, of_model + "feed_forward_length", layers);
+    }
+};
+
 } // namespace
 
 shape read_shape(const gguf_file& file) {
@@ -117,11 +144,15 @@ shape read_shape(const gguf_file& file) {
     const auto given = [&](const char* name, index_t otherwise) {
         return file.has(of + name) ? extent(file, of + name) : otherwise;
     };
+    const widths all(file, of);
+    const auto largest = [](const std::vector<index_t>& x) {
+        return *std::max_element(x.begin(), x.end());
+    };
     shape c{};
     c.hidden = extent(file, of + "embedding_length");
-    c.heads = extent(file, of + "attention.head_count");
-    c.groups = given("attention.head_count_kv", c.heads);
-    c.filters = extent(file, of + "feed_forward_length");
+    c.heads = largest(all.heads);
+    c.groups = largest(all.groups);
+    c.filters = largest(all.filters);
     c.length = extent(file, of + "context_length");
     c.epsilon = positive(file, of + "attention.layer_norm_rms_epsilon");
     if (!file.has(of + "attention.key_length") && c.hidden % c.heads != 0)
@@ -129,6 +160,11 @@ shape read_shape(const gguf_file& file) {
     c.head_size = given("attention.key_length", c.hidden / c.heads);
     if (c.heads % c.groups != 0)
         fail(file.path(), c.heads, " heads do not divide into ", c.groups, " groups");
+    for (std::size_t l = 0; l < all.heads.size(); ++l)
+        if (all.heads[l] != all.groups[l] * c.heads_of_group())
+            fail(file.path(), "layer ", l, " has ", all.heads[l], " heads and ", all.groups[l],
+                 " groups, others ", c.heads, " and ", c.groups,
+                 "; as many heads to each group are read");
     if (c.head_size % 2 != 0)
         fail(file.path(), "its heads have ", c.head_size, " columns, not pairs of them");
     for (const char* key : {"attention.value_length", "rope.dimension_count"})
@@ -198,19 +234,6 @@ class tensors {
     std::set<std::string> left_;
 };
 
-/// Rows of heads of which halves are pairs, so that pairs are neighbours.
-matrix with_neighbours(const matrix& halves, index_t head_size) {
-    matrix pairs(halves.rows(), halves.cols());
-    for (index_t row = 0; row < halves.rows(); ++row) {
-        const index_t i = row % head_size, half = head_size / 2;
-        pairs.row(row - i + 2 * (i % half) + i / half) = halves.row(row);
-    }
-    return pairs;
-}
-vector with_neighbours(const vector& halves, index_t head_size) {
-    return with_neighbours(matrix(halves.transpose()), head_size).transpose();
-}
-
 model read_tensors(const gguf_file& file, const shape& c, bool only_looks) {
     const family& kind = family_of(file);
     const std::string of_model = std::string(kind.name) + ".";
@@ -220,10 +243,11 @@ model read_tensors(const gguf_file& file, const shape& c, bool only_looks) {
     tensors read(file, only_looks);
     read.leave("rope_freqs.weight");
     m.words = read("token_embd.weight", c.vocabulary, c.hidden);
-    const index_t queries = c.heads * c.head_size, keys = c.groups * c.head_size,
-                  layers = extent(file, of_model + "block_count");
-    for (index_t i = 0; i < layers; ++i) {
+    const widths all(file, of_model);
+    for (std::size_t i = 0; i < all.heads.size(); ++i) {
         const std::string of = "blk." + std::to_string(i) + ".";
+        const index_t queries = all.heads[i] * c.head_size, keys = all.groups[i] * c.head_size,
+                      filters = all.filters[i];
         layer l;
         l.before_attention = read(of + "attn_norm.weight", c.hidden);
         l.query = read.map(of + "attn_q", queries, c.hidden);
@@ -241,9 +265,9 @@ model read_tensors(const gguf_file& file, const shape& c, bool only_looks) {
                 *of_heads = with_neighbours(*of_heads, c.head_size);
         }
         l.before_filters = read(of + "ffn_norm.weight", c.hidden);
-        l.gate = read(of + "ffn_gate.weight", c.filters, c.hidden);
-        l.up = read(of + "ffn_up.weight", c.filters, c.hidden);
-        l.down = read(of + "ffn_down.weight", c.hidden, c.filters);
+        l.gate = read.map(of + "ffn_gate", filters, c.hidden);
+        l.up = read.map(of + "ffn_up", filters, c.hidden);
+        l.down = read.map(of + "ffn_down", c.hidden, filters);
         m.layers.push_back(std::move(l));
     }
     m.last = read("output_norm.weight", c.hidden);
@@ -253,6 +277,33 @@ model read_tensors(const gguf_file& file, const shape& c, bool only_looks) {
 }
 
 } // namespace
+
+bool turns_halves(const gguf_file& file) {
+    return family_of(file).turns_halves;
+}
+
+namespace {
+
+/// Where a row of a head whose halves are pairs stands if neighbours are.
+index_t beside_its_pair(index_t row, index_t head_size) {
+    const index_t i = row % head_size, half = head_size / 2;
+    return row - i + 2 * (i % half) + i / half;
+}
+
+} // namespace
+
+matrix with_neighbours(const matrix& halves, index_t head_size) {
+    matrix pairs(halves.rows(), halves.cols());
+    for (index_t row = 0; row < halves.rows(); ++row)
+        pairs.row(beside_its_pair(row, head_size)) = halves.row(row);
+    return pairs;
+}
+matrix with_halves(const matrix& pairs, index_t head_size) {
+    matrix halves(pairs.rows(), pairs.cols());
+    for (index_t row = 0; row < pairs.rows(); ++row)
+        halves.row(row) = pairs.row(beside_its_pair(row, head_size));
+    return halves;
+}
 
 model read_model(const gguf_file& file) {
     const shape c = read_shape(file);

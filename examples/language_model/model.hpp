@@ -9,6 +9,7 @@
 #include <pare/core/config.hpp>
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace language {
@@ -17,6 +18,7 @@ using pare::index_t;
 using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using vector = Eigen::RowVectorXf;
 
+/// Layers may have fewer heads, groups and filters, but as many heads to each group.
 struct shape {
     index_t vocabulary, hidden, heads, groups, head_size, filters,
         length; ///< length: tokens that it was made for
@@ -36,8 +38,13 @@ struct layer {
     linear query, key, value, projection;
     vector query_norm, key_norm; ///< gains of norms of each head, or empty
     vector before_filters;
-    matrix gate, up, down;
+    linear gate, up, down;
 };
+
+/// Of a layer of this model.
+inline index_t groups_of(const layer& l, const shape& c) {
+    return l.key.weight.rows() / c.head_size;
+}
 
 struct model {
     shape config;
@@ -62,5 +69,22 @@ shape read_shape(const gguf_file& file);
 /// halves of a head against each other, as Qwen's do, rows of queries and keys are read in another
 /// order, so that pairs are neighbours.
 model read_model(const gguf_file& file);
+
+/// Whether a file of this architecture turns halves of heads.
+bool turns_halves(const gguf_file& file);
+/// Rows of heads of which neighbours are pairs, so that halves are, and back.
+matrix with_halves(const matrix& pairs, index_t head_size);
+matrix with_neighbours(const matrix& halves, index_t head_size);
+inline vector with_halves(const vector& pairs, index_t head_size) {
+    return with_halves(matrix(pairs.transpose()), head_size).transpose();
+}
+inline vector with_neighbours(const vector& halves, index_t head_size) {
+    return with_neighbours(matrix(halves.transpose()), head_size).transpose();
+}
+
+/// A file like `from`, which `m` was read from before its layers got other numbers, or fewer of them.
+/// Matrices of layers are F16, where each layer has its own widths they are arrays, and all else is as
+/// it was. Throws encoder::file_error for numbers that are beyond a half's.
+std::string to_gguf(const model& m, const gguf_file& from);
 
 } // namespace language

@@ -1,5 +1,7 @@
 #include "network.hpp"
 
+#include "layers.hpp"
+
 #include <pare/policy/simd.hpp>
 
 #include <algorithm>
@@ -22,32 +24,6 @@ matrix normed(const matrix& x, const vector& gain, double epsilon) {
                 part.cwiseProduct(gain) * static_cast<float>(1 / std::sqrt(square + epsilon));
         }
     return y;
-}
-
-matrix times(const matrix& x, const linear& of) {
-    matrix y = x * of.weight.transpose();
-    if (of.bias.size() > 0) y.rowwise() += of.bias;
-    return y;
-}
-
-/// Turns each two neighbouring columns of a head by an angle that grows with the token's place.
-void rotate(const model& m, const token_batch& tokens, matrix& x) {
-    const index_t size = m.config.head_size;
-    for (index_t i = 0; i < size / 2; ++i) {
-        const double turn = m.turns[static_cast<std::size_t>(i)];
-        for (std::size_t text = 0; text < tokens.places.size(); ++text)
-            for (index_t t = tokens.offsets[text]; t < tokens.offsets[text + 1]; ++t) {
-                const index_t place = tokens.places[text] + t - tokens.offsets[text];
-                const double angle = static_cast<double>(place) * turn;
-                const auto along = static_cast<float>(std::cos(angle)),
-                           across = static_cast<float>(std::sin(angle));
-                for (index_t j = 2 * i; j < x.cols(); j += size) {
-                    const float a = x(t, j), b = x(t, j + 1);
-                    x(t, j) = along * a - across * b;
-                    x(t, j + 1) = across * a + along * b;
-                }
-            }
-    }
 }
 
 /// From [tokens x heads of all groups] to [groups * tokens x heads of a group], text by text and in
@@ -76,10 +52,6 @@ void check_ids(const model& m, const std::vector<std::int32_t>& ids) {
         if (id < 0 || id >= m.config.vocabulary)
             throw std::invalid_argument("token " + std::to_string(id) + " is none of " +
                                         std::to_string(m.config.vocabulary));
-}
-
-float silu(float x) {
-    return x / (1 + std::exp(-x));
 }
 
 } // namespace
@@ -112,24 +84,30 @@ matrix forward(const model& m, const token_batch& batch, cache& c, const scoring
     if (c.size() != m.layers.size())
         throw std::invalid_argument("a cache of " + std::to_string(c.size()) + " layers for " +
                                     std::to_string(m.layers.size()));
-    for (const layer_cache& keys : c)
-        if (keys.sequences() != texts * of.groups)
-            throw std::invalid_argument("a cache of " +
-                                        std::to_string(keys.sequences() / of.groups) +
-                                        " texts for " + std::to_string(texts));
+    for (std::size_t i = 0; i < c.size(); ++i)
+        if (const index_t groups = groups_of(m.layers[i], of); c[i].sequences() != texts * groups)
+            throw std::invalid_argument("a cache of " + std::to_string(c[i].sequences()) +
+                                        " sequences for " + std::to_string(texts) + " texts of " +
+                                        std::to_string(groups) + " groups");
     matrix x(tokens, of.hidden);
     for (index_t t = 0; t < tokens; ++t)
         x.row(t) = m.words.row(batch.ids[static_cast<std::size_t>(t)]);
-    std::vector<std::int32_t> queries = {0};
+    std::vector<index_t> places;
     for (std::size_t text = 0; text < batch.places.size(); ++text)
-        for (index_t g = 0; g < of.groups; ++g)
-            queries.push_back(
-                static_cast<std::int32_t>(queries.back() + offsets[text + 1] - offsets[text]));
+        for (index_t t = offsets[text]; t < offsets[text + 1]; ++t)
+            places.push_back(batch.places[text] + t - offsets[text]);
+    const auto place = [&](index_t t) { return places[static_cast<std::size_t>(t)]; };
     pare::workspace scratch;
     matrix context;
     std::vector<float> received;
     for (std::size_t i = 0; i < m.layers.size(); ++i) {
         const layer& l = m.layers[i];
+        const index_t groups = groups_of(l, of);
+        std::vector<std::int32_t> queries = {0};
+        for (std::size_t text = 0; text < batch.places.size(); ++text)
+            for (index_t g = 0; g < groups; ++g)
+                queries.push_back(
+                    static_cast<std::int32_t>(queries.back() + offsets[text + 1] - offsets[text]));
         layer_cache& keys = c[i];
         const matrix h = normed(x, l.before_attention, of.epsilon);
         matrix q = times(h, l.query), k = times(h, l.key);
@@ -137,10 +115,10 @@ matrix forward(const model& m, const token_batch& batch, cache& c, const scoring
             q = normed(q, l.query_norm, of.epsilon);
             k = normed(k, l.key_norm, of.epsilon);
         }
-        rotate(m, batch, q);
-        rotate(m, batch, k);
+        rotate(m, place, q);
+        rotate(m, place, k);
         keys.append(k, times(h, l.value), offsets, batch.places);
-        const matrix grouped = by_groups<false>(q, of.groups, offsets);
+        const matrix grouped = by_groups<false>(q, groups, offsets);
         attend(of, grouped, queries, keys, scores, context, received, scratch);
         if (show)
             show({static_cast<index_t>(i),
@@ -151,11 +129,9 @@ matrix forward(const model& m, const token_batch& batch, cache& c, const scoring
                   context,
                   queries,
                   {received.data(), received.empty() ? 0 : keys.sequences(), keys.room()}});
-        x += times(by_groups<true>(context, of.groups, offsets), l.projection);
+        x += times(by_groups<true>(context, groups, offsets), l.projection);
         const matrix f = normed(x, l.before_filters, of.epsilon);
-        const matrix active =
-            (f * l.gate.transpose()).unaryExpr(&silu).cwiseProduct(f * l.up.transpose());
-        x.noalias() += active * l.down.transpose();
+        x += times(times(f, l.gate).unaryExpr(&silu).cwiseProduct(times(f, l.up)), l.down);
     }
     return normed(x, m.last, of.epsilon);
 }

@@ -1,0 +1,276 @@
+// Language models with fewer heads and filters: the gradients that choose them, what is left, and the
+// files that hold it.
+#include "encoder_fixtures.hpp"
+#include "encoder_program.hpp"
+#include "support.hpp"
+
+#include "language_model/network.hpp"
+#include "language_model/prunable.hpp"
+#include "language_model/texts.hpp"
+
+#include <pare/policy/simd.hpp>
+
+namespace language_prune_test {
+
+using namespace language;
+using ids = std::vector<std::int32_t>;
+
+namespace {
+
+const char* const families[] = {"llama", "llama3", "qwen2", "qwen3"};
+
+gguf_file file_of(const std::string& family) {
+    return gguf_file(fixtures::path("decoders/" + family + ".gguf"));
+}
+
+prunable::calibration some_text(random_source& random, std::size_t batches, index_t sequences,
+                                index_t length) {
+    prunable::calibration text{{}, length};
+    for (std::size_t b = 0; b < batches; ++b) {
+        ids& batch = text.batches.emplace_back();
+        for (index_t t = 0; t < sequences * length; ++t)
+            batch.push_back(static_cast<std::int32_t>(random.integer(0, 319)));
+    }
+    return text;
+}
+
+/// The rows behind sublayers `first` and on.
+language::matrix finish(prunable& p, index_t first, language::matrix x) {
+    for (index_t s = first; s < p.sublayers(); ++s) {
+        const auto units = p.units(s, x);
+        p.add(s, units, x);
+    }
+    return norm(x, p.get().last, p.get().config.epsilon).out();
+}
+
+/// -log p of the classes that are drawn of the dense model's logits for batch 0.
+double loss(const prunable& p, const language::matrix& rows, const language::matrix& drawn) {
+    const Eigen::MatrixXd logits =
+        rows.cast<double>() * p.get().to_logits().cast<double>().transpose();
+    double sum = 0;
+    for (index_t t = 0; t < logits.rows(); ++t) {
+        index_t c = 0;
+        drawn.row(t).minCoeff(&c); // the only gradient below 0
+        const double most = logits.row(t).maxCoeff();
+        sum += std::log((logits.row(t).array() - most).exp().sum()) + most - logits(t, c);
+    }
+    return sum;
+}
+
+language::matrix like(random_source& random, const pare::view<const float, 2>& x) {
+    return language::matrix::NullaryExpr(x.extent(0), x.extent(1),
+                                         [&] { return random.uniform<float>(-1, 1); });
+}
+
+std::vector<double> losses_of(const model& m, const ids& text) {
+    cache all;
+    for (const layer& l : m.layers)
+        all.emplace_back(groups_of(l, m.config), m.config.head_size,
+                         static_cast<index_t>(text.size()));
+    return losses(m, forward(m, {text, 0}, all), {text.begin() + 1, text.end()});
+}
+
+double furthest(const std::vector<double>& a, const std::vector<double>& b) {
+    REQUIRE(a.size() == b.size());
+    double most = 0;
+    for (std::size_t i = 0; i < a.size(); ++i) most = std::max(most, std::abs(a[i] - b[i]));
+    return most;
+}
+
+gguf_file written(const fixtures::scratch_folder& folder, const model& m, const gguf_file& from) {
+    programs::write(folder / "m.gguf", to_gguf(m, from));
+    return gguf_file(folder / "m.gguf");
+}
+
+/// All that stays of a family's small model at some share of its layers' multiply-adds.
+prunable pruned_to(double share, const gguf_file& file, const prunable::calibration& text) {
+    prunable dense(read_model(file), text, false);
+    prunable pruned = dense;
+    pare::prune_options options;
+    options.share = share;
+    pare::prune(pare::simd, dense, pruned, options);
+    return pruned;
+}
+
+} // namespace
+
+TEST_CASE("gradients of decoders are what losses change by") {
+    random_source random;
+    CAPTURE(random);
+    for (const std::string family : families) {
+        CAPTURE(family);
+        const auto text = some_text(random, 1, 3, 5);
+        prunable p(read_model(file_of(family)), text, false);
+        language::matrix drawn = finish(p, 0, p.start(0)) * p.get().to_logits().transpose();
+        pare::draw_class_gradients(drawn, 0, drawn);
+        index_t seen = 0;
+        p.backward(0, [&](index_t s, const auto& units, const auto& at_units, const auto& at_sum) {
+            CAPTURE(s);
+            ++seen;
+            language::matrix before = p.start(0);
+            for (index_t i = 0; i < s; ++i) {
+                const auto of = p.units(i, before);
+                p.add(i, of, before);
+            }
+            const language::matrix there = Eigen::Map<const language::matrix>(
+                units.data_handle(), units.extent(0), units.extent(1));
+            const auto check = [&](const auto& gradient, bool of_units) {
+                const language::matrix way = like(random, gradient);
+                const auto at = [&](float step) {
+                    const language::matrix values =
+                        of_units ? language::matrix(there + step * way) : there;
+                    language::matrix x = before;
+                    p.add(s, pare::as_input<2>(values), x);
+                    if (!of_units) x += step * way;
+                    return loss(p, finish(p, s + 1, x), drawn);
+                };
+                const float step = 5e-3f;
+                const double slope = (at(step) - at(-step)) / (2.0 * static_cast<double>(step));
+                const language::matrix g = Eigen::Map<const language::matrix>(
+                    gradient.data_handle(), gradient.extent(0), gradient.extent(1));
+                const double expected = g.cwiseProduct(way).cast<double>().sum();
+                CHECK(std::abs(slope - expected) <
+                      0.02 * static_cast<double>(g.norm()) * std::sqrt(3.0));
+            };
+            check(at_units, true);
+            check(at_sum, false);
+        });
+        CHECK(seen == p.sublayers());
+    }
+}
+
+TEST_CASE("passes without a cache are passes with one") {
+    random_source random;
+    CAPTURE(random);
+    for (const std::string family : families) {
+        const auto text = some_text(random, 1, 1, 9);
+        prunable p(read_model(file_of(family)), text, false);
+        const ids& tokens = text.batches[0];
+        const auto found =
+            losses(p.get(), finish(p, 0, p.start(0)), {tokens.begin() + 1, tokens.end()});
+        CHECK(furthest(found, losses_of(p.get(), tokens)) < 1e-4);
+    }
+}
+
+TEST_CASE("a model comes back from the file that it was written to") {
+    random_source random;
+    CAPTURE(random);
+    const fixtures::scratch_folder folder;
+    for (const std::string family : families) {
+        CAPTURE(family);
+        const gguf_file file = file_of(family);
+        const model m = read_model(file);
+        const gguf_file again = written(folder, m, file);
+        const model halves = read_model(again);
+        CHECK(to_gguf(halves, again) == to_gguf(m, file));
+        CHECK(halves.words == m.words);
+        for (std::size_t i = 0; i < m.layers.size(); ++i) {
+            CHECK(halves.layers[i].query.weight.isApprox(m.layers[i].query.weight, 1e-3f));
+            CHECK(halves.layers[i].query.bias == m.layers[i].query.bias);
+            CHECK(halves.layers[i].key_norm == m.layers[i].key_norm);
+        }
+        for (const std::string& key : file.keys())
+            if (key.find("tokenizer") == 0) CHECK(again.bytes(key) == file.bytes(key));
+        CHECK(again.entries().size() == file.entries().size());
+        const ids text = some_text(random, 1, 1, 20).batches[0];
+        CHECK(furthest(losses_of(m, text), losses_of(halves, text)) < 0.1);
+    }
+}
+
+TEST_CASE("pruned decoders are smaller, and the same where they are read again") {
+    random_source random;
+    CAPTURE(random);
+    const fixtures::scratch_folder folder;
+    for (const std::string family : families) {
+        CAPTURE(family);
+        const gguf_file file = file_of(family);
+        const auto text = some_text(random, 4, 4, 16);
+        const prunable whole = pruned_to(1, file, text);
+        CHECK(whole.get().layers[0].query.weight.rows() ==
+              whole.get().config.heads * whole.get().config.head_size);
+        const prunable pruned = pruned_to(0.75, file, text);
+        index_t groups = 0;
+        for (const layer& l : pruned.get().layers) {
+            groups += groups_of(l, pruned.get().config);
+            CHECK(l.query.weight.rows() ==
+                  l.key.weight.rows() * pruned.get().config.heads_of_group());
+            CHECK(l.value.bias.size() == (l.query.bias.size() > 0 ? l.value.weight.rows() : 0));
+        }
+        CHECK(groups < 4);
+        const gguf_file small = written(folder, pruned.get(), file);
+        const model read = read_model(small);
+        const ids some = some_text(random, 1, 1, 20).batches[0];
+        CHECK(furthest(losses_of(pruned.get(), some), losses_of(read, some)) < 0.1);
+    }
+}
+
+TEST_CASE("layers of a file may have widths of their own") {
+    random_source random;
+    const fixtures::scratch_folder folder;
+    const gguf_file file = file_of("qwen2");
+    const auto text = some_text(random, 1, 1, 8);
+    prunable p(read_model(file), text, false);
+    p.keep(2, {0, 1});
+    std::vector<std::uint8_t> few(16);
+    few[3] = few[5] = 1;
+    p.keep(1, few);
+    const gguf_file uneven = written(folder, p.get(), file);
+    CHECK(uneven.numbers("qwen2.attention.head_count") == std::vector<std::uint64_t>{4, 2});
+    CHECK(uneven.numbers("qwen2.attention.head_count_kv") == std::vector<std::uint64_t>{2, 1});
+    CHECK(uneven.numbers("qwen2.feed_forward_length") == std::vector<std::uint64_t>{2, 16});
+    const model m = read_model(uneven);
+    CHECK(m.config.heads == 4);
+    CHECK(m.config.filters == 16);
+    const ids some = some_text(random, 1, 1, 20).batches[0];
+    CHECK(furthest(losses_of(p.get(), some), losses_of(m, some)) < 0.1);
+
+    programs::sandbox box(PARE_EVICT_CACHE);
+    programs::write(box.folder / "texts", "some text\n");
+    CHECK(box.run("--model '" + (folder / "m.gguf").string() + "' --texts texts") == 2);
+    CHECK_THAT(box.errors, ContainsSubstring("a layer has 1 heads of keys and values and another "
+                                             "one 2"));
+}
+
+TEST_CASE("prune_decoder, as a user runs it") {
+    programs::sandbox box(PARE_PRUNE_DECODER);
+    std::filesystem::copy(fixtures::path("decoders/llama3.gguf"), box.folder / "m.gguf");
+    std::string text;
+    for (int i = 0; i < 60; ++i)
+        text += "The houses of " + std::to_string(i * i) + " weren't there; others have been.\n";
+    programs::write(box.folder / "text", text);
+    programs::write(box.folder / "short", "a b\n");
+    const std::string model = "--model m.gguf ", some = "--calibrate text --tokens 16 ";
+    box.must_run(model + some + "--evaluate text --macs 0.65");
+    for (const char* line : {"layers", "MACs a token", "parameters", "perplexity", "% more",
+                             "written         m-pruned.gguf"})
+        CHECK_THAT(box.output, ContainsSubstring(line));
+    const auto small = read_model(gguf_file(box.folder / "m-pruned.gguf"));
+    CHECK(groups_of(small.layers[0], small.config) == 1);
+    CHECK(groups_of(small.layers[1], small.config) == 1);
+    box.must_run("--model m-pruned.gguf " + some + "--widths uneven --macs 1 --out again.gguf");
+    CHECK_THAT(box.output, !ContainsSubstring("perplexity"));
+
+    const auto refused = [&](const std::string& arguments) {
+        CHECK(box.run(arguments) == 2);
+        CHECK(box.output.empty());
+        CHECK_FALSE(std::filesystem::exists(box.folder / "none.gguf"));
+        return box.errors;
+    };
+    const std::string to = "--out none.gguf ";
+    for (const char* share : {"0", "1.01", "-0.5", "nan"})
+        CHECK_THAT(refused(model + some + to + "--macs " + share), ContainsSubstring("--macs"));
+    CHECK_THAT(refused(model + some + "--macs 0.3 " + to),
+               ContainsSubstring("a share of 0.3 allows"));
+    CHECK_THAT(refused(model + "--calibrate text --tokens 65 " + to),
+               ContainsSubstring("--tokens is 65; m.gguf was made for 64"));
+    CHECK_THAT(refused(model + "--calibrate short --tokens 16 " + to),
+               ContainsSubstring("short: has fewer than 16 tokens"));
+    CHECK_THAT(refused(model + some + "--samples 0 " + to), ContainsSubstring("--samples is 0"));
+    CHECK_THAT(refused(model + some + "--widths thin " + to), ContainsSubstring("thin"));
+    CHECK_THAT(refused(model + some + "--out m.gguf"), ContainsSubstring("the model"));
+    CHECK_THAT(refused(model + some + "--out text"), ContainsSubstring("text"));
+    CHECK_THAT(refused("--model text " + some + to), ContainsSubstring("GGUF"));
+    CHECK(programs::read(box.folder / "text") == text);
+}
+
+} // namespace language_prune_test
