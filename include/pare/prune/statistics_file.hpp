@@ -187,7 +187,9 @@ struct saved {
     template <class Archive, class S>
     static void least_squares(Archive& file, S& s) {
         file.count(s.tokens_);
-        for (auto* x : {&s.weight_, &s.epsilon_, &s.smallest_}) file.number(*x);
+        file.number(s.weight_);
+        file.number(s.epsilon_);
+        file.number(s.smallest_);
         for (auto* side : {&s.x_, &s.y_}) {
             file.list(side->shift);
             file.list(side->sums);
