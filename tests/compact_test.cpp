@@ -576,8 +576,9 @@ TEST_CASE("moving rows checks positions and shapes") {
     CHECK(shape([&] {
               pare::gather_rows(pare::seq, index, pare::from_to(x.view(), narrow.view()));
           }) == "pare::gather_rows: array 0: 2 of 5 x 4 against 2 x 3");
+    const std::vector<int> apart = {0, 9, 1};
     CHECK(shape([&] {
-              pare::gather_rows(pare::seq, pare::view<const int, 1>(index.data(), {1}, {2}),
+              pare::gather_rows(pare::seq, pare::view<const int, 1>(apart.data(), {2}, {2}),
                                 place.view());
           }) == "pare::gather_rows: positions have stride 2");
     CHECK(
