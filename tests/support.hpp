@@ -2,6 +2,7 @@
 #pragma once
 
 #include "catch.hpp"
+#include <pare/core/ops.hpp>
 #include <pare/core/view.hpp>
 
 #include <cmath>
@@ -64,7 +65,8 @@ struct random_source {
 
     template <class T = double>
     T uniform(double low = -1, double high = 1) {
-        return static_cast<T>(std::uniform_real_distribution<double>(low, high)(engine));
+        return pare::detail::from_double<T>(
+            std::uniform_real_distribution<double>(low, high)(engine));
     }
     /// low <= i <= high
     index_t integer(index_t low, index_t high) {

@@ -95,7 +95,7 @@ rearrange_result rearrange(const Policy& policy, const Block& block, Mask&& mask
         if (!detail::is_finite(d) || d < 0 || d > never / 4)
             detail::fail<value_error>("rearrange", "diagonal element ", i, " is ", d);
         gain[static_cast<std::size_t>(i)] = (1 - options.ridge) * static_cast<double>(d) / 2;
-        kept[static_cast<std::size_t>(i)] = m(i) ? 1 : 0;
+        kept[static_cast<std::size_t>(i)] = m(i) != 0 ? 1 : 0;
     }
     std::vector<double> values = gain;
     detail::subtract_pruned_rows(g, kept, values);
