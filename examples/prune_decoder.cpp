@@ -1,6 +1,7 @@
 // Removes heads and filters of a language model, refits the weights around them, and writes a smaller
 // file.
 #include "encoder/files/output.hpp"
+#include "encoder/report/progress.hpp"
 #include "encoder/report/report.hpp"
 #include "language_model/network.hpp"
 #include "language_model/prunable.hpp"
@@ -15,6 +16,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <functional>
 #include <numeric>
 #include <optional>
 
@@ -103,6 +105,14 @@ void check_share(prunable& dense, double share) {
         any.push_back(pare::sorted_losses(std::vector<double>(units, 1.0)));
     }
     pare::plan(dense, any, share);
+}
+
+pare::prune_report prune(prunable& dense, prunable& pruned, double share) {
+    encoder::prune_stages line;
+    pare::prune_options options;
+    options.share = share;
+    options.callback = std::ref(line);
+    return pare::prune(pare::simd, dense, pruned, options);
 }
 
 struct quality {
@@ -202,9 +212,7 @@ void work(const arguments& a) {
     if (!measured.empty()) before = measure(dense.get(), measured);
     const auto start = std::chrono::steady_clock::now();
     prunable pruned = dense;
-    pare::prune_options options;
-    options.share = a.macs;
-    const pare::prune_report report = pare::prune(pare::simd, dense, pruned, options);
+    const pare::prune_report report = prune(dense, pruned, a.macs);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     for (std::size_t s = 0; s < report.refits.size(); ++s)
         if (!report.refits[s].fit)

@@ -28,27 +28,10 @@ std::size_t place(std::size_t l, unit_kind kind) {
     return 2 * l + (kind == unit_kind::head ? 0 : 1);
 }
 
-/// Shows a stage of pare/prune.hpp as a line of progress.
-class shown {
-  public:
-    explicit shown(const char* stage) : stage_(stage) {}
-    bool operator()(const pare::prune_progress& at) {
-        if (!bar_) bar_.emplace(stage_, at.all);
-        bar_->advance(at.done - done_);
-        done_ = at.done;
-        return true;
-    }
-
-  private:
-    const char* stage_;
-    std::optional<progress> bar_;
-    pare::index_t done_ = 0;
-};
-
 std::vector<pare::sublayer_statistics> collect(engine& net, const calibration& data,
                                                fisher_source source, std::uint64_t seed) {
     const bool forward = source == fisher_source::none;
-    shown line(forward ? "activations" : "gradients");
+    prune_stages line(forward ? "activations" : "gradients");
     auto found = net.make_pruner()->collect(
         forward ? forward_text(net, data.all())
                 : gradient_text(net, data, gradient_source::outputs, seed),
@@ -82,7 +65,7 @@ criterion::criterion(engine& net, const calibration& data, fisher_source source,
 
 void criterion::from_gradients(engine& net, const calibration& data, bool bias_refitted,
                                std::uint64_t seed) {
-    shown line("gradients");
+    prune_stages line("gradients");
     fishers_ = net.make_pruner()->collect_fisher(
         gradient_text(net, data,
                       data.examples.targets.empty() ? gradient_source::outputs
@@ -152,7 +135,7 @@ surgeon::surgeon(engine& net, const calibration& data, fisher_source source, std
     const pruning_text none;
     prunable<pare::vectorised<>, float> weights(pare::simd, net, none);
     const auto units = [&] {
-        shown line("elimination");
+        prune_stages line("elimination");
         return pare::elimination_curves(pare::simd, weights, weights_, std::ref(line)).value();
     };
     losses_ = units();
@@ -162,7 +145,7 @@ surgeon::surgeon(engine& net, const calibration& data, fisher_source source, std
             std::numeric_limits<pare::index_t>::max(); // searches ask for multiples
         for (const layer& y : layers)
             if (y.heads > 0) step = std::min(step, number_multiple(y.values()));
-        shown line("ranks");
+        prune_stages line("ranks");
         auto values =
             pare::value_curves(pare::simd, weights, weights_, losses_.units, step, std::ref(line))
                 .value();
@@ -288,7 +271,7 @@ model tune(engine& dense_net, const kept_units& kept, const std::vector<sequence
         plan.changed.push_back(heads &&
                                (are_narrower(kept.queries, l) || are_narrower(kept.values, l)));
     });
-    shown line("tune");
+    prune_stages line("tune");
     const auto reports =
         dense_net.make_pruner()->refit(*pruned, forward_text(dense_net, sequences), plan, weights,
                                        {{ridge}, how == tuning::scale, std::ref(line)});

@@ -1,8 +1,11 @@
 // A line on the terminal for work that takes longer than a second: stage, bar, time left.
 #pragma once
 
+#include <pare/prune/progress.hpp>
+
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace encoder {
@@ -30,6 +33,31 @@ class progress {
     std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
     double drawn_ = 0;
     bool terminal_, visible_ = false;
+};
+
+/// Shows the stages of pare/prune.hpp, one line after another: a callback that goes on.
+class prune_stages {
+  public:
+    /// `stage`: what a stage is called; null: as pare calls it.
+    explicit prune_stages(const char* stage = nullptr) : name_(stage) {}
+    bool operator()(const pare::prune_progress& at) {
+        constexpr const char* names[] = {"statistics", "elimination", "refit"};
+        if (!bar_ || at.at != stage_) {
+            bar_.reset();
+            bar_.emplace(name_ ? name_ : names[at.at], at.all);
+            stage_ = at.at;
+            done_ = 0;
+        }
+        bar_->advance(at.done - done_);
+        done_ = at.done;
+        return true;
+    }
+
+  private:
+    const char* name_;
+    std::optional<progress> bar_;
+    pare::prune_progress::stage stage_{};
+    pare::index_t done_ = 0;
 };
 
 } // namespace encoder
