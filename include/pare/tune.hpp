@@ -41,7 +41,7 @@ namespace detail {
 template <class To, class M>
 bool all_finite(const M& m) {
     for (index_t i = 0; i < m.size(); ++i)
-        if (!is_finite(to_double(from_double<To>(m.data()[i])))) return false;
+        if (!is_finite(static_cast<compute_t<To>>(from_double<To>(m.data()[i])))) return false;
     return true;
 }
 
