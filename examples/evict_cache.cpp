@@ -117,12 +117,12 @@ void predict(const setting& of, const rule_maker& rule_for, outcome& o) {
     const model& m = of.m;
     const auto pass = static_cast<index_t>(of.a.pass);
     const double key_bytes = 2.0 * sizeof(float) * static_cast<double>(m.config.head_size);
-    double sum = 0, predicted = 0;
+    prediction found(of.a.model, of.a.texts);
     for (const document& d : of.documents) {
         const ids& text = d.tokens;
         const auto length = static_cast<index_t>(text.size());
         const auto rule = rule_for(length);
-        double loss = 0;
+        std::vector<double> of_text;
         // Of so many passes one is drawn, and the last one.
         const index_t passes = (length + pass - 1) / pass,
                       each = (passes + most_cells - 1) / most_cells;
@@ -132,36 +132,21 @@ void predict(const setting& of, const rule_maker& rule_for, outcome& o) {
             m, text, pass, *rule,
             [&](const cache& now, index_t begin, index_t end, const matrix& rows) {
                 const ids next(text.begin() + begin + 1, text.begin() + std::min(end + 1, length));
-                index_t token = begin;
-                for (const double x : losses(m, rows, next)) {
-                    if (!std::isfinite(x))
-                        throw encoder::file_error(fmt::format(
-                            "{}: what it predicts behind token {} of text {} of {} is no number: "
-                            "its weights are too large",
-                            of.a.model.string(), token, &d - of.documents.data() + 1,
-                            of.a.texts.string()));
-                    loss += x;
-                    ++token;
-                }
+                const std::vector<double> here = losses(m, rows, next);
+                of_text.insert(of_text.end(), here.begin(), here.end());
                 o.bytes = std::max(o.bytes, keys_held(now) * key_bytes);
                 if (drawn && (end == length || begin / pass % each == 0))
                     o.left.push_back(shares_left(now, end, length));
             });
         o.seconds += std::chrono::duration<double>(clock::now() - start).count();
         o.kept += keys_held(c);
-        o.losses.push_back(loss / static_cast<double>(text.size() - 1));
-        sum += loss;
-        predicted += static_cast<double>(text.size() - 1);
+        found.add(of_text);
         o.tokens += text.size();
     }
     o.kept /= static_cast<double>(m.config.groups) * static_cast<double>(m.layers.size()) *
               static_cast<double>(o.tokens);
-    o.perplexity = std::exp(sum / predicted);
-    if (!std::isfinite(o.perplexity))
-        throw encoder::file_error(
-            fmt::format("{}: the perplexity of {} is no number: its weights are "
-                        "too large",
-                        of.a.model.string(), of.a.texts.string()));
+    o.losses = found.losses();
+    o.perplexity = found.perplexity();
 }
 
 /// Which needles the model can name behind each text that has some.

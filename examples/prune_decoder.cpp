@@ -74,14 +74,8 @@ prunable::calibration read_calibration(const arguments& a, const gguf_file& file
     prunable::calibration found{{}, static_cast<index_t>(a.tokens)};
     const std::size_t wanted = a.samples * a.tokens;
     ids all;
-    encoder::for_documents(a.calibrate, [&](const std::string& line, std::size_t number) {
-        try {
-            const ids text = behind(begin, words.encode(line));
-            all.insert(all.end(), text.begin(), text.end());
-        } catch (const std::invalid_argument& error) {
-            throw encoder::file_error(
-                fmt::format("{}: line {}: {}", a.calibrate.string(), number, error.what()));
-        }
+    for_texts(a.calibrate, words, begin, [&](const std::string&, const ids& text) {
+        all.insert(all.end(), text.begin(), text.end());
         return all.size() < wanted;
     });
     all.resize(std::min(all.size(), wanted) / a.tokens * a.tokens);
@@ -116,31 +110,27 @@ pare::prune_report prune(prunable& dense, prunable& pruned, double share) {
 }
 
 struct quality {
-    std::vector<double> losses; ///< means of documents
-    double perplexity, speed;   ///< tokens a second
+    prediction of;
+    double speed; ///< tokens a second
 };
 
-quality measure(const model& m, const std::vector<document>& texts) {
+/// Of `m`, which is, or will be, the file `name`.
+quality measure(const fs::path& name, const model& m, const arguments& a,
+                const std::vector<document>& texts) {
     const auto start = std::chrono::steady_clock::now();
-    quality q{};
-    double sum = 0, predicted = 0, read = 0;
+    prediction found(name, a.evaluate);
+    double read = 0;
     for (const document& d : texts) {
         cache all;
         for (const layer& l : m.layers)
             all.emplace_back(groups_of(l, m.config), m.config.head_size,
                              static_cast<index_t>(d.tokens.size()));
-        const auto found =
-            losses(m, forward(m, {d.tokens, 0}, all), {d.tokens.begin() + 1, d.tokens.end()});
-        const double loss = std::accumulate(found.begin(), found.end(), 0.0);
-        q.losses.push_back(loss / static_cast<double>(found.size()));
-        sum += loss;
-        predicted += static_cast<double>(found.size());
+        found.add(
+            losses(m, forward(m, {d.tokens, 0}, all), {d.tokens.begin() + 1, d.tokens.end()}));
         read += static_cast<double>(d.tokens.size());
     }
-    q.perplexity = std::exp(sum / predicted);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    q.speed = read / seconds.count();
-    return q;
+    return {found, read / seconds.count()};
 }
 
 double parameters(const model& m) {
@@ -209,7 +199,7 @@ void work(const arguments& a) {
     prunable dense(read_model(file), text, a.equal);
     check_share(dense, a.macs);
     std::optional<quality> before, after;
-    if (!measured.empty()) before = measure(dense.get(), measured);
+    if (!measured.empty()) before = measure(a.model, dense.get(), a, measured);
     const auto start = std::chrono::steady_clock::now();
     prunable pruned = dense;
     const pare::prune_report report = prune(dense, pruned, a.macs);
@@ -219,7 +209,7 @@ void work(const arguments& a) {
             encoder::say(fmt::format("{} of layer {} is not refitted: {}",
                                      s % 2 ? "the FFN" : "attention", s / 2,
                                      report.refits[s].fit.failure));
-    if (!measured.empty()) after = measure(pruned.get(), measured);
+    if (!measured.empty()) after = measure(a.out, pruned.get(), a, measured);
     out.write(to_gguf(pruned.get(), file));
     encoder::put_in_place({&out});
 
@@ -236,9 +226,9 @@ void work(const arguments& a) {
     row("parameters, millions", millions(of_dense), millions(of_pruned),
         ratio(of_dense, of_pruned));
     if (after) {
-        row("perplexity", fmt::format("{:.2f}", before->perplexity),
-            fmt::format("{:.2f}", after->perplexity),
-            rise_of(after->losses, before->losses) + " % more");
+        row("perplexity", fmt::format("{:.2f}", before->of.perplexity()),
+            fmt::format("{:.2f}", after->of.perplexity()),
+            rise_of(after->of.losses(), before->of.losses()) + " % more");
         row("tokens/s", fmt::format("{:.0f}", before->speed), fmt::format("{:.0f}", after->speed),
             ratio(before->speed, after->speed));
     }

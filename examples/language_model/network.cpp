@@ -1,6 +1,7 @@
 #include "network.hpp"
 
 #include "layers.hpp"
+#include "sublayers.hpp"
 
 #include <pare/policy/simd.hpp>
 
@@ -11,20 +12,6 @@
 
 namespace language {
 namespace {
-
-/// Of each part of a row that is as long as `gain`.
-matrix normed(const matrix& x, const vector& gain, double epsilon) {
-    const index_t n = gain.size();
-    matrix y(x.rows(), x.cols());
-    for (index_t t = 0; t < x.rows(); ++t)
-        for (index_t j = 0; j < x.cols(); j += n) {
-            const auto part = x.row(t).segment(j, n);
-            const double square = part.cast<double>().squaredNorm() / static_cast<double>(n);
-            y.row(t).segment(j, n) =
-                part.cwiseProduct(gain) * static_cast<float>(1 / std::sqrt(square + epsilon));
-        }
-    return y;
-}
 
 /// From [tokens x heads of all groups] to [groups * tokens x heads of a group], text by text and in
 /// it group by group, or back: a group of a text is a sequence, since its cache has a length of its
@@ -109,12 +96,9 @@ matrix forward(const model& m, const token_batch& batch, cache& c, const scoring
                 queries.push_back(
                     static_cast<std::int32_t>(queries.back() + offsets[text + 1] - offsets[text]));
         layer_cache& keys = c[i];
-        const matrix h = normed(x, l.before_attention, of.epsilon);
-        matrix q = times(h, l.query), k = times(h, l.key);
-        if (l.query_norm.size() > 0) {
-            q = normed(q, l.query_norm, of.epsilon);
-            k = normed(k, l.key_norm, of.epsilon);
-        }
+        const matrix h = norm(x, l.before_attention, of.epsilon).out();
+        matrix q = norm(times(h, l.query), l.query_norm, of.epsilon).out(),
+               k = norm(times(h, l.key), l.key_norm, of.epsilon).out();
         rotate(m, place, q);
         rotate(m, place, k);
         keys.append(k, times(h, l.value), offsets, batch.places);
@@ -130,10 +114,10 @@ matrix forward(const model& m, const token_batch& batch, cache& c, const scoring
                   queries,
                   {received.data(), received.empty() ? 0 : keys.sequences(), keys.room()}});
         x += times(by_groups<true>(context, groups, offsets), l.projection);
-        const matrix f = normed(x, l.before_filters, of.epsilon);
+        const matrix f = norm(x, l.before_filters, of.epsilon).out();
         x += times(times(f, l.gate).unaryExpr(&silu).cwiseProduct(times(f, l.up)), l.down);
     }
-    return normed(x, m.last, of.epsilon);
+    return norm(x, m.last, of.epsilon).out();
 }
 
 std::vector<double> losses(const model& m, const matrix& rows,

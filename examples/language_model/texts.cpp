@@ -36,10 +36,8 @@ token_ids behind(token_ids begin, const token_ids& text) {
     return begin;
 }
 
-std::vector<document> read_documents(const std::filesystem::path& from, const tokenizer& words,
-                                     const token_ids& begin, std::size_t count,
-                                     std::size_t shortest, std::size_t longest) {
-    std::vector<document> found;
+void for_texts(const std::filesystem::path& from, const tokenizer& words, const token_ids& begin,
+               const std::function<bool(const std::string&, token_ids)>& use) {
     encoder::for_documents(from, [&](const std::string& line, std::size_t number) {
         token_ids text;
         try {
@@ -47,6 +45,15 @@ std::vector<document> read_documents(const std::filesystem::path& from, const to
         } catch (const std::invalid_argument& error) {
             throw file_error(fmt::format("{}: line {}: {}", from.string(), number, error.what()));
         }
+        return use(line, std::move(text));
+    });
+}
+
+std::vector<document> read_documents(const std::filesystem::path& from, const tokenizer& words,
+                                     const token_ids& begin, std::size_t count,
+                                     std::size_t shortest, std::size_t longest) {
+    std::vector<document> found;
+    for_texts(from, words, begin, [&](const std::string& line, token_ids text) {
         text.resize(std::min(text.size(), longest));
         if (text.size() >= shortest) found.push_back({line, std::move(text)});
         return found.size() < count;
@@ -55,6 +62,28 @@ std::vector<document> read_documents(const std::filesystem::path& from, const to
         throw file_error(
             fmt::format("{}: no text has {} tokens or more, of which the first {} are read",
                         from.string(), shortest, longest));
+    return found;
+}
+
+void prediction::add(const std::vector<double>& losses) {
+    for (std::size_t i = 0; i < losses.size(); ++i)
+        if (!std::isfinite(losses[i]))
+            throw file_error(
+                fmt::format("{}: what it predicts behind token {} of text {} of {} is no "
+                            "number: its weights are too large",
+                            model_.string(), i, means_.size() + 1, texts_.string()));
+    const double sum = std::accumulate(losses.begin(), losses.end(), 0.0);
+    const auto count = static_cast<double>(losses.size());
+    means_.push_back(sum / count);
+    sum_ += sum;
+    predicted_ += count;
+}
+double prediction::perplexity() const {
+    const double found = std::exp(sum_ / predicted_);
+    if (!std::isfinite(found))
+        throw file_error(
+            fmt::format("{}: the perplexity of {} is no number: its weights are too large",
+                        model_.string(), texts_.string()));
     return found;
 }
 

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,6 +24,12 @@ std::vector<std::int32_t> beginning_of(const gguf_file& file, const tokenizer& w
 std::vector<std::int32_t> behind(std::vector<std::int32_t> begin,
                                  const std::vector<std::int32_t>& text);
 
+/// use(a line of a file, its tokens behind `begin`) for each, as long as that returns true. Throws
+/// encoder::file_error as encoder::for_documents does, and for a line that cannot be cut.
+void for_texts(const std::filesystem::path& from, const tokenizer& words,
+               const std::vector<std::int32_t>& begin,
+               const std::function<bool(const std::string&, std::vector<std::int32_t>)>& use);
+
 struct document {
     std::string text;
     std::vector<std::int32_t> tokens;
@@ -33,6 +40,25 @@ struct document {
 std::vector<document> read_documents(const std::filesystem::path& from, const tokenizer& words,
                                      const std::vector<std::int32_t>& begin, std::size_t count,
                                      std::size_t shortest, std::size_t longest);
+
+/// How well a model predicts texts, each behind the other.
+class prediction {
+  public:
+    /// The names of both files are for errors.
+    prediction(std::filesystem::path model, std::filesystem::path texts)
+        : model_(std::move(model)), texts_(std::move(texts)) {}
+    /// -log p of the next text's tokens behind its first one. Throws encoder::file_error if one is no
+    /// number.
+    void add(const std::vector<double>& losses);
+    const std::vector<double>& losses() const { return means_; } ///< means of texts
+    /// Of all texts' tokens alike. Throws encoder::file_error if it is no number.
+    double perplexity() const;
+
+  private:
+    std::filesystem::path model_, texts_;
+    std::vector<double> means_;
+    double sum_ = 0, predicted_ = 0;
+};
 
 /// The mean of some numbers, and two standard errors of it; NaN of one.
 std::pair<double, double> mean_of(const std::vector<double>& x);
