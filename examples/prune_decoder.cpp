@@ -101,12 +101,17 @@ void check_share(prunable& dense, double share) {
     pare::plan(dense, any, share);
 }
 
-pare::prune_report prune(prunable& dense, prunable& pruned, double share) {
+pare::prune_report prune(const arguments& a, prunable& dense, prunable& pruned) {
     encoder::prune_stages line;
     pare::prune_options options;
-    options.share = share;
+    options.share = a.macs;
     options.callback = std::ref(line);
-    return pare::prune(pare::simd, dense, pruned, options);
+    try {
+        return pare::prune(pare::simd, dense, pruned, options);
+    } catch (const pare::value_error& error) { // numbers that its weights make
+        throw encoder::file_error(
+            fmt::format("{} on {}: {}", a.model.string(), a.calibrate.string(), error.what()));
+    }
 }
 
 struct quality {
@@ -202,7 +207,7 @@ void work(const arguments& a) {
     if (!measured.empty()) before = measure(a.model, dense.get(), a, measured);
     const auto start = std::chrono::steady_clock::now();
     prunable pruned = dense;
-    const pare::prune_report report = prune(dense, pruned, a.macs);
+    const pare::prune_report report = prune(a, dense, pruned);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     for (std::size_t s = 0; s < report.refits.size(); ++s)
         if (!report.refits[s].fit)

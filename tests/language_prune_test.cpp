@@ -270,6 +270,15 @@ TEST_CASE("prune_decoder, as a user runs it") {
     CHECK_THAT(refused(model + some + "--out m.gguf"), ContainsSubstring("the model"));
     CHECK_THAT(refused(model + some + "--out text"), ContainsSubstring("text"));
     CHECK_THAT(refused("--model text " + some + to), ContainsSubstring("GGUF"));
+    const gguf_file qwen = file_of("qwen2");
+    language::model wild = read_model(qwen);
+    wild.layers[0].value.bias.setConstant(3e38f); // a number, and its sums are none
+    programs::write(box.folder / "wild.gguf", to_gguf(wild, qwen));
+    CHECK_THAT(
+        refused("--model wild.gguf --evaluate text " + some + to),
+        ContainsSubstring("wild.gguf: what it predicts behind token 0 of text 1 of text is no "
+                          "number"));
+    CHECK_THAT(refused("--model wild.gguf " + some + to), ContainsSubstring("wild.gguf"));
     CHECK(programs::read(box.folder / "text") == text);
 }
 
