@@ -3,9 +3,12 @@
 #include "half_types.hpp"
 #include "policies.hpp"
 #include "support.hpp"
+#include <pare/fisher.hpp>
+#include <pare/gram.hpp>
 #include <pare/least_squares.hpp>
 
 #include <algorithm>
+#include <memory>
 
 namespace thrust_statistics_test {
 
@@ -42,7 +45,83 @@ matrix<T> rows_with_means(index_t rows, index_t columns, double ratio, layout l,
     return x;
 }
 
+/// Counts what waits on CUDA: copies, and numbers of many. Kernels do not.
+struct waiting_policy : far::policy {
+    using far::policy::policy;
+    template <class T>
+    void copy_from_host(const T* from, index_t count, T* to) const {
+        *waits += count > 0;
+        far::policy::copy_from_host(from, count, to);
+    }
+    template <class T>
+    void copy_to_host(const T* from, index_t count, T* to) const {
+        *waits += count > 0;
+        far::policy::copy_to_host(from, count, to);
+    }
+    template <class F>
+    index_t first(index_t n, const F& f) const {
+        *waits += n > 0;
+        return far::policy::first(n, f);
+    }
+    std::shared_ptr<int> waits = std::make_shared<int>(0);
+};
+
 } // namespace
+
+TEST_CASE("statistics wait once a call, to see whether the rows are finite") {
+    random_source random;
+    CAPTURE(random);
+    const index_t rows = 3000, columns = 9, others = 4;
+    const auto x = random.vector<float>(rows * columns), y = random.vector<float>(rows * others);
+    const auto weights = random.vector<float>(rows, 0, 2);
+    std::vector<float> wrong = x;
+    wrong[static_cast<std::size_t>(7 * columns + 3)] = not_a_number<float>();
+    const distant<float> far_x(x), far_y(y), far_weights(weights), far_wrong(wrong);
+    const auto there = [](const distant<float>& memory, index_t width) {
+        return pare::view<const float, 2>(memory.data(), rows, width);
+    };
+    const auto vx = there(far_x, columns), vy = there(far_y, others);
+    const pare::view<const float, 1> w(far_weights.data(), rows);
+    const waiting_policy policy(far::system{});
+    const auto waits_of = [&](const auto& call) {
+        *policy.waits = 0;
+        call();
+        return *policy.waits;
+    };
+
+    pare::least_squares plain(columns, others), weighted = plain, inputs(columns);
+    const auto add = [&] { plain.add(policy, vx, vy); };
+    CHECK(waits_of(add) == 3); // twice to find what rows are less
+    CHECK(waits_of(add) == 1);
+    CHECK(waits_of([&] { inputs.add(policy, vx); }) == 3);
+    CHECK(waits_of([&] { inputs.add(policy, vx); }) == 1);
+    const auto add_weighted = [&] { weighted.add(policy, vx, vy, w); };
+    CHECK(waits_of(add_weighted) == 5); // and for the first weight that is not 0
+    CHECK(waits_of(add_weighted) == 2); // for wrong weights, too
+    CHECK(waits_of([&] { pare::gram<>(columns).add(policy, vx); }) == 1);
+    CHECK(waits_of([&] { pare::gram<>(columns, others).add(policy, vx, vy); }) == 1);
+    pare::fisher<> fisher(columns);
+    CHECK(waits_of([&] { fisher.add(policy, vx); }) == 1);
+
+    // Of what is wrong with both, x's comes first; and nothing is added.
+    const auto bad = there(far_wrong, columns);
+    pare::least_squares both(columns, columns);
+    both.add(policy, vx, vx);
+    const Eigen::MatrixXd before = both.covariance_xy();
+    const auto sentence = [&](const auto& left, const auto& right) {
+        return sentence_of<pare::value_error>([&] { both.add(policy, left, right); });
+    };
+    CHECK(sentence(bad, bad) ==
+          "pare::least_squares: x has NaN, infinity or overflowing squares in "
+          "column 3 of 3000 rows");
+    CHECK(sentence(vx, bad) == "pare::least_squares: y has NaN, infinity or overflowing squares in "
+                               "column 3 of 3000 rows");
+    CHECK(both.tokens() == rows);
+    CHECK(both.covariance_xy() == before);
+    pare::gram<> cross(columns, columns);
+    CHECK(sentence_of<pare::value_error>([&] { cross.add(policy, bad, bad); }) ==
+          "pare::gram: x has NaN, infinity or overflowing squares in column 3 of 3000 rows");
+}
 
 TEMPLATE_TEST_CASE("statistics far away are those of the host, whatever the means", "", float,
                    double, fp16_like, bf16_like) {

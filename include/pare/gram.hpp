@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <limits>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace pare {
@@ -28,21 +29,44 @@ void sum_columns(const Policy& policy, Op op, double* sums, view<const T, 2> x,
     policy.segment_sums(op, offsets_of_one{x.extent(0)}, 1, view<double, 2>(sums, 1, x.extent(1)),
                         x, others...);
 }
-/// The same in the host's memory.
+/// Numbers that primitives write in the policy's memory, and that the host reads in one copy.
+template <class Policy>
+class fetched_numbers {
+  public:
+    fetched_numbers(const Policy& policy, index_t count)
+        : policy_(policy), here_(static_cast<std::size_t>(count)),
+          memory_(policy.template temporary<double>(scratch_, Policy::on_host ? 0 : count)) {}
+
+    double* there() {
+        if constexpr (Policy::on_host)
+            return here_.data();
+        else
+            return memory_.data();
+    }
+    /// Waits for what is queued.
+    const double* fetch() {
+        if constexpr (!Policy::on_host)
+            policy_.copy_to_host(memory_.data(), static_cast<index_t>(here_.size()), here_.data());
+        return here_.data();
+    }
+    /// What the last fetch() has brought.
+    const double* last() const { return here_.data(); }
+
+  private:
+    const Policy& policy_;
+    std::vector<double> here_;
+    workspace scratch_;
+    decltype(std::declval<const Policy&>().template temporary<double>(std::declval<workspace&>(),
+                                                                      index_t{})) memory_;
+};
+/// sum_columns() in the host's memory.
 template <class Policy, class Op, class T, class... Ts>
 std::vector<double> column_sums(const Policy& policy, Op op, view<const T, 2> x,
                                 view<const Ts, 2>... others) {
-    const index_t columns = x.extent(1);
-    std::vector<double> sums(static_cast<std::size_t>(columns));
-    if constexpr (Policy::on_host) {
-        sum_columns(policy, op, sums.data(), x, others...);
-    } else {
-        workspace scratch;
-        const auto memory = policy.template temporary<double>(scratch, columns);
-        sum_columns(policy, op, memory.data(), x, others...);
-        policy.copy_to_host(memory.data(), columns, sums.data());
-    }
-    return sums;
+    fetched_numbers<Policy> sums(policy, x.extent(1));
+    sum_columns(policy, op, sums.there(), x, others...);
+    const double* const here = sums.fetch();
+    return {here, here + x.extent(1)};
 }
 
 /// Whether a column whose squares have this sum has neither NaN nor infinity, and its Gram matrix,
@@ -57,17 +81,15 @@ struct bad_squares {
     const double* sums;
     PARE_HD bool operator()(index_t column) const { return !good_squares<T>(sums[column]); }
 };
-/// Throws value_error unless that holds for all columns of x; returns the sums.
-template <class Policy, class T>
-std::vector<double> check_squares(const char* function, const Policy& policy, view<const T, 2> x,
-                                  const char* name) {
-    std::vector<double> squares = column_sums(policy, ops::square{}, x);
-    for (std::size_t j = 0; j < squares.size(); ++j)
+/// Throws value_error unless that holds for all columns of rows whose squares have these sums.
+template <class T>
+void check_squares(const char* function, const double* squares, index_t columns, index_t rows,
+                   const char* name) {
+    for (index_t j = 0; j < columns; ++j)
         if (!good_squares<T>(squares[j]))
             fail<value_error>(function, name,
                               " has NaN, infinity or overflowing squares in column ", j, " of ",
-                              x.extent(0), " rows");
-    return squares;
+                              rows, " rows");
 }
 
 /// to [columns of x x columns of y] += x' y, of which only the lower triangle if `lower`.
@@ -200,8 +222,13 @@ class gram {
             detail::fail<shape_error>("gram", "x is ", x.extent(0), " x ", x.extent(1), " and y ",
                                       y.extent(0), " x ", y.extent(1), ", the matrix is ",
                                       columns_x_, " x ", columns_y_);
-        detail::check_squares("gram", policy, x, "x");
-        if (!symmetric_) detail::check_squares("gram", policy, y, "y");
+        const index_t of_x = x.extent(1), of_y = symmetric_ ? 0 : y.extent(1), rows = x.extent(0);
+        detail::fetched_numbers<Policy> squares(policy, of_x + of_y);
+        detail::sum_columns(policy, ops::square{}, squares.there(), x);
+        if (!symmetric_) detail::sum_columns(policy, ops::square{}, squares.there() + of_x, y);
+        const double* const here = squares.fetch();
+        detail::check_squares<T>("gram", here, of_x, rows, "x");
+        detail::check_squares<T>("gram", here + of_x, of_y, rows, "y");
         add_finite(policy, x, y);
     }
 

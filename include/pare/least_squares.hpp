@@ -3,6 +3,7 @@
 
 #include "core/checks.hpp"
 #include "gram.hpp"
+#include "least_squares/settled_rows.hpp"
 #include "policy/seq.hpp"
 #include "ridge.hpp"
 
@@ -25,75 +26,6 @@ struct no_weight {
         const auto weight = static_cast<double>(static_cast<compute_t<T>>(weights(t)));
         return !is_finite(weight) || weight < 0;
     }
-};
-template <class C>
-struct is_positive {
-    const C* numbers;
-    constexpr bool operator()(index_t t) const { return numbers[t] > 0; }
-};
-
-/// Rows first <= t < first + count.
-template <class T>
-view<const T, 2> some_rows(view<const T, 2> x, index_t first, index_t count) {
-    return {x.address(first, 0), {count, x.extent(1)}, {x.stride(0), x.stride(1)}};
-}
-template <class T>
-view<const T, 1> some_rows(view<const T, 1> x, index_t first, index_t count) {
-    return {x.address(first), {count}, {x.stride(0)}};
-}
-
-/// Copies numbers of the host's memory to the policy's.
-template <class Policy, class T>
-void copy_to_policy([[maybe_unused]] const Policy& policy, const std::vector<T>& from, T* to) {
-    if constexpr (Policy::on_host)
-        std::copy(from.begin(), from.end(), to);
-    else
-        policy.copy_from_host(from.data(), static_cast<index_t>(from.size()), to);
-}
-
-/// Rows as `least_squares` adds them up: less a shift, times the roots of their weights.
-template <class Policy, class T>
-class shifted_rows {
-    using C = compute_t<T>;
-
-  public:
-    /// `roots` is a null view where all weights are 1. Scratch, in the policy's memory: `most` rows
-    /// of C.
-    shifted_rows(const Policy& policy, view<const T, 2> x, view<const C, 1> roots, index_t most,
-                 workspace& scratch)
-        : policy_(policy), x_(x), roots_(roots),
-          memory_(policy.template temporary<C>(scratch, (most + 1) * x.extent(1))),
-          rows_(memory_.data()), shift_(memory_.data() + most * x.extent(1)) {}
-
-    void set_shift(const std::vector<double>& shift) {
-        std::vector<C> rounded(shift.size());
-        for (std::size_t i = 0; i < shift.size(); ++i) rounded[i] = static_cast<C>(shift[i]);
-        copy_to_policy(policy_, rounded, shift_);
-    }
-    /// Rows first <= t < first + count; valid until another call.
-    view<C, 2> get(index_t first, index_t count) const {
-        const view<C, 2> to(rows_, count, x_.extent(1));
-        policy_.centre_rows(some_rows(roots_, first, count), some_rows(x_, first, count),
-                            view<const C, 1>(shift_, x_.extent(1)), to);
-        return to;
-    }
-    /// The rows of the last get(), of which there were so many.
-    view<C, 2> last(index_t count) const { return {rows_, count, x_.extent(1)}; }
-    /// The sums of what get() gave, each row by its weight; overwrites it where rows have weights.
-    std::vector<double> sums(view<C, 2> rows, index_t first) const {
-        if (roots_.data_handle())
-            policy_.scale_rows(some_rows(roots_, first, rows.extent(0)), view<const C, 2>(rows),
-                               rows);
-        return column_sums(policy_, ops::identity{}, view<const C, 2>(rows));
-    }
-
-  private:
-    const Policy& policy_;
-    view<const T, 2> x_;
-    view<const C, 1> roots_;
-    decltype(std::declval<const Policy&>().template temporary<C>(std::declval<workspace&>(),
-                                                                 index_t{})) memory_;
-    C *rows_, *shift_;
 };
 
 } // namespace detail
@@ -135,8 +67,8 @@ class least_squares {
         count(outputs, 1); // all that there are without inputs
         xx_ = detail::kept_sums<double>(count(inputs, inputs));
         xy_ = detail::kept_sums<double>(count(inputs, outputs));
-        x_ = one_side(inputs);
-        y_ = one_side(outputs);
+        x_ = detail::shifted_sums(inputs);
+        y_ = detail::shifted_sums(outputs);
     }
 
     /// Adds tokens, from the policy's memory. Each counts as much as its weight, weights [tokens] >=
@@ -152,7 +84,7 @@ class least_squares {
         check_shapes(vx, vy);
         const index_t rows = vx.extent(0);
         if constexpr (std::is_same_v<Weights, detail::none>) {
-            add_rows(policy, vx, vy, view<const C, 1>(), static_cast<double>(rows));
+            add_rows(policy, vx, vy, view<const C, 1>());
         } else {
             const auto w = as_input<1>(policy, weights);
             using W = typename decltype(w)::value_type;
@@ -168,9 +100,7 @@ class least_squares {
             const auto memory = policy.template temporary<C>(of_roots, rows);
             const view<C, 1> roots(memory.data(), rows);
             policy.transform(ops::square_root{}, roots, w);
-            const view<const C, 2> column(memory.data(), rows, index_t{1});
-            add_rows(policy, vx, vy, view<const C, 1>(roots),
-                     detail::column_sums(policy, ops::square{}, column)[0]);
+            add_rows(policy, vx, vy, view<const C, 1>(roots));
         }
     }
 
@@ -189,14 +119,14 @@ class least_squares {
     index_t tokens() const { return tokens_; }
 
     // Means over tokens by their weights. With no tokens, zeros.
-    Eigen::VectorXd mean_x() const { return vector(x_.shift) + x_.mean(total()); }
-    Eigen::VectorXd mean_y() const { return vector(y_.shift) + y_.mean(total()); }
+    Eigen::VectorXd mean_x() const { return vector(x_.shift) + mean_of(x_); }
+    Eigen::VectorXd mean_y() const { return vector(y_.shift) + mean_of(y_); }
     /// E (x - E x) (x - E x)' [inputs x inputs]. Inputs that vary no more than 16 roundings of
     /// their mean, or whose squares of deviations have not all digits (of float below 1e-16), are
     /// constant, and have zeros, here and in covariance_xy.
     detail::row_major covariance() const {
         detail::row_major c = matrix(xx_.here(), inputs());
-        const Eigen::VectorXd mean = x_.mean(total());
+        const Eigen::VectorXd mean = mean_of(x_);
         c.noalias() -= mean * mean.transpose();
         const Eigen::VectorXd means = mean_x();
         for (index_t i = 0; i < c.rows(); ++i)
@@ -211,8 +141,8 @@ class least_squares {
     detail::row_major covariance_xy() const {
         detail::row_major c = matrix(xy_.here(), outputs());
         const std::vector<double>& xx = xx_.here();
-        const Eigen::VectorXd mean = x_.mean(total()), means = mean_x();
-        c.noalias() -= mean * y_.mean(total()).transpose();
+        const Eigen::VectorXd mean = mean_of(x_), means = mean_x();
+        c.noalias() -= mean * mean_of(y_).transpose();
         for (index_t i = 0; i < c.rows(); ++i)
             if (is_constant(xx[static_cast<std::size_t>(i * (inputs() + 1))] / total() -
                                 mean(i) * mean(i),
@@ -222,7 +152,7 @@ class least_squares {
     }
     /// E |y - E y|^2, summed over outputs.
     double variance_y() const {
-        return std::max(vector(y_.squares).sum() / total() - y_.mean(total()).squaredNorm(), 0.0);
+        return std::max(vector(y_.squares).sum() / total() - mean_of(y_).squaredNorm(), 0.0);
     }
     /// E x x' [inputs x inputs], E x y' [inputs x outputs] and E |y|^2: not centred, for layers
     /// without a bias.
@@ -233,40 +163,6 @@ class least_squares {
     double mean_square_y() const { return variance_y() + mean_y().squaredNorm(); }
 
   private:
-    /// Of x or y: what rows are less, and the sums of what is left and of its squares, by weight.
-    struct one_side {
-        std::vector<double> shift, sums, squares;
-        one_side() = default;
-        explicit one_side(index_t columns)
-            : shift(static_cast<std::size_t>(columns), 0.0), sums(shift), squares(shift) {}
-        Eigen::VectorXd mean(double total) const { return vector(sums) / total; }
-
-        /// The same of rows of so much weight less another shift.
-        one_side moved(const std::vector<double>& to, double weight) const {
-            one_side other = *this;
-            for (std::size_t j = 0; j < to.size(); ++j) {
-                const double less = shift[j] - to[j];
-                other.squares[j] += less * (2 * sums[j] + weight * less);
-                other.sums[j] += weight * less;
-            }
-            other.shift = to;
-            return other;
-        }
-        void add(const one_side& more) {
-            add_to(sums, more.sums);
-            add_to(squares, more.squares);
-        }
-        /// Whether a column's mean is more than four deviations away from the shift, so that squares
-        /// have lost digits.
-        bool is_off(double weight) const {
-            for (std::size_t j = 0; j < sums.size(); ++j) {
-                const double mean = sums[j] / weight;
-                if (17 * mean * mean > 16 * (squares[j] / weight)) return true;
-            }
-            return false;
-        }
-    };
-
     template <class Policy, class T, class Y>
     static auto targets([[maybe_unused]] const Policy& policy, const view<const T, 2>& x,
                         [[maybe_unused]] const Y& y) {
@@ -287,114 +183,28 @@ class least_squares {
 
     template <class Policy, class T, class C>
     void add_rows(const Policy& policy, view<const T, 2> x, view<const T, 2> y,
-                  view<const C, 1> roots, double weight) {
+                  view<const C, 1> roots) {
         const index_t rows = x.extent(0);
         if (rows == 0) return;
         // On a GPU all rows: each look at a chunk's numbers waits.
         const index_t chunk = std::min(rows, Policy::on_host ? index_t{2048} : rows);
-        workspace x_scratch, y_scratch,
-            scratch; // not kept: there may be an accumulator for each layer
-        detail::shifted_rows<Policy, T> of_x(policy, x, roots, chunk, x_scratch);
-        detail::shifted_rows<Policy, T> of_y(policy, y, roots, chunk, y_scratch);
-        const piece<C> all{roots, rows, chunk, weight};
-        const one_side of_call_x = settle(policy, all, x_, of_x, "x"),
-                       of_call_y = settle(policy, all, y_, of_y, "y");
-
-        move_shift(of_call_x.shift, of_call_y.shift);
+        detail::settled_rows<Policy, T> call(policy, x, y, roots, chunk, x_, y_, weight_);
+        move_shift(call.x.sums.shift, call.y.sums.shift);
+        workspace scratch; // not kept: there may be an accumulator for each layer
         for (index_t t = 0; t < rows; t += chunk) {
             const index_t count = std::min(chunk, rows - t);
-            // Sums are made of their rows in place where those have weights.
-            const bool there = chunk == rows && !roots.data_handle();
-            const view<const C, 2> some_x(there ? of_x.last(count) : of_x.get(t, count)),
-                some_y(there ? of_y.last(count) : of_y.get(t, count));
+            const view<const C, 2> some_x = call.x.rows.get(t, count),
+                                   some_y = call.y.rows.get(t, count);
             detail::add_product(policy, some_x, some_y, xy_, false, scratch);
             detail::add_product(policy, some_x, some_x, xx_, true, scratch);
         }
-        x_.add(of_call_x);
-        y_.add(of_call_y);
-        weight_ += weight;
+        x_.add(call.x.sums);
+        y_.add(call.y.sums);
+        weight_ += call.weight();
         tokens_ += rows;
         using limits = std::numeric_limits<C>;
         epsilon_ = std::max(epsilon_, static_cast<double>(limits::epsilon()));
         smallest_ = std::max(smallest_, static_cast<double>(limits::min() / limits::epsilon()));
-    }
-
-    /// What a call adds, `chunk` rows at a time; `weight` is that of all.
-    template <class C>
-    struct piece {
-        view<const C, 1> roots;
-        index_t rows, chunk;
-        double weight;
-    };
-    /// What a call's rows add to one side, and their shift: the one before, if it is near the mean of
-    /// all rows.
-    template <class Policy, class C, class Rows>
-    one_side settle(const Policy& policy, const piece<C>& all, const one_side& before, Rows& rows,
-                    const char* name) const {
-        const auto measured = [&](const std::vector<double>& shift) {
-            rows.set_shift(shift);
-            one_side found(static_cast<index_t>(shift.size()));
-            found.shift = shift;
-            for (index_t t = 0; t < all.rows; t += all.chunk) {
-                const view<C, 2> some = rows.get(t, std::min(all.chunk, all.rows - t));
-                add_to(found.squares, detail::check_squares("least_squares", policy,
-                                                            view<const C, 2>(some), name));
-                add_to(found.sums, rows.sums(some, t));
-            }
-            return found;
-        };
-        std::vector<double> shift = before.shift;
-        const double weight = weight_ + all.weight;
-        if (!(weight_ > 0) && weight > 0) find_first_shift(policy, all, rows, shift);
-        round_to<C>(shift);
-        one_side found = measured(shift);
-        // Twice, so that of a constant column nothing is left: the mean of what the first mean, which
-        // is rounded, leaves is next to nothing, and so is its rounding.
-        for (int i = 0; i < 2 && weight > 0; ++i) {
-            one_side both = before.moved(shift, weight_);
-            both.add(found);
-            if (!both.is_off(weight)) break;
-            shift = mean_of(both, weight);
-            round_to<C>(shift);
-            found = measured(shift);
-        }
-        return found;
-    }
-    /// The mean of the first rows that count, found twice as well.
-    template <class Policy, class C, class Rows>
-    static void find_first_shift(const Policy& policy, const piece<C>& all, Rows& rows,
-                                 std::vector<double>& shift) {
-        index_t first = 0;
-        if (all.roots.data_handle())
-            first = std::max<index_t>(
-                0, policy.first(all.rows, detail::is_positive<C>{all.roots.data_handle()}));
-        const index_t count = std::min(all.chunk, all.rows - first);
-        double weight = static_cast<double>(count);
-        if (all.roots.data_handle())
-            weight = detail::column_sums(
-                policy, ops::square{},
-                view<const C, 2>(all.roots.data_handle() + first, count, index_t{1}))[0];
-        for (int i = 0; i < 2 && weight > 0; ++i) {
-            round_to<C>(shift);
-            rows.set_shift(shift);
-            one_side of_these;
-            of_these.shift = shift;
-            of_these.sums = rows.sums(rows.get(first, count), first);
-            shift = mean_of(of_these, weight);
-        }
-    }
-    static std::vector<double> mean_of(const one_side& side, double weight) {
-        std::vector<double> mean = side.shift;
-        for (std::size_t j = 0; j < mean.size(); ++j)
-            mean[j] = detail::nearest_finite(mean[j] + side.sums[j] / weight);
-        return mean;
-    }
-    /// To the nearest numbers of C that are finite.
-    template <class C>
-    static void round_to(std::vector<double>& shift) {
-        constexpr double most = static_cast<double>(std::numeric_limits<C>::max());
-        for (double& x : shift)
-            x = static_cast<double>(detail::opaque(static_cast<C>(std::clamp(x, -most, most))));
     }
 
     /// Makes the sums those of rows less another shift.
@@ -441,18 +251,18 @@ class least_squares {
         return !(variance > rounding * rounding + smallest_);
     }
 
-    static void add_to(std::vector<double>& sums, const std::vector<double>& more) {
-        for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += more[i];
-    }
     static Eigen::Map<const Eigen::VectorXd> vector(const std::vector<double>& x) {
         return {x.data(), static_cast<index_t>(x.size())};
+    }
+    Eigen::VectorXd mean_of(const detail::shifted_sums& side) const {
+        return vector(side.sums) / total();
     }
     detail::row_major matrix(const std::vector<double>& x, index_t columns) const {
         return Eigen::Map<const detail::row_major>(x.data(), inputs(), columns) / total();
     }
 
     detail::kept_sums<double> xx_, xy_; // rows of inputs; of xx the lower triangle
-    one_side x_, y_;
+    detail::shifted_sums x_, y_;
     detail::owned<index_t> tokens_;
     detail::owned<double> weight_;
     // Of the element types: what rounding is relative to, and of squares, those with all digits.

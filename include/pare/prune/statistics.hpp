@@ -84,6 +84,15 @@ inline float token_weight(float square, double typical) {
     return static_cast<float>(for_all + (1 - for_all) * weight);
 }
 
+/// Copies numbers of the host's memory to the policy's.
+template <class Policy, class T>
+void copy_to_policy([[maybe_unused]] const Policy& policy, const std::vector<T>& from, T* to) {
+    if constexpr (Policy::on_host)
+        std::copy(from.begin(), from.end(), to);
+    else
+        policy.copy_from_host(from.data(), static_cast<index_t>(from.size()), to);
+}
+
 /// Adds rows x and y, or `none`, each by its weight, or 1 where there are no weights.
 template <class Policy, class X, class Y, class Statistics>
 void add_weighted(const Policy& policy, const X& x, const Y& y, const std::vector<float>& weights,
