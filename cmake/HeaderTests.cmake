@@ -2,7 +2,7 @@
 # it is not meant to.
 file(GLOB PARE_SIMD_HEADERS CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}/include/pare/policy/kernels/*.hpp")
 list(APPEND PARE_SIMD_HEADERS pare/policy/simd.hpp)
-set(PARE_EIGEN_HEADERS pare/eliminate.hpp pare/head_shapes.hpp pare/least_squares.hpp pare/leaving.hpp pare/project.hpp
+set(PARE_EIGEN_HEADERS pare/eliminate.hpp pare/head_shapes.hpp pare/least_squares.hpp pare/leaving.hpp pare/project.hpp pare/project/narrowing.hpp
   pare/prune.hpp pare/prune/plan.hpp pare/prune/refit.hpp pare/prune/statistics.hpp pare/prune/statistics_file.hpp
   pare/ridge.hpp pare/rotary_pairs.hpp pare/tune.hpp)
 
