@@ -229,6 +229,7 @@ const std::vector<std::vector<sequence_lengths>> batches = {
     {{3, 70, 1}, {0, 5, 2}, {1, 0, 4}, {2, 300, 9}, {7, 7, 0}},
     {{4, 64}, {4, 63}, {8, 128}, {9, 200}, {20, 64, 8}},
     {{30, 9, 2}, {50, 120}},
+    {{8, 8}, {1, 8, 2}, {8, 1}, {5, 3, 1}, {0, 4}, {3, 0, 2}, {9, 8}, {8, 9}},
 };
 
 } // namespace
@@ -308,9 +309,10 @@ TEMPLATE_LIST_TEST_CASE("steps of many heads a group", "", runs) {
     random_source random;
     CAPTURE(random);
     for (const index_t of_group : {5, 12, 16, 17, 71}) {
-        const problem<T> p(2 * of_group, 2, 16, 24,
-                           {{1, 130, 2}, {3, 128}, {4, 257, 1}, {2, 1}, {4, 2}, {5, 40}, {1, 0}},
-                           random, 2, 8);
+        const problem<T> p(
+            2 * of_group, 2, 16, 24,
+            {{1, 130, 2}, {3, 128}, {4, 257, 1}, {2, 1}, {4, 2}, {5, 40}, {1, 0}, {8, 8, 1}},
+            random, 2, 8);
         for (const auto& o : all_options<T>())
             check(TestType::policy(), p, o, random.integer(0, 1) ? 2 : 2 * of_group);
     }

@@ -162,8 +162,8 @@ TEMPLATE_LIST_TEST_CASE("attention and its scores are the definition's", "", run
     using T = typename TestType::type;
     random_source random;
     CAPTURE(random);
-    const std::vector<std::vector<int>> batches = {{},           {0},          {1},  {2, 0, 1},
-                                                   {15, 16, 17}, {31, 32, 33}, {64}, {48, 100}};
+    const std::vector<std::vector<int>> batches = {
+        {}, {0}, {1}, {2, 0, 1}, {3, 8, 9, 4}, {15, 16, 17}, {31, 32, 33}, {64}, {48, 100}};
     for (const auto& lengths : batches)
         for (const auto& o : all_options<T>()) {
             const index_t groups = random.integer(1, 2), size = random.integer(1, 40),

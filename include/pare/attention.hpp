@@ -55,7 +55,8 @@ void with_attention_call(const char* name, const Policy& policy, const Q& q, con
 
 /// out = softmax(scale q k' + bias) v for each head within each sequence, and the scores that
 /// pare::importance would give for its probabilities. No array of queries x keys is made: strips of
-/// queries against all keys stay in the cache, and a few queries read keys and values in place.
+/// queries against all keys stay in the cache, and a few queries, as short sequences, read keys and
+/// values in place.
 ///
 /// q        [tokens x heads x size]; any strides with contiguous sizes: views into one interleaved
 ///          buffer, for example. A head's number divided by heads / groups is its group

@@ -7,6 +7,7 @@
 #include "attention_bias.hpp"
 #include "exponential.hpp"
 #include "halves.hpp"
+#include "in_place.hpp"
 #include "registers.hpp"
 
 #include <algorithm>
@@ -39,13 +40,6 @@ void multiply_block(index_t k, const T* a, index_t lda, const T* panel, index_t 
     PARE_UNROLL
     for (index_t i = 0; i < Rows; ++i) PARE_UNROLL
     for (index_t v = 0; v < Vectors; ++v) sum[i][v].store_unaligned(c + i * ldc + v * lanes<T>);
-}
-
-/// Rows of the next block of up to `most`, of those that are left: blocks of nearly equal height, since
-/// a last one of one row would run at a tenth of the speed.
-constexpr index_t next_block(index_t left, index_t most) {
-    const index_t blocks = (left + most - 1) / most;
-    return (left + blocks - 1) / blocks;
 }
 
 template <index_t Vectors, class T, index_t... At>
@@ -123,8 +117,9 @@ void pack_keys(view<const E, 3> k, index_t at, index_t n, index_t group, index_t
                 for (index_t r = 0; r < here; ++r)
                     panels[e * width + c + r] = static_cast<T>(rows[r * k.stride(0) + e]);
         }
-        for (index_t e = 0; e < size && keys < width; ++e)
-            std::fill(panels + e * width + keys, panels + (e + 1) * width, T(0));
+        const index_t room = round_up(keys, lanes<T>); // of the registers that are read
+        for (index_t e = 0; e < size && keys < room; ++e)
+            std::fill(panels + e * width + keys, panels + e * width + room, T(0));
     }
 }
 
@@ -169,6 +164,15 @@ void exponentials(T* e, index_t stride, index_t room, T* weights) {
     }
     fold<Rows, T>(total, folded, [](const auto& x, const auto& y) { return x + y; });
     for (index_t r = 0; r < Rows; ++r) weights[r] = 1 / folded[r];
+}
+
+/// The same of any number of rows.
+template <class T>
+void exponentials_of_rows(index_t rows, T* e, index_t stride, index_t room, T* weights) {
+    index_t done = 0;
+    for (; done + 4 <= rows; done += 4)
+        exponentials<4>(e + done * stride, stride, room, weights + done);
+    for (; done < rows; ++done) exponentials<1>(e + done * stride, stride, room, weights + done);
 }
 
 /// y = x * factor; `n` numbers, contiguous if the strides are 1.
@@ -350,11 +354,7 @@ void attention_strips(const Executor& executor, const Call& c, const head_shares
                     hide_unseen(row, seen.begin - k0, seen.end - k0, room);
                 }
                 T weights[plan::longest_strip];
-                index_t done = 0;
-                for (; done + 4 <= rows; done += 4)
-                    exponentials<4>(strip + done * stride, stride, room, weights + done);
-                for (; done < rows; ++done)
-                    exponentials<1>(strip + done * stride, stride, room, weights + done);
+                exponentials_of_rows(rows, strip, stride, room, weights);
                 constexpr index_t depth =
                     32 * 1024 / static_cast<index_t>(sizeof(T)) / block::width;
                 for (index_t k = k0; k < k1; k += depth) // a panel's part stays in L1

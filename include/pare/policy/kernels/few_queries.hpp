@@ -4,10 +4,9 @@
 
 #include "attention.hpp"
 #include "in_place.hpp"
+#include "short_sequences.hpp"
 
 #include <algorithm>
-#include <array>
-#include <utility>
 
 namespace pare {
 inline namespace PARE_ISA {
@@ -58,8 +57,6 @@ class few_queries {
     void logits(index_t s, const index_range& groups, index_t which, T* memory) const {
         const place at(*this, s);
         const index_t rows = heads_ * at.queries, size = c_.q.extent(2);
-        static constexpr auto many = products<most_keys>(up_to_rows{});
-        static constexpr auto one = products<1>(up_to_rows{});
         const auto q = [&](index_t g) {
             return of_chunk(memory + (g - groups.begin) * room(), which, rows);
         };
@@ -71,12 +68,9 @@ class few_queries {
                     c_.scale, q(g) + r * size, 1);
         for_turns(at.of_chunk(which), groups, [&](index_t g, const index_range& keys) {
             T* const e = memory + (g - groups.begin) * room();
-            for_blocks(rows, keys, many, one,
-                       [&](const auto& multiply, index_t r, const index_range& some) {
-                           multiply(size, q(g) + r * size, some.size(),
-                                    c_.k.address(at.first_key + some.begin, g, 0), c_.k.stride(0),
-                                    e + r * stride_ + (some.begin - at.seen.begin), stride_);
-                       });
+            multiply_rows_in_place(rows, size, q(g), keys.size(),
+                                   c_.k.address(at.first_key + keys.begin, g, 0), c_.k.stride(0),
+                                   e + (keys.begin - at.seen.begin), stride_);
         });
     }
 
@@ -127,19 +121,14 @@ class few_queries {
     void outputs(index_t s, const index_range& groups, index_t which, T* memory) const {
         const place at(*this, s);
         const index_t rows = heads_ * at.queries, size = c_.v.extent(2);
-        static constexpr auto many = sums<most_keys>(up_to_rows{});
-        static constexpr auto one = sums<1>(up_to_rows{});
         const index_range all = at.of_chunk(which);
         for_turns(all, groups, [&](index_t g, const index_range& keys) {
             T* const of_group = memory + (g - groups.begin) * room();
             T* const out = of_chunk(of_group, which, rows);
             if (keys.begin == all.begin) std::fill_n(out, rows * width_, T(0));
-            for_blocks(rows, keys, many, one,
-                       [&](const auto& add, index_t r, const index_range& some) {
-                           add(size, of_group + r * stride_ + (some.begin - at.seen.begin), stride_,
-                               some.size(), c_.v.address(at.first_key + some.begin, g, 0),
-                               c_.v.stride(0), out + r * width_, width_);
-                       });
+            add_rows_in_place(rows, size, of_group + (keys.begin - at.seen.begin), stride_,
+                              keys.size(), c_.v.address(at.first_key + keys.begin, g, 0),
+                              c_.v.stride(0), out, width_);
         });
     }
 
@@ -161,34 +150,6 @@ class few_queries {
     }
 
   private:
-    static constexpr index_t most_keys = 4, most_rows = std::max<index_t>(4, sum_registers / 4);
-    using up_to_rows = std::make_integer_sequence<index_t, most_rows>;
-    /// Keys that a block of so many rows takes at once.
-    static constexpr index_t keys_of(index_t rows) {
-        return std::min(most_keys, sum_registers / rows);
-    }
-
-    template <index_t Keys, index_t... At>
-    static constexpr auto products(std::integer_sequence<index_t, At...>) {
-        return std::array{&multiply_in_place<At + 1, std::min(Keys, keys_of(At + 1)), K>...};
-    }
-    template <index_t Keys, index_t... At>
-    static constexpr auto sums(std::integer_sequence<index_t, At...>) {
-        return std::array{&add_in_place<At + 1, std::min(Keys, keys_of(At + 1)), K>...};
-    }
-    /// f(kernel, first row, some keys), by kernels of many keys and for the rest of one key.
-    template <class Kernels, class F>
-    static void for_blocks(index_t rows, const index_range& keys, const Kernels& many,
-                           const Kernels& one, const F& f) {
-        for (index_t r = 0, here; r < rows; r += here) {
-            here = next_block(rows - r, most_rows);
-            const auto kernel = static_cast<std::size_t>(here - 1);
-            const index_t whole = keys.begin + keys.size() / keys_of(here) * keys_of(here);
-            if (whole > keys.begin) f(many[kernel], r, index_range{keys.begin, whole});
-            if (whole < keys.end) f(one[kernel], r, index_range{whole, keys.end});
-        }
-    }
-
     T* of_chunk(T* memory, index_t which, index_t rows) const {
         return memory + heads_ * queries_ * (stride_ + 1) + which * rows * width_;
     }
@@ -282,15 +243,23 @@ void attention_by_registers(const Executor& executor, const Call& c, workspace& 
     head_shares<T> received;
     if (c.shares.extent(0) > 0)
         received = {c.shares.data_handle(), c.shares.stride(0), true};
-    else if (rows > 0)
-        received = {scratch.template get<T>(shares_of_head * heads * keys), keys, false};
-    bool any[2] = {};
-    const auto is_few = [&](index_t s) { return few::are(c.queries(s), c.keys(s)); };
-    for (index_t s = 0; s < c.sequences; ++s) any[is_few(s)] = true;
+    else if (rows > 0) {
+        // Rows a multiple of a page apart would fight for cache lines.
+        const index_t stride = round_up(keys, lanes<T>) + lanes<T>;
+        received = {scratch.template get<T>(shares_of_head * heads * stride), stride, false};
+    }
+    // 0: by strips, 1: a few queries, 2: short
+    const auto kind = [&](index_t s) {
+        if (few::are(c.queries(s), c.keys(s))) return 1;
+        return short_sequences<Call>::are(c.queries(s), c.keys(s)) ? 2 : 0;
+    };
+    bool any[3] = {};
+    for (index_t s = 0; s < c.sequences; ++s) any[kind(s)] = true;
     if (heads > 0 && any[0])
         attention_strips(
-            executor, c, received, [&](index_t s) { return !is_few(s); }, scratch.inner());
+            executor, c, received, [&](index_t s) { return kind(s) == 0; }, scratch.inner());
     if (heads > 0 && any[1]) attention_of_few(executor, c, received, scratch.inner());
+    if (heads > 0 && any[2]) attention_of_short(executor, c, received, scratch.inner());
     if (rows == 0) return;
     constexpr index_t width = 512; // keys whose sums stay in L1
     const index_t blocks = (most_keys(c.where()) + width - 1) / width, heads_of_row = heads / rows;
@@ -299,8 +268,9 @@ void attention_by_registers(const Executor& executor, const Call& c, workspace& 
         const index_t first = task % blocks * width, n = c.keys(s);
         if (first >= n) return;
         const index_t here = std::min(width, n - first), at = c.key_begin(s) + first;
-        const index_t parts = is_few(s) ? 1 : attention_plan<T>(c.queries(s), n).parts;
-        double sums[width] = {};
+        const index_t parts = kind(s) == 0 ? attention_plan<T>(c.queries(s), n).parts : 1;
+        double sums[width];
+        std::fill_n(sums, here, 0.0);
         for (index_t h = row * heads_of_row; h < (row + 1) * heads_of_row; ++h)
             for (index_t part = 0; part < parts; ++part) {
                 const T* const from = received.row(h, part) + at;

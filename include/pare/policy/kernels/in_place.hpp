@@ -4,7 +4,10 @@
 #include "halves.hpp"
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
 #include <cstdint>
+#include <utility>
 
 namespace pare {
 inline namespace PARE_ISA {
@@ -106,6 +109,69 @@ void add_in_place(index_t size, const T* e, index_t e_stride, index_t keys, cons
                     out[r * out_stride + i] +=
                         e[r * e_stride + first + j] * static_cast<T>(v[j * v_stride + i]);
     }
+}
+
+/// Rows of the next block of up to `most`, of those that are left: blocks of nearly equal height, since
+/// a last one of one row would run at a tenth of the speed.
+constexpr index_t next_block(index_t left, index_t most) {
+    const index_t blocks = (left + most - 1) / most;
+    return (left + blocks - 1) / blocks;
+}
+
+/// The blocks of products in place: of some rows, with as many keys as sums find registers for.
+struct blocks_in_place {
+    static constexpr index_t most_keys = 4, most_rows = std::max<index_t>(4, sum_registers / 4);
+    using up_to_rows = std::make_integer_sequence<index_t, most_rows>;
+    static constexpr index_t keys_of(index_t rows) {
+        return std::min(most_keys, sum_registers / rows);
+    }
+    template <index_t Keys, class E, index_t... At>
+    static constexpr auto products(std::integer_sequence<index_t, At...>) {
+        return std::array{&multiply_in_place<At + 1, std::min(Keys, keys_of(At + 1)), E>...};
+    }
+    template <index_t Keys, class E, index_t... At>
+    static constexpr auto sums(std::integer_sequence<index_t, At...>) {
+        return std::array{&add_in_place<At + 1, std::min(Keys, keys_of(At + 1)), E>...};
+    }
+    /// f(kernel, first row, first key, keys), by kernels of many keys and for the rest of one key.
+    template <class Kernels, class F>
+    static void run(index_t rows, index_t keys, const Kernels& many, const Kernels& one,
+                    const F& f) {
+        for (index_t r = 0, here; r < rows; r += here) {
+            here = next_block(rows - r, most_rows);
+            const auto kernel = static_cast<std::size_t>(here - 1);
+            const index_t whole = keys / keys_of(here) * keys_of(here);
+            if (whole > 0) f(many[kernel], r, index_t{0}, whole);
+            if (whole < keys) f(one[kernel], r, whole, keys - whole);
+        }
+    }
+};
+
+/// multiply_in_place() of any number of rows, with all keys.
+template <class E, class T = compute_t<E>>
+void multiply_rows_in_place(index_t rows, index_t size, const T* q, index_t keys, const E* k,
+                            index_t k_stride, T* e, index_t e_stride) {
+    using blocks = blocks_in_place;
+    static constexpr auto many = blocks::products<blocks::most_keys, E>(blocks::up_to_rows{});
+    static constexpr auto one = blocks::products<1, E>(blocks::up_to_rows{});
+    blocks::run(rows, keys, many, one,
+                [&](const auto& multiply, index_t r, index_t first, index_t some) {
+                    multiply(size, q + r * size, some, k + first * k_stride, k_stride,
+                             e + r * e_stride + first, e_stride);
+                });
+}
+/// add_in_place() likewise.
+template <class E, class T = compute_t<E>>
+void add_rows_in_place(index_t rows, index_t size, const T* e, index_t e_stride, index_t keys,
+                       const E* v, index_t v_stride, T* out, index_t out_stride) {
+    using blocks = blocks_in_place;
+    static constexpr auto many = blocks::sums<blocks::most_keys, E>(blocks::up_to_rows{});
+    static constexpr auto one = blocks::sums<1, E>(blocks::up_to_rows{});
+    blocks::run(rows, keys, many, one,
+                [&](const auto& add, index_t r, index_t first, index_t some) {
+                    add(size, e + r * e_stride + first, e_stride, some, v + first * v_stride,
+                        v_stride, out + r * out_stride, out_stride);
+                });
 }
 
 } // namespace detail
