@@ -220,6 +220,17 @@ void add_weighted_rows(index_t rows, index_t room, const T* weights, const T* e,
     }
 }
 
+/// to[j], j < n: what these rows give key j, put together. `sums`: memory for whole registers of it.
+template <class T>
+void share_of_rows(index_t rows, index_t n, const T* weights, const T* e, index_t stride,
+                   bool largest, T* sums, T* to) {
+    if (rows == 1 && !largest) return scale_row(n, e, *weights, to, 1);
+    const index_t room = round_up(n, lanes<T>);
+    std::fill_n(sums, room, T(0));
+    add_weighted_rows(rows, room, weights, e, stride, largest, sums);
+    std::copy_n(sums, n, to);
+}
+
 /// Logits outside begin <= j < end are made too small to count: registers are whole. Where a query sees
 /// none, some number is: its exponentials are finite, and weigh nothing.
 template <class T>

@@ -104,15 +104,8 @@ class few_queries {
         T* const to = received_.row(h, 0) + at.first_key;
         std::fill_n(to, at.seen.begin, T(0));
         std::fill(to + at.seen.end, to + at.keys, T(0));
-        if (counts.size() == 1 && !c_.largest) {
-            scale_row(at.seen.size(), e + counts.begin * stride_, factors[counts.begin],
-                      to + at.seen.begin, 1);
-        } else {
-            std::fill_n(of_head, room, T(0));
-            add_weighted_rows(counts.size(), room, factors + counts.begin,
-                              e + counts.begin * stride_, stride_, c_.largest, of_head);
-            std::copy_n(of_head, at.seen.size(), to + at.seen.begin);
-        }
+        share_of_rows(counts.size(), at.seen.size(), factors + counts.begin,
+                      e + counts.begin * stride_, stride_, c_.largest, of_head, to + at.seen.begin);
         for (index_t part = 1; received_.complete && part < shares_of_head; ++part)
             std::fill_n(received_.row(h, part) + at.first_key, at.keys, T(0));
     }

@@ -99,10 +99,9 @@ class short_sequences {
         for_heads([&](index_t h, index_t row) {
             for (index_t i = counts.begin; i < counts.end; ++i)
                 weights[row + i] *= c_.weight(first + i, seen_by(i).size());
-            std::fill_n(sums, room, T(0));
-            add_weighted_rows(counts.size(), room, weights + row + counts.begin,
-                              e + (row + counts.begin) * stride, stride, c_.largest, sums);
-            std::copy_n(sums, n, received_.row(h, 0) + at);
+            share_of_rows(counts.size(), n, weights + row + counts.begin,
+                          e + (row + counts.begin) * stride, stride, c_.largest, sums,
+                          received_.row(h, 0) + at);
             for (index_t part = 1; received_.complete && part < shares_of_head; ++part)
                 std::fill_n(received_.row(h, part) + at, n, T(0));
         });
