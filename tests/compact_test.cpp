@@ -222,6 +222,8 @@ TEMPLATE_LIST_TEST_CASE("scores of a half type: those above a threshold, or the 
     CHECK(index == std::vector<int>{1, 2, 3, 0});
     CHECK(pare::keep_above(pare::seq, scores, 2, index) == 1);
     CHECK(index[0] == 1);
+    CHECK(pare::keep_top_k(pare::seq, scores, 3, index) == 3);
+    CHECK(index == std::vector<int>{1, 2, 3, 0});
 }
 
 TEMPLATE_LIST_TEST_CASE("the k tokens with the highest scores", "", runs) {
@@ -248,6 +250,26 @@ TEMPLATE_LIST_TEST_CASE("the k tokens with the highest scores", "", runs) {
                                                                            b.offsets, index,
                                                                            offsets, b.pinned);
                                                });
+    }
+}
+
+TEMPLATE_LIST_TEST_CASE("the k best of thousands of tokens, of either sign", "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    for (int round = 0; round < 6; ++round) {
+        batch<T> b(random, 2, 10000, 1 + round % 2);
+        for (std::size_t i = 0; i < b.numbers.size(); ++i) {
+            const T negative = -b.numbers[i]; // of 0 that is equal to it
+            if (i % 3 == 0) b.numbers[i] = negative;
+        }
+        const int k = static_cast<int>(random.integer(1, 9000));
+        CAPTURE(round, k, b.offsets, b.pinned.first, b.pinned.last);
+        check_kept<std::int32_t, std::int32_t>(
+            top(b, [&](index_t) { return k; }), b.tokens(), [&](auto index, auto offsets) {
+                return pare::keep_top_k(TestType::policy(), b.scores(), k, b.offsets, index,
+                                        offsets, b.pinned);
+            });
     }
 }
 

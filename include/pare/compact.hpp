@@ -100,8 +100,8 @@ index_t keep_above(const Policy& policy, const Scores& scores, double threshold,
 /// k  tokens to keep: one number, or one for each sequence [sequences]; at least 1, except for
 ///    empty sequences
 ///
-/// The rest as for keep_above; value_error also for such a k. Complexity: n log k, on one thread,
-/// in no memory but `index`.
+/// The rest as for keep_above; value_error also for such a k. Complexity: n times the bits of a
+/// score at most, in registers, on one thread, in no memory but `index`.
 template <class Policy, class Scores, class Count, class Offsets, class Index, class NewOffsets>
 index_t keep_top_k(const Policy& policy, const Scores& scores, const Count& k,
                    const Offsets& offsets, Index&& index, NewOffsets&& new_offsets,

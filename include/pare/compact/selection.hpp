@@ -50,6 +50,9 @@ struct kept_before {
                    y = static_cast<compute_t<T>>(scores(j));
         return x != y ? x > y : i < j;
     }
+    constexpr bool any_pinned() const {
+        return pinned.first > 0 || pinned.last > 0 || pinned.flags.extent(0) > 0;
+    }
     constexpr bool is_pinned(index_t i, const index_range& segment) const {
         return kept_ends{pinned.first, pinned.last}.has(i, segment) ||
                (pinned.flags.extent(0) > 0 && pinned.flags(i) != 0);

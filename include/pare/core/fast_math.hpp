@@ -79,6 +79,18 @@ PARE_HD inline bool is_nan(const T& x) {
     return (bits_of(x) & magnitude_bits<T>) > infinity_bits<T>;
 }
 
+/// A number whose order as an integer is x's; NaN comes before all.
+template <class T>
+PARE_HD inline auto order_of(const T& x) {
+    const auto bits = bits_of(x);
+    using Bits = std::remove_const_t<decltype(bits)>;
+    const Bits magnitude = bits & magnitude_bits<T>;
+    if (magnitude > infinity_bits<T>) return Bits(0);
+    const Bits sign = static_cast<Bits>(magnitude_bits<T> + 1);
+    return magnitude == bits || magnitude == 0 ? static_cast<Bits>(magnitude | sign)
+                                               : static_cast<Bits>(~bits);
+}
+
 /// Infinity, which a compiler with -ffast-math takes for no number at all where it sees it.
 template <class T>
 inline T infinity() {

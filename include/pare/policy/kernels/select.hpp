@@ -3,12 +3,14 @@
 
 #include "../../core/attention.hpp"
 #include "../../core/executor.hpp"
+#include "../../core/fast_math.hpp"
 #include "../../core/ops.hpp"
 #include "../../core/view.hpp"
 
 #include <algorithm>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 namespace pare {
 inline namespace PARE_ISA {
@@ -77,38 +79,119 @@ index_t select(const Keep& keep, const kept_ends& always, view<const T, 1> score
     return kept;
 }
 
+/// The first tokens of one segment after another: pinned ones, and then by descending score. The order
+/// of the last of them is found bit by bit, since counting is what registers do fastest. `before` has
+/// scores, any_pinned() and is_pinned(i, segment).
+template <class Before>
+class first_tokens {
+    using score = std::decay_t<decltype(std::declval<Before>().scores(0))>;
+    using order = decltype(order_of(compute_t<score>()));
+
+  public:
+    explicit first_tokens(const Before& before) : before_(before) {}
+
+    /// The first `count` positions of a segment, ascending.
+    template <class Index>
+    void find(const index_range& segment, index_t count, Index* index) {
+        begin(segment, count);
+        // Where the last one's order lies, and how many there are from `low` on and above `high`.
+        order low = 0, high = highest;
+        index_t from_low = segment.size(), above = 0;
+        while (from_low > count && low < high) {
+            const order middle = low + (high - low) / 2 + 1;
+            const index_t from_middle = count_from(middle);
+            if (from_middle >= count) {
+                low = middle;
+                from_low = from_middle;
+            } else {
+                high = middle - 1;
+                above = from_middle;
+            }
+        }
+        index_t ties = from_low > count ? count - above : count, found = 0;
+        for_blocks([&](index_t first, index_t size) {
+            for (index_t i = 0; i < size && found < count; ++i) {
+                index[found] = static_cast<Index>(first + i);
+                const bool tie = orders_[i] == low;
+                found += (orders_[i] > low) | (tie & (ties > 0));
+                ties -= tie;
+            }
+        });
+    }
+
+  private:
+    static constexpr order highest = static_cast<order>(~order(0)); // of pinned tokens
+    static constexpr index_t most = 4096, in_registers = 64;
+
+    void begin(const index_range& segment, index_t count) {
+        segment_ = segment;
+        pinned_ = 0;
+        if (before_.any_pinned())
+            for (index_t i = segment.begin; i < segment.end; ++i)
+                pinned_ += before_.is_pinned(i, segment);
+        all_pinned_ = pinned_ > count;
+        if (segment.size() <= most) load(segment.begin, segment.size());
+    }
+    /// f(first, size) with the orders of so many tokens from the first one on.
+    template <class F>
+    void for_blocks(const F& f) {
+        for (index_t first = segment_.begin; first < segment_.end; first += most) {
+            const index_t size = std::min(most, segment_.end - first);
+            if (segment_.size() > most) load(first, size);
+            f(first, size);
+        }
+    }
+    void load(index_t first, index_t size) {
+        const auto& scores = before_.scores;
+        const auto load_from = [&](const auto& at) {
+            for (index_t i = 0; i < size; ++i)
+                orders_[i] = order_of(static_cast<compute_t<score>>(at(i)));
+        };
+        if (scores.stride(0) == 1)
+            load_from([from = &scores(first)](index_t i) { return from[i]; });
+        else
+            load_from([&](index_t i) { return scores(first + i); });
+        for (index_t i = 0; i < size && pinned_ > 0; ++i) {
+            const bool pinned = before_.is_pinned(first + i, segment_);
+            if (pinned != all_pinned_) orders_[i] = pinned ? highest : order(0);
+        }
+        for (; size % in_registers != 0; ++size) orders_[size] = 0;
+    }
+    /// How many tokens have this order, which is above 0, or a higher one.
+    index_t count_from(order least) {
+        index_t count = 0;
+        for_blocks([&](index_t, index_t size) {
+            for (index_t i = 0; i < size; i += in_registers) {
+                order here = 0;
+                for (index_t j = 0; j < in_registers; ++j) here += orders_[i + j] >= least;
+                count += static_cast<index_t>(here);
+            }
+        });
+        return count;
+    }
+
+    Before before_;
+    index_range segment_{0, 0};
+    index_t pinned_ = 0;
+    bool all_pinned_ = false; // those that are found
+    order orders_[most];
+};
+
 /// See sequential::select_first.
 template <class Before, class Counts, class Offset, class Index, class KeptOffset>
 void select_first(const Before& before, const Counts& counts, const Offset* offsets,
                   index_t segments, Index* index, KeptOffset* kept_offsets) {
+    first_tokens<Before> tokens(before);
     index_t kept = 0, first = 0;
     for (index_t s = 0; s < segments; ++s) {
         const index_range segment{first, static_cast<index_t>(offsets[s + 1])};
-        const index_t last = segment.end, count = std::min(segment.size(), counts(s));
-        const auto order = [&](Index i, Index j) {
-            return before(static_cast<index_t>(i), static_cast<index_t>(j), segment);
-        };
+        const index_t count = std::min(segment.size(), counts(s));
         kept_offsets[s] = static_cast<KeptOffset>(kept);
         if (count > 0) {
-            // A heap of the best so far, the worst of them on top; then all that are not behind it.
-            Index* const heap = index + kept;
-            for (index_t i = 0; i < count; ++i) heap[i] = static_cast<Index>(first + i);
-            std::make_heap(heap, heap + count, order);
-            for (index_t i = first + count; i < last; ++i)
-                if (before(i, static_cast<index_t>(heap[0]), segment)) {
-                    std::pop_heap(heap, heap + count, order);
-                    heap[count - 1] = static_cast<Index>(i);
-                    std::push_heap(heap, heap + count, order);
-                }
-            const index_t worst = static_cast<index_t>(heap[0]);
-            index_t found = 0;
-            for (index_t i = first; found < count; ++i) {
-                heap[found] = static_cast<Index>(i);
-                found += !before(worst, i, segment);
-            }
+            tokens.find(segment, count, index + kept);
             kept += count;
         }
-        first = last;
+        first = segment.end;
     }
     kept_offsets[segments] = static_cast<KeptOffset>(kept);
 }

@@ -20,18 +20,6 @@ namespace pare {
 inline namespace PARE_ISA {
 namespace detail {
 
-/// A number whose order as an integer is the score's; NaN comes before all.
-template <class C>
-PARE_HD inline auto order_of(const C& score) {
-    const auto bits = bits_of(score);
-    using Bits = std::remove_const_t<decltype(bits)>;
-    const Bits magnitude = bits & magnitude_bits<C>;
-    if (magnitude > infinity_bits<C>) return Bits(0);
-    const Bits sign = static_cast<Bits>(magnitude_bits<C> + 1);
-    return magnitude == bits || magnitude == 0 ? static_cast<Bits>(magnitude | sign)
-                                               : static_cast<Bits>(~bits);
-}
-
 /// sequential::select_first, a block a segment. `before` has scores and is_pinned(i, segment).
 template <class Before, class Counts, class Offset, class Index, class KeptOffset>
 struct select_first_block {
