@@ -4,6 +4,8 @@
 #include <pare/cache.hpp>
 #include <pare/compact.hpp>
 
+#include <Eigen/Core>
+
 #include <algorithm>
 #include <numeric>
 #include <tuple>
@@ -19,9 +21,9 @@ TEMPLATE_LIST_TEST_CASE("scores that neighbours share", "", runs) {
              {index_t{0}, index_t{1}, index_t{3}, index_t{50}, std::numeric_limits<index_t>::max()})
             for (const bool largest : {false, true}) {
                 CAPTURE(l, radius, largest);
-                const std::vector<int> offsets = {0, 1, 1, 20, 27};
-                const matrix<T> x(3, 27, random, l);
-                matrix<T> y(3, 27, l);
+                const std::vector<int> offsets = {0, 1, 1, 20, 27, 130};
+                const matrix<T> x(3, 130, random, l);
+                matrix<T> y(3, 130, l);
                 pare::pool_scores(TestType::policy(), x.view(), offsets, radius,
                                   largest ? pare::pooling::max : pare::pooling::mean, y.view());
                 for (index_t r = 0; r < 3; ++r)
@@ -44,6 +46,31 @@ TEMPLATE_LIST_TEST_CASE("scores that neighbours share", "", runs) {
         pare::pool_scores(TestType::policy(), x, std::vector<int>{0, 5}, 1, how, y);
         for (int t = 0; t < 5; ++t)
             CHECK(is_nan(y[static_cast<std::size_t>(t)]) == (t > 0 && t < 4));
+    }
+}
+
+using short_types = std::tuple<Eigen::half, Eigen::bfloat16>;
+TEMPLATE_LIST_TEST_CASE("pooled scores of half types are those of plain loops", "", short_types) {
+    random_source random;
+    CAPTURE(random);
+    const std::vector<int> offsets = {0, 5, 90, 400};
+    for (const std::size_t no_number : {std::size_t{400}, std::size_t{300}}) { // none, or one
+        std::vector<TestType> x, y(400), expected(400);
+        for (int i = 0; i < 400; ++i)
+            x.push_back(static_cast<TestType>(static_cast<float>(random.uniform(-1, 1))));
+        if (no_number < x.size()) x[no_number] = static_cast<TestType>(not_a_number<float>());
+        for (const auto how : {pare::pooling::max, pare::pooling::mean})
+            for (const index_t radius : {0, 3, 60}) {
+                pare::pool_scores(pare::simd, x, offsets, radius, how, y);
+                pare::pool_scores(pare::seq, x, offsets, radius, how, expected);
+                for (std::size_t i = 0; i < x.size(); ++i) {
+                    const auto a = static_cast<float>(y[i]), b = static_cast<float>(expected[i]);
+                    REQUIRE((is_nan(a) ? is_nan(b)
+                                       : std::abs(a - b) <= 0.01F * (std::abs(b) + 0.001F)));
+                }
+            }
+        CHECK(pare::simd.first_nan(pare::as_input<1>(x)) ==
+              (no_number < x.size() ? static_cast<index_t>(no_number) : -1));
     }
 }
 

@@ -16,6 +16,7 @@ PARE_SIGNED_ARRAYS_BEGIN
 #include "kernels/exponential.hpp"
 #include "kernels/few_queries.hpp"
 #include "kernels/gram.hpp"
+#include "kernels/pool.hpp"
 #include "kernels/registers.hpp"
 #include "kernels/rows.hpp"
 #include "kernels/sums.hpp"
@@ -81,6 +82,29 @@ class vectorised : public sequential<Executor> {
         const auto by = [](const auto& e) { return vectorised<std::decay_t<decltype(e)>>(e); };
         detail::key_sums_packed(this->executor(), by, p, heads, offsets, sequences, mask, counted,
                                 sums);
+    }
+
+    template <class T, class Offset>
+    void pool(view<const T, 2> x, const Offset* offsets, index_t sequences, index_t radius,
+              bool largest, view<T, 2> y) const {
+        if constexpr (detail::has_batch<compute_t<T>>) {
+            if (x.stride(1) == 1 && y.stride(1) == 1)
+                return this->executor().run(x.extent(0) * sequences, [=](index_t task, index_t) {
+                    const index_t row = task / sequences, s = task % sequences;
+                    const detail::index_range all{static_cast<index_t>(offsets[s]),
+                                                  static_cast<index_t>(offsets[s + 1])};
+                    const T* const from = x.address(row, all.begin);
+                    T* const to = y.address(row, all.begin);
+                    const auto at = [&](index_t t) {
+                        return detail::pooled(x, row, all.begin + t, all, radius, largest);
+                    };
+                    if (largest)
+                        detail::pool_row<true>(all.size(), from, radius, to, at);
+                    else
+                        detail::pool_row<false>(all.size(), from, radius, to, at);
+                });
+        }
+        base::pool(x, offsets, sequences, radius, largest, y);
     }
 
     template <class T, class K, class Sequences>
@@ -156,7 +180,7 @@ class vectorised : public sequential<Executor> {
 
     template <class T>
     index_t first_nan(view<const T, 1> x) const {
-        if constexpr (detail::has_batch<T>) {
+        if constexpr (detail::has_batch<compute_t<T>>) {
             if (x.stride(0) == 1) return detail::first_nan(x.extent(0), x.data_handle());
         }
         return base::first_nan(x);

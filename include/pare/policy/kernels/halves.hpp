@@ -8,7 +8,7 @@
 #include <cstring>
 #include <limits>
 #include <type_traits>
-#if defined(__F16C__)
+#if defined(__F16C__) || defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -40,6 +40,19 @@ PARE_INLINE batch<compute_t<E>> load_wide(const E* x) {
 #if defined(__AVX512F__)
         if constexpr (is_binary16<E> && lanes<T> == 16)
             return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));
+#endif
+#endif
+#if defined(__AVX2__)
+        // Which g++ -O2 makes one by one.
+        if constexpr (is_bfloat16<E> && lanes<T> == 8) {
+            const auto upper = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x));
+            return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(upper), 16));
+        }
+#if defined(__AVX512F__)
+        if constexpr (is_bfloat16<E> && lanes<T> == 16) {
+            const auto upper = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
+            return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(upper), 16));
+        }
 #endif
 #endif
         T wide[lanes<T>];

@@ -3,6 +3,7 @@
 
 #include "../../core/fast_math.hpp"
 #include "../../core/view.hpp"
+#include "exponential.hpp"
 #include "halves.hpp"
 #include "merge.hpp"
 #include "registers.hpp"
@@ -26,8 +27,8 @@ PARE_INLINE T sum_lanes(const batch<T>& x) {
 }
 
 /// The first of n numbers that is NaN, or -1.
-template <class T>
-index_t first_nan(index_t n, const T* x) {
+template <class E, class T = compute_t<E>>
+index_t first_nan(index_t n, const E* x) {
     using integer = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
     using integers = xsimd::batch<integer>;
     constexpr index_t W = lanes<T>, piece = 32 * W;
@@ -38,15 +39,13 @@ index_t first_nan(index_t n, const T* x) {
         if (end == i + piece) {
             integers largest(integer(0));
             for (index_t j = i; j < end; j += W)
-                largest = xsimd::max(
-                    largest, integers::load_unaligned(reinterpret_cast<const integer*>(x + j)) &
-                                 all_but_sign);
+                largest = xsimd::max(largest, bits_as<integer>(load_wide(x + j)) & all_but_sign);
             integer bits[W];
             largest.store_unaligned(bits);
             if (*std::max_element(bits, bits + W) <= infinity) continue;
         }
         for (index_t j = i; j < end; ++j)
-            if (is_nan(x[j])) return j;
+            if (is_nan(static_cast<T>(x[j]))) return j;
     }
     return -1;
 }
