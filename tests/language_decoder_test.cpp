@@ -43,15 +43,17 @@ TEST_CASE("decoders of every family give the reference's losses") {
 TEST_CASE("ids of every kind of decoder's texts are the reference's") {
     for_each_model([](const language::gguf_file& file, const nlohmann::json& expected) {
         const language::tokenizer words(language::read_vocabulary(file));
-        const bool composes = file.text("tokenizer.ggml.pre") == "qwen2";
+        const std::string pre = file.text("tokenizer.ggml.pre");
+        const bool composes = pre == "qwen2", is_scored = pre == "default";
         for (const auto& pair : expected["texts"]) {
             const auto text = pair[0].get<std::string>();
             CAPTURE(text);
             const ids found = words.encode(text, true);
             CHECK(found == pair[1].get<ids>());
-            if (!composes) CHECK(words.decode(found, true) == text);
+            // Spaces in front are there behind other tokens, too.
+            if (!composes && !is_scored) CHECK(words.decode(found, true) == text);
         }
-        CHECK(language::has_beginning(file) == (file.text("tokenizer.ggml.pre") == "llama-bpe"));
+        CHECK(language::has_beginning(file) == (pre == "llama-bpe" || is_scored));
     });
 }
 

@@ -133,6 +133,7 @@ TEST_CASE("keys of a GGUF file have the values that were written") {
     CHECK(file.texts("none").empty());
     CHECK(file.numbers("some.i32") == std::vector<std::uint64_t>{7, 0, 2147483647});
     CHECK(file.numbers("some.u8") == std::vector<std::uint64_t>{'a', 'b'});
+    CHECK(file.reals("some.f32") == std::vector<double>{1.5});
 }
 
 TEST_CASE("an integer of a GGUF file must not be negative, of any type") {
@@ -162,6 +163,7 @@ TEST_CASE("a key that is missing or of another type is refused by name") {
     gguf::file written = small_file();
     written.keys.push_back(key("nan", 6, raw(not_a_number<float>())));
     written.keys.push_back(key("infinite", 12, raw(minus_infinite<double>())));
+    written.keys.push_back(array("nans", 6, 2, raw(1.f) + raw(not_a_number<float>())));
     const gguf_file file(write(folder / "some.gguf", written.content()));
     const auto check = [](const auto& read, const std::string& sentence) {
         const std::string error = error_of(read);
@@ -188,6 +190,8 @@ TEST_CASE("a key that is missing or of another type is refused by name") {
     check([&] { file.real("a.u64"); }, "key 'a.u64' is of type u64, not f32 or f64");
     check([&] { file.real("nan"); }, "key 'nan' is NaN or infinite");
     check([&] { file.real("infinite"); }, "key 'infinite' is NaN or infinite");
+    check([&] { file.reals("nans"); }, "key 'nans' is NaN or infinite");
+    check([&] { file.reals("a.f32"); }, "key 'a.f32' is of type f32, not f32 or f64[]");
     check([&] { file.flag("a.u8", true); }, "key 'a.u8' is of type u8, not bool");
 }
 

@@ -1,4 +1,5 @@
 // Sentences that are hidden in a text and asked for behind it.
+#include "encoder_fixtures.hpp"
 #include "language_vocabulary.hpp"
 #include "support.hpp"
 
@@ -56,6 +57,23 @@ TEST_CASE("needles are stated between the sentences of a text, at equal distance
     for (const needle& n : make_needles(most_needles, random)) questions.insert(n.question);
     CHECK(questions.size() == most_needles);
     CHECK_THROWS_AS(make_needles(most_needles + 1, random), std::invalid_argument);
+}
+
+TEST_CASE(
+    "needles are asked for by the tokens that state them, where texts begin with a space too") {
+    const tokenizer words(read_vocabulary(gguf_file(fixtures::path("decoders/llama2.gguf"))));
+    std::string text = "It was a day.";
+    for (int i = 0; i < 60; ++i) text += " It was the day number " + std::to_string(i) + ".";
+    std::mt19937_64 random(3);
+    const std::vector<needle> needles = make_needles(7, random);
+    const auto ids = hide_needles(words, text, needles, 900);
+    CHECK(ids.size() <= 901);
+    CHECK(ids.size() > 800);
+    for (const needle& n : needles) {
+        auto stated = words.encode(n.question, false, true);
+        for (const std::int32_t id : words.encode(n.answer, false, true)) stated.push_back(id);
+        CHECK(std::search(ids.begin(), ids.end(), stated.begin(), stated.end()) != ids.end());
+    }
 }
 
 } // namespace language_needles_test

@@ -2,6 +2,7 @@
 #include "support.hpp"
 
 #include <algorithm>
+#include <cstdio>
 #include <map>
 #include <stdexcept>
 
@@ -84,6 +85,66 @@ ids slow(const language::vocabulary& v, const std::string& piece) {
     for (const std::string& s : symbols)
         all.push_back(static_cast<std::int32_t>(std::find(v.tokens.begin(), v.tokens.end(), s) -
                                                 v.tokens.begin()));
+    return all;
+}
+
+/// A vocabulary as Llama 2's, of some tokens.
+constexpr std::int32_t first_scored_byte = 3;
+language::vocabulary scored_words() {
+    language::vocabulary v{"scored.gguf", {"<unk>", "<s>", "<u>"}, {2, 3, 4}};
+    v.is_scored = v.space_before = true;
+    v.scores.assign(3, 0);
+    for (int b = 0; b < 256; ++b) {
+        char name[8];
+        std::snprintf(name, sizeof name, "<0x%02X>", static_cast<unsigned>(b));
+        v.tokens.emplace_back(name);
+        v.types.push_back(6);
+        v.scores.push_back(0);
+    }
+    for (const auto& [token, score] : std::vector<std::pair<const char*, double>>{{"▁", -90},
+                                                                                  {"a", -91},
+                                                                                  {"b", -92},
+                                                                                  {"c", -93},
+                                                                                  {"▁a", -5},
+                                                                                  {"bc", -2},
+                                                                                  {"ab", -3},
+                                                                                  {"▁ab", -4},
+                                                                                  {"aa", -1},
+                                                                                  {"▁▁", -6},
+                                                                                  {"xy", -7},
+                                                                                  {"<s", -8}}) {
+        v.tokens.emplace_back(token);
+        v.types.push_back(1);
+        v.scores.push_back(score);
+    }
+    return v;
+}
+
+ids slow_by_scores(const language::vocabulary& v, std::vector<std::string> symbols) {
+    const auto find = [&](const std::string& token) {
+        for (std::size_t i = 0; i < v.tokens.size(); ++i)
+            if (v.tokens[i] == token && v.types[i] == 1) return static_cast<index_t>(i);
+        return index_t{-1};
+    };
+    for (;;) {
+        double best = -1e9;
+        std::size_t where = symbols.size();
+        for (std::size_t i = 0; i + 1 < symbols.size(); ++i) {
+            const index_t made = find(symbols[i] + symbols[i + 1]);
+            if (made < 0 || v.scores[static_cast<std::size_t>(made)] <= best) continue;
+            best = v.scores[static_cast<std::size_t>(made)];
+            where = i;
+        }
+        if (where == symbols.size()) break;
+        symbols[where] += symbols[where + 1];
+        symbols.erase(symbols.begin() + static_cast<std::ptrdiff_t>(where) + 1);
+    }
+    ids all;
+    for (const std::string& s : symbols)
+        if (const index_t id = find(s); id >= 0)
+            all.push_back(static_cast<std::int32_t>(id));
+        else
+            for (const char c : s) all.push_back(first_scored_byte + static_cast<unsigned char>(c));
     return all;
 }
 
@@ -202,6 +263,122 @@ TEST_CASE("ids of random texts are those of a plain implementation") {
             }
         }
     }
+}
+
+TEST_CASE("tokens with scores: the best pair of neighbours is merged, the first of its kind") {
+    const language::tokenizer words(scored_words());
+    const auto of_byte = [](char c) {
+        return first_scored_byte + static_cast<std::int32_t>(static_cast<unsigned char>(c));
+    };
+    const auto id = [&](const std::string& token) { return words.id_of(token); };
+    CHECK(words.encode("").empty());
+    CHECK(words.encode("ab") == ids{id("▁ab")});
+    // "bc" is better than "ab".
+    CHECK(words.encode("abc") == ids{id("▁a"), id("bc")});
+    // Of two that are as good the first.
+    CHECK(words.encode("aaa") == ids{id("▁"), id("aa"), id("a")});
+    CHECK(words.encode("  ab") == ids{id("▁▁"), id("▁ab")});
+    CHECK(words.encode("▁ab") == ids{id("▁"), id("▁ab")});
+    // Characters that are no tokens may become one together, and else are bytes.
+    CHECK(words.encode("xy") == ids{id("▁"), id("xy")});
+    CHECK(words.encode("x\n") == ids{id("▁"), of_byte('x'), of_byte('\n')});
+    CHECK(words.encode("é") == ids{id("▁"), of_byte('\xc3'), of_byte('\xa9')});
+    CHECK(words.encode(std::string("\0", 1)) == ids{id("▁"), of_byte('\0')});
+    // What begins with a space has two of them, and no text goes on with one.
+    CHECK(words.encode(" ab", false, true) == ids{id("▁ab")});
+    CHECK(words.encode("ab", false, true) == ids{id("ab")});
+
+    // Texts begin again behind tokens that stand for themselves.
+    CHECK(words.encode("ab<u>ab") == ids{id("▁ab"), id("<u>"), id("▁ab")});
+    CHECK(words.encode("<u>ab", false, true) == ids{id("<u>"), id("▁ab")});
+    CHECK(words.encode("<s>ab", true) == ids{id("<s>"), id("▁ab")});
+    CHECK(words.encode("<s><s>", true) == ids{id("<s>"), id("<s>")});
+    // Without `control` it is text, though two tokens are its halves; a byte's name is, too.
+    CHECK(words.encode("<s>") == ids{id("▁"), id("<s"), of_byte('>')});
+    CHECK(words.encode("<0x0A>").size() == 7);
+
+    CHECK(words.decode(words.encode("a  b\n<u>é")) == " a  b\n<u> é");
+    CHECK(words.decode({of_byte('\xc3'), id("▁ab"), id("<s>"), id("<unk>")}) == "\xc3 ab");
+    CHECK(words.decode({id("<s>"), id("<unk>")}, true) == "<s><unk>");
+
+    language::vocabulary v = scored_words();
+    v.space_before = false;
+    CHECK(language::tokenizer(v).encode("ab<u>ab") == ids{id("ab"), id("<u>"), id("ab")});
+}
+
+TEST_CASE("ids by scores are those of a plain implementation") {
+    random_source random;
+    CAPTURE(random);
+    const std::vector<std::string> letters = {"a", "b", "c", "é", "日", "▁", "x"};
+    const auto any = [&](const auto& of_all) {
+        return of_all[static_cast<std::size_t>(
+            random.integer(0, static_cast<index_t>(of_all.size()) - 1))];
+    };
+    for (int vocabularies = 0; vocabularies < 30; ++vocabularies) {
+        language::vocabulary v = scored_words();
+        v.space_before = random.integer(0, 1) > 0;
+        // Of few scores, so that many are the same, and some that are made of no tokens.
+        for (int i = 0; i < 60; ++i) {
+            std::string token;
+            for (auto n = random.integer(1, 5); n > 0; --n) token += any(letters);
+            if (std::find(v.tokens.begin(), v.tokens.end(), token) != v.tokens.end()) continue;
+            v.tokens.push_back(token);
+            v.types.push_back(1);
+            v.scores.push_back(-static_cast<double>(random.integer(0, 5)));
+        }
+        const language::tokenizer words(v);
+        for (int texts = 0; texts < 30; ++texts) {
+            std::vector<std::string> symbols;
+            if (v.space_before) symbols.emplace_back("▁");
+            std::string text;
+            for (auto n = random.integer(1, 40); n > 0; --n) {
+                symbols.push_back(any(letters));
+                text += symbols.back() == "▁" && random.integer(0, 1) > 0 ? " " : symbols.back();
+            }
+            CAPTURE(text);
+            CHECK(words.encode(text) == slow_by_scores(v, symbols));
+        }
+    }
+}
+
+TEST_CASE("long texts take no time by scores either") {
+    const language::tokenizer words(scored_words());
+    const std::size_t n = 200000;
+    CHECK(words.encode(std::string(n, 'a')).size() == n / 2 + 1);
+    CHECK(words.encode(std::string(n, ' ')).size() == n / 2 + 1);
+    CHECK(words.encode(std::string(n, 'q')).size() == n + 1);
+    CHECK(argument_error_of([&] { words.encode(std::string((16u << 20) / 3, ' ')); }) ==
+          "the tokenizer makes more than 16777216 bytes of a text");
+}
+
+TEST_CASE("a vocabulary with scores that does not fit together is refused in a sentence") {
+    CHECK(error_of(scored_words()) == "no error");
+    const auto error = [](const auto& change) {
+        language::vocabulary v = scored_words();
+        change(v);
+        return error_of(v);
+    };
+    using language::vocabulary;
+    const std::string count = std::to_string(scored_words().tokens.size());
+    CHECK(error([](vocabulary& v) { v.scores.clear(); }) ==
+          "scored.gguf: has " + count + " tokens, and scores of 0");
+    CHECK(error([](vocabulary& v) { v.types[2] = 7; }) ==
+          "scored.gguf: its token '<u>' has the type 7, not one from 1 to 6, as tokens of "
+          "SentencePiece have");
+    CHECK(error([](vocabulary& v) { v.types[2] = 6; }) ==
+          "scored.gguf: its token '<u>' is that of a byte, which would be named as <0x0A> is");
+    CHECK(error([](vocabulary& v) { v.tokens[first_scored_byte + 171] = "<0xab>"; }) ==
+          "scored.gguf: its token '<0xab>' is that of a byte, which would be named as <0x0A> is");
+    CHECK(error([](vocabulary& v) {
+              v.tokens[first_scored_byte] = "z";
+              v.types[first_scored_byte] = 1;
+          }) ==
+          "scored.gguf: has no token <0x00>; vocabularies of SentencePiece are read where each "
+          "byte has one");
+    CHECK(error([](vocabulary& v) { v.tokens.back() = "ab"; }).find("has the token 'ab' twice") !=
+          std::string::npos);
+    CHECK_THAT(error([](vocabulary& v) { v.tokens.back() = std::string(1025, 'a'); }),
+               ContainsSubstring("has a token of 1025 bytes"));
 }
 
 TEST_CASE("tokens become the text that they were made of") {

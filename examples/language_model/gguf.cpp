@@ -416,14 +416,25 @@ std::uint64_t gguf_file::number(const std::string& key) const {
     return natural(key, find(key, false, is_integer, "integer"), 0);
 }
 
-double gguf_file::real(const std::string& key) const {
-    const auto is_real = [](std::uint32_t type) { return type == f32_value || type == f64_value; };
-    const value& v = find(key, false, is_real, "f32 or f64");
-    const std::byte* const from = data_.get() + v.at;
+namespace {
+
+bool is_real(std::uint32_t type) {
+    return type == f32_value || type == f64_value;
+}
+
+} // namespace
+
+double gguf_file::real(const std::string& key, const value& v, std::uint64_t element) const {
+    const std::byte* const from =
+        data_.get() + v.at + static_cast<std::size_t>(element) * value_types[v.type].bytes;
     const double x = v.type == f32_value ? static_cast<double>(encoder::load<float>(from))
                                          : encoder::load<double>(from);
     if (!pare::detail::is_finite(x)) fail(path_, "key ", in_quotes(key), " is NaN or infinite");
     return x;
+}
+
+double gguf_file::real(const std::string& key) const {
+    return real(key, find(key, false, is_real, "f32 or f64"), 0);
 }
 
 bool gguf_file::flag(const std::string& key, bool otherwise) const {
@@ -447,6 +458,14 @@ std::vector<std::uint64_t> gguf_file::numbers(const std::string& key) const {
     std::vector<std::uint64_t> all;
     all.reserve(static_cast<std::size_t>(v.count));
     for (std::uint64_t i = 0; i < v.count; ++i) all.push_back(natural(key, v, i));
+    return all;
+}
+
+std::vector<double> gguf_file::reals(const std::string& key) const {
+    const value& v = find(key, true, is_real, "f32 or f64");
+    std::vector<double> all;
+    all.reserve(static_cast<std::size_t>(v.count));
+    for (std::uint64_t i = 0; i < v.count; ++i) all.push_back(real(key, v, i));
     return all;
 }
 

@@ -42,6 +42,7 @@ class gguf_file {
     /// Arrays, which may be empty.
     std::vector<std::string> texts(const std::string& key) const;
     std::vector<std::uint64_t> numbers(const std::string& key) const;
+    std::vector<double> reals(const std::string& key) const; ///< as real
 
     struct entry {
         std::vector<std::int64_t> shape; ///< outermost first (rows, columns); reversed in the file
@@ -77,6 +78,7 @@ class gguf_file {
     void read_keys(gguf_cursor& file, std::uint64_t count);
     void read_entries(gguf_cursor& file, std::uint64_t count);
     std::uint64_t natural(const std::string& key, const value& v, std::uint64_t element) const;
+    double real(const std::string& key, const value& v, std::uint64_t element) const;
 
     std::filesystem::path path_;
     std::size_t size_ = 0;

@@ -52,8 +52,8 @@ std::vector<needle> make_needles(std::size_t count, std::mt19937_64& random) {
 std::vector<std::int32_t> hide_needles(const tokenizer& words, const std::string& text,
                                        const std::vector<needle>& needles, std::size_t tokens) {
     std::size_t used = 0;
-    const auto fits = [&](const std::string& more) {
-        const std::size_t n = words.encode(more).size();
+    const auto fits = [&](const std::string& more, bool goes_on = true) {
+        const std::size_t n = words.encode(more, false, goes_on).size();
         if (used + n > tokens) return false;
         used += n;
         return true;
@@ -65,7 +65,7 @@ std::vector<std::int32_t> hide_needles(const tokenizer& words, const std::string
                                         " tokens");
     std::vector<std::string> sentences;
     for (const std::string& s : split(text, ". ")) {
-        if (fits(s)) {
+        if (fits(s, !sentences.empty())) {
             sentences.push_back(s);
             continue;
         }
@@ -101,8 +101,8 @@ std::size_t count_found(const model& m, const tokenizer& words, const cache& c, 
         std::vector<std::vector<std::int32_t>> answers;
         std::size_t longest = 0, longest_answer = 0;
         for (std::size_t i = first; i < std::min(needles.size(), first + together); ++i) {
-            const std::vector<std::int32_t> asked = words.encode(needles[i].question);
-            answers.push_back(words.encode(needles[i].answer));
+            const std::vector<std::int32_t> asked = words.encode(needles[i].question, false, true);
+            answers.push_back(words.encode(needles[i].answer, false, true));
             if (asked.empty() || answers.back().empty())
                 throw std::invalid_argument("the vocabulary has no token of '" +
                                             needles[i].sentence + "'");

@@ -1,4 +1,5 @@
 #include "tokenizer.hpp"
+#include "scored_pairs.hpp"
 
 #include "encoder/files/settings.hpp"
 #include "encoder/text/added_tokens.hpp"
@@ -8,6 +9,7 @@
 #include "encoder/text/unicode.hpp"
 
 #include <array>
+#include <functional>
 #include <stdexcept>
 #include <string_view>
 #include <unordered_set>
@@ -20,7 +22,7 @@ using namespace encoder::detail;
 using nlohmann::json;
 
 /// GGUF's.
-enum type : std::uint64_t { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5 };
+enum type : std::uint64_t { normal = 1, unknown, control, user_defined, unused, byte };
 
 /// GPT-2's letters for bytes, and back.
 class letters {
@@ -96,6 +98,127 @@ void check_merges(const vocabulary& from) {
     }
 }
 
+constexpr const char* space = "\xe2\x96\x81"; ///< in SentencePiece's tokens
+
+std::string replaced(std::string_view text, std::string_view what, std::string_view by) {
+    std::string made;
+    for (std::size_t begin = 0;;) {
+        const std::size_t found = text.find(what, begin);
+        made += text.substr(begin, found - begin);
+        if (found == text.npos) return made;
+        made += by;
+        begin = found + what.size();
+    }
+}
+
+/// The name of SentencePiece's token of a byte.
+std::string name_of(unsigned byte) {
+    constexpr const char* digits = "0123456789ABCDEF";
+    return {'<', '0', 'x', digits[byte / 16], digits[byte % 16], '>'};
+}
+
+/// Makes ids of text between tokens that stand for themselves.
+using encoding = std::function<void(std::string_view, bool goes_on, std::vector<std::int32_t>&)>;
+
+class byte_level {
+  public:
+    /// Keeps the address of `ids`.
+    byte_level(const vocabulary& from, const word_ids& ids) : ids_(ids) {
+        const cutting& how = cutting_of(from.file, from.pre);
+        if (how.to_nfc) normalize_ = make_normalizer(settings(from.file, {{"type", "NFC"}}));
+        split_ = make_split(from.file, how);
+        const letters written;
+        for (const std::string& letter : written.all()) has_gaps_ |= ids.count(letter) == 0;
+        check_merges(from);
+        model_ = make_byte_pairs(settings(from.file, {{"ignore_merges", how.whole_words}}), ids,
+                                 json(from.merges));
+    }
+
+    void append(std::string_view text, bool, std::vector<std::int32_t>& to) const {
+        std::vector<piece> pieces;
+        piece whole{std::string(text), false, {}};
+        if (normalize_) normalize_(whole.text, whole.from);
+        split_(std::move(whole), pieces);
+        token_list list{to, nullptr};
+        for (const piece& p : pieces)
+            if (has_gaps_)
+                append_runs(p.text, list);
+            else
+                model_->append(p.text, list);
+    }
+
+  private:
+    /// The model leaves out letters that it does not know, as if their neighbours were beside each
+    /// other.
+    void append_runs(const std::string& word, token_list& to) const {
+        std::size_t begin = 0;
+        const auto end_run = [&](std::size_t end) {
+            if (begin < end) model_->append(word.substr(begin, end - begin), to);
+        };
+        for (std::size_t from = 0, behind = 0; from < word.size(); from = behind) {
+            next_character(word, behind);
+            if (ids_.count(word.substr(from, behind - from)) > 0) continue;
+            end_run(from);
+            begin = behind;
+        }
+        end_run(word.size());
+    }
+
+    const word_ids& ids_;
+    bool has_gaps_ = false; ///< not every byte has a token
+    normalizer normalize_;  ///< or none
+    splitter split_;
+    std::unique_ptr<subwords> model_;
+};
+
+class scored {
+  public:
+    scored(const vocabulary& from, const word_ids& ids)
+        : space_before_(from.space_before), pairs_(tokens_of(from), bytes_of(from, ids)) {}
+
+    void append(std::string_view text, bool goes_on, std::vector<std::int32_t>& to) const {
+        const std::string written =
+            (space_before_ && !goes_on ? space : "") + replaced(text, " ", space);
+        check_growth(written.size());
+        pairs_.append(written, to);
+    }
+
+  private:
+    /// Those that text becomes.
+    static std::vector<scored_pairs::token> tokens_of(const vocabulary& from) {
+        if (from.scores.size() != from.tokens.size())
+            fail(from.file, "has ", from.tokens.size(), " tokens, and scores of ",
+                 from.scores.size());
+        std::vector<scored_pairs::token> made;
+        for (std::size_t i = 0; i < from.tokens.size(); ++i)
+            if (from.types[i] == normal || from.types[i] == user_defined || from.types[i] == unused)
+                made.push_back({from.tokens[i], static_cast<std::int32_t>(i), from.scores[i]});
+        return made;
+    }
+    static std::array<std::int32_t, 256> bytes_of(const vocabulary& from, const word_ids& ids) {
+        std::array<std::int32_t, 256> all{};
+        for (unsigned b = 0; b < all.size(); ++b) {
+            const auto found = ids.find(name_of(b));
+            if (found == ids.end())
+                fail(from.file, "has no token ", name_of(b),
+                     "; vocabularies of SentencePiece are read where each byte has one");
+            all[b] = found->second;
+        }
+        return all;
+    }
+
+    bool space_before_;
+    scored_pairs pairs_;
+};
+
+template <class Made>
+encoding make_encoding(const vocabulary& from, const word_ids& ids) {
+    return [made = std::make_shared<const Made>(from, ids)](std::string_view text, bool goes_on,
+                                                            std::vector<std::int32_t>& to) {
+        made->append(text, goes_on, to);
+    };
+}
+
 } // namespace
 
 struct tokenizer::parts {
@@ -103,32 +226,12 @@ struct tokenizer::parts {
     std::vector<std::string> bytes;  ///< that ids stand for; of control tokens their texts
     std::vector<bool> is_control;    ///< by id
     added_tokens always, if_control; ///< that stand for themselves; the latter are all
-    bool has_gaps = false;           ///< not every byte has a token
-    normalizer normalize;            ///< or none
-    splitter split;
-    std::unique_ptr<subwords> model; ///< knows the address of `ids`
+    encoding plain;                  ///< of what is between them
 
     explicit parts(const vocabulary& from) {
-        const cutting& how = cutting_of(from.file, from.pre);
-        if (how.to_nfc) normalize = make_normalizer(settings(from.file, {{"type", "NFC"}}));
-        split = make_split(from.file, how);
         read_tokens(from);
-        check_merges(from);
-        model = make_byte_pairs(settings(from.file, {{"ignore_merges", how.whole_words}}), ids,
-                                json(from.merges));
-    }
-
-    void append(std::string_view text, std::vector<std::int32_t>& to) const {
-        std::vector<piece> pieces;
-        piece whole{std::string(text), false, {}};
-        if (normalize) normalize(whole.text, whole.from);
-        split(std::move(whole), pieces);
-        token_list list{to, nullptr};
-        for (const piece& p : pieces)
-            if (has_gaps)
-                append_runs(p.text, list);
-            else
-                model->append(p.text, list);
+        plain = from.is_scored ? make_encoding<scored>(from, ids)
+                               : make_encoding<byte_level>(from, ids);
     }
 
   private:
@@ -146,17 +249,23 @@ struct tokenizer::parts {
             if (token.empty()) fail(from.file, "its token ", i, " is empty");
             if (find_invalid(token) != token.npos)
                 fail(from.file, "its token ", i, " is not UTF-8");
-            if (kind < normal || kind > unused)
+            if (const std::uint64_t last = from.is_scored ? byte : unused;
+                kind < normal || kind > last)
                 fail(from.file, "its token '", token, "' has the type ", kind,
-                     ", not one from 1 to 5, as tokens of byte-level BPE have");
+                     ", not one from 1 to ", last, ", as tokens of ",
+                     from.is_scored ? "SentencePiece" : "byte-level BPE", " have");
+            if (from.is_scored) check_length(from.file, token);
             if (!ids.emplace(token, id).second)
                 fail(from.file, "has the token '", token, "' twice, with the ids ", ids.at(token),
                      " and ", id);
             std::string& stands_for = bytes.emplace_back();
-            if (kind == normal && !written.read(token, stands_for))
+            if (from.is_scored && kind == normal)
+                stands_for = replaced(token, space, " ");
+            else if (kind == normal && !written.read(token, stands_for))
                 fail(from.file, "its token '", token, "' has a character that is no byte's letter");
+            if (kind == byte) stands_for = byte_of(from.file, token);
             is_control.push_back(kind == control || kind == unknown);
-            if (kind == normal || kind == unused) continue;
+            if (kind == normal || kind == unused || kind == byte) continue;
             check_length(from.file, token);
             stands_for = token;
             added_token added;
@@ -167,49 +276,58 @@ struct tokenizer::parts {
         }
         always = added_tokens(std::move(user));
         if_control = added_tokens(std::move(all));
-        for (const std::string& letter : written.all()) has_gaps |= ids.count(letter) == 0;
     }
 
-    /// The model leaves out letters that it does not know, as if their neighbours were beside each
-    /// other.
-    void append_runs(const std::string& word, token_list& to) const {
-        std::size_t begin = 0;
-        const auto end_run = [&](std::size_t end) {
-            if (begin < end) model->append(word.substr(begin, end - begin), to);
-        };
-        for (std::size_t from = 0, behind = 0; from < word.size(); from = behind) {
-            next_character(word, behind);
-            if (ids.count(word.substr(from, behind - from)) > 0) continue;
-            end_run(from);
-            begin = behind;
-        }
-        end_run(word.size());
+    static char byte_of(const std::filesystem::path& file, const std::string& token) {
+        for (unsigned b = 0; b < 256; ++b)
+            if (token == name_of(b)) return static_cast<char>(b);
+        fail(file, "its token '", token, "' is that of a byte, which would be named as <0x0A> is");
     }
 };
 
+namespace {
+
+bool is_scored(const gguf_file& file) {
+    const std::string kind = file.text("tokenizer.ggml.model");
+    if (kind != "gpt2" && kind != "llama")
+        fail(file.path(), "tokenizer.ggml.model is '", kind, "', not gpt2 or llama");
+    return kind == "llama";
+}
+
+} // namespace
+
 vocabulary read_vocabulary(const gguf_file& file) {
-    if (const std::string kind = file.text("tokenizer.ggml.model"); kind != "gpt2")
-        fail(file.path(), "tokenizer.ggml.model is '", kind, "', not gpt2");
-    return {file.path(), file.texts("tokenizer.ggml.tokens"),
-            file.numbers("tokenizer.ggml.token_type"), file.texts("tokenizer.ggml.merges"),
-            file.text("tokenizer.ggml.pre")};
+    vocabulary v{file.path(), file.texts("tokenizer.ggml.tokens"),
+                 file.numbers("tokenizer.ggml.token_type")};
+    v.is_scored = is_scored(file);
+    if (v.is_scored) {
+        v.scores = file.reals("tokenizer.ggml.scores");
+        v.space_before = file.flag("tokenizer.ggml.add_space_prefix", true);
+    } else {
+        v.merges = file.texts("tokenizer.ggml.merges");
+        v.pre = file.text("tokenizer.ggml.pre");
+    }
+    return v;
 }
 
 bool has_beginning(const gguf_file& file) {
     return file.flag("tokenizer.ggml.add_bos_token",
-                     cutting_of(file.path(), file.text("tokenizer.ggml.pre")).has_beginning);
+                     is_scored(file) ||
+                         cutting_of(file.path(), file.text("tokenizer.ggml.pre")).has_beginning);
 }
 
 tokenizer::tokenizer(const vocabulary& from) : parts_(std::make_shared<const parts>(from)) {}
 
-std::vector<std::int32_t> tokenizer::encode(const std::string& text, bool control) const {
+std::vector<std::int32_t> tokenizer::encode(const std::string& text, bool control,
+                                            bool goes_on) const {
     if (const std::size_t bad = find_invalid(text); bad != text.npos)
         throw std::invalid_argument("text is not valid UTF-8 at byte " + std::to_string(bad));
     std::vector<std::int32_t> ids;
     const added_tokens& own = control ? parts_->if_control : parts_->always;
     for (const added_tokens::segment& s : own.find(text))
         if (s.id == added_tokens::none)
-            parts_->append(std::string_view(text).substr(s.begin, s.end - s.begin), ids);
+            parts_->plain(std::string_view(text).substr(s.begin, s.end - s.begin),
+                          goes_on && s.begin == 0, ids);
         else
             ids.push_back(s.id);
     return ids;

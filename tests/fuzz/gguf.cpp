@@ -37,6 +37,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             fuzz::unusable([&] { file.flag(key, false); });
             fuzz::unusable([&] { EXPECT(file.texts(key).size() <= size); });
             fuzz::unusable([&] { EXPECT(file.numbers(key).size() <= size); });
+            fuzz::unusable([&] { EXPECT(file.reals(key).size() <= size); });
         }
     });
     return 0;
