@@ -42,8 +42,8 @@ bool parse(int argc, char** argv, arguments& a) {
     o.path("--evaluate", a.evaluate, "other text, whose perplexity is measured, a document a line");
     o.number("--macs", a.macs, "share of the layers' multiply-adds to keep");
     o.word("--widths", a.equal,
-           "what layers keep: equal (all as many heads and filters, as other engines expect) or "
-           "uneven (each its own, as arrays in the file)",
+           "what layers keep: equal (all as many heads and filters) or uneven (each its own, as "
+           "arrays in the file, which llama.cpp reads, but not of Qwen 3)",
            std::map<std::string, bool>{{"equal", true}, {"uneven", false}});
     o.number("--samples", a.samples, "most pieces of the text to prune by");
     o.number("--tokens", a.tokens, "of each piece, and at most of each text that is measured");
@@ -194,6 +194,9 @@ void work(const arguments& a) {
     if (a.tokens > static_cast<std::size_t>(config.length))
         throw std::invalid_argument(fmt::format("--tokens is {}; {} was made for {} at most",
                                                 a.tokens, a.model.string(), config.length));
+    if (!a.equal && file.text("general.architecture") == "qwen3")
+        encoder::say("llama.cpp reads no qwen3 whose layers differ in width; it needs --widths "
+                     "equal");
     const tokenizer words = read_tokenizer(file, config);
     const ids begin = beginning_of(file, words);
     const prunable::calibration text = read_calibration(a, file, words, begin);

@@ -130,11 +130,12 @@ TEST_CASE("what a model of this kind does not have is refused") {
     const auto number = [](const std::string& name, std::uint32_t n) {
         return [=](small_model& m) { m.keys[name] = gguf::key(name, 4, gguf::raw(n)); };
     };
-    CHECK_THAT(sentence([](small_model& m) {
-                   m.keys["general.architecture"] =
-                       gguf::key("general.architecture", 8, gguf::text("gemma"));
-               }),
-               ContainsSubstring("its architecture is gemma; llama, qwen2 and qwen3 are read"));
+    CHECK_THAT(
+        sentence([](small_model& m) {
+            m.keys["general.architecture"] =
+                gguf::key("general.architecture", 8, gguf::text("gemma"));
+        }),
+        ContainsSubstring("its architecture is gemma; llama, deci, qwen2 and qwen3 are read"));
     CHECK_THAT(sentence(number("llama.block_count", 0)), ContainsSubstring("is 0; from 1 to"));
     CHECK_THAT(sentence(number("llama.attention.head_count", 3)),
                ContainsSubstring("8 columns do not divide into 3 heads"));

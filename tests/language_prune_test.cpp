@@ -17,7 +17,7 @@ using ids = std::vector<std::int32_t>;
 
 namespace {
 
-const char* const families[] = {"llama", "llama3", "qwen2", "qwen3"};
+const char* const families[] = {"llama", "llama2", "llama3", "qwen2", "qwen3"};
 
 gguf_file file_of(const std::string& family) {
     return gguf_file(fixtures::path("decoders/" + family + ".gguf"));
@@ -215,9 +215,10 @@ TEST_CASE("layers of a file may have widths of their own") {
     few[3] = few[5] = 1;
     p.keep(1, few);
     const gguf_file uneven = written(folder, p.get(), file);
-    CHECK(uneven.numbers("qwen2.attention.head_count") == std::vector<std::uint64_t>{4, 2});
-    CHECK(uneven.numbers("qwen2.attention.head_count_kv") == std::vector<std::uint64_t>{2, 1});
-    CHECK(uneven.numbers("qwen2.feed_forward_length") == std::vector<std::uint64_t>{2, 16});
+    CHECK(uneven.text("general.architecture") == "deci");
+    CHECK(uneven.numbers("deci.attention.head_count") == std::vector<std::uint64_t>{4, 2});
+    CHECK(uneven.numbers("deci.attention.head_count_kv") == std::vector<std::uint64_t>{2, 1});
+    CHECK(uneven.numbers("deci.feed_forward_length") == std::vector<std::uint64_t>{2, 16});
     const model m = read_model(uneven);
     CHECK(m.config.heads == 4);
     CHECK(m.config.filters == 16);
@@ -229,6 +230,50 @@ TEST_CASE("layers of a file may have widths of their own") {
     CHECK(box.run("--model '" + (folder / "m.gguf").string() + "' --texts texts") == 2);
     CHECK_THAT(box.errors, ContainsSubstring("a layer has 1 heads of keys and values and another "
                                              "one 2"));
+}
+
+TEST_CASE("a file says that it is of an architecture which has such widths") {
+    random_source random;
+    CAPTURE(random);
+    const fixtures::scratch_folder folder;
+    const std::vector<std::uint8_t> some(16, 1), second = {0, 1};
+    std::vector<std::uint8_t> few = some;
+    few[2] = 0;
+    const auto text = some_text(random, 1, 1, 20);
+    for (const std::string family : families) {
+        CAPTURE(family);
+        const gguf_file file = file_of(family);
+        const prunable whole(read_model(file), text, false);
+        const auto name = file.text("general.architecture");
+        const auto after =
+            [&](const std::vector<std::pair<index_t, std::vector<std::uint8_t>>>& kept) {
+                prunable p = whole;
+                for (const auto& [s, mask] : kept) p.keep(s, mask);
+                const gguf_file small = written(folder, p.get(), file);
+                const std::string now = small.text("general.architecture");
+                // No key is left of another name, and none is lost.
+                std::size_t keys = 0;
+                for (const std::string& key : file.keys())
+                    if (key.find(name + '.') == 0) {
+                        ++keys;
+                        CHECK(small.has(now + key.substr(name.size())));
+                        CHECK((now == name || !small.has(key)));
+                    }
+                CHECK(keys > 5);
+                const model m = read_model(small);
+                CHECK(furthest(losses_of(p.get(), text.batches[0]), losses_of(m, text.batches[0])) <
+                      0.1);
+                // What is read again is written so again.
+                CHECK(to_gguf(m, small) == programs::read(folder / "m.gguf"));
+                return now;
+            };
+        const bool has_norms = family == "qwen3";
+        CHECK(after({}) == name);
+        CHECK(after({{1, few}, {3, few}}) == name);
+        CHECK(after({{0, second}, {2, second}}) == (family == "qwen2" ? "llama" : name));
+        CHECK(after({{2, second}}) == (has_norms ? name : "deci"));
+        CHECK(after({{1, few}}) == (has_norms ? name : "deci"));
+    }
 }
 
 TEST_CASE("prune_decoder, as a user runs it") {
@@ -249,6 +294,12 @@ TEST_CASE("prune_decoder, as a user runs it") {
     CHECK(groups_of(small.layers[1], small.config) == 1);
     box.must_run("--model m-pruned.gguf " + some + "--widths uneven --macs 1 --out again.gguf");
     CHECK_THAT(box.output, !ContainsSubstring("perplexity"));
+
+    box.must_run(model + some + "--widths uneven --macs 0.8");
+    CHECK_THAT(box.errors, !ContainsSubstring("qwen3"));
+    std::filesystem::copy(fixtures::path("decoders/qwen3.gguf"), box.folder / "q.gguf");
+    box.must_run("--model q.gguf " + some + "--widths uneven");
+    CHECK_THAT(box.errors, ContainsSubstring("llama.cpp reads no qwen3"));
 
     const auto refused = [&](const std::string& arguments) {
         CHECK(box.run(arguments) == 2);

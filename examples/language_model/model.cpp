@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <set>
 #include <string>
 #include <utility>
@@ -40,20 +41,25 @@ double positive(const gguf_file& file, const std::string& key) {
     return x;
 }
 
-/// Architectures that are read.
+/// Architectures that are read. "deci" is llama.cpp's for a llama whose layers have widths of their own.
 struct family {
     const char* name;
     bool turns_halves; ///< against each other, by positions; else neighbours
     bool has_norms;    ///< of queries and keys
 };
 constexpr family families[] = {
-    {"llama", false, false}, {"qwen2", true, false}, {"qwen3", true, true}};
+    {"llama", false, false}, {"deci", false, false}, {"qwen2", true, false}, {"qwen3", true, true}};
+
+const family* find_family(const std::string& architecture) {
+    const auto found = std::find_if(std::begin(families), std::end(families),
+                                    [&](const family& f) { return architecture == f.name; });
+    return found == std::end(families) ? nullptr : found;
+}
 
 const family& family_of(const gguf_file& file) {
     const std::string kind = file.text("general.architecture");
-    for (const family& f : families)
-        if (kind == f.name) return f;
-    fail(file.path(), "its architecture is ", kind, "; llama, qwen2 and qwen3 are read");
+    if (const family* known = find_family(kind)) return *known;
+    fail(file.path(), "its architecture is ", kind, "; llama, deci, qwen2 and qwen3 are read");
 }
 
 /// What the file says of the model must be known: it may change what that computes.
@@ -278,8 +284,9 @@ model read_tensors(const gguf_file& file, const shape& c, bool only_looks) {
 
 } // namespace
 
-bool turns_halves(const gguf_file& file) {
-    return family_of(file).turns_halves;
+bool turns_halves(const std::string& architecture) {
+    const family* const known = find_family(architecture);
+    return known != nullptr && known->turns_halves;
 }
 
 namespace {

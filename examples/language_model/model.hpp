@@ -59,7 +59,7 @@ struct model {
     const matrix& to_logits() const { return head.size() > 0 ? head : words; }
 };
 
-/// Throws encoder::file_error for another architecture than llama, qwen2 and qwen3, and for what these do
+/// Throws encoder::file_error for another architecture than llama, deci, qwen2 and qwen3, and for what these do
 /// not have here: rotary positions of a part of a head, or scaled otherwise than all alike or by factors
 /// in the file, experts, and any key of the architecture that is not known.
 shape read_shape(const gguf_file& file);
@@ -70,8 +70,8 @@ shape read_shape(const gguf_file& file);
 /// order, so that pairs are neighbours.
 model read_model(const gguf_file& file);
 
-/// Whether a file of this architecture turns halves of heads.
-bool turns_halves(const gguf_file& file);
+/// Whether files of this architecture turn halves of heads.
+bool turns_halves(const std::string& architecture);
 /// Rows of heads of which neighbours are pairs, so that halves are, and back.
 matrix with_halves(const matrix& pairs, index_t head_size);
 matrix with_neighbours(const matrix& halves, index_t head_size);
@@ -82,9 +82,16 @@ inline vector with_neighbours(const vector& halves, index_t head_size) {
     return with_neighbours(matrix(halves.transpose()), head_size).transpose();
 }
 
+/// The architecture of a file of `m` that llama.cpp can read, if there is one: for each layer's own
+/// widths deci, which knows these; for a qwen2 with fewer heads llama, since heads of a qwen2 are taken to
+/// be as wide as the stream together. Both are like qwen2 but for the order of a head's numbers. A qwen3
+/// stays one, whatever its widths: of the others none has its norms.
+std::string architecture_of(const model& m, const gguf_file& from);
+
 /// A file like `from`, which `m` was read from before its layers got other numbers, or fewer of them.
-/// Matrices of layers are F16, where each layer has its own widths they are arrays, and all else is as
-/// it was. Throws encoder::file_error for numbers that are beyond a half's.
+/// Matrices of layers are F16, where each layer has its own widths they are arrays, the architecture is
+/// that of architecture_of(), and all else is as it was. Throws encoder::file_error for numbers that are
+/// beyond a half's.
 std::string to_gguf(const model& m, const gguf_file& from);
 
 } // namespace language

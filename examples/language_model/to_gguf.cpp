@@ -21,12 +21,17 @@ std::string raw(std::string_view text) {
 }
 
 // Types of values and of tensors, as numbered in the file.
-constexpr std::uint32_t u32_value = 4, array_value = 9, f32_tensor = 0, f16_tensor = 1;
+constexpr std::uint32_t u32_value = 4, string_value = 8, array_value = 9, f32_tensor = 0,
+                        f16_tensor = 1;
+
+bool all_same(const std::vector<index_t>& all) {
+    return std::equal(all.begin() + 1, all.end(), all.begin());
+}
 
 /// Type and value: one number where all are the same.
 std::string numbers(const std::vector<index_t>& all) {
     const auto number = [](index_t n) { return raw(static_cast<std::uint32_t>(n)); };
-    if (std::equal(all.begin() + 1, all.end(), all.begin())) return raw(u32_value) + number(all[0]);
+    if (all_same(all)) return raw(u32_value) + number(all[0]);
     std::string value = raw(array_value) + raw(u32_value) + raw<std::uint64_t>(all.size());
     for (const index_t n : all) value += number(n);
     return value;
@@ -74,19 +79,33 @@ std::map<std::string, stored> layers_of(const model& m, bool turns_halves) {
     return all;
 }
 
-std::map<std::string, std::string> keys_of(const model& m, const gguf_file& from) {
-    const std::string of = from.text("general.architecture") + ".";
-    std::map<std::string, std::string> all;
-    for (const std::string& key : from.keys()) all[key] = std::string(from.bytes(key));
+/// Of each layer.
+struct layer_widths {
     std::vector<index_t> heads, groups, filters;
-    for (const layer& l : m.layers) {
-        groups.push_back(groups_of(l, m.config));
-        heads.push_back(groups.back() * m.config.heads_of_group());
-        filters.push_back(l.up.weight.rows());
+
+    explicit layer_widths(const model& m) {
+        for (const layer& l : m.layers) {
+            groups.push_back(groups_of(l, m.config));
+            heads.push_back(groups.back() * m.config.heads_of_group());
+            filters.push_back(l.up.weight.rows());
+        }
     }
-    all[of + "attention.head_count"] = numbers(heads);
-    all[of + "attention.head_count_kv"] = numbers(groups);
-    all[of + "feed_forward_length"] = numbers(filters);
+};
+
+std::map<std::string, std::string> keys_of(const model& m, const gguf_file& from,
+                                           const std::string& architecture) {
+    constexpr const char* const name = "general.architecture";
+    const std::string was = from.text(name) + ".", of = architecture + ".";
+    std::map<std::string, std::string> all;
+    for (const std::string& key : from.keys()) {
+        const bool of_model = key.compare(0, was.size(), was) == 0;
+        all[of_model ? of + key.substr(was.size()) : key] = std::string(from.bytes(key));
+    }
+    all[name] = raw(string_value) + raw(std::string_view(architecture));
+    const layer_widths w(m);
+    all[of + "attention.head_count"] = numbers(w.heads);
+    all[of + "attention.head_count_kv"] = numbers(w.groups);
+    all[of + "feed_forward_length"] = numbers(w.filters);
     for (const char* key : {"attention.key_length", "attention.value_length"})
         all[of + key] = numbers({m.config.head_size}); // else columns / heads
     all["general.file_type"] = numbers({1});           // most are F16
@@ -95,9 +114,19 @@ std::map<std::string, std::string> keys_of(const model& m, const gguf_file& from
 
 } // namespace
 
+std::string architecture_of(const model& m, const gguf_file& from) {
+    const std::string was = from.text("general.architecture");
+    if (was == "qwen3") return was;
+    const layer_widths w(m);
+    if (!all_same(w.groups) || !all_same(w.filters)) return "deci";
+    const bool is_as_wide = w.heads[0] * m.config.head_size == m.config.hidden;
+    return was == "qwen2" && !is_as_wide ? "llama" : was;
+}
+
 std::string to_gguf(const model& m, const gguf_file& from) {
-    const auto keys = keys_of(m, from);
-    std::map<std::string, stored> tensors = layers_of(m, turns_halves(from));
+    const std::string architecture = architecture_of(m, from);
+    const auto keys = keys_of(m, from, architecture);
+    std::map<std::string, stored> tensors = layers_of(m, turns_halves(architecture));
     for (const auto& [name, e] : from.entries())
         if (tensors.count(name) == 0)
             tensors[name] = {e.shape, e.type, {reinterpret_cast<const char*>(e.data), e.bytes}};
