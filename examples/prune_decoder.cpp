@@ -30,7 +30,7 @@ struct arguments {
     fs::path model, calibrate, evaluate, out;
     double macs = 0.8;
     bool equal = true;
-    std::size_t samples = 128, tokens = 256, documents = 40;
+    std::size_t multiple = prunable::block, samples = 128, tokens = 256, documents = 40;
     int threads = 0;
 };
 
@@ -45,6 +45,9 @@ bool parse(int argc, char** argv, arguments& a) {
            "what layers keep: equal (all as many heads and filters) or uneven (each its own, as "
            "arrays in the file, which llama.cpp reads, but not of Qwen 3)",
            std::map<std::string, bool>{{"equal", true}, {"uneven", false}});
+    o.number("--multiple", a.multiple,
+             "of which each layer's number of filters is a multiple: 32, or 256 for types that are "
+             "quantised in blocks of 256 numbers, as Q4_K is");
     o.number("--samples", a.samples, "most pieces of the text to prune by");
     o.number("--tokens", a.tokens, "of each piece, and at most of each text that is measured");
     o.number("--documents", a.documents, "most texts that are measured");
@@ -60,6 +63,9 @@ void check(const arguments& a) {
     if (!(a.macs > 0 && a.macs <= 1))
         throw std::invalid_argument(
             fmt::format("--macs is {}; it is a share, from above 0 to 1", a.macs));
+    if (a.multiple < 1 || a.multiple > 1 << 24)
+        throw std::invalid_argument(
+            fmt::format("--multiple is {}; from 1 to {}", a.multiple, 1 << 24));
     if (a.samples < 1 || a.tokens < 2 || a.documents < 1)
         throw std::invalid_argument(
             fmt::format("--samples is {}, --tokens {} and --documents {}; at least 1, 2 and 1",
@@ -204,7 +210,7 @@ void work(const arguments& a) {
     if (!a.evaluate.empty())
         measured = read_documents(a.evaluate, words, begin, a.documents, 2, a.tokens);
 
-    prunable dense(read_model(file), text, a.equal);
+    prunable dense(read_model(file), text, a.equal, static_cast<pare::index_t>(a.multiple));
     check_share(dense, a.macs);
     std::optional<quality> before, after;
     if (!measured.empty()) before = measure(a.model, dense.get(), a, measured);

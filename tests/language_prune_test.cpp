@@ -276,6 +276,17 @@ TEST_CASE("a file says that it is of an architecture which has such widths") {
     }
 }
 
+TEST_CASE("filters stay in multiples of what is asked for") {
+    random_source random;
+    CAPTURE(random);
+    const auto text = some_text(random, 2, 4, 16);
+    for (const index_t multiple : {1, 3, 8, 16, 256}) {
+        prunable dense(read_model(file_of("llama")), text, false, multiple);
+        for (index_t s = 0; s < dense.sublayers(); ++s)
+            CHECK(dense.describe(s).multiple == (s % 2 ? std::min<index_t>(multiple, 16) : 1));
+    }
+}
+
 TEST_CASE("prune_decoder, as a user runs it") {
     programs::sandbox box(PARE_PRUNE_DECODER);
     std::filesystem::copy(fixtures::path("decoders/llama3.gguf"), box.folder / "m.gguf");
@@ -295,7 +306,9 @@ TEST_CASE("prune_decoder, as a user runs it") {
     box.must_run("--model m-pruned.gguf " + some + "--widths uneven --macs 1 --out again.gguf");
     CHECK_THAT(box.output, !ContainsSubstring("perplexity"));
 
-    box.must_run(model + some + "--widths uneven --macs 0.8");
+    box.must_run(model + some + "--widths uneven --multiple 5 --macs 0.8 --out fifths.gguf");
+    for (const layer& l : read_model(gguf_file(box.folder / "fifths.gguf")).layers)
+        CHECK(l.up.weight.rows() % 5 == 0);
     CHECK_THAT(box.errors, !ContainsSubstring("qwen3"));
     std::filesystem::copy(fixtures::path("decoders/qwen3.gguf"), box.folder / "q.gguf");
     box.must_run("--model q.gguf " + some + "--widths uneven");
@@ -318,6 +331,8 @@ TEST_CASE("prune_decoder, as a user runs it") {
                ContainsSubstring("short: has fewer than 16 tokens"));
     CHECK_THAT(refused(model + some + "--samples 0 " + to), ContainsSubstring("--samples is 0"));
     CHECK_THAT(refused(model + some + "--widths thin " + to), ContainsSubstring("thin"));
+    CHECK_THAT(refused(model + some + "--multiple 0 " + to),
+               ContainsSubstring("--multiple is 0; from 1 to 16777216"));
     CHECK_THAT(refused(model + some + "--out m.gguf"), ContainsSubstring("the model"));
     CHECK_THAT(refused(model + some + "--out text"), ContainsSubstring("text"));
     CHECK_THAT(refused("--model text " + some + to), ContainsSubstring("GGUF"));

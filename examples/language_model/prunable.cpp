@@ -26,7 +26,7 @@ pare::sublayer<float> prunable::describe(index_t s) {
     const auto n = pare::moments_of_lengths(std::vector{text_->length}, causal);
     const double cost = s % 2 ? pare::filter_macs(n, c.hidden, /*matrices=*/3)
                               : pare::head_macs(n, c.hidden, c.head_size, c.heads_of_group());
-    const index_t units = w.weight.cols() / inputs_of_unit(s), multiple = s % 2 ? 32 : 1;
+    const index_t units = w.weight.cols() / inputs_of_unit(s), multiple = s % 2 ? multiple_ : 1;
     return {pare::as_view<2>(w.weight), {w.bias.data(), w.bias.size()},
             inputs_of_unit(s),          pare::cost_table::linear(units, cost),
             std::min(multiple, units),  1,

@@ -12,8 +12,7 @@
 namespace language {
 
 /// Sublayer 2 l is the attention of layer l, whose units are heads of keys and values with the query
-/// heads that share each; 2 l + 1 its FFN, whose units are filters, which stay in multiples of 32: that
-/// many share a scale where weights are quantised.
+/// heads that share each; 2 l + 1 its FFN, whose units are filters.
 class prunable {
   public:
     /// Calibration text: batches of sequences of `length` tokens, one behind another.
@@ -22,9 +21,13 @@ class prunable {
         index_t length;
     };
 
-    /// `equal`: all layers keep as many heads, and as many filters.
-    prunable(model of, const calibration& text, bool equal)
-        : m_(std::move(of)), text_(&text), equal_(equal) {}
+    /// Numbers that share a scale in most quantised types.
+    static constexpr index_t block = 32;
+
+    /// `equal`: all layers keep as many heads, and as many filters. `multiple`: of filters, or all where
+    /// there are fewer.
+    prunable(model of, const calibration& text, bool equal, index_t multiple = block)
+        : m_(std::move(of)), text_(&text), equal_(equal), multiple_(multiple) {}
     const model& get() const { return m_; }
 
     index_t sublayers() const { return 2 * static_cast<index_t>(m_.layers.size()); }
@@ -49,6 +52,7 @@ class prunable {
     model m_;
     const calibration* text_;
     bool equal_;
+    index_t multiple_;
     matrix values_; ///< of the units that were asked for last
 };
 
