@@ -143,8 +143,9 @@ void predict(const setting& of, const rule_maker& rule_for, outcome& o) {
         found.add(of_text);
         o.tokens += text.size();
     }
-    o.kept /= static_cast<double>(m.config.groups) * static_cast<double>(m.layers.size()) *
-              static_cast<double>(o.tokens);
+    index_t groups = 0;
+    for (const layer& l : m.layers) groups += groups_of(l, m.config);
+    o.kept /= static_cast<double>(groups) * static_cast<double>(o.tokens);
     o.losses = found.losses();
     o.perplexity = found.perplexity();
 }
@@ -317,12 +318,6 @@ void work(const arguments& a) {
             other.push_back(std::move(d.tokens));
 
     const model m = read_model(file);
-    for (const layer& l : m.layers)
-        if (groups_of(l, config) != config.groups)
-            throw encoder::file_error(fmt::format(
-                "{}: a layer has {} heads of keys and values and another one {}; caches "
-                "of layers that are alike are measured here",
-                a.model.string(), groups_of(l, config), config.groups));
     rules known(m, options);
     setting of{a, m, words, known, std::move(documents), {}, {}};
     if (a.needles > 0) hide_all_needles(of, begin, longest);

@@ -132,10 +132,7 @@ quality measure(const fs::path& name, const model& m, const arguments& a,
     prediction found(name, a.evaluate);
     double read = 0;
     for (const document& d : texts) {
-        cache all;
-        for (const layer& l : m.layers)
-            all.emplace_back(groups_of(l, m.config), m.config.head_size,
-                             static_cast<index_t>(d.tokens.size()));
+        cache all = make_cache(m, static_cast<index_t>(d.tokens.size()));
         found.add(
             losses(m, forward(m, {d.tokens, 0}, all), {d.tokens.begin() + 1, d.tokens.end()}));
         read += static_cast<double>(d.tokens.size());

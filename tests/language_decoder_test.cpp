@@ -29,7 +29,7 @@ TEST_CASE("decoders of every family give the reference's losses") {
         for (std::size_t i = 0; i < expected["ids"].size(); ++i) {
             const auto text = expected["ids"][i].get<ids>();
             CAPTURE(text.size());
-            language::cache all(m.layers.size(), {m.config, static_cast<index_t>(text.size())});
+            language::cache all = make_cache(m, static_cast<index_t>(text.size()));
             const auto found = language::losses(m, language::forward(m, {text, 0}, all),
                                                 {text.begin() + 1, text.end()});
             const auto losses = expected["losses"][i].get<std::vector<double>>();

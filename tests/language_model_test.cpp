@@ -209,8 +209,7 @@ TEST_CASE("what a pass cannot use, it says in numbers") {
     const auto m = language::read_model(language::gguf_file(folder / "m.gguf"));
     const auto sentence = [&](const std::vector<std::int32_t>& ids, index_t room,
                               std::size_t layers) {
-        language::cache c;
-        for (std::size_t l = 0; l < layers; ++l) c.emplace_back(m.config, room);
+        language::cache c(layers, make_cache(m, room).front());
         return sentence_of<std::invalid_argument>([&] { language::forward(m, {ids, 0}, c); });
     };
     CHECK(sentence({}, 9, 2) == "a pass of no tokens");

@@ -126,8 +126,7 @@ ids some_text(random_source& random, index_t n) {
 /// A pass for each of some pieces; `after` may make the cache smaller.
 numbers in_passes(const model& m, const ids& text, const std::vector<index_t>& pieces, index_t room,
                   const scoring& scores, const observer& after) {
-    cache c;
-    for (std::size_t l = 0; l < m.layers.size(); ++l) c.emplace_back(m.config, room);
+    cache c = make_cache(m, room);
     numbers all(static_cast<index_t>(text.size()), m.config.hidden);
     index_t at = 0;
     for (const index_t n : pieces) {
@@ -266,11 +265,10 @@ TEST_CASE("texts of a batch are read as each is alone") {
     random_source random;
     CAPTURE(random);
     const model m = some_model(random);
-    const auto layers = m.layers.size();
     const std::vector<ids> texts = {some_text(random, 20), some_text(random, 9),
                                     some_text(random, 1), some_text(random, 31)};
     const auto count = static_cast<index_t>(texts.size());
-    cache together(layers, layer_cache(m.config, 31, count));
+    cache together = make_cache(m, 31, count);
     // In two passes, of which the first reads nothing of some.
     const std::vector<index_t> first = {7, 0, 0, 30};
     std::vector<numbers> found;
@@ -397,7 +395,7 @@ TEST_CASE("what a share of the keys loses is the output that they would have giv
         for (const ids& text : texts) {
             const auto n = static_cast<index_t>(text.size());
             tokens += static_cast<double>(n);
-            cache all(m.layers.size(), layer_cache(c, n));
+            cache all = make_cache(m, n);
             forward(m, {text, 0}, all, {}, [&](const layer_pass& p) {
                 const auto key = [&](const auto& of, index_t g, index_t t) {
                     return Eigen::Map<const language::vector>(

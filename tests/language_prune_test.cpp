@@ -63,10 +63,7 @@ language::matrix like(random_source& random, const pare::view<const float, 2>& x
 }
 
 std::vector<double> losses_of(const model& m, const ids& text) {
-    cache all;
-    for (const layer& l : m.layers)
-        all.emplace_back(groups_of(l, m.config), m.config.head_size,
-                         static_cast<index_t>(text.size()));
+    cache all = make_cache(m, static_cast<index_t>(text.size()));
     return losses(m, forward(m, {text, 0}, all), {text.begin() + 1, text.end()});
 }
 
@@ -225,11 +222,41 @@ TEST_CASE("layers of a file may have widths of their own") {
     const ids some = some_text(random, 1, 1, 20).batches[0];
     CHECK(furthest(losses_of(p.get(), some), losses_of(m, some)) < 0.1);
 
+    // Their caches, beside those of layers with as many groups, of which some give nothing.
+    prunable even(read_model(file), text, false);
+    language::model equal = even.get();
+    linear& reader = equal.layers[1].projection;
+    reader.weight.leftCols(reader.weight.cols() / 2).setZero();
+    for (index_t i = 0; i < 16; ++i)
+        if (few[static_cast<std::size_t>(i)] == 0) equal.layers[0].down.weight.col(i).setZero();
     programs::sandbox box(PARE_EVICT_CACHE);
-    programs::write(box.folder / "texts", "some text\n");
-    CHECK(box.run("--model '" + (folder / "m.gguf").string() + "' --texts texts") == 2);
-    CHECK_THAT(box.errors, ContainsSubstring("a layer has 1 heads of keys and values and another "
-                                             "one 2"));
+    programs::write(box.folder / "uneven.gguf", to_gguf(p.get(), file));
+    programs::write(box.folder / "equal.gguf", to_gguf(equal, file));
+    std::string texts;
+    for (int i = 0; i < 3; ++i)
+        texts += "The houses of " + std::to_string(i * i) + " weren't there; others have been.\n";
+    programs::write(box.folder / "texts", texts);
+    programs::write(box.folder / "others", texts + "and one more of these, which is longer\n");
+    const auto rows = [&](const std::string& model, const std::string& rules) {
+        box.must_run("--model " + model +
+                     " --texts texts --calibrate others --pass 4 --first 1 "
+                     "--last 3 --shares 0.5 --rules " +
+                     rules);
+        std::vector<std::string> found; // rule, share, keys left, perplexity, more
+        std::istringstream lines(box.output);
+        for (std::string line; std::getline(lines, line);) {
+            if (line.find("| 0.5 |") == line.npos) continue;
+            std::size_t end = 0;
+            for (int i = 0; i < 6; ++i) end = line.find('|', end) + 1;
+            found.push_back(line.substr(0, end));
+        }
+        return found;
+    };
+    const std::string known = "window,sinks,h2o,snap,planned ";
+    const auto found = rows("uneven.gguf", known), expected = rows("equal.gguf", known);
+    REQUIRE(found.size() == 5);
+    for (std::size_t i = 0; i < 4; ++i) CHECK(found[i] == expected[i]);
+    CHECK(rows("uneven.gguf", "ada,thresholds,learned").size() == 3);
 }
 
 TEST_CASE("a file says that it is of an architecture which has such widths") {

@@ -21,9 +21,6 @@ namespace language {
 /// there.
 class layer_cache {
   public:
-    layer_cache(const shape& c, index_t room, index_t texts = 1)
-        : layer_cache(c.groups, c.head_size, room, texts) {}
-    /// Of a layer that may have fewer groups.
     layer_cache(index_t groups, index_t size, index_t room, index_t texts = 1)
         : groups_(groups), sequences_(texts * groups), room_(room), size_(size),
           keys_(static_cast<std::size_t>(sequences_ * room_ * size_)), values_(keys_.size()),
@@ -100,5 +97,13 @@ class layer_cache {
 };
 
 using cache = std::vector<layer_cache>; ///< of all layers
+
+/// Of nothing yet, with the same room in all layers.
+inline cache make_cache(const model& m, index_t room, index_t texts = 1) {
+    cache c;
+    for (const layer& l : m.layers)
+        c.emplace_back(groups_of(l, m.config), m.config.head_size, room, texts);
+    return c;
+}
 
 } // namespace language

@@ -84,7 +84,7 @@ std::vector<cache_losses> measure_losses(const model& m,
         for (std::size_t i = 0; i < settings; ++i)
             shadows.emplace_back(m, pass, length,
                                  rule(of_groups<std::size_t>::Constant(layers, groups, i), length));
-        cache all(m.layers.size(), layer_cache(m.config, length));
+        cache all = make_cache(m, length);
         for (index_t at = 0; at < length; at += pass) {
             const std::vector<std::int32_t> some(text.begin() + at,
                                                  text.begin() + std::min(length, at + pass));
@@ -108,22 +108,25 @@ of_groups<std::size_t> plan_settings(const std::vector<cache_losses>& of, double
     // A group is a sublayer to the search, and the place of its setting among all its width.
     const index_t layers = of.front().losses.rows(), groups = of.front().losses.cols();
     std::vector<pare::prunable> choices;
+    std::vector<index_t> planned;
     for (index_t i = 0; i < layers * groups; ++i) {
         std::vector<double> losses, shares;
         for (const cache_losses& setting : of) {
             losses.push_back(setting.losses(i / groups, i % groups));
             shares.push_back(setting.shares(i / groups, i % groups));
         }
+        if (*std::max_element(shares.begin(), shares.end()) <= 0)
+            continue; // there is no such group
+        planned.push_back(i);
         std::reverse(losses.begin(), losses.end()); // by units removed
         choices.push_back({std::move(losses), pare::cost_table(std::move(shares))});
     }
-    const double budget = share * static_cast<double>(layers * groups);
+    const double budget = share * static_cast<double>(planned.size());
     pare::width_choice best = pare::width_search(choices, budget).best(budget);
     if (!best.feasible) best = pare::width_search(choices, best.cost).best(best.cost);
-    of_groups<std::size_t> settings(layers, groups);
-    for (index_t i = 0; i < layers * groups; ++i)
-        settings(i / groups, i % groups) =
-            static_cast<std::size_t>(best.kept[static_cast<std::size_t>(i)]);
+    of_groups<std::size_t> settings = of_groups<std::size_t>::Zero(layers, groups);
+    for (std::size_t i = 0; i < planned.size(); ++i)
+        settings(planned[i] / groups, planned[i] % groups) = static_cast<std::size_t>(best.kept[i]);
     return settings;
 }
 

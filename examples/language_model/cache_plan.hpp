@@ -11,7 +11,7 @@
 
 namespace language {
 
-/// Of one setting, for each group of each layer.
+/// Of one setting, for each group of each layer; zeros for those that a layer does not have.
 struct cache_losses {
     /// Keys left at the end of a text, as a share of it; the mean over texts.
     of_groups<double> shares;

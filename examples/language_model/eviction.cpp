@@ -140,7 +140,7 @@ class snapshot final : public bounded {
         layer_cache& c = p.cache;
         const auto& lengths = c.lengths();
         const index_t longest = *std::max_element(lengths.begin(), lengths.end());
-        auto counts = all().keys.row(p.layer).cast<std::int32_t>().eval();
+        auto counts = all().keys.row(p.layer).head(c.sequences()).cast<std::int32_t>().eval();
         if (std::accumulate(lengths.begin(), lengths.end(), index_t{0}) <= counts.sum()) return;
         // Groups of fewer keys end in scores that nothing is kept for.
         matrix pooled = matrix::Constant(c.sequences(), longest, -1);

@@ -19,7 +19,8 @@ class eviction {
     virtual index_t most_keys(index_t, index_t length) const { return length; }
 };
 
-/// A number for each group of each layer, [layers x groups].
+/// A number for each group of each layer, [layers x groups of the one that has most]; those that a layer
+/// does not have are not used.
 template <class T>
 using of_groups = Eigen::Array<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 

@@ -30,14 +30,14 @@ learned_scores learn_scores(const model& m, const std::vector<std::vector<std::i
                             index_t last) {
     const shape& c = m.config;
     std::vector<pare::least_squares> statistics;
-    for (std::size_t l = 0; l < m.layers.size(); ++l) statistics.emplace_back(c.hidden, c.groups);
+    for (const layer& l : m.layers) statistics.emplace_back(c.hidden, groups_of(l, c));
     std::vector<std::vector<matrix>> inputs(m.layers.size());
     for (const auto& text : texts) {
         const auto length = static_cast<index_t>(text.size()), rows = length - last;
-        cache keys(m.layers.size(), layer_cache(c, length));
+        cache keys = make_cache(m, length);
         forward(m, {text, 0}, keys, pare::counted_queries::all(), [&](const layer_pass& p) {
-            matrix targets(rows, c.groups);
-            for (index_t g = 0; g < c.groups; ++g)
+            matrix targets(rows, p.cache.sequences());
+            for (index_t g = 0; g < targets.cols(); ++g)
                 for (index_t t = 0; t < rows; ++t) {
                     const auto queries = static_cast<float>(length - t);
                     targets(t, g) = std::log(
@@ -50,15 +50,16 @@ learned_scores learn_scores(const model& m, const std::vector<std::vector<std::i
     }
     learned_scores learned;
     for (std::size_t l = 0; l < m.layers.size(); ++l) {
-        learned.weights.push_back(matrix::Zero(c.groups, c.hidden));
-        learned.biases.push_back(vector::Zero(c.groups));
+        const index_t groups = statistics[l].outputs();
+        learned.weights.push_back(matrix::Zero(groups, c.hidden));
+        learned.biases.push_back(vector::Zero(groups));
         const auto result = pare::reconstruct(pare::simd, statistics[l], learned.weights.back(),
                                               learned.biases.back());
         if (!result) throw std::runtime_error(result.failure);
-        learned.guesses.emplace_back(static_cast<std::size_t>(c.groups));
+        learned.guesses.emplace_back(static_cast<std::size_t>(groups));
         for (const matrix& x : inputs[l]) {
             const matrix guessed = learned.guess(static_cast<index_t>(l), x);
-            for (index_t g = 0; g < c.groups; ++g) {
+            for (index_t g = 0; g < groups; ++g) {
                 auto& of_group = learned.guesses[l][static_cast<std::size_t>(g)];
                 for (index_t t = 0; t < guessed.rows(); ++t) of_group.push_back(guessed(t, g));
             }

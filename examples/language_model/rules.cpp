@@ -63,9 +63,9 @@ std::unique_ptr<eviction> rules::of_settings(const std::string& name,
                                              index_t tokens) const {
     if (name == "planned") return keep_attended(of_shares(pick(shares, settings), tokens));
     if (name == "thresholds") return keep_thresholds(pick(thresholds, settings), o_.first, o_.last);
-    of_groups<float> limits(settings.rows(), settings.cols());
+    of_groups<float> limits = of_groups<float>::Zero(settings.rows(), settings.cols());
     for (index_t l = 0; l < limits.rows(); ++l)
-        for (index_t g = 0; g < limits.cols(); ++g)
+        for (index_t g = 0; g < groups_of(m_.layers[static_cast<std::size_t>(l)], m_.config); ++g)
             limits(l, g) = guesses_.threshold(l, g, shares[settings(l, g)]);
     return keep_guessed(guesses_, limits, o_.first, o_.last);
 }

@@ -11,7 +11,8 @@ cache make_cache(const model& m, const eviction& rule, index_t pass, index_t len
     cache c;
     for (std::size_t l = 0; l < m.layers.size(); ++l) {
         const index_t most = rule.most_keys(static_cast<index_t>(l), length);
-        c.emplace_back(m.config, std::min(length, pass + most));
+        c.emplace_back(groups_of(m.layers[l], m.config), m.config.head_size,
+                       std::min(length, pass + most));
     }
     return c;
 }
