@@ -8,6 +8,7 @@
 #include "../gram.hpp"
 
 #include <algorithm>
+#include <cstddef>
 #include <limits>
 #include <utility>
 #include <vector>
@@ -82,7 +83,7 @@ struct is_positive {
 template <class C>
 struct set_numbers {
     static constexpr index_t most = 3072 / sizeof(C); // CUDA's kernels take 4 KB
-    C numbers[most];
+    C numbers[static_cast<std::size_t>(most)];
     C* to;
     constexpr void operator()(index_t i) const { to[i] = numbers[i]; }
 };
