@@ -99,6 +99,11 @@ def figure(run, label, number=0):
     return Decimal(re.findall(r"-?\d+(?:\.\d+)?", found[1])[number])
 
 
+def rise(run):
+    """Of perplexity by pruning, as prune_decoder prints it, in percent."""
+    return f"{figure(run, 'perplexity', 2)} ± {figure(run, 'perplexity', 3)}"
+
+
 def lost(run, start, column):
     """By the method of that row, against the dense model."""
     return figure(run, "dense") - value(run, start, column)

@@ -51,7 +51,7 @@ bool parse(int argc, char** argv, arguments& a) {
     o.number("--shares", a.shares, "shares of a text's keys that stay")
         ->delimiter(',')
         ->default_str(fmt::format("{}", fmt::join(a.shares, ",")));
-    o.number("--documents", a.documents, "how many of the texts");
+    o.number("--documents", a.documents, "most texts that are read");
     o.number("--tokens", a.tokens, "of each, at most so many tokens");
     o.number("--pass", a.pass, "tokens of a pass, behind which keys leave");
     o.number("--first", a.first, "first keys that stay, but for the rule window");

@@ -18,7 +18,6 @@
 #include <cstdio>
 #include <functional>
 #include <numeric>
-#include <optional>
 
 namespace {
 
@@ -42,12 +41,14 @@ bool parse(int argc, char** argv, arguments& a) {
     o.path("--evaluate", a.evaluate, "other text, whose perplexity is measured, a document a line");
     o.number("--macs", a.macs, "share of the layers' multiply-adds to keep");
     o.word("--widths", a.equal,
-           "what layers keep: equal (all as many heads and filters) or uneven (each its own, as "
-           "arrays in the file, which llama.cpp reads, but not of Qwen 3)",
+           "what layers keep: equal (all as many heads and filters) or uneven (each its own; "
+           "llama.cpp reads that, but not of Qwen 3)",
            std::map<std::string, bool>{{"equal", true}, {"uneven", false}});
-    o.number("--multiple", a.multiple,
-             "of which each layer's number of filters is a multiple: 32, or 256 for types that are "
-             "quantised in blocks of 256 numbers, as Q4_K is");
+    o.number(
+        "--multiple", a.multiple,
+        "each layer keeps a multiple of so many filters: 32, or 256 for types that are quantised "
+        "in blocks of 256 numbers, as Q4_K is; else llama.cpp takes larger types for the matrices "
+        "behind them");
     o.number("--samples", a.samples, "most pieces of the text to prune by");
     o.number("--tokens", a.tokens, "of each piece, and at most of each text that is measured");
     o.number("--documents", a.documents, "most texts that are measured");
@@ -120,26 +121,20 @@ pare::prune_report prune(const arguments& a, prunable& dense, prunable& pruned) 
     }
 }
 
+/// How well, and how fast, a model reads texts.
 struct quality {
     prediction of;
-    double speed; ///< tokens a second
-};
+    double tokens = 0, seconds = 0;
 
-/// Of `m`, which is, or will be, the file `name`.
-quality measure(const fs::path& name, const model& m, const arguments& a,
-                const std::vector<document>& texts) {
-    const auto start = std::chrono::steady_clock::now();
-    prediction found(name, a.evaluate);
-    double read = 0;
-    for (const document& d : texts) {
+    void read(const model& m, const document& d) {
+        const auto start = std::chrono::steady_clock::now();
         cache all = make_cache(m, static_cast<index_t>(d.tokens.size()));
-        found.add(
-            losses(m, forward(m, {d.tokens, 0}, all), {d.tokens.begin() + 1, d.tokens.end()}));
-        read += static_cast<double>(d.tokens.size());
+        of.add(losses(m, forward(m, {d.tokens, 0}, all), {d.tokens.begin() + 1, d.tokens.end()}));
+        tokens += static_cast<double>(d.tokens.size());
+        seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     }
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    return {found, read / seconds.count()};
-}
+    double speed() const { return tokens / seconds; }
+};
 
 double parameters(const model& m) {
     double sum = static_cast<double>(m.words.size() + m.head.size() + m.last.size());
@@ -209,8 +204,9 @@ void work(const arguments& a) {
 
     prunable dense(read_model(file), text, a.equal, static_cast<pare::index_t>(a.multiple));
     check_share(dense, a.macs);
-    std::optional<quality> before, after;
-    if (!measured.empty()) before = measure(a.model, dense.get(), a, measured);
+    // What it cannot read ends here, and not behind the pruning.
+    quality first{{a.model, a.evaluate}}, before = first, after{{a.out, a.evaluate}};
+    for (const document& d : measured) first.read(dense.get(), d);
     const auto start = std::chrono::steady_clock::now();
     prunable pruned = dense;
     const pare::prune_report report = prune(a, dense, pruned);
@@ -220,7 +216,10 @@ void work(const arguments& a) {
             encoder::say(fmt::format("{} of layer {} is not refitted: {}",
                                      s % 2 ? "the FFN" : "attention", s / 2,
                                      report.refits[s].fit.failure));
-    if (!measured.empty()) after = measure(a.out, pruned.get(), a, measured);
+    for (const document& d : measured) { // in turns: what else the machine does, both feel
+        before.read(dense.get(), d);
+        after.read(pruned.get(), d);
+    }
     out.write(to_gguf(pruned.get(), file));
     encoder::put_in_place({&out});
 
@@ -236,12 +235,12 @@ void work(const arguments& a) {
     const double of_dense = parameters(dense.get()), of_pruned = parameters(pruned.get());
     row("parameters, millions", millions(of_dense), millions(of_pruned),
         ratio(of_dense, of_pruned));
-    if (after) {
-        row("perplexity", fmt::format("{:.2f}", before->of.perplexity()),
-            fmt::format("{:.2f}", after->of.perplexity()),
-            rise_of(after->of.losses(), before->of.losses()) + " % more");
-        row("tokens/s", fmt::format("{:.0f}", before->speed), fmt::format("{:.0f}", after->speed),
-            ratio(before->speed, after->speed));
+    if (!measured.empty()) {
+        row("perplexity", fmt::format("{:.2f}", before.of.perplexity()),
+            fmt::format("{:.2f}", after.of.perplexity()),
+            rise_of(after.of.losses(), before.of.losses()) + " % more");
+        row("tokens/s", fmt::format("{:.0f}", before.speed()), fmt::format("{:.0f}", after.speed()),
+            ratio(before.speed(), after.speed()));
     }
     fmt::print("\nexpected loss   {:.4g}; no choice in the budget loses less than {:.4g}\n"
                "seconds         {:.1f}\npeak memory     {:.0f} MB\n"
@@ -250,7 +249,7 @@ void work(const arguments& a) {
                std::accumulate(text.batches.begin(), text.batches.end(), std::size_t{0},
                                [](std::size_t n, const ids& b) { return n + b.size(); }),
                a.tokens);
-    if (after)
+    if (!measured.empty())
         fmt::print("measured on     {} texts, perplexity in all and what it rises by, their mean\n",
                    measured.size());
     fmt::print("written         {}\n", a.out.string());

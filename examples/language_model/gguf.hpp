@@ -56,8 +56,8 @@ class gguf_file {
 
     /// Throws if tensor `name` is missing, of another shape, or of a type that read does not know.
     void check(const std::string& name, const std::vector<std::int64_t>& shape) const;
-    /// The values of tensor `name`, which must have `shape` and be F32 (0), F16 (1), Q4_0 (2),
-    /// Q4_1 (3), Q8_0 (8) or BF16 (30). Throws as check, and if it holds NaN or infinity.
+    /// The values of tensor `name`, which must have `shape` and a type of blocks.hpp. Throws as check, and if it
+    /// holds NaN or infinity.
     std::vector<float> read(const std::string& name, const std::vector<std::int64_t>& shape) const;
 
     /// Of tensors, in bytes: a power of two.
