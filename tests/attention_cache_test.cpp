@@ -7,6 +7,7 @@
 #include <pare/attention_scores.hpp>
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 #include <utility>
 
@@ -477,6 +478,28 @@ TEMPLATE_LIST_TEST_CASE("what is not a number is named by its sequence, in which
                                        p.out(out), p.scores(scores, 2), {});
                    }),
                    ContainsSubstring("the attention to key 0 of sequence 1 sums up to"));
+    }
+}
+
+TEMPLATE_LIST_TEST_CASE("a query that sees no key gets 0 of values of any size", "", runs) {
+    using T = typename TestType::type;
+    random_source random;
+    CAPTURE(random);
+    for (const sequence_lengths& sequence :
+         {sequence_lengths{4, 2}, {8, 5}, {8, 0}, {3, 1, 2}, {20, 9}, {70, 33}}) {
+        CAPTURE(sequence.queries, sequence.keys);
+        problem<T> p(4, 2, 8, 8, {sequence}, random);
+        for (index_t j = 0; j < sequence.keys; ++j)
+            for (index_t d = 0; d < 2 * 8; ++d)
+                p.cache[static_cast<std::size_t>(j * p.stride + 2 * 8 + d)] =
+                    std::numeric_limits<T>::max() / 2;
+        pare::attention_options<T> o;
+        o.mask.causal = true;
+        std::vector<T> out, scores;
+        pare::attention(TestType::policy(), p.q(), p.k(), p.v(), p.offsets(), p.out(out),
+                        p.scores(scores, 2), o);
+        const auto unseen = static_cast<std::size_t>((sequence.queries - sequence.keys) * 4 * 8);
+        for (std::size_t i = 0; i < unseen; ++i) CHECK(out[i] == 0);
     }
 }
 

@@ -79,7 +79,7 @@ void with_attention_call(const char* name, const Policy& policy, const Q& q, con
 /// lengths, nor at scores. Results of a sequence do not depend on the others, nor on the number of
 /// threads; a call with scores cannot run in parts, attention_shares can. Complexity: queries * keys *
 /// heads * (size + value size) multiply-adds a sequence; workspace, for the longest sequence, keys *
-/// (size + value size + 14) numbers a thread and 4 * heads * tokens, of a few queries heads * (keys +
+/// (size + value size + 14) numbers a thread and 4 * heads * (tokens + 32), of a few queries heads * (keys +
 /// value size * keys / 264). Scores cost one multiply-add an attention probability, biases one
 /// addition and one load a logit, and positions another load; a table or positions take more
 /// registers on a GPU, in kernels of their own. On Thrust a sequence of at most four queries that are

@@ -90,7 +90,10 @@ class short_sequences {
                               width_);
         });
         for_rows([&](index_t h, index_t i, index_t row) {
-            if (seen_by(i).size() == 0) weights[row] = 0;
+            if (seen_by(i).size() == 0) { // its sum of values may be no number
+                weights[row] = 0;
+                std::fill_n(out + row * width_, value_size, T(0));
+            }
             auto* const to = c_.out.address(first + i, h, 0);
             scale_row(value_size, out + row * width_, weights[row], to, c_.out.stride(2));
         });
