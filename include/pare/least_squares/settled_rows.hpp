@@ -160,8 +160,8 @@ class shifted_rows {
 };
 
 /// The rows of a call for two sides, x and y, and what they add to each: less the shift from before
-/// where that is near the mean of all rows. On a GPU it waits once for the sums of both sides, and once
-/// more where a shift is off, and twice to find the first one.
+/// where that is near the mean of all rows. On a GPU it waits once for the sums of both sides, once or
+/// twice more where a shift is off, and twice to find the first one.
 template <class Policy, class T>
 class settled_rows {
     using C = compute_t<T>;
@@ -245,9 +245,10 @@ class settled_rows {
             const double* const here = numbers_.fetch();
             const double weight = weight_of(count);
             if (!(weight > 0)) return;
-            for (side* s : {&x, &y})
-                s->sums.shift = nearest_shift<C>(std::move(s->sums.shift),
-                                                 here + s->at + s->sums.columns(), weight);
+            for (side* s : {&x, &y}) {
+                const double* const sums = here + s->at + s->sums.columns();
+                s->sums.shift = nearest_shift<C>(std::move(s->sums.shift), sums, weight);
+            }
         }
     }
 
