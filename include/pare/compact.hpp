@@ -101,7 +101,8 @@ index_t keep_above(const Policy& policy, const Scores& scores, double threshold,
 ///    empty sequences
 ///
 /// The rest as for keep_above; value_error also for such a k. Complexity: n times the bits of a
-/// score at most, in registers, on one thread, in no memory but `index`.
+/// score at most, in registers, on one thread, in at most 32 KB beside `index`; a sequence of more than
+/// 4,096 tokens is read again for each bit.
 template <class Policy, class Scores, class Count, class Offsets, class Index, class NewOffsets>
 index_t keep_top_k(const Policy& policy, const Scores& scores, const Count& k,
                    const Offsets& offsets, Index&& index, NewOffsets&& new_offsets,

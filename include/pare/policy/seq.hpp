@@ -47,9 +47,9 @@ class sequential : public detail::attention_loops<Executor> {
         return kept < 0 ? count_selected(keep, always, offsets, segments) : kept;
     }
 
-    /// The min(counts(s), size) first positions of each segment s by the order before(i, j,
-    /// the segment), strict and total, in ascending order. kept_offsets [segments + 1] may be
-    /// `offsets`.
+    /// The min(counts(s), size) first positions of each segment s, in ascending order: the pinned ones
+    /// and then those with the highest of before.scores, of equal ones the earlier. before(i, j, the
+    /// segment) is that order. kept_offsets [segments + 1] may be `offsets`.
     template <class Before, class Counts, class Offset, class Index, class KeptOffset>
     void select_first(const Before& before, const Counts& counts, const Offset* offsets,
                       index_t segments, [[maybe_unused]] index_t tokens, Index* index,
