@@ -304,6 +304,10 @@ TEST_CASE("tokens with scores: the best pair of neighbours is merged, the first 
     language::vocabulary v = scored_words();
     v.space_before = false;
     CHECK(language::tokenizer(v).encode("ab<u>ab") == ids{id("ab"), id("<u>"), id("ab")});
+    v.types[static_cast<std::size_t>(id("ab"))] = 5; // unused, which text may become, too
+    const language::tokenizer with_unused(v);
+    CHECK(with_unused.encode("ab") == ids{id("ab")});
+    CHECK(with_unused.decode(with_unused.encode("ab")) == "ab");
 }
 
 TEST_CASE("ids by scores are those of a plain implementation") {

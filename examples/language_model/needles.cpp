@@ -71,7 +71,7 @@ std::vector<std::int32_t> hide_needles(const tokenizer& words, const std::string
         }
         std::string some;
         for (const std::string& word : split(s, " ")) {
-            if (!fits(word)) break;
+            if (!fits(word, !(sentences.empty() && some.empty()))) break;
             some += word;
         }
         if (!some.empty()) sentences.push_back(some);

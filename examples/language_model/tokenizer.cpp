@@ -259,7 +259,7 @@ struct tokenizer::parts {
                 fail(from.file, "has the token '", token, "' twice, with the ids ", ids.at(token),
                      " and ", id);
             std::string& stands_for = bytes.emplace_back();
-            if (from.is_scored && kind == normal)
+            if (from.is_scored && (kind == normal || kind == unused))
                 stands_for = replaced(token, space, " ");
             else if (kind == normal && !written.read(token, stands_for))
                 fail(from.file, "its token '", token, "' has a character that is no byte's letter");
