@@ -56,8 +56,8 @@ class gguf_file {
 
     /// Throws if tensor `name` is missing, of another shape, or of a type that read does not know.
     void check(const std::string& name, const std::vector<std::int64_t>& shape) const;
-    /// The values of tensor `name`, which must have `shape` and a type of blocks.hpp. Throws as check, and if it
-    /// holds NaN or infinity.
+    /// The values of tensor `name`, which must have `shape` and a type of blocks.hpp. Throws as check,
+    /// and if it holds NaN or infinity.
     std::vector<float> read(const std::string& name, const std::vector<std::int64_t>& shape) const;
 
     /// Of tensors, in bytes: a power of two.
